@@ -1,0 +1,3 @@
+"""klingflow: Terraform for AI film."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,151 @@
+"""When two shots are the same purchase: the parts of a key, its hash, and what changed between two of them.
+
+`parts` alone lists what goes in. `key` hashes that list, `explain` compares two of them, and `brief` shortens
+one for the lock: so the reason that a plan gives can never disagree with the cache.
+
+Not in a key: ids, titles, notes, order, tags, the provider, prices, limits and output settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import rfc8785
+
+from klingflow.core.model import Digest, FileStill, Frame, ImageFacts, Key, Shot, ShotFrame, ShotId, UrlStill
+
+RECIPE = 1
+"""Raised only when the meaning of a part changes. Raising it buys every clip in the world again."""
+
+
+def parts(
+    shot: Shot,
+    model: str,
+    stills: Mapping[str, ImageFacts],
+    clips: Mapping[ShotId, Digest],
+    files: Mapping[str, Digest],
+) -> dict[str, object] | None:
+    """The parts of the key of one shot's counted take; None while a clip that it needs is not known.
+
+    `model` is the neutral model name; `stills` are the project's images by path, `clips` the clips of the other
+    shots, `files` the digests of clips of one's own by path. Empty fields are left out, so that a field which is
+    added to the format later changes no key that does not use it.
+    """
+    if shot.clip is not None:
+        return {"recipe": RECIPE, "clip": files[shot.clip]}
+    out: dict[str, object] = {
+        "recipe": RECIPE,
+        "model": model,
+        "duration": shot.duration,
+        "resolution": shot.resolution,
+        "sound": shot.sound,
+    }
+    for name, text in (("prompt", shot.prompt), ("negative_prompt", shot.negative_prompt)):
+        if text:
+            out[name] = text
+    if shot.aspect_ratio:
+        out["aspect_ratio"] = shot.aspect_ratio
+    if shot.multi_shot:
+        out["multi_shot"] = {
+            "by": shot.multi_shot.by,
+            "shots": [{"prompt": prompt, "duration": seconds} for prompt, seconds in shot.multi_shot.shots],
+        }
+    for role, frame in shot.frames():
+        part = _frame(frame, stills, clips)
+        if part is None:
+            return None
+        out[role] = part
+    if shot.take != 1:
+        out["take"] = shot.take
+    return out
+
+
+def _frame(
+    frame: Frame, stills: Mapping[str, ImageFacts], clips: Mapping[ShotId, Digest]
+) -> dict[str, object] | None:
+    match frame:
+        case FileStill(path):
+            return {"sha256": stills[path].digest}
+        case UrlStill(url, digest):
+            return {"sha256": digest} if digest else {"url": url}
+        case ShotFrame(shot, name):
+            return {"clip": clips[shot], "frame": name} if shot in clips else None
+
+
+def canonical(value: object) -> bytes:
+    """RFC 8785 canonical JSON: the one way of writing a value that is hashed or sent."""
+    return rfc8785.dumps(value)  # type: ignore[no-any-return]
+
+
+def key(listed: Mapping[str, object]) -> Key:
+    return Key(hashlib.sha256(canonical(dict(listed))).hexdigest())
+
+
+def of_bytes(data: bytes) -> Digest:
+    return Digest(hashlib.sha256(data).hexdigest())
+
+
+def brief(listed: Mapping[str, object]) -> dict[str, str | int | bool]:
+    """The parts short enough for a lock: scalars as they are, texts and lists as the first 12 digits of their digest."""
+    out: dict[str, str | int | bool] = {}
+    for name in sorted(listed):
+        value = listed[name]
+        if isinstance(value, bool | int) or (isinstance(value, str) and name in _SHORT):
+            out[name] = value
+        elif isinstance(value, dict) and "sha256" in value:
+            out[name] = str(value["sha256"])[:12]
+        elif isinstance(value, dict) and "clip" in value:
+            out[name] = f"{value['frame']} of {str(value['clip'])[:12]}"
+        else:
+            out[name] = hashlib.sha256(canonical(value)).hexdigest()[:12]
+    return out
+
+
+_SHORT = frozenset({"model", "resolution", "aspect_ratio"})
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One part that differs. `old` and `new` are readable texts; empty where the text is not known or not there."""
+
+    field: str
+    old: str
+    new: str
+
+
+def explain(
+    old_brief: Mapping[str, str | int | bool], new: Mapping[str, object], old: Mapping[str, object] | None = None
+) -> tuple[Change, ...]:
+    """What differs between a purchase that was made and the one wanted now, part by part, in name order.
+
+    `old_brief` is what the lock kept, `old` the whole parts where the store still has them (then texts are shown).
+    """
+    new_brief = brief(new)
+    out = []
+    for name in sorted({*old_brief, *new_brief}):
+        if old_brief.get(name) == new_brief.get(name):
+            continue
+        before = _readable(old[name]) if old is not None and name in old else _readable(old_brief.get(name, ""))
+        hidden = old is None and name in old_brief and name not in _SHORT and isinstance(old_brief[name], str)
+        out.append(Change(name, "" if hidden and name in _TEXTS else before, _readable(new.get(name, ""))))
+    return tuple(out)
+
+
+_TEXTS = frozenset({"prompt", "negative_prompt", "multi_shot"})
+
+
+def _readable(value: object) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case {"sha256": str(digest)}:
+            return digest[:12]
+        case {"clip": str(clip), "frame": str(name)}:
+            return f"{name} of {clip[:12]}"
+        case str() | int():
+            return str(value)
+        case _:
+            return json.dumps(value, ensure_ascii=False, sort_keys=True)

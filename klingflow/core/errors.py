@@ -1,0 +1,80 @@
+"""The errors that a user can meet, and the exit code of each.
+
+    KlingflowError
+      StoryboardError      2  something that the user wrote is wrong; carries Problems
+      UsageError           2  the command line, the environment or the project's state does not allow this
+      MediaError           1  a clip or an image cannot be read
+      StoreError           1  the store or the ledger cannot be read or written, or lies
+      ShotsFailed          1  the run is over and at least one shot failed
+      InDoubt              4  a paid request may or may not have been accepted; a person must say
+      SpendRefused         5  a limit or a missing confirmation refused to spend
+      WouldMake            6  --frozen or --exit-code: something would have to be made
+      Detached             7  tasks are being made; run again to collect
+      Interrupted        130  Ctrl-C or SIGTERM
+
+Every other exception that reaches the top is a bug in klingflow (exit code 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from klingflow.core.source import Problem
+
+DONE = 0
+BUG = 3
+
+
+class KlingflowError(Exception):
+    """What happened, and how to mend it. `mend` may be empty."""
+
+    code = 1
+
+    def __init__(self, what: str, mend: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.mend = mend
+
+
+class StoryboardError(KlingflowError):
+    code = 2
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("; ".join(p.what for p in problems))
+        self.problems = tuple(problems)
+
+
+class UsageError(KlingflowError):
+    code = 2
+
+
+class MediaError(KlingflowError):
+    code = 1
+
+
+class StoreError(KlingflowError):
+    code = 1
+
+
+class ShotsFailed(KlingflowError):
+    code = 1
+
+
+class InDoubt(KlingflowError):
+    code = 4
+
+
+class SpendRefused(KlingflowError):
+    code = 5
+
+
+class WouldMake(KlingflowError):
+    code = 6
+
+
+class Detached(KlingflowError):
+    code = 7
+
+
+class Interrupted(KlingflowError):
+    code = 130

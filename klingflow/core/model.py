@@ -1,0 +1,206 @@
+"""The values that travel through klingflow: frozen, plain, made once and never changed.
+
+Storyboard text -> Film (of Shots) -> Plan (of Steps, see planning.plan) -> Outcomes -> lock, film.
+Knows no file, no provider and no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import NewType
+
+from klingflow.core.source import Span
+
+ShotId = NewType("ShotId", str)
+Digest = NewType("Digest", str)
+"""SHA-256 of some bytes, 64 lower-case hex digits."""
+Key = NewType("Key", str)
+"""What a purchase is known by: SHA-256 of its canonical parts (see core.digest), 64 hex digits."""
+TaskId = NewType("TaskId", str)
+Json = dict[str, "object"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileStill:
+    """An image file of the project; `path` is relative to the project root, with forward slashes."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class UrlStill:
+    """An image at an https URL. Pinned (`digest`) it is known by its bytes, otherwise by its URL's text."""
+
+    url: str
+    digest: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShotFrame:
+    """A frame of another shot's clip: an edge of the graph.
+
+    `frame` is "last", "first", a negative index ("-1" is the last frame, "-3" the third from the end)
+    or a time in seconds ("2.5s").
+    """
+
+    shot: ShotId
+    frame: str = "last"
+
+
+Still = FileStill | UrlStill
+Frame = FileStill | UrlStill | ShotFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    frontal_image: Frame
+    reference_images: tuple[Frame, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MultiShot:
+    """`by` is "customize" (then `shots` holds (prompt, seconds) pairs) or "intelligence"."""
+
+    by: str
+    shots: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shot:
+    """One shot as declared: defaults merged, matrix and templates rendered, references resolved.
+
+    `{still: ID}` and `meets` are already replaced by the still that ID declares; `continues: ID` is
+    `first_frame=ShotFrame(ID)`. `index` is the shot's place in the file's `shots` list, from 0.
+    """
+
+    id: ShotId
+    index: int
+    title: str = ""
+    notes: str = ""
+    tags: tuple[str, ...] = ()
+    prompt: str = ""
+    negative_prompt: str = ""
+    first_frame: Frame | None = None
+    last_frame: Frame | None = None
+    images: tuple[Frame, ...] = ()
+    elements: tuple[Element, ...] = ()
+    multi_shot: MultiShot | None = None
+    duration: int = 5
+    """Seconds, 3 to 15."""
+    resolution: str = "1080p"
+    """720p, 1080p or 4K."""
+    sound: bool = False
+    aspect_ratio: str | None = None
+    model: str | None = None
+    """None: the provider's own model for such a shot."""
+    provider: str = "animatic"
+    take: int = 1
+    takes: int = 1
+    hold: bool = False
+    clip: str | None = None
+    """A clip of one's own: a file of the project, path relative to its root."""
+    meets: ShotId | None = None
+    """The shot whose still this shot begins with, when it was declared so; for explanations only."""
+
+    def frames(self) -> tuple[tuple[str, Frame], ...]:
+        """Every frame that goes in, each with its role: first_frame, last_frame, images.0, elements.0.frontal_image, …"""
+        if self.first_frame is None and self.last_frame is None and not self.images and not self.elements:
+            return ()
+        out: list[tuple[str, Frame]] = []
+        if self.first_frame is not None:
+            out.append(("first_frame", self.first_frame))
+        if self.last_frame is not None:
+            out.append(("last_frame", self.last_frame))
+        out += [(f"images.{i}", image) for i, image in enumerate(self.images)]
+        for i, element in enumerate(self.elements):
+            out.append((f"elements.{i}.frontal_image", element.frontal_image))
+            out += [(f"elements.{i}.reference_images.{j}", image) for j, image in enumerate(element.reference_images)]
+        return tuple(out)
+
+    def needs(self) -> tuple[ShotId, ...]:
+        """The shots whose clips this one waits for, each once, in order of mention."""
+        return tuple(dict.fromkeys(f.shot for _, f in self.frames() if isinstance(f, ShotFrame)))
+
+    def takes_made(self) -> tuple[int, ...]:
+        """The takes that this shot asks for: 1..takes, or the one `take`."""
+        return tuple(range(1, self.takes + 1)) if self.takes > 1 else (self.take,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Film:
+    """One film: a storyboard, or one combination of its matrix."""
+
+    name: str
+    """The storyboard's file name without .yaml: NAME of out/NAME and NAME.lock.yaml."""
+    variant: str = ""
+    """Empty, or the matrix combination as a file name: "16x9-en"."""
+    matrix: Mapping[str, str]
+    title: str
+    shots: tuple[Shot, ...]
+    cut: tuple[ShotId, ...]
+    """The shots of the finished film in order; a shot may stand in it more than once, or not at all."""
+    audio: str | None = None
+    """The music bed, a file of the project."""
+    max_chain: int = 4
+    where: Callable[[ShotId | None, str], Span]
+    """The place of a shot's field in the file ("" is the shot itself; None as shot: the top level)."""
+
+    def shot(self, name: ShotId) -> Shot:
+        return self.by_id()[name]
+
+    def by_id(self) -> Mapping[ShotId, Shot]:
+        return {shot.id: shot for shot in self.shots}
+
+    @property
+    def label(self) -> str:
+        return f"{self.name} [{self.variant}]" if self.variant else self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFacts:
+    """What is known of an image file: digest of its bytes, format by content (PNG, JPEG, WEBP), size."""
+
+    digest: Digest
+    format: str
+    width: int
+    height: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipFacts:
+    """What is known of a clip: measured from the file, never taken from the order.
+
+    `duration` is in seconds as a decimal text with 3 places ("5.042"), so that it is the same in every record.
+    """
+
+    digest: Digest
+    bytes: int
+    width: int
+    height: int
+    frames: int
+    duration: str
+    rate: str
+    """Frames a second as a fraction or whole number: "24", "24000/1001"."""
+    audio: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipRecord:
+    """What a key bought: `clips/KEY.json` in the store. Created once, never changed."""
+
+    key: Key
+    facts: ClipFacts
+    provider: str
+    model: str
+    task: TaskId | None
+    cost: Decimal | None
+    """USD booked for it; None where no price was known."""
+    date: str
+    """UTC day it was stored, YYYY-MM-DD."""
+    parts: Mapping[str, object]
+    """The parts of the key (core.digest), kept so that a later plan can say what changed."""
+    inputs: Mapping[str, Digest]
+    """The images that really went in, by role: the PNG cut from the clip that this one continues, the stills."""

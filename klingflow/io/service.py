@@ -1,0 +1,45 @@
+"""The door to a provider, as the engine sees it: send a request, fetch a result. `io.client` is the door over HTTP,
+`io.studio` the local one of the animatic. The engine cannot tell them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from klingflow.core.model import Digest
+from klingflow.providers.base import Answer, Request
+
+
+class NotSent(Exception):
+    """The request certainly never left this machine (name not found, connection refused, TLS failed)."""
+
+
+class Unanswered(Exception):
+    """The request left, or may have left, and no whole answer came back."""
+
+
+class Gone(Exception):
+    """The result's URL is dead (403, 404, 410, an XML error page): ask the provider for a fresh one."""
+
+
+class Broken(Exception):
+    """The download did not arrive whole after its retries, or is not what it should be."""
+
+
+class Service(Protocol):
+    async def send(self, request: Request, *, paid: bool = False) -> Answer:
+        """One HTTP exchange with the provider's API, key attached, redirects not followed.
+
+        `paid` requests go out once on a fresh connection and are never repeated here. Raises NotSent or Unanswered.
+        """
+        ...
+
+    async def fetch(self, url: str, to: Path, progress: Callable[[int, int | None], None]) -> Digest:
+        """Streams a result into the new file `to` and returns the digest of its bytes; resumes or repeats when cut.
+
+        `progress(received, expected or None)` is called now and then. Raises Gone or Broken; then `to` does not exist.
+        """
+        ...
+
+    async def close(self) -> None: ...

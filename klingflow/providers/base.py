@@ -1,0 +1,227 @@
+"""What a provider is: pure functions that build requests and read answers.
+
+No await, no clock, no environment, no socket: the engine owns all waiting, `io.client` owns all sending.
+A provider is a module that meets `Provider`; all of them stand in one table (`providers.TABLE`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+from typing import Literal, Protocol
+
+from klingflow.core.model import Film, Key, Shot, TaskId
+from klingflow.core.source import Problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """An HTTP request to a provider's API; `path` begins with "/" and may carry a query."""
+
+    method: str
+    path: str
+    body: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An HTTP answer; header names are lower-case, `body` is capped by the client."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+class FailureClass(StrEnum):
+    """Why something did not work; each has one retry rule, exit code and next command (execution.failure)."""
+
+    NOT_SENT = "not-sent"
+    """The request certainly never left."""
+    THROTTLED = "throttled"
+    """Too fast or too many at once; the same request later is welcome."""
+    QUOTA = "quota"
+    """No balance, or a spend limit of the account."""
+    UNAUTHORISED = "unauthorised"
+    """The key is missing, wrong, or lacks a permission."""
+    MODERATED = "moderated"
+    INVALID = "invalid"
+    """The request is wrong and stays wrong."""
+    PROVIDER_FAULT = "provider-fault"
+    """Their side broke; a new attempt may help."""
+    IN_DOUBT = "in-doubt"
+    EXPIRED = "expired"
+    """The result, or the way to it, is gone."""
+    BAD_OUTPUT = "bad-output"
+    """A clip came that does not decode, or is far from what was ordered."""
+    STUCK = "stuck"
+    """Still being made past its deadline: not a failure of the task; run again to collect."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """The provider took the order: from here on it costs money."""
+
+    task: TaskId
+    replayed: bool = False
+    """True where the answer says that this is the first answer told again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A definite no: nothing was bought. `retry_after` in seconds where the answer names it."""
+
+    kind: FailureClass
+    code: str
+    message: str
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Busy:
+    """The first request with this key is still on its way (HiAPI 409): send the same bytes again later."""
+
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unclear:
+    """The answer does not tell whether the order was taken."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    state: str
+    """The provider's own word, lower-case."""
+    known: bool = True
+    """False for a word that is in no document: treated as pending, and said once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    url: str
+    """Where the clip can be downloaded: a URL, or "blob:DIGEST"/"file:PATH" for a local provider."""
+    expires_ms: int | None = None
+    """When the URL dies, UTC milliseconds; None where the provider does not say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The task ended without a clip."""
+
+    kind: FailureClass
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """The provider does not know this task (404): just accepted, or lost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Later:
+    """The question was not answered (429, 5xx, junk): ask again; says nothing about the task."""
+
+    message: str
+    retry_after: float | None = None
+    unauthorised: bool = False
+
+
+Submitted = Accepted | Refused | Busy | Unclear
+Status = Pending | Done | Failed | Missing | Later
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caps:
+    """What a provider can do, as numbers and flags; sources stand beside the values in each module."""
+
+    seconds: tuple[int, int] = (3, 15)
+    resolutions: tuple[str, ...]
+    models: tuple[str, ...]
+    """Neutral model names it sells."""
+    prompt_chars: int
+    frames: Literal["url", "inline", "blob"]
+    """How an image reaches it: a public URL, bytes inside the request, or a blob of the store."""
+    image_formats: tuple[str, ...]
+    image_bytes: int
+    image_side: int
+    """Least pixels a side."""
+    image_ratio: float
+    """Longest side over shortest, at most."""
+    replay_s: float | None
+    """For how long the same bytes with the same key give the same task; None: never, a lost answer is in doubt."""
+    concurrency: int
+    """Tasks in flight that klingflow begins with."""
+    requests_per_minute: int | None
+    list_size: int = 0
+    """Tasks that one list request can tell of; 0: there is no list."""
+    paid: bool = True
+    key_variable: str = ""
+    base_variable: str = ""
+    base_url: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the project file says about one provider."""
+
+    concurrency: int | None = None
+    data_uri: bool = False
+    """HiAPI: send frames as data: URIs inside image_urls (not documented for Kling: opt-in)."""
+    base64: Literal["data-uri", "raw"] = "data-uri"
+    """MuleRouter: how inline frames are written."""
+    callback_url: str | None = None
+    """HiAPI: where the provider sends its callback; from the command line, never from a file."""
+
+
+class Provider(Protocol):
+    name: str
+    caps: Caps
+
+    def model(self, shot: Shot) -> str:
+        """The neutral model that the shot buys: part of its key."""
+        ...
+
+    def check(self, film: Film, shot: Shot) -> Sequence[Problem]:
+        """Everything this provider cannot do for the shot, at the shot's places, before any money."""
+        ...
+
+    def submit(self, shot: Shot, inputs: Mapping[str, str], settings: Settings, key: Key, attempt: int) -> Request:
+        """The one paid request. `inputs` has each frame's role with what stands for it in the request: a URL,
+        Base64 text in the form that the settings name, or a blob's digest. The bytes are the same for the same arguments."""
+        ...
+
+    def accepted(self, answer: Answer) -> Submitted: ...
+
+    def poll(self, task: TaskId, path: str) -> Request:
+        """`path` is the path of the request that made the task."""
+        ...
+
+    def status(self, answer: Answer, task: TaskId) -> Status: ...
+
+    def poll_many(self, page: int) -> Request | None:
+        """One request that tells of up to `caps.list_size` newest tasks; None where the provider has no list."""
+        ...
+
+    def statuses(self, answer: Answer) -> Mapping[TaskId, Status] | Later:
+        """What a list answer says. Done tasks come as Pending(state="done"): ask for each one's URL by `poll`."""
+        ...
+
+    def webhook(self, headers: Mapping[str, str], body: bytes, secret: str, now_s: float) -> TaskId | None:
+        """The task that a verified callback speaks of; None for a valid event without one.
+
+        Raises WebhookRefused when the signature, the time or the form is wrong.
+        """
+        ...
+
+
+class WebhookRefused(Exception):
+    """A callback that is not what it says. The text is for our log alone, never for the sender."""
+
+
+Price = Decimal
