@@ -1,0 +1,377 @@
+"""What a change does to a film: two versions of a storyboard side by side.
+
+A shot is the same purchase under another id when the parts of its key are the same, so a rename is found by what
+the shot says and not by how alike the ids look. Knows no git: both versions come in as values.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import Literal
+
+from klingflow.core import digest
+from klingflow.core.model import (
+    Digest,
+    Element,
+    FileStill,
+    Film,
+    Frame,
+    ImageFacts,
+    Key,
+    MultiShot,
+    Shot,
+    ShotFrame,
+    ShotId,
+    UrlStill,
+)
+from klingflow.planning import graph
+from klingflow.planning.plan import FilmPlan
+
+Op = Literal["=", "-", "+"]
+Segments = tuple[tuple[Op, str], ...]
+"""A text before and after, in pieces: "=" stands in both, "-" only before, "+" only after."""
+
+
+class State(StrEnum):
+    """How a shot stands against the base."""
+
+    NEW = "new"
+    CHANGED = "changed"
+    """Something that the shot itself declares is different; what it continues does not count."""
+    RENAMED = "renamed"
+    """The same purchase under another id."""
+    REMOVED = "removed"
+    UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One version of a film: what it declares, what its files are, what would be made."""
+
+    film: Film
+    plan: FilmPlan
+    stills: Mapping[str, ImageFacts]
+    clips: Mapping[str, Digest]
+    """The digests of clips of one's own, by path."""
+    prices: Mapping[ShotId, Decimal | None]
+    """What each shot costs when it is made, whether or not it has to be; None where no price is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldChange:
+    field: str
+    old: str
+    new: str
+    segments: Segments = ()
+    """Word by word, for texts; empty for other fields."""
+    buys: bool
+    """True where the field is part of the key, so that the change asks for another clip."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShotChange:
+    """A shot that is not the same on both sides; `shot` is its id now, and its old id when it was removed."""
+
+    shot: ShotId
+    state: State
+    was: ShotId | None = None
+    """The old id of a renamed shot."""
+    fields: tuple[FieldChange, ...] = ()
+    depth: tuple[int, int] | None = None
+    """Clips in its run of `continues` before and after, where that changed."""
+    moved: tuple[int, int] | None = None
+    """Its place in the film before and after, from 1, where it stands elsewhere among the shots that stayed."""
+
+    @property
+    def buys(self) -> bool:
+        return self.state is State.NEW or any(field.buys for field in self.fields)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """USD; None where a price that counts is not known."""
+
+    to_buy: Decimal | None
+    """What a run of the head buys."""
+    base_to_buy: Decimal | None
+    """What a run of the base would buy anyway: not this change's doing."""
+    film: Decimal | None
+    """What the whole film costs when every shot is made once."""
+    base_film: Decimal | None
+
+    @property
+    def change(self) -> Decimal | None:
+        """What this change adds to the next run; negative where it takes a purchase away."""
+        return None if self.to_buy is None or self.base_to_buy is None else self.to_buy - self.base_to_buy
+
+    @property
+    def covered(self) -> Decimal | None:
+        """The part of the film's price that is not bought again, because its clips are there."""
+        return None if self.film is None or self.to_buy is None else max(self.film - self.to_buy, Decimal(0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One film against its base; `shots` holds only what differs: in film order, the removed ones last."""
+
+    shots: tuple[ShotChange, ...]
+    states: Mapping[ShotId, State]
+    """Every shot of the head, and the removed ones of the base."""
+    film: tuple[FieldChange, ...] = ()
+    """Title, music bed and cut of the film itself. None of them buys anything."""
+    cost: Cost
+
+
+class _Side:
+    """A side with what is looked up for every shot."""
+
+    def __init__(self, side: Side) -> None:
+        self.film, self.stills, self.clips = side.film, side.stills, side.clips
+        self.shots = side.film.by_id()
+        self.models = {step.shot: step.model for step in side.plan.steps if step.counted}
+        self.depths = {step.shot: step.depth for step in side.plan.steps}
+
+
+def compare(base: Side | None, head: Side) -> Comparison:
+    """What differs from `base` to `head`; a film that the base does not have is new in every shot."""
+    if base is None:
+        return Comparison(
+            shots=tuple(ShotChange(shot=shot.id, state=State.NEW) for shot in head.film.shots),
+            states={shot.id: State.NEW for shot in head.film.shots},
+            cost=Cost(to_buy=_spend(head.plan), base_to_buy=Decimal(0), film=_total(head), base_film=Decimal(0)),
+        )
+    old, new = _Side(base), _Side(head)
+    old_ids = _same_shots(old, new)
+    new_ids = {was: now for now, was in old_ids.items()}
+    moved = _moved(base.film, head.film, new_ids)
+    changes: list[ShotChange] = []
+    states: dict[ShotId, State] = {}
+    for shot in head.film.shots:
+        if shot.id not in old_ids:
+            states[shot.id] = State.NEW
+            changes.append(ShotChange(shot=shot.id, state=State.NEW))
+            continue
+        was = old_ids[shot.id]
+        fields = _fields(old, old.shots[was], new, shot, new_ids)
+        renamed = was != shot.id
+        states[shot.id] = State.RENAMED if renamed else State.CHANGED if fields else State.UNCHANGED
+        deep = old.depths.get(was, 1), new.depths.get(shot.id, 1)
+        depth = deep if deep[0] != deep[1] else None
+        if renamed or fields or depth or shot.id in moved:
+            changes.append(
+                ShotChange(
+                    shot=shot.id,
+                    state=states[shot.id],
+                    was=was if renamed else None,
+                    fields=fields,
+                    depth=depth,
+                    moved=moved.get(shot.id),
+                )
+            )
+    for shot in base.film.shots:
+        if shot.id not in new_ids:
+            states[shot.id] = State.REMOVED
+            changes.append(ShotChange(shot=shot.id, state=State.REMOVED))
+    cost = Cost(to_buy=_spend(head.plan), base_to_buy=_spend(base.plan), film=_total(head), base_film=_total(base))
+    return Comparison(shots=tuple(changes), states=states, film=_film(base.film, head.film, new_ids), cost=cost)
+
+
+def _same_shots(base: _Side, head: _Side) -> dict[ShotId, ShotId]:
+    """Each shot of the head that the base has too, with its id there.
+
+    An id that both have is the same shot. Of the others, those with the same parts are: read in order of their
+    needs, with every need under its old id, so that a shot which continues a renamed one is found as well.
+    """
+    same = {shot: shot for shot in head.shots if shot in base.shots}
+    left: dict[Key, list[ShotId]] = {}
+    for shot in base.film.shots:
+        if shot.id not in same:
+            left.setdefault(digest.key(_parts(shot, base, {})), []).append(shot.id)
+    if not left:
+        return same
+    for shot in graph.order(head.film):
+        found = None if shot.id in same else left.get(digest.key(_parts(shot, head, same)))
+        if found:
+            same[shot.id] = found.pop(0)
+    return same
+
+
+def _parts(shot: Shot, side: _Side, names: Mapping[ShotId, ShotId]) -> Mapping[str, object]:
+    """The parts of the shot's key, each clip that goes in named after its shot."""
+    clips = {need: Digest(f"shot {names.get(need, need)}") for need in shot.needs()}
+    listed = digest.parts(shot, side.models.get(shot.id, shot.model or ""), side.stills, clips, side.clips)
+    assert listed is not None  # every need has a name here
+    return listed
+
+
+_TEXTS = frozenset({"prompt", "negative_prompt", "notes", "title", "multi_shot"})
+
+
+def _said(shot: Shot, side: _Side, names: Mapping[ShotId, ShotId]) -> dict[str, str]:
+    """What a shot declares, field by field, as people read it; other shots under their new names."""
+
+    def frame(value: Frame | None) -> str:
+        match value:
+            case None:
+                return ""
+            case FileStill(path):
+                facts = side.stills.get(path)
+                return f"{path} ({facts.digest[:8]})" if facts else path
+            case UrlStill(url, pinned):
+                return f"{_bare(url)} ({pinned[:8]})" if pinned else _bare(url)
+            case ShotFrame(other, name):
+                return f"{name} frame of {names.get(other, other)}"
+
+    def element(value: Element) -> str:
+        return " + ".join((frame(value.frontal_image), *(frame(image) for image in value.reference_images)))
+
+    own = side.clips.get(shot.clip) if shot.clip else None
+    return {
+        "title": shot.title,
+        "prompt": shot.prompt,
+        "negative_prompt": shot.negative_prompt,
+        "multi_shot": _multi(shot.multi_shot),
+        "first_frame": frame(shot.first_frame),
+        "last_frame": frame(shot.last_frame),
+        "images": ", ".join(frame(image) for image in shot.images),
+        "elements": ", ".join(element(value) for value in shot.elements),
+        "clip": (f"{shot.clip} ({own[:8]})" if own else shot.clip) if shot.clip else "",
+        "duration": f"{shot.duration} s",
+        "resolution": shot.resolution,
+        "sound": "on" if shot.sound else "off",
+        "aspect_ratio": shot.aspect_ratio or "",
+        "model": side.models.get(shot.id, shot.model or ""),
+        "provider": shot.provider,
+        "take": str(shot.take),
+        "takes": str(shot.takes),
+        "hold": "on" if shot.hold else "off",
+        "tags": ", ".join(shot.tags),
+        "notes": shot.notes,
+    }
+
+
+def _bare(url: str) -> str:
+    """A URL without its query, which may hold a signature."""
+    head, query, _ = url.partition("?")
+    return head + "?…" if query else head
+
+
+def _multi(value: MultiShot | None) -> str:
+    if value is None:
+        return ""
+    return "\n".join([value.by, *(f"{seconds} s: {prompt}" for prompt, seconds in value.shots)])
+
+
+def _fields(
+    base: _Side, old: Shot, head: _Side, new: Shot, new_ids: Mapping[ShotId, ShotId]
+) -> tuple[FieldChange, ...]:
+    before, after = _said(old, base, new_ids), _said(new, head, {})
+    was, now = _parts(old, base, new_ids), _parts(new, head, {})
+    bought = {part.partition(".")[0] for part in {*was, *now} if was.get(part) != now.get(part)}
+    differs = [name for name in after if before[name] != after[name]]
+    return tuple(_change(name, before[name], after[name], name in bought) for name in differs)
+
+
+def _change(name: str, old: str, new: str, buys: bool = False) -> FieldChange:
+    return FieldChange(field=name, old=old, new=new, segments=words(old, new) if name in _TEXTS else (), buys=buys)
+
+
+def _film(base: Film, head: Film, new_ids: Mapping[ShotId, ShotId]) -> tuple[FieldChange, ...]:
+    old = {
+        "title": base.title,
+        "audio": base.audio or "",
+        "film.shots": ", ".join(new_ids.get(shot, shot) for shot in base.cut),
+    }
+    new = {"title": head.title, "audio": head.audio or "", "film.shots": ", ".join(head.cut)}
+    return tuple(_change(name, old[name], new[name]) for name in new if old[name] != new[name])
+
+
+def _moved(base: Film, head: Film, new_ids: Mapping[ShotId, ShotId]) -> dict[ShotId, tuple[int, int]]:
+    """The fewest shots that must change their place to turn the old order into the new one, among those that stayed."""
+    before = _places(new_ids[shot] for shot in base.cut if shot in new_ids)
+    after = _places(head.cut)
+    stayed = [shot for shot in after if shot in before]
+    still = _longest_rise([before[shot] for shot in stayed])
+    return {shot: (before[shot], after[shot]) for i, shot in enumerate(stayed) if i not in still}
+
+
+def _places(cut: Iterable[ShotId]) -> dict[ShotId, int]:
+    return {shot: place for place, shot in enumerate(dict.fromkeys(cut), 1)}
+
+
+def _longest_rise(numbers: Sequence[int]) -> set[int]:
+    """The indices of a longest rising run of distinct numbers, not needing to be neighbours."""
+    tails: list[int] = []
+    ends: list[int] = []
+    before: list[int] = []
+    for i, number in enumerate(numbers):
+        at = bisect_left(tails, number)
+        before.append(ends[at - 1] if at else -1)
+        tails[at : at + 1] = [number]
+        ends[at : at + 1] = [i]
+    out: set[int] = set()
+    at = ends[-1] if ends else -1
+    while at >= 0:
+        out.add(at)
+        at = before[at]
+    return out
+
+
+def _spend(plan: FilmPlan) -> Decimal | None:
+    return _sum(step.price for step in plan.steps)
+
+
+def _total(side: Side) -> Decimal | None:
+    return _sum(side.prices.get(shot.id, Decimal(0)) for shot in side.film.shots)
+
+
+def _sum(prices: Iterable[Decimal | None]) -> Decimal | None:
+    total = Decimal(0)
+    for price in prices:
+        if price is None:
+            return None
+        total += price
+    return total
+
+
+_WORD = re.compile(r"\w+(?:['’]\w+)*|\s+|[^\w\s]")
+_MOST_WORDS = 4_000
+"""Comparing takes the square of this at worst; a longer text is shown whole, before and after."""
+
+
+def words(old: str, new: str) -> Segments:
+    """The two texts word by word. Joining "=" and "-" gives `old`, "=" and "+" gives `new`, exactly."""
+    if old == new:
+        return (("=", old),) if old else ()
+    before, after = _WORD.findall(old), _WORD.findall(new)
+    if len(before) > _MOST_WORDS or len(after) > _MOST_WORDS:
+        return tuple((op, text) for op, text in _pair(old, new) if text)
+    import difflib  # costs 5 ms; a plan without a base never needs it
+
+    pieces: list[tuple[str, str, str]] = []  # kept, gone, come
+    for op, a, b, c, d in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        kept = "".join(before[a:b]) if op == "equal" else ""
+        pieces.append((kept, "" if kept else "".join(before[a:b]), "" if kept else "".join(after[c:d])))
+    out: list[tuple[Op, str]] = []
+    gone = come = ""
+    for i, (kept, minus, plus) in enumerate(pieces):
+        if not kept:
+            gone, come = gone + minus, come + plus
+        elif kept.isspace() and (gone or come) and i + 1 < len(pieces):
+            # A lone space between two changed words reads better as part of one change.
+            gone, come = gone + kept, come + kept
+        else:
+            out += [(op, text) for op, text in _pair(gone, come) if text]
+            gone = come = ""
+            out.append(("=", kept))
+    out += [(op, text) for op, text in _pair(gone, come) if text]
+    return tuple(out)
+
+
+def _pair(gone: str, come: str) -> tuple[tuple[Op, str], tuple[Op, str]]:
+    return ("-", gone), ("+", come)
