@@ -1,0 +1,268 @@
+"""The store on object storage: S3, Google Cloud Storage, Azure, and what speaks their protocols, by obstore.
+
+A record is made with "create only if absent" (S3: If-None-Match), so that many runners share a store without a lock.
+Blobs pass through a local cache, which is a folder store: whoever wants a file gets it from there, verified.
+Credentials come from the environment alone (AWS_…, GOOGLE_…, AZURE_…). Knows no record's content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, PreconditionError
+
+from klingflow.core.errors import StoreError, UsageError
+from klingflow.core.model import Digest
+from klingflow.core.redact import redact
+from klingflow.io.store import (
+    MARKER,
+    TEMP,
+    FolderStore,
+    blob_name,
+    check_format,
+    damaged,
+    folder_name,
+    marker,
+    missing,
+    proves_create_only,
+    record_name,
+    valid,
+)
+
+_TRIES = 5
+_PART = 1 << 20
+SCHEMES = ("s3://", "gs://", "az://")
+
+
+def connect(place: str, *, retries: int = 10) -> Any:
+    """obstore's handle for s3://…, gs://… or az://…; nothing is sent yet."""
+    if not place.startswith(SCHEMES):
+        raise UsageError(
+            f"{redact(place)} is no place that klingflow can write to",
+            f"give a folder, or a URL that begins with {', '.join(SCHEMES)}",
+        )
+    try:
+        return obstore.store.from_url(
+            place,
+            # The time limit is for a whole transfer, and a clip may have 500 MB.
+            client_options={"timeout": timedelta(minutes=10), "connect_timeout": timedelta(seconds=10)},
+            retry_config={"max_retries": retries},
+        )
+    except (BaseError, ValueError, TypeError) as exc:
+        raise UsageError(
+            f"cannot use {redact(place)}: {reason(exc)}",
+            "look at the bucket's name, and at the AWS_…, GOOGLE_… or AZURE_… variables of the environment",
+        ) from exc
+
+
+def reason(exc: Exception) -> str:
+    """What obstore says, without its debugging part; no secret in it."""
+    return redact(str(exc).split("\n\nDebug source", 1)[0].strip())
+
+
+def open_objects(place: str, cache: FolderStore) -> ObjectStore:
+    endpoint = [f"{k}={v}" for k, v in sorted(os.environ.items()) if "ENDPOINT" in k]
+    identity = hashlib.sha256("\n".join([place, *endpoint]).encode()).hexdigest()
+    return ObjectStore(connect(place), connect(place, retries=0), redact(place.rstrip("/")), identity, cache)
+
+
+class ObjectStore:
+    """A store behind obstore. `once` is the same place without retries: a create that is retried underneath would
+    find its own first try and take it for somebody else's. `identity` names the place for the cache."""
+
+    def __init__(self, objects: Any, once: Any, where: str, identity: str, cache: FolderStore) -> None:
+        self.where = where
+        self._objects = objects
+        self._once = once
+        self._cache = cache
+        self._proof = f"proved/{identity}.json"
+        self._format_known = False
+        self._marked = False
+        self._marking = threading.RLock()
+
+    def read(self, name: str) -> bytes | None:
+        self._check_format()
+        return self._read(valid(name))
+
+    def list(self, prefix: str) -> Iterator[str]:
+        folder = folder_name(prefix)
+        self._check_format()
+        return self._list(folder)
+
+    def _list(self, folder: str) -> Iterator[str]:
+        with self._talking(f"list {folder or 'everything'}"):
+            for chunk in obstore.list(self._objects, prefix=folder or None):
+                for found in chunk:
+                    name = str(found["path"])
+                    if not name.rsplit("/", 1)[-1].startswith("."):
+                        yield name
+
+    def create(self, name: str, data: bytes) -> bool:
+        record_name(name)
+        self._mark()
+        return self._create(name, data)
+
+    def put(self, file: Path, *, move: bool = False) -> Digest:
+        self._mark()
+        # The cache's copy is what is sent: verified, and nobody writes into it while it is on its way.
+        digest = self._cache.put(file, move=move)
+        local = self._cache.blob(digest)
+        name = blob_name(digest)
+        size = local.stat().st_size
+        if self._size(name) != size:
+            with self._talking(f"write {name}"):
+                obstore.put(self._objects, name, local)
+            if self._size(name) != size:
+                raise StoreError(
+                    f"{name} in {self.where} has not the size that was sent",
+                    "look at the storage service; the good file is in the local cache, run again",
+                )
+        return digest
+
+    def blob(self, digest: Digest) -> Path:
+        name = blob_name(digest)
+        self._check_format()
+        with suppress(StoreError):  # missing, or damaged and set aside: either way the origin has it
+            return self._cache.blob(digest)
+        for _ in range(2):  # the wire may be at fault once
+            part = self._cache.root / f"{TEMP}{os.getpid()}-{os.urandom(8).hex()}"
+            try:
+                found = self._fetch(name, part)
+                if found is None:
+                    raise missing(digest, self)
+                if found == digest:
+                    self._cache.put(part, move=True)
+                    return self._cache.blob(digest)
+            finally:
+                part.unlink(missing_ok=True)
+        self._set_aside(digest, name)
+        raise damaged(digest, self.where)
+
+    def delete(self, name: str) -> None:
+        with self._talking(f"delete {valid(name)}"), suppress(FileNotFoundError):
+            obstore.delete(self._objects, name)
+
+    # Reading
+
+    def _read(self, name: str) -> bytes | None:
+        with self._talking(f"read {name}"):
+            try:
+                return bytes(obstore.get(self._objects, name).bytes())
+            except FileNotFoundError as exc:
+                self._there_at_all(exc)
+                return None
+
+    def _size(self, name: str) -> int | None:
+        with self._talking(f"look for {name}"):
+            try:
+                return int(obstore.head(self._objects, name)["size"])
+            except FileNotFoundError:
+                return None
+
+    def _fetch(self, name: str, part: Path) -> Digest | None:
+        """Streams the object into a new local file; the digest of what came, None where there is none."""
+        total = hashlib.sha256()
+        with self._talking(f"fetch {name}"):
+            try:
+                stream = obstore.get(self._objects, name).stream(_PART)
+            except FileNotFoundError as exc:
+                self._there_at_all(exc)
+                return None
+            part.parent.mkdir(parents=True, exist_ok=True)
+            with part.open("xb") as file:
+                for piece in stream:
+                    data = bytes(piece)
+                    total.update(data)
+                    file.write(data)
+        return Digest(total.hexdigest())
+
+    def _there_at_all(self, exc: FileNotFoundError) -> None:
+        """A bucket that does not exist must not look like an empty store: everything would be bought again."""
+        if any(word in str(exc) for word in ("NoSuchBucket", "ContainerNotFound", "bucket does not exist")):
+            raise StoreError(f"{self.where} does not exist", "make the bucket, or look at `store:`") from exc
+
+    def _check_format(self) -> None:
+        if not self._format_known:
+            data = self._read(MARKER)
+            if data is not None:
+                check_format(data, self.where)
+            self._format_known = True
+
+    # Writing
+
+    def _mark(self) -> None:
+        """Before the first write: the marker, and once for each place and cache the proof that it can create only."""
+        with self._marking:
+            if self._marked:
+                return
+            self._check_format()
+            self._create(MARKER, marker())
+            if self._cache.read(self._proof) is None:
+                self._marked = True  # the proof goes through the front door
+                try:
+                    proved = proves_create_only(self)
+                finally:
+                    self._marked = False
+                if not proved:
+                    raise StoreError(
+                        f"{self.where} overwrites silently: it ignores \"create only if absent\" (If-None-Match), "
+                        "so two runners could both buy the same clip",
+                        "use a storage service that honours it (AWS S3, Google, Azure, R2, Ceph, MinIO), or a folder",
+                    )
+                self._cache.create(self._proof, b"{}\n")
+            self._marked = True
+
+    def _create(self, name: str, data: bytes) -> bool:
+        """The answer may be lost on its way: then what is there tells. Our own bytes: it was us."""
+        lost: Exception | None = None
+        for tried in range(_TRIES):
+            if tried:
+                time.sleep(random.uniform(0.5, 1) * 0.1 * 2**tried)
+            with self._talking(f"write {name}"):
+                try:
+                    obstore.put(self._once, name, data, mode="create")
+                    return True
+                except (AlreadyExistsError, PreconditionError):
+                    pass  # or S3's 409: two at once, and neither is there yet
+                except FileNotFoundError:
+                    raise  # the bucket
+                except (GenericError, OSError) as exc:
+                    lost = exc
+            try:
+                there = self._read(name)
+            except StoreError:
+                if lost is None:
+                    raise
+                continue
+            if there is not None:
+                return lost is not None and there == data
+        raise StoreError(
+            f"cannot tell whether {name} was written to {self.where}: "
+            + (reason(lost) if lost else "it says both that the object exists and that it does not"),
+            "run again when the storage service answers; what was saved before is safe",
+        ) from lost
+
+    def _set_aside(self, digest: Digest, name: str) -> None:
+        with self._talking(f"set aside {name}"), suppress(FileNotFoundError):
+            obstore.rename(self._objects, name, f"quarantine/{digest}.{os.urandom(4).hex()}")
+
+    @contextmanager
+    def _talking(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except (BaseError, OSError) as exc:
+            raise StoreError(
+                f"cannot {doing} in {self.where}: {reason(exc)}",
+                "look at the network, the bucket and its credentials; what was saved before is safe, run again",
+            ) from exc
+
