@@ -1,0 +1,455 @@
+"""YAML text -> a Document: plain data, and the place of every node when somebody asks.
+
+One pass over the events of PyYAML's C parser (its own loader would read `16:9` as a number, keep the last of two equal
+keys, and walk an alias bomb). The rules:
+
+- Scalars are those of the YAML 1.2 core schema: `on`, `no`, `16:9` and `2024-01-02` are text, `0123` is 123.
+  `.inf`, `.nan` and numbers that no machine holds stay text, because no field of ours takes one.
+- A key is always text, and stands once in its mapping.
+- Tags, merge keys (`<<`) and a second document are refused. An alias may repeat what is finished above it, within
+  a budget.
+- At most MAX_BYTES of text, MAX_NODES values and MAX_DEPTH levels.
+
+Knows nothing of storyboards.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import yaml
+
+from klingflow.core.errors import StoryboardError
+from klingflow.core.source import Document, Mark, Path, Problem, Severity, Span
+
+MAX_BYTES = 16 * 2**20
+"""A storyboard of 10,000 shots is 3.5 MB, its lock 9 MB; nothing that people write comes near."""
+MAX_NODES = 500_000
+MAX_ALIASED = 50_000
+"""Values that aliases repeat, in the whole document: ten levels of ten stop here, not in memory."""
+MAX_DEPTH = 60
+MAX_PROBLEMS = 50
+
+_Parser: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # both have get_event(); libyaml may be missing
+
+
+def decode(path: str, raw: bytes) -> str:
+    """The text of a file. Raises StoryboardError where the bytes are not UTF-8, with the place of the first bad one."""
+    if len(raw) > MAX_BYTES:
+        raise StoryboardError([_too_big(path, len(raw))])
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff") or (b"\0" in raw[:4] and b"\0" in raw[4:8]):
+        what = "the file is UTF-16 or UTF-32, not UTF-8"
+        raise StoryboardError([Problem(rule="encoding", what=what, span=Span(path, 1, 1, 2), mend="save it as UTF-8")])
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as bad:
+        before = raw[: bad.start].decode().split("\n")
+        rest = raw[bad.start :].split(b"\n", 1)[0].decode("utf-8", "replace")
+        line = (before[-1] + rest).rstrip("\r")
+        span = Span(path, len(before), len(before[-1]) + 1, len(before[-1]) + 2, line)
+        what = f"byte 0x{raw[bad.start]:02x} is not UTF-8 text"
+        raise StoryboardError([Problem(rule="encoding", what=what, span=span, mend="save the file as UTF-8")]) from None
+
+
+def read(path: str, text: str) -> Document:
+    """The document in `text`; `path` is what people are shown as its place.
+
+    An empty file is a Document whose data is None. Raises StoryboardError with every fault that could be told:
+    a fault of YAML's syntax ends the reading, the others do not.
+    """
+    if len(text) > MAX_BYTES:
+        raise StoryboardError([_too_big(path, len(text))])
+    document = Document(path, text, None, lambda: _marks(text, document.data))
+    bad = _FORBIDDEN.search(text)
+    if bad:
+        _fail(document, *_forbidden(bad))
+    try:
+        document.data = _build(document)
+    except yaml.MarkedYAMLError as error:
+        _fail(document, *_syntax(document, error))
+    return document
+
+
+def lints(document: Document) -> list[Problem]:
+    """Warnings about text that YAML reads otherwise than its writer meant: a text cut at ` #`."""
+    hits = list(_CUT.finditer(document.text))
+    if not hits:
+        return []
+    if document._marks is None:
+        document._marks = document.remark()
+    keys = {(mark.key_line, mark.key_col): path for path, mark in document._marks.items()}
+    out = []
+    for hit in hits:
+        line = document.text.count("\n", 0, hit.start()) + 1
+        start = hit.start("key") - hit.start() + 1
+        if (line, start) not in keys:  # inside a block of text
+            continue
+        col = hit.start("sign") - hit.start() + 1
+        shown = document.line(line)
+        span = Span(document.path, line, col, len(shown) + 1, shown)
+        what = f"{hit['key']} ends here: YAML takes ` #` for the start of a comment"
+        mend = "put the text in quotes, or leave a space after # where a comment is meant"
+        out.append(Problem(rule="cut-by-comment", what=what, span=span, mend=mend, severity=Severity.WARNING))
+    return out
+
+
+_CUT = re.compile(
+    r"""^[ ]*(?:-[ ]+)*(?P<key>[A-Za-z_][\w-]*):[ ]+(?:[^\s'"|>\[{&*!#][^\n]*?[ ]+)?(?P<sign>\#[^\s#!][^\n]*)$""",
+    re.MULTILINE | re.VERBOSE,
+)
+
+
+# -- data
+
+
+_CONSTANTS: dict[str, object] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
+_CONSTANTS |= {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_NOT_TEXT = frozenset("-+.0123456789~tTfFnN")
+_LONGEST_NUMBER = 40  # characters; int() of many thousand digits is slow, then refused
+
+
+def scalar(text: str) -> object:
+    """What an unquoted scalar means in YAML 1.2."""
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    if len(text) <= _LONGEST_NUMBER:
+        if _INT.fullmatch(text):
+            return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+        if _FLOAT.fullmatch(text):
+            number = float(text)
+            return number if abs(number) != float("inf") else text
+    return text
+
+
+class _Level:
+    """A mapping or list that is being read.
+
+    `step` is its place in its parent; `inside` counts values below its own, `height` levels below it.
+    """
+
+    __slots__ = ("anchor", "height", "inside", "key", "node", "step")
+
+    def __init__(self, node: dict[str, object] | list[object], step: str | int | None, anchor: str | None) -> None:
+        self.node = node
+        self.step = step
+        self.anchor = anchor
+        self.key: str | None = None
+        self.inside = 0
+        self.height = 0
+
+
+def _build(document: Document) -> object:
+    """The data. Aliased parts are shared, not copied: nobody changes data that was read."""
+    problems: list[Problem] = []
+    anchors: dict[str, tuple[object, int, int]] = {}  # name -> value, values in it, levels in it
+    open_anchors: set[str] = set()
+    stack: list[_Level] = []
+    root: object = None
+    count = aliased = 0
+
+    def refuse(event: yaml.Event, rule: str, what: str, mend: str = "", *, fatal: bool = False) -> None:
+        problems.append(Problem(rule=rule, what=what, span=_span(document, *_place(event)), mend=mend))
+        if fatal or len(problems) >= MAX_PROBLEMS:
+            raise StoryboardError(problems)
+
+    for event in _events(document.text):
+        kind = type(event)
+        top = stack[-1] if stack else None
+        value: object
+        if kind is yaml.ScalarEvent:
+            text: str = event.value
+            if event.tag is not None:
+                refuse(event, "tag", f"a tag ({event.tag}) is not allowed here", "write the plain value")
+            if top is not None and type(top.node) is dict and top.key is None:
+                if text == "<<" and event.implicit[0]:
+                    mend = "write the fields out, or use `defaults`"
+                    refuse(event, "merge-key", "merge keys (<<) are not supported", mend)
+                elif text in top.node:
+                    mark = _first(document, stack, text)
+                    what = f"the key '{text}' stands here a second time"
+                    what += f"; the first is at {mark.key_line}:{mark.key_col}" if mark else ""
+                    refuse(event, "duplicate-key", what, "remove one of them")
+                top.key = text
+                if event.anchor:
+                    anchors[event.anchor] = (text, 0, 0)
+                continue
+            value = scalar(text) if event.implicit[0] and (not text or text[0] in _NOT_TEXT) else text
+            if event.anchor:
+                anchors[event.anchor] = (value, 0, 0)
+        elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+            done = stack.pop()
+            size = done.inside + len(done.node)
+            if stack:
+                stack[-1].inside += size
+                stack[-1].height = max(stack[-1].height, done.height + 1)
+            if done.anchor:
+                open_anchors.discard(done.anchor)
+                anchors[done.anchor] = (done.node, size, done.height + 1)
+            continue
+        else:
+            if top is not None and type(top.node) is dict and top.key is None:
+                if kind is yaml.AliasEvent:
+                    refuse(event, "key-not-text", "an alias cannot be a key", "write the key out", fatal=True)
+                _refuse_key(document, event, problems)
+            if kind is yaml.AliasEvent:
+                if event.anchor not in anchors:
+                    loop = event.anchor in open_anchors
+                    what = (
+                        f"the alias *{event.anchor} stands inside what it names"
+                        if loop
+                        else f"the alias *{event.anchor} names nothing above it"
+                    )
+                    mend = "" if loop else f"name something with &{event.anchor} first, or quote the text"
+                    refuse(event, "alias", what, mend, fatal=True)
+                value, size, height = anchors[event.anchor]
+                aliased += size + 1
+                if aliased > MAX_ALIASED:
+                    what = f"aliases repeat more than {MAX_ALIASED:,} values"
+                    refuse(event, "alias", what, "write less with aliases", fatal=True)
+                if len(stack) + height > MAX_DEPTH:
+                    _too_deep(document, event, problems)
+                if top is not None:
+                    top.inside += size
+                    top.height = max(top.height, height)
+            else:
+                if event.tag is not None:
+                    refuse(event, "tag", f"a tag ({event.tag}) is not allowed here", "write the plain value")
+                if len(stack) >= MAX_DEPTH:
+                    _too_deep(document, event, problems)
+                value = {} if kind is yaml.MappingStartEvent else []
+                if event.anchor:
+                    open_anchors.add(event.anchor)
+                    anchors.pop(event.anchor, None)
+                step = None if top is None else len(top.node) if top.key is None else top.key
+                stack.append(_Level(value, step, event.anchor))  # type: ignore[arg-type]
+        count += 1
+        if count > MAX_NODES:
+            refuse(event, "too-big", f"the file holds more than {MAX_NODES:,} values", "split it", fatal=True)
+        if top is None:
+            root = value
+        elif type(top.node) is list:
+            top.node.append(value)
+        else:
+            top.node.setdefault(top.key, value)  # type: ignore[union-attr, arg-type]
+            top.key = None
+    if problems:
+        raise StoryboardError(problems)
+    return root
+
+
+_OUTSIDE = (yaml.StreamStartEvent, yaml.DocumentStartEvent, yaml.DocumentEndEvent, yaml.StreamEndEvent)
+
+
+class _SecondDocument(yaml.MarkedYAMLError):
+    pass
+
+
+def _events(text: str) -> Iterator[Any]:
+    """The parser's events between the start of the first document and its end."""
+    parser = _Parser(text)
+    try:
+        documents = 0
+        while True:
+            event = parser.get_event()
+            kind = type(event)
+            if kind is yaml.StreamEndEvent:
+                return
+            if kind is yaml.DocumentStartEvent:
+                documents += 1
+                if documents > 1:
+                    raise _SecondDocument(problem="a second document begins here", problem_mark=event.start_mark)
+            elif kind not in _OUTSIDE:
+                yield event
+    finally:
+        parser.dispose()
+
+
+# -- places
+
+
+def _marks(text: str, data: object) -> dict[Path, Mark]:
+    """Where every node stands. What an alias repeats stands where it was first written.
+
+    Of two equal keys the first one counts; a text that does not parse has marks up to its fault.
+    """
+    marks: dict[Path, Mark] = {}
+    stack: list[list[Any]] = []  # [path, next index or key or None, is a mapping, line and column of the key]
+    anchors: dict[str, Path] = {}
+    try:
+        for event in _events(text):
+            kind = type(event)
+            if kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+                stack.pop()
+                continue
+            top = stack[-1] if stack else None
+            start = event.start_mark
+            if top is None:
+                path: Path = ()
+                mark = Mark(start.line + 1, start.column + 1)
+            elif top[2]:
+                if top[1] is None:
+                    top[1], top[3] = getattr(event, "value", ""), (start.line + 1, start.column + 1)
+                    continue
+                path = (*top[0], top[1])
+                mark = Mark(start.line + 1, start.column + 1, *top[3])
+                top[1] = None
+            else:
+                path = (*top[0], top[1])
+                mark = Mark(start.line + 1, start.column + 1)
+                top[1] += 1
+            marks.setdefault(path, mark)
+            if kind is yaml.AliasEvent:
+                _repeat(marks, data, anchors.get(event.anchor), path)
+                continue
+            if event.anchor:
+                anchors[event.anchor] = path
+            if kind is not yaml.ScalarEvent:
+                mapping = kind is yaml.MappingStartEvent
+                stack.append([path, None if mapping else 0, mapping, (0, 0)])
+    except yaml.YAMLError:
+        pass
+    return marks
+
+
+def _repeat(marks: dict[Path, Mark], data: object, source: Path | None, target: Path) -> None:
+    """Gives what lies under `target` the marks of what lies under `source`."""
+    if source is None:
+        return
+    node: object = data
+    for step in source:
+        if not isinstance(node, dict | list):
+            return
+        node = node[step]  # type: ignore[index]
+    todo: list[tuple[object, Path]] = [(node, ())]
+    while todo:
+        at, way = todo.pop()
+        if way and source + way in marks:
+            marks.setdefault(target + way, marks[source + way])
+        if isinstance(at, dict):
+            todo += [(child, (*way, key)) for key, child in at.items()]
+        elif isinstance(at, list):
+            todo += [(child, (*way, index)) for index, child in enumerate(at)]
+
+
+def _first(document: Document, stack: list[_Level], key: str) -> Mark | None:
+    """Where the first of two equal keys stands, while the second is being read."""
+    path = [level.step for level in stack if level.step is not None]
+    if document._marks is None:
+        document._marks = document.remark()
+    return document._marks.get((*path, key))
+
+
+def _place(event: yaml.Event) -> tuple[int, int]:
+    mark = event.start_mark
+    return (mark.line + 1, mark.column + 1) if mark else (1, 1)
+
+
+def _span(document: Document, line: int, col: int) -> Span:
+    text = document.line(line)
+    rest = text[col - 1 :]
+    word = re.match(r"[\w.-]+|<<|---|\{[{%#]|.", rest)
+    return Span(document.path, line, col, col + max(1, len(word[0]) if word else 1), text)
+
+
+# -- what is wrong, in words
+
+
+def _fail(document: Document, rule: str, what: str, mend: str, line: int, col: int) -> NoReturn:
+    raise StoryboardError([Problem(rule=rule, what=what, mend=mend, span=_span(document, line, col))]) from None
+
+
+def _too_big(path: str, size: int) -> Problem:
+    what = f"the file has {size / 2**20:.0f} MiB; {MAX_BYTES // 2**20} MiB are read at most"
+    return Problem(rule="too-big", what=what, span=Span(path, 1, 1, 2), mend="split it")
+
+
+def _too_deep(document: Document, event: yaml.Event, problems: list[Problem]) -> NoReturn:
+    span = _span(document, *_place(event))
+    what = f"nested more than {MAX_DEPTH} levels deep"
+    raise StoryboardError([*problems, Problem(rule="too-deep", what=what, span=span, mend="write it flatter")])
+
+
+_BARE_TEMPLATE = "an unquoted text cannot begin with `{`: YAML reads a mapping"
+_QUOTE = "put the whole text in quotes"
+
+
+def _refuse_key(document: Document, event: yaml.Event, problems: list[Problem]) -> NoReturn:
+    line, col = _place(event)
+    if document.line(line)[max(0, col - 2) : col] == "{{":
+        span = _span(document, line, col - 1)
+        problem = Problem(rule="unquoted-template", what=_BARE_TEMPLATE, span=span, mend=_QUOTE)
+    else:
+        span, mend = _span(document, line, col), "write a word before the colon"
+        problem = Problem(rule="key-not-text", what="a key must be text", span=span, mend=mend)
+    raise StoryboardError([*problems, problem])
+
+
+_FORBIDDEN = re.compile("\\A\ufeff|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]|\r(?!\n)")
+
+
+def _forbidden(bad: re.Match[str]) -> tuple[str, str, str, int, int]:
+    char, before = bad[0], bad.string[: bad.start()]
+    line, col = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+    match char:
+        case "\ufeff":
+            return "encoding", "the file begins with a byte order mark", "save it as UTF-8 without BOM", line, col
+        case "\r":
+            mend = "save the file with LF or CRLF line ends"
+            return "encoding", "a carriage return alone ends this line", mend, line, col
+    name = f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}"
+    what = f"the control character {name} is not allowed in the file"
+    return "control-character", what, f'remove it, or write "{name}" inside double quotes', line, col
+
+
+def _syntax(document: Document, error: yaml.MarkedYAMLError) -> tuple[str, str, str, int, int]:
+    """libyaml's complaint as a sentence: (rule, what, mend, line, column)."""
+    mark = error.problem_mark or error.context_mark
+    line, col = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    text, problem = document.line(line), error.problem or "this is not YAML"
+    if isinstance(error, _SecondDocument):
+        return "second-document", "a second YAML document begins here", "keep one document in a file", line, col
+    indent = len(text) - len(text.lstrip(" "))
+    if text[indent : indent + 1] == "\t" and "cannot start any token" in problem:
+        return "tab", "a tab is used for indentation", "indent with spaces", line, indent + 1
+    bare = re.search(r"(?:^|[:\-,\[]\s+)(\{[{%#])", text)
+    if bare:
+        return "unquoted-template", _BARE_TEMPLATE, _QUOTE, line, bare.start(1) + 1
+    if "mapping values are not allowed" in problem:
+        if re.match(r"\s*(?:- +)*[^\s:][^:]*:\s+\S[^:]*:", text):
+            return "yaml", "a second `: ` stands in an unquoted text", _QUOTE, line, col
+        return "yaml", "a key is not expected here", "check the indentation of this line and the one above", line, col
+    if "cannot start any token" in problem:
+        char = text[col - 1 : col]
+        return "yaml", f"an unquoted text cannot begin with `{char}`", _QUOTE, line, col
+    if "alphabetic or numeric character" in problem:
+        at = error.context_mark
+        where = (at.line + 1, at.column + 1) if at else (line, col)
+        return "yaml", "an unquoted text cannot begin with `*` or `&`", _QUOTE, *where
+    if "unknown escape character" in problem:
+        mend = "write \\\\ for a backslash, or use single quotes"
+        return "yaml", "this escape is not known inside double quotes", mend, line, col
+    if "unexpected end of stream" in problem and error.context_mark:
+        at = error.context_mark
+        return "yaml", "the quoted text that begins here never ends", "close the quote", at.line + 1, at.column + 1
+    if "',' or '" in problem and error.context_mark:
+        at = error.context_mark
+        closing = "]" if "']'" in problem else "}"
+        what = f"the list or mapping that begins here needs `,` or `{closing}` before line {line}, column {col}"
+        return "yaml", what, "close it, or put text with commas and brackets in quotes", at.line + 1, at.column + 1
+    if "did not find expected key" in problem:
+        mend = "check the indentation, and that a quoted text is the whole value"
+        return "yaml", "a key was expected here", mend, line, col
+    if "could not find expected ':'" in problem:
+        at = error.context_mark
+        where = (at.line + 1, at.column + 1) if at else (line, col)
+        mend = "write `key: value`, or indent the text under its key"
+        return "yaml", "a `:` is missing after this text", mend, *where
+    if "block sequence entries" in problem:
+        mend = "begin the list on the next line, indented"
+        return "yaml", "a list cannot begin on the line of its key", mend, line, col
+    context = f" {error.context}" if error.context else ""
+    return "yaml", f"this is not YAML: {problem}{context}", "", line, col
