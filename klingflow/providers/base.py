@@ -91,6 +91,8 @@ class Unclear:
     """The answer does not tell whether the order was taken."""
 
     message: str
+    final: bool = False
+    """True where the same bytes again can tell no more (HiAPI 422, key mismatch): a person must look, now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

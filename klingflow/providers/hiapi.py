@@ -1,0 +1,340 @@
+"""HiAPI: one asynchronous endpoint, `POST /v1/tasks`, with the model in the body.
+
+Wire facts: HiAPI docs (kling-3.0-omni image-to-video, text-to-video, async-api) and HiAPI's own Python client 0.2.1,
+read 2026-11. Frames reach it as URLs. An order carries an Idempotency-Key: the same key with the same bytes within
+about a day gives the first task again and is not billed again, so a lost answer is asked for once more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from urllib.parse import quote
+
+from klingflow.core.model import Film, Key, Shot, TaskId
+from klingflow.core.source import Problem
+from klingflow.providers import omni, reading
+from klingflow.providers.base import (
+    Accepted,
+    Answer,
+    Busy,
+    Caps,
+    Done,
+    Failed,
+    FailureClass,
+    Later,
+    Missing,
+    Pending,
+    Refused,
+    Request,
+    Settings,
+    Status,
+    Submitted,
+    Unclear,
+    WebhookRefused,
+)
+from klingflow.providers.reading import Object, Says
+
+name = "hiapi"
+
+caps = Caps(
+    seconds=(3, 15),  # HiAPI docs, image-to-video
+    resolutions=("720p", "1080p", "4K"),  # HiAPI docs, image-to-video
+    models=(omni.MODEL,),
+    prompt_chars=3072,  # HiAPI names no limit; Kling's own API of this model: 3,072, of which 2,500 are advised
+    frames="url",
+    image_formats=("JPEG", "PNG", "WEBP"),  # HiAPI docs, image-to-video
+    # HiAPI names no limit for an image; these are Kling's own for this generation of the model (the one that makes 4K).
+    image_bytes=50 * 1024 * 1024,
+    image_side=300,
+    image_ratio=2.5,
+    replay_s=20 * 3600.0,  # HiAPI's client says about 24 h; the margin is for clocks and for the last send
+    concurrency=4,  # HiAPI's blog on rate limits advises to begin with 4 in flight
+    requests_per_minute=60,  # HiAPI docs, rate limits: "may vary by model and account tier"
+    list_size=100,  # HiAPI docs, list tasks
+    key_variable="HIAPI_API_KEY",
+    base_variable="HIAPI_BASE_URL",
+    base_url="https://api.hiapi.ai",
+)
+
+PROMPT_ADVISED = 2500
+"""Characters; Kling docs, video omni, read 2026-11."""
+
+model = omni.model
+
+
+def check(film: Film, shot: Shot) -> Sequence[Problem]:
+    return tuple(_check(film, shot))
+
+
+def _check(film: Film, shot: Shot) -> Iterator[Problem]:
+    yield from omni.faults(film, shot, caps, "HiAPI")
+    lacking = (
+        ("negative_prompt", bool(shot.negative_prompt), "say in the prompt what should be seen instead"),
+        ("multi_shot", shot.multi_shot is not None, "write each cut as a shot of its own"),
+        ("images", bool(shot.images), "use first_frame and last_frame"),
+        ("elements", bool(shot.elements), "describe them in the prompt"),
+    )
+    for field, used, instead in lacking:
+        if used:
+            yield omni.problem(
+                film,
+                shot,
+                field,
+                f"HiAPI's Kling 3.0 Omni has no {field}",
+                f"{instead}, or use provider: mulerouter",
+                rule="not-offered",
+            )
+    if shot.aspect_ratio is not None and shot.first_frame is not None:
+        yield omni.problem(
+            film,
+            shot,
+            "aspect_ratio",
+            "HiAPI takes the aspect ratio from the first frame",
+            "drop aspect_ratio, or crop the first frame to it",
+            rule="not-offered",
+        )
+    if PROMPT_ADVISED < len(shot.prompt) <= caps.prompt_chars:
+        yield omni.problem(
+            film,
+            shot,
+            "prompt",
+            f"the prompt is {len(shot.prompt)} characters as rendered; Kling advises at most {PROMPT_ADVISED}",
+            "shorten it, or expect its end to count for little",
+            rule="prompt-long",
+            warning=True,
+        )
+
+
+def submit(shot: Shot, inputs: Mapping[str, str], settings: Settings, key: Key, attempt: int) -> Request:
+    """`POST /v1/tasks`. The body's bytes are what HiAPI compares with those of an earlier order of the same key."""
+    first, last = inputs.get("first_frame"), inputs.get("last_frame")
+    given: Object = {}
+    if first is not None:
+        given["image_urls"] = [first] if last is None else [first, last]
+    if shot.prompt:
+        given["prompt"] = shot.prompt
+    given["resolution"] = shot.resolution
+    if first is None and shot.aspect_ratio is not None:
+        given["aspect_ratio"] = shot.aspect_ratio
+    given["duration"] = shot.duration
+    given["sound"] = shot.sound
+    way = "text-to-video" if first is None else "image-to-video"
+    body: Object = {"model": f"{omni.MODEL}/{way}", "input": given}
+    if settings.callback_url is not None:
+        body["callback"] = {"url": settings.callback_url, "when": "final"}
+    return Request(
+        method="POST",
+        path="/v1/tasks",
+        body=omni.compact(body),
+        headers={"Content-Type": "application/json", "Idempotency-Key": token(key, attempt)},
+    )
+
+
+def token(key: Key, attempt: int) -> str:
+    """The order's Idempotency-Key. 70 bytes with a one-digit attempt; HiAPI allows 255."""
+    return f"kf1:{key}:{attempt}"
+
+
+_CODES = {
+    # HiAPI's Python client 0.2.1, its whole table. TASK_FAILED is "fix the input", also as a task's own error.
+    "invalid_request": FailureClass.INVALID,
+    "task_failed": FailureClass.INVALID,
+    "model_unavailable": FailureClass.PROVIDER_FAULT,
+    "task_timeout": FailureClass.PROVIDER_FAULT,
+    "storage_unavailable": FailureClass.PROVIDER_FAULT,
+    # HiAPI's blog on hanging tasks.
+    "model_error": FailureClass.PROVIDER_FAULT,
+    "provider_error": FailureClass.PROVIDER_FAULT,
+    "input_too_large": FailureClass.INVALID,
+    "unsupported_format": FailureClass.INVALID,
+}
+
+
+def accepted(answer: Answer) -> Submitted:
+    body = reading.parsed(answer.body)
+    status = answer.status
+    if 200 <= status <= 299:
+        data = reading.field(body, "data")
+        task = reading.task(data["taskId"] if "taskId" in data else data.get("id"))
+        if task is not None:
+            return Accepted(task=task, replayed=answer.headers.get("idempotent-replay", "").strip().lower() == "true")
+        inside = reading.number(body.get("code")) if body is not None else None
+        if inside is None or not 300 <= inside <= 599:
+            return Unclear(message=f"HiAPI answered HTTP {status} without a task id")
+        status = inside
+    says = _error(body)
+    code = says.code.lower()
+    if code == "idempotency_key_mismatch":
+        return Unclear(
+            message="HiAPI has already seen this order's key with another body, so an order was sent that this ledger "
+            "does not know",
+            final=True,
+        )
+    if status == 409:
+        return (
+            Busy(retry_after=reading.retry_after(answer.headers))
+            if code in ("", "idempotency_key_processing")
+            else Unclear(message=f"HiAPI answered HTTP 409: {says}")
+        )
+    if status == 503 and (says.code or (body is not None and "code" in body)):
+        # In HiAPI's own words the platform turned the order away before it worked on it. A gateway's page says nothing.
+        return Refused(
+            kind=FailureClass.THROTTLED,
+            code=says.code or "HTTP 503",
+            message=says.message or "HiAPI is not available for the moment",
+            retry_after=reading.retry_after(answer.headers),
+        )
+    refused = reading.refusal(answer, status, says)
+    if refused is None:
+        return Unclear(message=f"HiAPI answered HTTP {status}" + (f": {says}" if str(says) else ""))
+    if refused.kind is FailureClass.INVALID and _CODES.get(code) is FailureClass.PROVIDER_FAULT:
+        return Refused(
+            kind=FailureClass.PROVIDER_FAULT,
+            code=refused.code,
+            message=refused.message,
+            retry_after=refused.retry_after,
+        )
+    return refused
+
+
+def _error(body: Object | None) -> Says:
+    """Both error shapes: {code, message, error_code} (docs) and {error: {code, message, type}} (blog, examples)."""
+    if body is None:
+        return Says()
+    inner = reading.field(body, "error")
+    return Says(
+        reading.text(body.get("error_code")) or reading.text(inner.get("code")) or reading.text(inner.get("type")),
+        reading.text(inner.get("message")) or reading.text(body.get("message")) or reading.text(body.get("error")),
+    )
+
+
+def poll(task: TaskId, path: str) -> Request:
+    return Request(method="GET", path=f"/v1/tasks/{quote(task, safe='')}")
+
+
+_PENDING = frozenset({"queued", "handling", "archiving", "pending", "processing", "running"})
+_DONE = frozenset({"success", "succeeded", "completed"})
+_FAILED = frozenset({"fail", "failed"})
+"""The documents' words first, then those of HiAPI's blog. The blog's "cancelled" and "timeout" are left out:
+to believe a word that no document knows could buy again what is still being made."""
+
+
+def status(answer: Answer, task: TaskId) -> Status:
+    """What became of a task.
+
+    A finished task without a usable video is BAD_OUTPUT: it was paid for, and a new order is for a person to decide.
+    """
+    data = _data(answer)
+    if not isinstance(data, dict):
+        return data
+    about = data["taskId"] if "taskId" in data else data.get("id", task)
+    if about != task:
+        return Later(message=f"HiAPI answered about another task ({reading.text(about, 80) or 'unreadable'})")
+    word = reading.text(data.get("status"), 80).lower()
+    if not word:
+        return Later(message="HiAPI's answer names no status")
+    if word in _DONE:
+        return _video(data.get("output"))
+    if word in _FAILED:
+        return _failure(data.get("error"))
+    return Pending(state=word, known=word in _PENDING)
+
+
+def _data(answer: Answer) -> Object | Missing | Later:
+    """What stands inside the envelope, or why there is nothing to read."""
+    body = reading.parsed(answer.body)
+    code = answer.status
+    if code == 200 and body is not None:
+        inside = reading.number(body.get("code"))
+        code = inside if inside is not None and 300 <= inside <= 599 else code
+    wait = reading.retry_after(answer.headers)
+    says = str(_error(body))
+    if code in (401, 403):
+        return Later(message=says or f"HTTP {code}", retry_after=wait, unauthorised=True)
+    if code == 404 and not reading.is_page(answer.body):
+        return Missing()
+    if code != 200:
+        return Later(message=says or f"HTTP {code}", retry_after=wait)
+    if body is None:
+        return Later(message="HiAPI's answer is not JSON", retry_after=wait)
+    data = body.get("data", body)
+    return data if isinstance(data, dict) else Later(message="HiAPI's answer holds no data", retry_after=wait)
+
+
+def _video(output: object) -> Status:
+    """The first item of type video with an address: a task may also return first and last frame and thumbnail."""
+    for item in output if isinstance(output, list) else []:
+        if isinstance(item, dict) and reading.text(item.get("type")).lower() == "video":
+            url = reading.url(item.get("url"))
+            if url is not None:
+                return Done(url=url, expires_ms=reading.moment_ms(item.get("expireAt")))
+    return Failed(kind=FailureClass.BAD_OUTPUT, code="no-video", message="HiAPI calls the task done and names no video")
+
+
+def _failure(error: object) -> Failed:
+    """Whether a new order can help is told by the code: HiAPI says to fix the request, not to send it again, so a
+    code that no document knows, or none at all, is never ordered again unasked."""
+    inner = error if isinstance(error, dict) else {}
+    says = Says(reading.text(inner.get("code")), reading.text(inner.get("message")) or reading.text(error))
+    kind = _CODES.get(says.code.lower(), FailureClass.INVALID)
+    if kind is FailureClass.INVALID and reading.moderated(says):
+        kind = FailureClass.MODERATED
+    elif kind is FailureClass.INVALID and says.code.lower() not in _CODES and reading.fault(says):
+        kind = FailureClass.PROVIDER_FAULT
+    return Failed(kind=kind, code=says.code, message=says.message or "HiAPI gave no reason")
+
+
+def poll_many(page: int) -> Request | None:
+    return Request(method="GET", path=f"/v1/tasks?page={page}&size={caps.list_size}")
+
+
+def statuses(answer: Answer) -> Mapping[TaskId, Status] | Later:
+    """A list names neither outputs nor errors, so every ended task is "done" here, also a failed one."""
+    data = _data(answer)
+    if isinstance(data, Missing):
+        return Later(message="HiAPI does not know its own list of tasks")
+    if isinstance(data, Later):
+        return data
+    tasks = data.get("tasks")
+    if not isinstance(tasks, list):
+        return Later(message="HiAPI's list holds no tasks")
+    out: dict[TaskId, Status] = {}
+    for item in tasks:
+        if not isinstance(item, dict):
+            continue
+        task = reading.task(item["taskId"] if "taskId" in item else item.get("id"))
+        word = reading.text(item.get("status"), 80).lower()
+        if task is None or not word:
+            continue
+        ended = word in _DONE or word in _FAILED
+        out[task] = Pending(state="done") if ended else Pending(state=word, known=word in _PENDING)
+    return out
+
+
+WINDOW_S = 300
+"""Seconds that a callback's time may be off, either way; HiAPI docs, async API, read 2026-11."""
+
+
+def webhook(headers: Mapping[str, str], body: bytes, secret: str, now_s: float) -> TaskId | None:
+    """HMAC-SHA256 over timestamp, a dot, and the raw body; the key is the secret's UTF-8 bytes."""
+    given = {header.lower(): value for header, value in headers.items()}
+    stamp, signature = given.get("x-hiapi-timestamp", ""), given.get("x-hiapi-signature", "")
+    if not secret:
+        raise WebhookRefused("no webhook secret is set")
+    if not re.fullmatch(r"[0-9]{1,12}", stamp):
+        raise WebhookRefused("the timestamp is not a number of seconds")
+    if not re.fullmatch(r"[0-9a-f]{64}", signature):
+        raise WebhookRefused("the signature is not 64 lower-case hex digits")
+    expected = hmac.new(secret.encode(), f"{stamp}.".encode() + body, hashlib.sha256).hexdigest()
+    if not hmac.compare_digest(expected.encode(), signature.encode()):
+        raise WebhookRefused("the signature does not fit")
+    if abs(now_s - int(stamp)) > WINDOW_S:
+        raise WebhookRefused(f"the timestamp is more than {WINDOW_S} s off")
+    read = reading.parsed(body)
+    task = reading.task(read.get("taskId")) if read is not None else None
+    if task is None:
+        raise WebhookRefused("the body names no task")
+    return task

@@ -1,0 +1,418 @@
+"""MuleRouter: one endpoint for each capability of Kling V3 Omni, with the task read under the path that made it.
+
+Wire facts: MuleRouter docs (kling-v3-omni pages, async tasks, error codes, webhooks) and MuleRouter's own clients,
+read 2026-11. Frames go as URLs or inside the request. Nothing like an idempotency key is documented, and there is no
+list: after a lost answer nobody but a person can tell whether an order was taken.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from urllib.parse import quote
+
+from klingflow.core.model import Film, Key, Shot, TaskId
+from klingflow.core.source import Problem
+from klingflow.providers import omni, reading
+from klingflow.providers.base import (
+    Accepted,
+    Answer,
+    Caps,
+    Done,
+    Failed,
+    FailureClass,
+    Later,
+    Missing,
+    Pending,
+    Refused,
+    Request,
+    Settings,
+    Status,
+    Submitted,
+    Unclear,
+    WebhookRefused,
+)
+from klingflow.providers.reading import Object, Says
+
+name = "mulerouter"
+
+_MODE = {"720p": "std", "1080p": "pro"}
+"""MuleRouter docs, text-to-video: std is 720p, pro is 1080p; there is no 4K."""
+
+caps = Caps(
+    seconds=(3, 15),  # MuleRouter docs, image-to-video
+    resolutions=tuple(_MODE),
+    models=(omni.MODEL,),
+    prompt_chars=2500,  # MuleRouter docs, text-to-video
+    frames="inline",
+    # MuleRouter docs: format, bytes, sides and ratio of an element's image and of the frames of the sibling kling-v3.
+    image_formats=("JPEG", "PNG"),
+    image_bytes=10 * 1024 * 1024,
+    image_side=300,
+    image_ratio=2.5,
+    replay_s=None,
+    concurrency=4,  # not documented: klingflow's own choice
+    requests_per_minute=None,  # not documented
+    key_variable="MULEROUTER_API_KEY",
+    base_variable="MULEROUTER_BASE_URL",
+    base_url="https://api.mulerouter.ai",
+)
+
+SEGMENT_CHARS = 512
+"""Characters of one multi_prompt text; MuleRouter's client, read 2026-11."""
+SEGMENTS = 6
+"""MuleRouter docs, image-to-video."""
+ELEMENTS_WITH_FRAMES = 3
+"""MuleRouter docs, image-to-video."""
+ELEMENT_IMAGES = 3
+"""Reference images of one element; MuleRouter docs, model page."""
+IMAGES_IN_ALL = 7
+"""Elements, images and frames together; MuleRouter's client (stated for reference-to-video)."""
+RATIO_WITHOUT_FRAME = "16:9"
+"""A shot without a first frame must name its ratio; this is what MuleRouter's client sends when its user names none."""
+
+_ROOT = "/vendors/klingai/v1/kling-v3-omni"
+
+model = omni.model
+
+
+def check(film: Film, shot: Shot) -> Sequence[Problem]:
+    return tuple(_check(film, shot))
+
+
+def _check(film: Film, shot: Shot) -> Iterator[Problem]:
+    yield from omni.faults(film, shot, caps, "MuleRouter")
+    if len(shot.negative_prompt) > caps.prompt_chars:
+        has, most = len(shot.negative_prompt), caps.prompt_chars
+        yield omni.too_long(film, shot, "negative_prompt", "the negative prompt", has, most, "MuleRouter")
+    yield from _check_multi_shot(film, shot)
+    yield from _check_images(film, shot)
+
+
+def _check_multi_shot(film: Film, shot: Shot) -> Iterator[Problem]:
+    multi = shot.multi_shot
+    if multi is None:
+        return
+
+    def wrong(what: str, mend: str, *, warning: bool = False) -> Problem:
+        return omni.problem(film, shot, "multi_shot", what, mend, rule="multi-shot", warning=warning)
+
+    if multi.by == "intelligence" and not shot.prompt.strip():
+        yield wrong("multi_shot by intelligence cuts the prompt up, and there is none", "write a prompt")
+    if multi.by == "customize":
+        if not 1 <= len(multi.shots) <= SEGMENTS:
+            yield wrong(f"multi_shot has {len(multi.shots)} shots", f"give it 1 to {SEGMENTS}")
+        for number, (prompt, seconds) in enumerate(multi.shots, 1):
+            if not prompt.strip():
+                yield wrong(f"shot {number} of multi_shot has no prompt", "write one")
+            if len(prompt) > SEGMENT_CHARS:
+                has = len(prompt)
+                yield omni.too_long(
+                    film, shot, "multi_shot", f"prompt {number} of multi_shot", has, SEGMENT_CHARS, "MuleRouter"
+                )
+            if seconds < 1:
+                yield wrong(f"shot {number} of multi_shot lasts {seconds} seconds", "give it at least 1")
+        total = sum(seconds for _, seconds in multi.shots)
+        if multi.shots and total != shot.duration:
+            yield wrong(
+                f"the shots of multi_shot last {total} seconds together, the shot {shot.duration}",
+                "make the durations add up",
+            )
+        if shot.prompt.strip():
+            yield wrong(
+                "with multi_shot by customize the model follows the prompts of its shots; the shot's own may count for "
+                "nothing",
+                "move what matters into the prompts of multi_shot",
+                warning=True,
+            )
+    if shot.first_frame is not None:
+        yield wrong(
+            "MuleRouter takes multi_shot together with a first frame, but Kling's own API excludes it: the frames may "
+            "not be met",
+            "drop multi_shot where the first or last frame must be exact",
+            warning=True,
+        )
+
+
+def _check_images(film: Film, shot: Shot) -> Iterator[Problem]:
+    framed = shot.first_frame is not None
+    if framed and len(shot.elements) > ELEMENTS_WITH_FRAMES:
+        yield omni.problem(
+            film,
+            shot,
+            "elements",
+            f"{len(shot.elements)} elements; with a first or last frame MuleRouter takes {ELEMENTS_WITH_FRAMES}",
+            f"keep {ELEMENTS_WITH_FRAMES}",
+            rule="too-many-images",
+        )
+    for number, element in enumerate(shot.elements, 1):
+        has = len(element.reference_images)
+        if has > ELEMENT_IMAGES or has == 0:
+            yield omni.problem(
+                film,
+                shot,
+                "elements",
+                f"element {number} has {has} reference images; MuleRouter names 1 to {ELEMENT_IMAGES}",
+                "add one" if has == 0 else f"keep {ELEMENT_IMAGES}",
+                rule="element-images",
+                warning=has == 0,
+            )
+    total = len(shot.elements) + len(shot.images) + framed + (shot.last_frame is not None)
+    if total > IMAGES_IN_ALL:
+        yield omni.problem(
+            film,
+            shot,
+            "images" if shot.images else "elements",
+            f"{total} frames, images and elements together; MuleRouter takes {IMAGES_IN_ALL}",
+            f"drop {total - IMAGES_IN_ALL}",
+            rule="too-many-images",
+        )
+    if framed and shot.last_frame is not None and len(shot.images) > 1:
+        yield omni.problem(
+            film,
+            shot,
+            "images",
+            "with a first and a last frame MuleRouter takes one reference image",
+            "keep one image, or drop last_frame",
+            rule="too-many-images",
+        )
+
+
+def submit(shot: Shot, inputs: Mapping[str, str], settings: Settings, key: Key, attempt: int) -> Request:
+    """The order, at the endpoint of what the shot's images ask for.
+
+    Images or elements without a first frame go to `reference-to-video`, as the docs have it; MuleRouter's own client
+    says `reference-image-to-video`. Fields stand in the order of the docs' page; `multi_shot` is a boolean there
+    (the vendor's clients send text). `key` and `attempt` change nothing: there is no idempotency key.
+    """
+    first = inputs.get("first_frame")
+    body: Object = {}
+    if first is not None:
+        body["first_frame"] = first
+        if "last_frame" in inputs:
+            body["last_frame"] = inputs["last_frame"]
+    if shot.images:
+        body["images"] = [inputs[f"images.{i}"] for i in range(len(shot.images))]
+    if shot.prompt:
+        body["prompt"] = shot.prompt
+    multi = shot.multi_shot
+    if multi is not None and multi.by == "customize":
+        body["multi_prompt"] = [{"prompt": prompt, "duration": seconds} for prompt, seconds in multi.shots]
+    if shot.negative_prompt:
+        body["negative_prompt"] = shot.negative_prompt
+    body["sound"] = "on" if shot.sound else "off"
+    body["mode"] = _MODE[shot.resolution]
+    ratio = shot.aspect_ratio or (RATIO_WITHOUT_FRAME if first is None else None)
+    if ratio is not None:
+        body["aspect_ratio"] = ratio
+    body["duration"] = shot.duration
+    if multi is not None:
+        body["multi_shot"] = True
+        body["shot_type"] = multi.by
+    if shot.elements:
+        body["elements"] = [_element(inputs, i, len(e.reference_images)) for i, e in enumerate(shot.elements)]
+    way = "image-to-video" if first is not None else "reference-to-video" if _referring(shot) else "text-to-video"
+    return Request(
+        method="POST",
+        path=f"{_ROOT}/{way}/generation",
+        body=omni.compact(body),
+        headers={"Content-Type": "application/json"},
+    )
+
+
+def _referring(shot: Shot) -> bool:
+    return bool(shot.images or shot.elements)
+
+
+def _element(inputs: Mapping[str, str], index: int, references: int) -> Object:
+    role = f"elements.{index}"
+    element: Object = {"type": "image", "frontal_image": inputs[f"{role}.frontal_image"]}
+    if references:
+        element["reference_images"] = [inputs[f"{role}.reference_images.{i}"] for i in range(references)]
+    return element
+
+
+_INLINE_HINT = (
+    "; if it is the form of a frame inside the request that is refused, "
+    "set providers.mulerouter.base64 to raw (or back to data-uri)"
+)
+
+
+def accepted(answer: Answer) -> Submitted:
+    """A task's id in any 2xx is an order that was taken. In a 400 the same envelope names a task that was never run.
+
+    Every 5xx, also 503, and 409 and 423 leave it open whether the order was taken.
+    """
+    body = reading.parsed(answer.body)
+    says = _error(body)
+    if 200 <= answer.status <= 299:
+        task = reading.task(reading.field(body, "task_info").get("id"))
+        if task is not None:
+            return Accepted(task=task)
+        kind = _NUMBERS.get(says.code) if body is not None and "task_info" not in body else None
+        if kind in (FailureClass.INVALID, FailureClass.MODERATED):
+            return Refused(kind=kind, code=says.code, message=says.message)
+        return Unclear(message=f"MuleRouter answered HTTP {answer.status} without a task id" + _tail(says))
+    refused = reading.refusal(answer, answer.status, says)
+    if refused is None:
+        return Unclear(message=f"MuleRouter answered HTTP {answer.status}" + _tail(says))
+    if refused.kind is FailureClass.INVALID and _NUMBERS.get(says.code) is FailureClass.MODERATED:
+        return Refused(kind=FailureClass.MODERATED, code=refused.code, message=refused.message)
+    if refused.kind is FailureClass.INVALID and re.search(r"base ?64|data[ -]?ur[il]|image|frame", says.message, re.I):
+        return Refused(kind=refused.kind, code=refused.code, message=refused.message + _INLINE_HINT)
+    return refused
+
+
+def _tail(says: Says) -> str:
+    return f": {says}" if str(says) else ""
+
+
+def _error(body: Object | None) -> Says:
+    """All error shapes: `task_info.error` (endpoint pages), top-level `error` (async page), and for a whole request
+    `detail`, `error` or `message` at top level; the code is in `error_code`, else in `code`."""
+    if body is None:
+        return Says()
+    inner = reading.field(reading.field(body, "task_info"), "error") or reading.field(body, "error")
+    code = _first(inner.get("error_code"), inner.get("code"), body.get("error_code"), body.get("code"))
+    title = _first(inner.get("title"))
+    detail = _first(
+        inner.get("detail"), title, inner.get("message"), body.get("detail"), body.get("error"), body.get("message")
+    )
+    return Says(code, f"{title}: {detail}" if title and title != detail else detail)
+
+
+def _first(*values: object) -> str:
+    """The first text among them; a list of complaints, as some frameworks write `detail`, is one text."""
+    for value in values:
+        parts = [item.get("msg") for item in value if isinstance(item, dict)] if isinstance(value, list) else [value]
+        found = reading.text("; ".join(filter(None, map(reading.text, parts[:5]))))
+        if found:
+            return found
+    return ""
+
+
+def poll(task: TaskId, path: str) -> Request:
+    return Request(method="GET", path=f"{path}/{quote(task, safe='')}")
+
+
+_PENDING = frozenset({"pending", "queued", "processing", "running", "retrying"})
+_DONE = frozenset({"completed", "succeeded"})
+_FAILED = frozenset({"failed"})
+"""Both vocabularies of the docs: endpoint pages and the page on async tasks."""
+
+
+def status(answer: Answer, task: TaskId) -> Status:
+    """What became of a task.
+
+    A finished task without a usable video is BAD_OUTPUT: it was paid for, and a new order is for a person to decide.
+    """
+    body = reading.parsed(answer.body)
+    code = answer.status
+    info = reading.field(body, "task_info")
+    says = _error(body)
+    ours = info.get("id") == task
+    word = reading.text(info.get("status"), 80).lower()
+    if code != 200 and not (code == 400 and ours and word in _FAILED):
+        wait = reading.retry_after(answer.headers)
+        if code == 404 and not reading.is_page(answer.body):
+            return Missing()
+        return Later(message=str(says) or f"HTTP {code}", retry_after=wait, unauthorised=code in (401, 403))
+    if body is None:
+        return Later(message="MuleRouter's answer is not JSON")
+    if not info or not word:
+        return Later(message="MuleRouter's answer names no task status" + _tail(says))
+    if "id" in info and not ours:
+        about = reading.text(info["id"], 80) or "unreadable"
+        return Later(message=f"MuleRouter answered about another task ({about})")
+    if word in _DONE:
+        return _video(body)
+    if word in _FAILED:
+        return Failed(kind=_kind(says), code=says.code, message=says.message or "MuleRouter gave no reason")
+    return Pending(state=word, known=word in _PENDING)
+
+
+def _video(body: Object) -> Status:
+    """The first address in `videos`. `output.url` stands on one page that all of MuleRouter's models share."""
+    listed = body.get("videos")
+    candidates = list(listed) if isinstance(listed, list) else [listed]
+    candidates.append(reading.field(body, "output"))
+    for item in candidates:
+        url = reading.url(item.get("url") if isinstance(item, dict) else item)
+        if url is not None:
+            return Done(url=url)
+    return Failed(
+        kind=FailureClass.BAD_OUTPUT, code="no-video", message="MuleRouter calls the task done and names no video"
+    )
+
+
+_NUMBERS = {
+    "2001": FailureClass.INVALID,
+    "3001": FailureClass.MODERATED,  # the supplier would not: seen with a prohibited prompt
+    "3002": FailureClass.PROVIDER_FAULT,
+    "3003": FailureClass.PROVIDER_FAULT,
+    "3004": FailureClass.PROVIDER_FAULT,
+    "3005": FailureClass.MODERATED,  # seen with a prompt violation
+    "4002": FailureClass.PROVIDER_FAULT,  # "make a new task"
+    "4008": FailureClass.PROVIDER_FAULT,
+}
+"""MuleRouter docs, async tasks, and the tests of its clients; the whole table is not public."""
+
+
+def _kind(says: Says) -> FailureClass:
+    """A code that no document knows is ordered again only where its words tell of a side that broke."""
+    if says.code == "4002" and re.search(r"aspect[ _]ratio", says.message, re.IGNORECASE):
+        return FailureClass.INVALID
+    known = _NUMBERS.get(says.code)
+    if known is not FailureClass.INVALID and reading.moderated(says):
+        return FailureClass.MODERATED
+    if known is not None:
+        return known
+    return FailureClass.PROVIDER_FAULT if reading.fault(says) else FailureClass.INVALID
+
+
+def poll_many(page: int) -> Request | None:
+    return None
+
+
+def statuses(answer: Answer) -> Mapping[TaskId, Status] | Later:
+    return Later(message="MuleRouter has no list of tasks")
+
+
+WINDOW_S = 300
+"""Seconds that an event's time may be off, either way; Standard Webhooks."""
+
+
+def webhook(headers: Mapping[str, str], body: bytes, secret: str, now_s: float) -> TaskId | None:
+    """The account-wide events task.created, task.succeeded, task.failed; balance.low speaks of no task.
+
+    The docs promise HMAC-SHA256 and a secret that begins with whsec_, but the stored pages name no header. This is the
+    Standard Webhooks scheme, to which such a secret belongs and which Kling itself uses; it is not proven against
+    MuleRouter. An event that does not pass costs only the poll interval.
+    """
+    given = {header.lower(): value for header, value in headers.items()}
+    event, stamp = given.get("webhook-id", ""), given.get("webhook-timestamp", "")
+    try:
+        raw = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except (binascii.Error, ValueError):
+        raw = b""
+    if not raw:
+        raise WebhookRefused("no webhook secret of the form whsec_… is set")
+    if not event or len(event) > 200 or not event.isascii():
+        raise WebhookRefused("the event has no id")
+    if not re.fullmatch(r"[0-9]{1,12}", stamp):
+        raise WebhookRefused("the timestamp is not a number of seconds")
+    expected = base64.b64encode(hmac.new(raw, f"{event}.{stamp}.".encode() + body, hashlib.sha256).digest())
+    signatures = [part[3:] for part in given.get("webhook-signature", "").split(" ") if part.startswith("v1,")]
+    if not any(hmac.compare_digest(expected, one.encode("utf-8", "replace")) for one in signatures[:8]):
+        raise WebhookRefused("the signature does not fit")
+    if abs(now_s - int(stamp)) > WINDOW_S:
+        raise WebhookRefused(f"the timestamp is more than {WINDOW_S} s off")
+    read = reading.parsed(body)
+    if read is None:
+        raise WebhookRefused("the body is not a JSON object")
+    payload = reading.field(reading.field(read, "data"), "payload")
+    return reading.task(reading.field(payload, "task_info").get("id"))

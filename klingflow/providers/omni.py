@@ -1,0 +1,118 @@
+"""Kling 3.0 Omni, whoever sells it: its neutral name, and the shots that no seller can make.
+
+HiAPI and MuleRouter resell this one model under two names. A key holds the neutral one, so that a clip bought
+from one satisfies the other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from klingflow.core.model import Film, Shot
+from klingflow.core.source import Problem, Severity
+from klingflow.providers.base import Caps
+
+MODEL = "kling-3.0-omni"
+ALIASES = {MODEL: MODEL, "kling-v3-omni": MODEL}
+"""Names that a storyboard may use. "kling-v3-omni" is MuleRouter's and the legacy Kling API's (read 2026-11)."""
+
+RATIOS = ("16:9", "9:16", "1:1")
+"""MuleRouter docs, image-to-video, read 2026-11. HiAPI's text-to-video page names the first two,
+Kling's own API all three."""
+
+
+def model(shot: Shot) -> str:
+    return MODEL if shot.model is None else ALIASES.get(shot.model, shot.model)
+
+
+def compact(body: dict[str, object]) -> bytes:
+    """A request body: the same bytes for the same values, always."""
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def problem(
+    film: Film, shot: Shot, field: str, what: str, mend: str, *, rule: str = "provider", warning: bool = False
+) -> Problem:
+    return Problem(
+        rule=rule,
+        what=f"shot '{shot.id}': {what}",
+        span=film.where(shot.id, field),
+        mend=mend,
+        severity=Severity.WARNING if warning else Severity.ERROR,
+    )
+
+
+def faults(film: Film, shot: Shot, caps: Caps, seller: str) -> Iterator[Problem]:
+    """What is wrong whichever way the shot is made."""
+    if shot.model is not None and shot.model not in ALIASES:
+        yield problem(
+            film,
+            shot,
+            "model",
+            f"{seller} sells no model '{shot.model}' that klingflow knows",
+            f"write {MODEL}, or leave the field out; image- or text-to-video follows from the shot's frames",
+            rule="unknown-model",
+        )
+    least, most = caps.seconds
+    if not least <= shot.duration <= most:
+        yield problem(
+            film,
+            shot,
+            "duration",
+            f"a clip lasts {least} to {most} seconds, not {shot.duration}",
+            f"choose a duration from {least} to {most}",
+            rule="duration",
+        )
+    if shot.resolution not in caps.resolutions:
+        sold = ", ".join(caps.resolutions)
+        other = " (HiAPI makes 4K)" if shot.resolution == "4K" else ""
+        yield problem(
+            film,
+            shot,
+            "resolution",
+            f"{seller} makes {sold}, not {shot.resolution}",
+            f"choose one of {sold}, or another provider{other}",
+            rule="resolution",
+        )
+    if shot.aspect_ratio is not None and shot.aspect_ratio not in RATIOS:
+        yield problem(
+            film,
+            shot,
+            "aspect_ratio",
+            f"the model makes {', '.join(RATIOS)}, not {shot.aspect_ratio}",
+            f"choose one of {', '.join(RATIOS)}",
+            rule="aspect-ratio",
+        )
+    if shot.last_frame is not None and shot.first_frame is None:
+        yield problem(
+            film,
+            shot,
+            "last_frame",
+            "a last frame needs a first frame",
+            "give it a first_frame (or continues, or meets), or drop last_frame",
+            rule="last-without-first",
+        )
+    customize = shot.multi_shot is not None and shot.multi_shot.by == "customize"
+    if shot.first_frame is None and not shot.prompt.strip() and not customize:
+        yield problem(
+            film,
+            shot,
+            "prompt",
+            "a shot without a first frame is made from its prompt, and it has none",
+            "write a prompt, or give it a first_frame",
+            rule="no-prompt",
+        )
+    if len(shot.prompt) > caps.prompt_chars:
+        yield too_long(film, shot, "prompt", "the prompt", len(shot.prompt), caps.prompt_chars, seller)
+
+
+def too_long(film: Film, shot: Shot, field: str, what: str, has: int, most: int, seller: str) -> Problem:
+    return problem(
+        film,
+        shot,
+        field,
+        f"{what} is {has} characters as rendered; {seller} takes {most}",
+        f"shorten it by {has - most}",
+        rule="prompt-too-long",
+    )

@@ -1,0 +1,236 @@
+"""Reads what a web API answered, when anything at all may have come: junk, pages of a gateway, lies.
+
+Shared by the providers that speak HTTP. Nothing here raises: what cannot be read is None or empty.
+Knows no provider's words; those stand in the provider's own module.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from klingflow.core.model import TaskId
+from klingflow.providers.base import Answer, FailureClass, Refused
+
+Object = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Says:
+    """An error as the answer tells it; both empty where it tells none."""
+
+    code: str = ""
+    message: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.message} [{self.code}]" if self.message and self.code else self.message or self.code
+
+
+def parsed(body: bytes) -> Object | None:
+    """The JSON object that the body is, or None."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def is_page(body: bytes) -> bool:
+    """True for HTML and XML: something in front of the API spoke, not the API."""
+    return body[:64].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
+
+
+def field(value: object, name: str) -> Object:
+    """The object under a name; empty where there is none."""
+    inner = value.get(name) if isinstance(value, dict) else None
+    return inner if isinstance(inner, dict) else {}
+
+
+def text(value: object, most: int = 500) -> str:
+    """A scalar as one printable line that any file and terminal can take."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return ""
+    line = str(value) if isinstance(value, str) or abs(value) < 10**18 else "a very large number"
+    line = line.encode("utf-8", "replace").decode()
+    line = " ".join("".join(c if c.isprintable() else " " for c in line[: 4 * most]).split())
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def number(value: object) -> int | None:
+    """A status number, also when it came as text."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,6}", value) else None
+
+
+_TASK = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:~-]{0,199}")
+
+
+def task(value: object) -> TaskId | None:
+    """A task id: any text that can stand in a URL's path as one step. The documented shapes are narrower
+    (HiAPI: tk-hiapi- and 26 characters, MuleRouter: a UUID), but a paid id is not thrown away for its shape."""
+    return TaskId(value) if isinstance(value, str) and _TASK.fullmatch(value) else None
+
+
+def url(value: object) -> str | None:
+    """A web address as an answer gives it. Whether it may be fetched is for the client to say."""
+    if not isinstance(value, str) or len(value) > 8192:
+        return None
+    return value if re.fullmatch(r"https?://[^\s/?#]+[^\s\x00-\x1f]*", value, re.IGNORECASE) else None
+
+
+def moment_ms(value: object) -> int | None:
+    """A time as Unix seconds (or milliseconds), as number or text, or as ISO 8601; UTC milliseconds."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,13}(\.[0-9]{1,9})?", value):
+        value = float(value)
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float):
+        if not 0 < value < 1e14 or math.isnan(value):
+            return None
+        return int(value if value > 1e11 else value * 1000)
+    if not isinstance(value, str):
+        return None
+    try:
+        read = datetime.fromisoformat(value)
+        return int((read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        return None
+
+
+RETRY_AFTER = (1.0, 900.0)
+"""Seconds: a wait that an answer asks for is held between these two."""
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """The wait that the answer asks for, in seconds; None where it asks for none that makes sense.
+
+    A date is measured against the answer's own Date, so that no clock of ours matters.
+    """
+    asked = headers.get("retry-after", "").strip()
+    seconds: float | None = None
+    if re.fullmatch(r"[0-9]{1,20}(\.[0-9]{1,9})?([eE]\+?[0-9]{1,2})?", asked):
+        seconds = float(asked)
+    else:
+        until, now = _http_date(asked), _http_date(headers.get("date", "").strip())
+        if until is not None and now is not None:
+            seconds = (until - now).total_seconds()
+    return None if seconds is None else min(max(seconds, RETRY_AFTER[0]), RETRY_AFTER[1])
+
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_DATE = re.compile(
+    rf"[A-Z][a-z]{{2}}, ([0-9]{{2}}) ({'|'.join(_MONTHS)}) ([0-9]{{4}}) ([0-9]{{2}}):([0-9]{{2}}):([0-9]{{2}}) GMT"
+)
+
+
+def _http_date(value: str) -> datetime | None:
+    # email.utils would read it too, but it brings sockets and the locale with it.
+    found = _DATE.fullmatch(value)
+    if not found:
+        return None
+    day, month, year, hour, minute, second = found.groups()
+    try:
+        return datetime(int(year), _MONTHS.index(month) + 1, int(day), int(hour), int(minute), int(second), tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+_MODERATED = re.compile(
+    r"moderat(ion|ed|or)|nsfw|censor|inappropriate|\bsafety\b|(?<!case[- ])\bsensitive\b|risk control"
+    r"|prohibited (content|word|term|material|subject|image|prompt)"
+    r"|(prompt|content|image)s? (is|are|was|were) prohibited"
+    r"|\bcontent (policy|security|violation|filter|error|review|check|risk|blocked)"
+    r"|(content|usage|platform|community) (polic|guideline)|(illegal|harmful|unsafe|blocked) content"
+    r"|(prompt|content|image|polic|terms|guideline)\w*\W+(\w+\W+){0,3}violat"
+    r"|violat\w*\W+(\w+\W+){0,4}(polic|terms|guideline|content|rules)"
+    r"|reject\w* (the|your|this) (prompt|content|image)|审核|敏感|违规"
+)
+_BROKE = re.compile(
+    r"insufficient (\w+ ){0,2}(balance|quota|credit|fund|amount)|not enough (\w+ ){0,2}(balance|credit|fund)"
+    r"|余额不足|欠费"
+)
+_QUOTA = re.compile(
+    r"\bbalance\b|spend(ing)? (limit|cap)|arrears|top[ -]?up|recharge|\bcredits?\b|payment required"
+    r"|(daily|monthly) (quota|budget|spend)|(package|plan|quota) (is |has been )?(exhausted|used up|depleted)"
+)
+_QUOTA_MAYBE = re.compile(r"\bquota|billing|(daily|monthly) limit|额度")
+_RATE = re.compile(r"\brate\b|too many|per (second|minute)|concurren|\b[qr]p[ms]\b|slow down|frequen")
+_FAULT = re.compile(
+    r"tim(ed?|ing)[ -]?out|internal (server )?error|temporar|unavailable|overload|try again|server error|busy"
+    r"|connection (reset|error)"
+)
+
+
+def _words(says: Says) -> str:
+    return re.sub(r"[_-]+", " ", f"{says.code} ").lower() + says.message.lower()
+
+
+def moderated(says: Says) -> bool:
+    return _MODERATED.search(_words(says)) is not None
+
+
+def quota(says: Says) -> bool:
+    """No money or no allowance left, as against asking too fast: waiting a minute does not help."""
+    words = _words(says)
+    surely = _BROKE.search(words) or _QUOTA.search(words)
+    return bool(surely or (_QUOTA_MAYBE.search(words) and not _RATE.search(words)))
+
+
+def fault(says: Says) -> bool:
+    """The words of a side that broke, not of a wrong request."""
+    return _FAULT.search(_words(says)) is not None
+
+
+def refusal(answer: Answer, status: int, says: Says) -> Refused | None:
+    """The definite no that an HTTP status is, by itself and whoever in the line spoke it; None where it is none.
+
+    `status` may differ from the answer's own: some APIs put the error inside an HTTP 200.
+    Left out on purpose: 408, 409, 423, 425, 499 and every 5xx, after which the order may have been taken,
+    and 303, which follows work that was done.
+    """
+    match status:
+        case 301 | 302 | 307 | 308:
+            return Refused(
+                kind=FailureClass.INVALID,
+                code=f"HTTP {status}",
+                message="the API's address answered with a redirect, and an order and its key are never sent on to "
+                "another address; check the base URL in the environment",
+            )
+        case 401:
+            kind = FailureClass.UNAUTHORISED
+        case 402:
+            kind = FailureClass.QUOTA
+        case 403:
+            kind = FailureClass.UNAUTHORISED
+            kind = FailureClass.MODERATED if moderated(says) else FailureClass.QUOTA if quota(says) else kind
+        case 429:
+            kind = FailureClass.QUOTA if quota(says) else FailureClass.THROTTLED
+        case 451:
+            kind = FailureClass.MODERATED
+        case 400 | 404 | 405 | 406 | 410 | 411 | 413 | 414 | 415 | 422 | 431:
+            kind = FailureClass.MODERATED if moderated(says) else FailureClass.INVALID
+            kind = FailureClass.QUOTA if _BROKE.search(_words(says)) and kind is FailureClass.INVALID else kind
+        case _:
+            return None
+    return Refused(
+        kind=kind,
+        code=says.code or f"HTTP {status}",
+        message=says.message or _PLAIN.get(status, f"the API answered HTTP {status}"),
+        retry_after=retry_after(answer.headers),
+    )
+
+
+_PLAIN = {
+    401: "the key is missing, wrong or revoked",
+    402: "the account's balance is too low",
+    403: "the key lacks the permission for this",
+    404: "the API does not know this path or model",
+    413: "the request is too large",
+    429: "too many requests",
+    451: "refused for legal reasons",
+}
