@@ -1,0 +1,339 @@
+"""What one frame of an animatic looks like: a picture, and below it a strip with the caption.
+
+The picture is never drawn over. Caption, timecode and the marks of the last frame live in the strip and in the
+bars beside the picture; so a shot that continues another takes the picture out of the frame that it is handed,
+pixel for pixel, and captions never pile up along a chain. An *edge code* in the strip, light and dark cells as on
+the edge of film stock, tells a frame of an animatic from any other image, and how many pushes went into it.
+
+    +----------------------------------------+
+    |    |                              |    |
+    |    |           picture            |    |
+    |    |                              |    |
+    +----------------------------------------+
+    | shot id    prompt, two lines      meta |
+    | timecode   of it                  code |
+    +----------------------------------------+
+
+Pillow alone; knows no video, no file but the fonts, and no task.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps
+
+from klingflow.core.source import visible
+
+AREA = 1280 * 720
+LONGEST = 1280
+"""Drawn small: the pixels of 720p, and no side longer, whatever resolution was ordered."""
+
+GROUND = (13, 13, 13)
+STRIP = (24, 24, 24)
+"""Neutral greys, so that the timecode needs no colour planes."""
+AMBER = (236, 176, 84)
+WHITE = (222, 222, 218)
+GREY = (132, 132, 130)
+
+Box = tuple[int, int, int, int]
+
+_USUAL = (16 / 9, 9 / 16, 4 / 3, 3 / 4, 1.0, 3 / 2, 2 / 3, 21 / 9)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where things stand on a frame of this size. Everything follows from the size, so a frame alone tells it."""
+
+    width: int
+    height: int
+
+    @property
+    def wide(self) -> bool:
+        return self.width >= 1.2 * self.height
+
+    @property
+    def strip(self) -> int:
+        """The strip's height."""
+        return 88 if self.wide else 152
+
+    @property
+    def picture(self) -> Box:
+        """The picture keeps the shape of the whole frame; even edges, because colour is kept at half size."""
+        height = self.height - self.strip
+        width = round(self.width * height / self.height / 4) * 4
+        left = (self.width - width) // 2
+        return left, 0, left + width, height
+
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        left, top, right, bottom = self.picture
+        return right - left, bottom - top
+
+    @property
+    def timecode(self) -> tuple[int, int]:
+        top = self.height - self.strip
+        return (24, top + 50) if self.wide else (250, top + 14)
+
+    @property
+    def code(self) -> tuple[int, int]:
+        top = self.height - self.strip
+        return self.width - 24 - CELL * COLUMNS, top + (58 if self.wide else 14)
+
+
+def layout(ratio: float) -> Layout:
+    """The layout for a shape (width over height). A shape close to a usual one is taken to be it."""
+    ratio = min(max(ratio, 0.38), 2.6)
+    ratio = next((usual for usual in _USUAL if abs(ratio / usual - 1) < 0.02), ratio)
+    width = min(math.sqrt(AREA * ratio), LONGEST, LONGEST * ratio)
+    return Layout(round(width / 4) * 4, round(width / ratio / 2) * 2)
+
+
+# The edge code -------------------------------------------------------------------------------------------------
+
+CELL = 8
+COLUMNS = 16
+_MAGIC = 0b1011_0010_0111_0100_1101_0001
+"""24 cells that say "animatic"; then 4 for the pushes, 4 for their complement: two rows of 16."""
+MOST_PUSHES = 15
+_DARK, _LIGHT = 30, 96
+
+
+def mark(frame: Image.Image, at: Layout, pushes: int) -> None:
+    """Draws the edge code into the strip."""
+    pushes = min(pushes, MOST_PUSHES)
+    bits = _MAGIC << 8 | pushes << 4 | pushes ^ 15
+    draw = ImageDraw.Draw(frame)
+    left, top = at.code
+    for i in range(2 * COLUMNS):
+        x, y = left + i % COLUMNS * CELL, top + i // COLUMNS * CELL
+        level = _LIGHT if bits >> (2 * COLUMNS - 1 - i) & 1 else _DARK
+        draw.rectangle((x, y, x + CELL - 1, y + CELL - 1), fill=(level, level, level))
+
+
+def pushes_of(frame: Image.Image) -> int | None:
+    """How many pushes went into a frame of an animatic; None for any other image."""
+    at = Layout(*frame.size)
+    left, top = at.code
+    if left < 0 or top < 0 or at.picture_size[0] < 16 or at.picture_size[1] < 16:
+        return None
+    box = (left, top, left + CELL * COLUMNS, top + 2 * CELL)
+    cells = frame.crop(box).convert("L").reduce(CELL)
+    levels = cells.tobytes()
+    if max(levels) - min(levels) < (_LIGHT - _DARK) // 2 or max(levels) > _LIGHT + 40:
+        return None
+    bits = 0
+    for level in levels:
+        bits = bits << 1 | (level > (_LIGHT + _DARK) // 2)
+    pushes = bits >> 4 & 15
+    return pushes if bits >> 8 == _MAGIC and pushes ^ 15 == bits & 15 else None
+
+
+def picture_in(frame: Image.Image) -> Image.Image:
+    """The picture of an animatic's frame, exactly as it was shown."""
+    return frame.crop(Layout(*frame.size).picture)
+
+
+def fitted(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The image filling `size`, cut at the edges where the shapes differ; the very pixels where it has that size."""
+    if image.size == size:
+        return image
+    return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
+
+
+# Text ----------------------------------------------------------------------------------------------------------
+
+_FONTS = Path(__file__).parent.parent / "fonts"
+
+
+@lru_cache(maxsize=64)
+def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """Noto Sans as it is shipped: Pillow's own font has no umlauts, and a system's fonts would change the bytes.
+
+    The basic layout engine, because the other one is not in every Pillow.
+    """
+    path = _FONTS / f"NotoSans-{'Bold' if bold else 'Regular'}.ttf"
+    return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
+
+
+def plain(text: str) -> str:
+    """Text on one line that can be drawn: white space as single blanks, control characters as escapes."""
+    return visible(" ".join(text.split()))
+
+
+def wrap(text: str, face: ImageFont.FreeTypeFont, width: int, lines: int) -> list[str]:
+    """At most `lines` lines no wider than `width`; words too long are broken, and what does not fit ends in "…"."""
+    out: list[str] = []
+    words = plain(text[:4000]).split(" ")
+    line = ""
+    while words:
+        word = words.pop(0)
+        longer = f"{line} {word}" if line else word
+        if face.getlength(longer) <= width:
+            line = longer
+            continue
+        if not line:
+            # An endless word, or a script written without blanks.
+            fits = max(1, next((n for n in range(len(word), 0, -1) if face.getlength(word[:n]) <= width), 1))
+            line, word = word[:fits], word[fits:]
+        words[:0] = [word] if word else []
+        if len(out) == lines - 1 and words:
+            return [*out, shortened(f"{line} {words[0]}", face, width, always=True)]
+        out.append(line)
+        line = ""
+    return [*out, line] if line else out
+
+
+def shortened(text: str, face: ImageFont.FreeTypeFont, width: int, always: bool = False) -> str:
+    """The text, cut with "…" where it is too wide (or `always`, because more text follows)."""
+    if not always and face.getlength(text) <= width:
+        return text
+    while text and face.getlength(text + "…") > width:
+        text = text[:-1]
+    return text.rstrip(" ,;:.-–") + "…"
+
+
+# The frame round the picture -----------------------------------------------------------------------------------
+
+
+def surround(at: Layout, *, shot: str, text: str, meta: str, pushes: int, last: bool) -> Image.Image:
+    """A whole frame with an empty picture: bars, strip, caption, edge code.
+
+    `last` adds the marks of the frame that is handed on: corner ticks beside the picture and a badge.
+    """
+    frame = Image.new("RGB", (at.width, at.height), GROUND)
+    draw = ImageDraw.Draw(frame)
+    top = at.height - at.strip
+    draw.rectangle((0, top, at.width, at.height), fill=STRIP)
+    draw.line((0, top, at.width, top), fill=(46, 46, 46))
+    if at.wide:
+        code, wide, rows, size = at.code[0], at.code[0] - 284, 2, 21
+        draw.text((24, top + 12), shortened(plain(shot), font(23, True), 220), AMBER, font(23, True))
+        left, line, step = 264, top + 13, 31
+    else:
+        code, wide, rows, size = at.code[0], at.width - 48, 3, 21
+        draw.text((24, top + 10), shortened(plain(shot), font(23, True), 214), AMBER, font(23, True))
+        left, line, step = 24, top + 52, 30
+    for row in wrap(text, font(size), wide, rows):
+        draw.text((left, line), row, WHITE, font(size))
+        line += step
+    side = (at.code[1] - 36) if at.wide else at.code[1] + 18
+    if last:
+        _ticks(draw, at)
+        draw.text((at.width - 24, side), "LAST FRAME", AMBER, font(15, True), anchor="ra")
+    else:
+        width = CELL * COLUMNS if at.wide else at.width - 24 - 400
+        draw.text((at.width - 24, side), shortened(plain(meta), font(15), width), GREY, font(15), anchor="ra")
+    mark(frame, at, pushes)
+    draw.line((code - 2, at.code[1] - 3, at.width - 24, at.code[1] - 3), fill=(46, 46, 46))
+    return frame
+
+
+def _ticks(draw: ImageDraw.ImageDraw, at: Layout) -> None:
+    """Registration ticks at the picture's corners, in the bars beside it."""
+    left, top, right, bottom = at.picture
+    arm = min(26, left - 8)
+    if arm <= 0:
+        return
+    for y in (top + 1, bottom - 3):
+        draw.rectangle((left - arm, y, left - 4, y + 2), fill=AMBER)
+        draw.rectangle((right + 4, y, right + arm, y + 2), fill=AMBER)
+    for y in (top + 1, bottom - arm):
+        draw.rectangle((left - 6, y, left - 4, y + arm - 1), fill=AMBER)
+        draw.rectangle((right + 4, y, right + 6, y + arm - 1), fill=AMBER)
+
+
+def digits() -> dict[str, Image.Image]:
+    """The timecode's signs, all of one size, ready to be pasted into a grey plane."""
+    face = font(21)
+    width = math.ceil(max(face.getlength(c) for c in "0123456789"))
+    out = {}
+    for char in "0123456789:":
+        sign = Image.new("L", (width if char != ":" else width // 2 + 2, 26), STRIP[0])
+        ImageDraw.Draw(sign).text((sign.width / 2, 20), char, 190, face, anchor="ms")
+        out[char] = sign
+    return out
+
+
+# Title cards ---------------------------------------------------------------------------------------------------
+
+
+def card(size: tuple[int, int], *, seed: str, over: str, text: str, images: Sequence[Image.Image] = ()) -> Image.Image:
+    """A shot that has no still: its prompt, well set on a quiet ground whose colour follows from `seed`.
+
+    `over` stands small above the prompt; `images` are the reference images, shown as a row of small pictures.
+    """
+    width, height = size
+    ground = _ground(size, seed)
+    draw = ImageDraw.Draw(ground)
+    margin = round(min(size) * 0.11)
+    room = height - 2 * margin - 60
+    thumb = round(height * 0.2) if images else 0
+    rows, face, step = _set(text, width - 2 * margin, room - (thumb + margin // 2 if thumb else 0))
+    block = 54 + len(rows) * step + (thumb + margin // 2 if thumb else 0)
+    y = (height - block) // 2
+    draw.text((margin, y), shortened(plain(over), font(22, True), width - 2 * margin), AMBER, font(22, True))
+    draw.rectangle((margin, y + 36, margin + 64, y + 38), fill=AMBER)
+    y += 54
+    for row in rows:
+        draw.text((margin + 2, y + 2), row, (0, 0, 0), face)
+        draw.text((margin, y), row, (240, 238, 232), face)
+        y += step
+    x = margin
+    for image in images:
+        small = image.resize((max(2, round(image.width * thumb / image.height)), thumb), Image.Resampling.LANCZOS)
+        if x + small.width > width - margin:
+            break
+        ground.paste(small, (x, y + margin // 2))
+        draw.rectangle((x, y + margin // 2, x + small.width - 1, y + margin // 2 + thumb - 1), outline=(200, 198, 190))
+        x += small.width + 16
+    return ground
+
+
+def _set(text: str, width: int, room: int) -> tuple[list[str], ImageFont.FreeTypeFont, int]:
+    """The lines of a text in the largest size at which it fits; in the smallest it is cut."""
+    for size in (56, 48, 42, 36, 31, 27, 24):
+        face, step = font(size), round(size * 1.38)
+        rows = wrap(text, face, width, 99)
+        if len(rows) * step <= room and len(rows) <= 9:
+            return rows, face, step
+    return wrap(text, face, width, max(1, min(9, room // step))), face, step
+
+
+def _ground(size: tuple[int, int], seed: str) -> Image.Image:
+    """A dark sky of one hue with a soft light in it and a vignette."""
+    dice = hashlib.sha256(seed.encode()).digest()
+    hue = dice[0] / 255
+    low, high, glow = (_hsv(hue, 0.55, 0.13), _hsv(hue + 0.04, 0.5, 0.36), _hsv(hue + 0.09, 0.42, 0.62))
+    down = Image.linear_gradient("L").resize(size, Image.Resampling.BICUBIC)
+    ground = Image.composite(Image.new("RGB", size, high), Image.new("RGB", size, low), ImageOps.invert(down))
+    reach = round(max(size) * (0.9 + dice[1] / 510))
+    light = ImageOps.invert(Image.radial_gradient("L").resize((reach, reach), Image.Resampling.BICUBIC))
+    light = light.point([round((i / 255) ** 2 * 150) for i in range(256)])
+    place = Image.new("L", size, 0)
+    x, y = size[0] * (0.55 + dice[2] / 850), size[1] * dice[3] / 900
+    place.paste(light, (round(x) - reach // 2, round(y) - reach // 2))
+    ground.paste(Image.new("RGB", size, glow), (0, 0), place)
+    hills = Image.new("L", size, 0)
+    draw = ImageDraw.Draw(hills)
+    for layer in range(3):
+        base = size[1] * (0.72 + 0.09 * layer)
+        wave, phase = size[0] * (0.20 - 0.035 * layer), dice[4 + layer] / 40
+        points = [
+            (x, base + size[1] * 0.045 * (math.sin(x / wave + phase) + 0.5 * math.sin(x / wave * 2.3 + phase * 2)))
+            for x in range(0, size[0] + 16, 8)
+        ]
+        draw.polygon([*points, (size[0] + 16, size[1]), (0, size[1])], fill=60 + 50 * layer)
+    shade = ImageOps.invert(hills.filter(ImageFilter.GaussianBlur(1.2)))
+    return ImageChops.multiply(ground, Image.merge("RGB", (shade, shade, shade)))
+
+
+def _hsv(hue: float, saturation: float, value: float) -> tuple[int, int, int]:
+    levels = (round(hue * 255) % 256, round(saturation * 255), round(value * 255))
+    red, green, blue = Image.new("HSV", (1, 1), levels).convert("RGB").tobytes()
+    return red, green, blue

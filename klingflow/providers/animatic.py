@@ -1,0 +1,145 @@
+"""The animatic: rough moving pictures drawn on this machine, free, the same for the same storyboard.
+
+It meets the same Protocol as the paid providers and goes through the same ledger, so that whoever has no account
+runs the whole line. `io.studio` stands where the others have an API and draws the clip. Its wire is our own:
+
+    POST /animatic/clips         the order, canonical JSON    -> {"task": ID}
+    GET  /animatic/clips/ID      {"state": "rendering" | "done" | "failed", "url", "message"}, 404 for an unknown task
+
+A pure provider: the same bytes again give the same clip and cost nothing, so a lost task is simply ordered again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+
+from klingflow.core.digest import canonical
+from klingflow.core.model import Film, Key, Shot, TaskId
+from klingflow.core.source import Problem
+from klingflow.providers.base import (
+    Accepted,
+    Answer,
+    Caps,
+    Done,
+    Failed,
+    FailureClass,
+    Later,
+    Missing,
+    Pending,
+    Refused,
+    Request,
+    Settings,
+    Status,
+    Submitted,
+    Unclear,
+    WebhookRefused,
+)
+
+CLIPS = "/animatic/clips"
+
+name = "animatic"
+caps = Caps(
+    resolutions=("720p", "1080p", "4K"),
+    models=("animatic",),
+    prompt_chars=20_000,
+    frames="blob",
+    image_formats=("PNG", "JPEG", "WEBP"),
+    image_bytes=100_000_000,
+    image_side=2,
+    image_ratio=50.0,
+    replay_s=math.inf,
+    concurrency=4,
+    requests_per_minute=None,
+    paid=False,
+)
+
+
+def model(shot: Shot) -> str:
+    """Always its own model: an animatic never answers a key of a real one, nor the other way round."""
+    return "animatic"
+
+
+def check(film: Film, shot: Shot) -> Sequence[Problem]:
+    """Nothing is beyond it: what it cannot draw it writes into the picture."""
+    return ()
+
+
+def submit(shot: Shot, inputs: Mapping[str, str], settings: Settings, key: Key, attempt: int) -> Request:
+    """The order for one clip. `inputs` has the digest of each frame's blob by role."""
+    order: dict[str, object] = {
+        "task": f"animatic-{key[:32]}-{attempt}",
+        "seed": key,
+        "shot": shot.id,
+        "take": shot.take,
+        "prompt": shot.prompt,
+        "negative_prompt": shot.negative_prompt,
+        "duration": shot.duration,
+        "resolution": shot.resolution,
+        "sound": shot.sound,
+        "frames": dict(inputs),
+    }
+    if shot.aspect_ratio:
+        order["aspect_ratio"] = shot.aspect_ratio
+    if shot.multi_shot:
+        order["multi_shot"] = {
+            "by": shot.multi_shot.by,
+            "shots": [{"prompt": prompt, "duration": seconds} for prompt, seconds in shot.multi_shot.shots],
+        }
+    return Request(method="POST", path=CLIPS, body=canonical(order), headers={"content-type": "application/json"})
+
+
+def accepted(answer: Answer) -> Submitted:
+    said = _object(answer)
+    task = said.get("task")
+    if answer.status == 200 and isinstance(task, str):
+        return Accepted(task=TaskId(task))
+    if 400 <= answer.status < 500:
+        return Refused(kind=FailureClass.INVALID, code=str(answer.status), message=_message(said))
+    return Unclear(message=f"the studio answered {answer.status}")
+
+
+def poll(task: TaskId, path: str) -> Request:
+    return Request(method="GET", path=f"{CLIPS}/{task}")
+
+
+def status(answer: Answer, task: TaskId) -> Status:
+    said = _object(answer)
+    match answer.status, said:
+        case 404, _:
+            return Missing()
+        case 200, {"state": "done", "url": str(url)}:
+            return Done(url=url)
+        case 200, {"state": "failed"}:
+            return Failed(kind=FailureClass.INVALID, code="drawing", message=_message(said))
+        case 200, {"state": "rendering"}:
+            return Pending(state="rendering")
+        case 200, {"state": str(word)}:
+            return Pending(state=word.lower(), known=False)
+        case _:
+            return Later(message=f"the studio answered {answer.status}")
+
+
+def poll_many(page: int) -> Request | None:
+    return None
+
+
+def statuses(answer: Answer) -> Mapping[TaskId, Status] | Later:
+    return Later(message="the animatic has no list of tasks")
+
+
+def webhook(headers: Mapping[str, str], body: bytes, secret: str, now_s: float) -> TaskId | None:
+    raise WebhookRefused("the animatic sends no callbacks")
+
+
+def _object(answer: Answer) -> Mapping[str, object]:
+    try:
+        said = json.loads(answer.body)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _message(said: Mapping[str, object]) -> str:
+    return str(said.get("message") or "the clip could not be drawn")
