@@ -1,0 +1,549 @@
+"""The door to video files: measure a clip, refuse a bad one, cut one frame out of it, read its pictures and its sound.
+
+Knows no shot, no store and no film. Everything is read through PyAV, whose wheels carry FFmpeg.
+
+What counts is what a player shows: frames after the edit list, in display order, turned as the file asks, with
+square pixels. A clip's length is the length of its picture; sound that runs on is not counted.
+
+Refused with a clear text: pages and playlists that pass for a video, files cut short, clips with no picture, clips
+that do not decode to the end, more than 8192 pixels a side, and HDR (PQ or HLG), which would need tone mapping.
+10-bit SDR is read as 8-bit. Interlaced pictures are read as they are, without de-interlacing.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import io
+import os
+import re
+import struct
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+from av.container.input import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from PIL import Image
+
+from klingflow.core.errors import MediaError
+from klingflow.core.model import ClipFacts, Digest
+
+MAX_SIDE = 8192
+"""Pixels."""
+MAX_SECONDS = 1800
+MAX_STREAMS = 32
+MAX_INDEX = 64 << 20
+"""Bytes of a file's `moov` box: half an hour of clip needs about one MiB, a hostile one would fill the memory."""
+
+RATE = 48000
+"""Samples a second of all sound that leaves this module; stereo, 32-bit float, interleaved: 8 bytes a sample."""
+SAMPLE = 8
+
+# Without the format whitelist a text file "ffconcat version 1.0\nfile other.mp4" opens the other file, and a
+# playlist opens URLs (tried with PyAV 18.1). The protocol whitelist alone does not stop it.
+_CLIPS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm"
+_SOUNDS = _CLIPS + ",wav,w64,aiff,mp3,flac,ogg,aac"
+_CODECS = (
+    "h264,hevc,av1,libdav1d,vp8,vp9,libvpx,libvpx-vp9,mpeg4,prores,dnxhd,mjpeg,png,qtrle,ffv1,"
+    "aac,mp3,mp3float,opus,libopus,vorbis,flac,alac,ac3,eac3,"
+    "pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,pcm_f32be,pcm_f64le,pcm_u8"
+)
+
+# BICUBIC | ACCURATE_RND | FULL_CHR_H_INT | FULL_CHR_H_INP. The default rounding of swscale darkens a picture by
+# about one level a hop, which a chain of ten shots makes visible.
+_ACCURATE = 0x4 | 0x40000 | 0x2000 | 0x4000
+
+_COMMON_RATES = tuple(
+    Fraction(n, d)
+    for n, d in ((24, 1), (25, 1), (30, 1), (24000, 1001), (30000, 1001), (50, 1), (60, 1), (60000, 1001), (48, 1))
+)
+_HDR = {16: "PQ", 18: "HLG"}
+_AGAIN = "fetch or export the clip again"
+_EXPORT = "export it again as MP4 (H.264)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline:
+    """When each frame that a player shows begins, in units of `base` seconds, in display order."""
+
+    base: Fraction
+    begins: tuple[int, ...]
+    keys: tuple[int, ...]
+    """Those of `begins` at which decoding can start, sorted."""
+    seconds: Fraction
+    """From the first frame's appearance until the last one leaves the screen."""
+    rate: Fraction
+    """Frames a second: exact where the frames stand at equal distance, else their mean."""
+
+    @property
+    def start_s(self) -> Fraction:
+        """Where the picture begins on the file's own clock, which its sound shares."""
+        return self.begins[0] * self.base
+
+    def shown_at(self, seconds: Fraction) -> int:
+        """The index of the frame on the screen `seconds` after the first one appeared."""
+        return bisect.bisect_right(self.begins, self.begins[0] + seconds / self.base) - 1
+
+
+# ---------------------------------------------------------------- measure, check
+
+
+def facts(path: Path, digest: Digest) -> ClipFacts:
+    """Measures a clip by decoding all of it, picture and sound. `digest` is the caller's knowledge of its bytes.
+
+    Raises MediaError for anything that is not a whole, readable clip (see the top of this module).
+    """
+    line = timeline(path)
+    shown, sound = 0, False
+    size = (0, 0)
+    with opened(path) as (container, video):
+        audio = container.streams.best("audio")
+        for packet in container.demux([video] if audio is None else [video, audio]):
+            for frame in packet.decode():
+                if isinstance(frame, AudioFrame):
+                    sound = True
+                elif isinstance(frame, VideoFrame):
+                    if frame.is_corrupt:
+                        raise MediaError(f"{path.name} is damaged: frame {shown} does not decode cleanly", _AGAIN)
+                    size = size if shown else displayed_size(frame, video)
+                    shown += 1
+    if shown != len(line.begins):
+        raise MediaError(f"{path.name} is damaged: {shown} of its {len(line.begins)} frames decode", _AGAIN)
+    return ClipFacts(
+        digest=digest,
+        bytes=path.stat().st_size,
+        width=size[0],
+        height=size[1],
+        frames=shown,
+        duration=f"{float(line.seconds):.3f}",
+        rate=str(line.rate),
+        audio=sound,
+    )
+
+
+def check(path: Path, *, seconds: float | None, digest: Digest | None = None) -> ClipFacts:
+    """The facts of a file that was just fetched or brought in; raises MediaError when it is not what was ordered.
+
+    `seconds` is the length that was ordered, None when nothing was. The length may differ by a quarter of a second or
+    5 %, whichever is more: Kling gives 5.041 s for an order of 5 (measured files of 2026-11), and a wrong clip is
+    off by seconds. The digest is computed when the caller does not know it.
+    """
+    if digest is None:
+        with _reading(path), path.open("rb") as file:
+            digest = Digest(hashlib.file_digest(file, "sha256").hexdigest())
+    found = facts(path, digest)
+    if seconds is not None and abs(float(found.duration) - seconds) > max(0.25, seconds * 0.05):
+        raise MediaError(f"{path.name} lasts {found.duration} s where {seconds:g} s were ordered")
+    return found
+
+
+def timeline(path: Path) -> Timeline:
+    """Reads the whole index of a clip without decoding a picture: a few milliseconds. Raises MediaError."""
+    _refuse_other_files(path)
+    _walk(path)
+    begins: list[int] = []
+    keys: list[int] = []
+    top, top_length, longest = None, 0, 0
+    with opened(path) as (container, video):
+        base = _fraction(video.time_base)
+        for packet in container.demux(video):
+            if packet.size == 0:
+                continue
+            if packet.is_corrupt:
+                raise MediaError(f"{path.name} is damaged or cut short", _AGAIN)
+            length = packet.duration or 0
+            longest = max(longest, length)
+            if packet.is_discard or packet.pts is None:
+                continue
+            if top is None or packet.pts > top:
+                top, top_length = packet.pts, length
+            begins.append(packet.pts)
+            if packet.is_keyframe:
+                keys.append(packet.pts)
+        if not begins:
+            raise MediaError(f"{path.name} has no frame to show", _EXPORT)
+        promised = (video.start_time or 0) + video.duration if video.duration else None
+        mean = _fraction(video.average_rate) if video.average_rate else Fraction(24)
+    begins.sort()
+    end = begins[-1] + (top_length or longest or round(1 / (mean * base)) or 1)
+    if promised is not None:
+        if end < promised - max(longest, 1) * 3 // 2:
+            have, want = float(end * base), float(promised * base)
+            raise MediaError(f"{path.name} is cut short: its picture ends at {have:.3f} s of {want:.3f} s", _AGAIN)
+        # With B-frames a packet's duration is the distance in decoding order; the track knows the true end.
+        end = promised if promised > begins[-1] else end
+    seconds = (end - begins[0]) * base
+    if seconds > MAX_SECONDS:
+        raise MediaError(f"{path.name} is longer than {MAX_SECONDS // 60} minutes", "cut it into shorter clips")
+    rate = _rate(begins, base, mean)
+    if rate is None:
+        rate = Fraction(len(begins) / seconds).limit_denominator(1001)
+    elif abs(seconds - len(begins) / rate) <= 2 * base:
+        # A clock of a thousandth of a second (WebM) rounds every time; the rate knows better.
+        seconds = len(begins) / rate
+    return Timeline(base=base, begins=tuple(begins), keys=tuple(sorted(keys)), seconds=seconds, rate=rate)
+
+
+def _rate(begins: list[int], base: Fraction, mean: Fraction) -> Fraction | None:
+    """The rate that puts every frame within a tick of its place; None where the distances vary."""
+    likely = (mean, *_COMMON_RATES) if mean in _COMMON_RATES else (*_COMMON_RATES, mean)
+    for rate in likely:
+        step = 1 / (rate * base)
+        if all(abs(begin - begins[0] - i * step) <= 1 for i, begin in enumerate(begins)):
+            return rate
+    return None
+
+
+# ---------------------------------------------------------------- one frame
+
+
+def cut(path: Path, frame: str, to: Path) -> None:
+    """Writes one displayed frame as an 8-bit RGB PNG: "last", "first", "-3" (third from the end) or "2.5s".
+
+    The colours are converted by the file's own matrix and range (untagged HD is BT.709) with accurate rounding, and
+    the same clip gives the same bytes on the same library versions. Only what is needed is decoded.
+    Raises MediaError when the clip has no such frame.
+    """
+    line = timeline(path)
+    picture = _picture(path, line, line.begins[_index(path, line, frame)])
+    png = io.BytesIO()
+    picture.save(png, "PNG", compress_level=6)
+    with aside(to) as temporary:
+        temporary.write_bytes(png.getvalue())
+
+
+def _index(path: Path, line: Timeline, frame: str) -> int:
+    count = len(line.begins)
+    if frame in ("first", "last"):
+        return 0 if frame == "first" else count - 1
+    if re.fullmatch(r"-[1-9][0-9]{0,8}", frame):
+        if -int(frame) > count:
+            raise MediaError(f"{path.name} has no frame {frame}: it has {count} frames", f"choose -1 to -{count}")
+        return count + int(frame)
+    if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,9})?s", frame):
+        seconds = Fraction(frame[:-1])
+        if seconds >= line.seconds:
+            end = f"{float(line.seconds):.3f} s"
+            raise MediaError(f"{path.name} has no frame at {frame}: it ends at {end}", 'write "last" for its last frame')
+        return line.shown_at(seconds)
+    raise MediaError(f"'{frame}' names no frame", 'write "last", "first", "-3" or "2.5s"')
+
+
+def _picture(path: Path, line: Timeline, begin: int) -> Image.Image:
+    """Decodes the frame that begins at `begin`: from the key frame before it, or from the start where that fails.
+
+    Starting at a key frame that is shown no later than the frame is exact: what follows it on the screen needs nothing
+    from before it. Some demuxers land elsewhere; then, or when the frame does not come, everything is decoded.
+    """
+    before = bisect.bisect_right(line.keys, begin) - 1
+    for key in (line.keys[before], None) if before >= 0 else (None,):
+        with opened(path) as (container, video):
+            if key is not None:
+                container.seek(key, stream=video, backward=True)
+            fresh = key is not None
+            for packet in container.demux(video):
+                if fresh and packet.pts is not None and packet.pts > begin:
+                    break
+                fresh = False
+                for frame in packet.decode():
+                    if isinstance(frame, VideoFrame) and frame.pts == begin:
+                        if frame.is_corrupt:
+                            raise MediaError(f"{path.name} is damaged: a frame does not decode cleanly", _AGAIN)
+                        return _image(frame, video)
+    raise MediaError(f"{path.name} is damaged: a frame that its index names does not decode", _AGAIN)
+
+
+def _image(frame: VideoFrame, video: VideoStream) -> Image.Image:
+    matrix, full = colour(frame)
+    rgb = frame.reformat(
+        format="rgb24",
+        src_colorspace=matrix,
+        src_color_range=2 if full else 1,
+        dst_color_range=2,
+        interpolation=_ACCURATE,
+    )
+    plane = rgb.planes[0]
+    image = Image.frombytes("RGB", (rgb.width, rgb.height), bytes(plane), "raw", "RGB", plane.line_size)
+    square = _square(frame.width, frame.height, pixel_shape(video))
+    if square != image.size:
+        image = image.resize(square, Image.Resampling.BICUBIC)
+    turn = turned(frame)
+    return image if turn is None else image.transpose(turn)
+
+
+# ---------------------------------------------------------------- how a frame is shown
+
+
+def colour(frame: VideoFrame) -> tuple[int, bool]:
+    """The YUV matrix in swscale's numbers (1 BT.709, 5 BT.601, …) and whether the range is full.
+
+    An untagged picture is BT.709 when it is HD, as every player assumes; FFmpeg's own default, BT.601, is
+    off by 9 dE there.
+    """
+    known = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
+    hd = frame.height >= 720 or frame.width >= 1280
+    matrix = known.get(int(frame.colorspace), 1 if hd else 5)
+    tagged = int(frame.color_range)
+    return matrix, tagged == 2 if tagged in (1, 2) else frame.format.name.startswith("yuvj")
+
+
+def turned(frame: VideoFrame) -> Image.Transpose | None:
+    """The turn or flip that the file's display matrix asks for; None for none."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return None
+    a, b, _, c, d = struct.unpack("<5i", bytes(matrix)[:20])  # type: ignore[call-overload]
+    upright = abs(a) >= abs(b)
+    signs = (a < 0, d < 0) if upright else (b < 0, c < 0)
+    return (_UPRIGHT if upright else _SIDEWAYS)[signs]
+
+
+_UPRIGHT = {
+    (False, False): None,
+    (True, False): Image.Transpose.FLIP_LEFT_RIGHT,
+    (False, True): Image.Transpose.FLIP_TOP_BOTTOM,
+    (True, True): Image.Transpose.ROTATE_180,
+}
+_SIDEWAYS = {
+    (False, False): Image.Transpose.TRANSPOSE,
+    (True, False): Image.Transpose.ROTATE_90,
+    (False, True): Image.Transpose.ROTATE_270,
+    (True, True): Image.Transpose.TRANSVERSE,
+}
+
+
+def pixel_shape(video: VideoStream) -> Fraction:
+    """Width over height of one pixel as shown; 1 where the file does not say."""
+    shape = video.sample_aspect_ratio
+    return _fraction(shape) if shape and shape > 0 else Fraction(1)
+
+
+def displayed_size(frame: VideoFrame, video: VideoStream) -> tuple[int, int]:
+    width, height = _square(frame.width, frame.height, pixel_shape(video))
+    return (height, width) if turned(frame) in _SIDEWAYS.values() else (width, height)
+
+
+def _square(width: int, height: int, shape: Fraction) -> tuple[int, int]:
+    """The size with square pixels: the short side of the pixel is stretched, so that nothing is lost."""
+    return (round(width * shape), height) if shape >= 1 else (width, round(height / shape))
+
+
+# ---------------------------------------------------------------- picture and sound, in order
+
+
+def frames(path: Path) -> Iterator[tuple[VideoFrame, VideoStream]]:
+    """Every displayed frame in order, as decoded: not yet turned, nor converted."""
+    with opened(path) as (container, video):
+        for frame in container.decode(video):
+            yield frame, video
+
+
+def sound(path: Path, origin: Fraction, *, bed: bool = False) -> Iterator[bytes]:
+    """The sound of a file from `origin` seconds on its own clock: 48 kHz stereo float, in chunks; may end early.
+
+    Silence stands where the file has a gap. Nothing is yielded for a file without sound, except that `bed=True`
+    (a music file, which needs no picture) raises MediaError.
+    """
+    have = 0
+    with _container(path, _SOUNDS if bed else _CLIPS) as container:
+        audio = container.streams.best("audio")
+        if audio is None:
+            if bed:
+                raise MediaError(f"{path.name} has no sound", "name a WAV, MP3, FLAC, M4A or OGG file")
+            return
+        resampler = AudioResampler(format="flt", layout="stereo", rate=RATE)
+        for packet in container.demux(audio):
+            decoded: list[AudioFrame | None] = [f for f in packet.decode() if isinstance(f, AudioFrame)]
+            if packet.size == 0:
+                decoded.append(None)
+            for frame in decoded:
+                for chunk in resampler.resample(frame):
+                    data = bytes(chunk.planes[0])[: chunk.samples * SAMPLE]
+                    if chunk.pts is not None and chunk.time_base is not None:
+                        at = round((chunk.pts * _fraction(chunk.time_base) - origin) * RATE)
+                        # Clocks of a thousandth of a second (WebM) jitter; only a real gap or overlap is one.
+                        if abs(at - have) > RATE // 50 or have == 0:
+                            if at > have:
+                                yield from silence(at - have)
+                                have = at
+                            data = data[max(0, have - at) * SAMPLE :]
+                    have += len(data) // SAMPLE
+                    if data:
+                        yield data
+
+
+def silence(samples: int) -> Iterator[bytes]:
+    """Chunks of nothing, so that an hour of silence costs no memory."""
+    while samples > 0:
+        part = min(samples, RATE)
+        yield bytes(part * SAMPLE)
+        samples -= part
+
+
+# ---------------------------------------------------------------- files
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """An open clip and its picture, limits checked. Whatever FFmpeg says inside becomes a MediaError."""
+    with _container(path, _CLIPS) as container:
+        videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+        if not videos:
+            raise MediaError(f"{path.name} has no picture", "a clip needs a video track")
+        best = container.streams.best("video")
+        video = next((s for s in videos if best is not None and s.index == best.index), videos[0])
+        context = video.codec_context
+        if max(context.width, context.height) > MAX_SIDE:
+            raise MediaError(f"{path.name} is {context.width}x{context.height}: more than {MAX_SIDE} pixels a side")
+        if context.color_trc in _HDR:
+            raise MediaError(f"{path.name} is HDR ({_HDR[context.color_trc]})", "export it as SDR (BT.709)")
+        # A picture may grow in the middle of a stream, past what the header said.
+        context.options = {"max_pixels": str(MAX_SIDE * MAX_SIDE)}
+        video.thread_type = "AUTO"
+        yield container, video
+
+
+@contextmanager
+def _container(path: Path, formats: str) -> Iterator[InputContainer]:
+    options = {
+        "format_whitelist": formats,
+        "protocol_whitelist": "file",
+        "codec_whitelist": _CODECS,
+        "max_streams": str(MAX_STREAMS),
+        "enable_drefs": "0",
+    }
+    with _reading(path), av.open(f"file:{path}", "r", options=options) as container:
+        yield container
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as exc:
+        raise MediaError(f"{path} cannot be read: {exc.strerror}") from exc
+    except (av.error.FFmpegError, ValueError) as exc:
+        reason = getattr(exc, "strerror", None) or str(exc)
+        raise MediaError(f"{path.name} cannot be decoded: {reason}", _EXPORT) from exc
+
+
+_PAGES = (
+    (b"#extm3u", "a playlist"),
+    (b"ffconcat", "a playlist"),
+    (b"<?xml", "an XML page"),
+    (b"<!doctype html", "an HTML page"),
+    (b"<html", "an HTML page"),
+    (b"<", "a page of markup"),
+    (b"{", "a JSON text"),
+    (b"[", "a JSON text"),
+    (b"\x89png", "an image"),
+    (b"\xff\xd8\xff", "an image"),
+    (b"gif8", "an image"),
+)
+_BOXES = (b"ftyp", b"styp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
+_EBML = b"\x1a\x45\xdf\xa3"
+
+
+def _refuse_other_files(path: Path) -> None:
+    with _reading(path), path.open("rb") as file:
+        head = file.read(512)
+    if not head:
+        raise MediaError(f"{path.name} is empty", _AGAIN)
+    if head[4:8] in _BOXES or head[:4] == _EBML:
+        return
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    kind = next((name for start, name in _PAGES if text.startswith(start)), None)
+    if kind is not None:
+        raise MediaError(f"{path.name} is not a video: it is {kind}", _AGAIN)
+    raise MediaError(f"{path.name} is not an MP4, MOV, MKV or WebM file", _EXPORT)
+
+
+def _walk(path: Path) -> None:
+    """Steps over the top-level boxes: the one sure sign of a file cut short.
+
+    A faststart MP4 that lost its end still opens and promises every frame; decoded by several threads it just stops
+    early without an error (measured with PyAV 18.1).
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if file.read(4) == _EBML:
+            needs = _matroska_end(file.read(64))
+            if needs is not None and needs > size:
+                raise MediaError(f"{path.name} is cut short: {needs - size} bytes are missing", _AGAIN)
+            return
+        at, index = 0, False
+        while at < size:
+            file.seek(at)
+            head = file.read(16)
+            length = int.from_bytes(head[:4], "big")
+            if length == 1:
+                length = int.from_bytes(head[8:16], "big")
+            elif length == 0:
+                length = size - at
+            if len(head) < 8 or length < 8:
+                raise MediaError(f"{path.name} is damaged or cut short at byte {at}", _AGAIN)
+            if at + length > size:
+                raise MediaError(f"{path.name} is cut short: {at + length - size} bytes are missing", _AGAIN)
+            if head[4:8] == b"moov":
+                index = True
+                if length > MAX_INDEX:
+                    raise MediaError(f"{path.name} has an index of {length >> 20} MiB: more than a clip needs")
+            at += length
+    if not index:
+        raise MediaError(f"{path.name} is cut short: it has no index", _AGAIN)
+
+
+def _matroska_end(head: bytes) -> int | None:
+    """Where a Matroska file's segment ends; None where it does not say. `head` follows the file's first four bytes."""
+    at, size = _vint(head, 0)
+    if size is None or head[at + size : at + size + 4] != b"\x18\x53\x80\x67":
+        return None
+    start, length = _vint(head, at + size + 4)
+    return None if length is None else 4 + start + length
+
+
+def _vint(data: bytes, at: int) -> tuple[int, int | None]:
+    """EBML's number of variable size: the place after it, and its value or None for "unknown"."""
+    if at >= len(data) or data[at] == 0:
+        return at, None
+    width = 9 - data[at].bit_length()
+    mask = (1 << 7 * width) - 1
+    value = int.from_bytes(data[at : at + width], "big") & mask
+    return at + width, None if value == mask else value
+
+
+def _fraction(value: Fraction | None) -> Fraction:
+    assert value is not None  # every open stream has a time base
+    # PyAV 19 has a rational type of its own, which does no arithmetic with Fraction.
+    return Fraction(value.numerator, value.denominator)
+
+
+@contextmanager
+def aside(to: Path) -> Iterator[Path]:
+    """A temporary file beside `to` that takes its place when the block ends well, and is gone when it does not."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{to.name}.", suffix=".part", dir=to.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        os.replace(temporary, to)
+        folder = os.open(to.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    finally:
+        temporary.unlink(missing_ok=True)
