@@ -49,7 +49,7 @@ class Store(Protocol):
         ...
 
     def list(self, prefix: str) -> Iterator[str]:
-        """The names under a folder ("ledger/", "ledger/KEY/"), in name order, read as they are asked for."""
+        """The names under a folder ("ledger/", "ledger/KEY/"), folder by folder, read as they are asked for."""
         ...
 
     def create(self, name: str, data: bytes) -> bool:

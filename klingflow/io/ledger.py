@@ -1,0 +1,222 @@
+"""The ledger and the clip records: JSON files in the store, each written once.
+
+    ledger/KEY/ATTEMPT.N-KIND.json    one event of a paid task's life (planning.job says which may follow which)
+    clips/KEY.json                    what a key bought
+
+Reading is strict where money hangs on it: a file that is torn, foreign or of a newer format is an error that names it,
+never a guess. Fields that are not known are ignored. Everything written passes redaction, but what must be sent or asked
+for again byte for byte: an intent's body and token, and a task's id. Knows no provider.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from decimal import Decimal, InvalidOperation
+from itertools import groupby
+from typing import TypeVar
+
+from klingflow.core.errors import StoreError
+from klingflow.core.model import ClipFacts, ClipRecord, Digest, Key, TaskId
+from klingflow.core.redact import redact
+from klingflow.io.store import Store
+from klingflow.planning.job import Job, Kind, Record, fold
+
+VERSION = 1
+_EXACT: Mapping[Kind, frozenset[str]] = {
+    **dict.fromkeys(Kind, frozenset()),
+    Kind.INTENT: frozenset({"body", "token"}),
+    Kind.ACCEPTED: frozenset({"task"}),
+}
+"""What redaction may not touch: a paid order could not be found again."""
+T = TypeVar("T")
+
+
+def job(store: Store, key: Key) -> Job:
+    """What is known of a key: all its records, folded."""
+    return fold(key, [_record(store, name, key) for name in store.list(f"ledger/{key}/")])
+
+
+def jobs(store: Store, most: int | None = None) -> Iterator[Job]:
+    """Every job of the ledger, in the order of their keys. For `status`: each record is a read.
+
+    `most` stops after so many jobs. Keys are hashes, so the first hundred are a fair sample of all.
+    """
+    for seen, (key, names) in enumerate(groupby(store.list("ledger/"), _key)):
+        if seen == most:
+            return
+        yield fold(key, [_record(store, name, key) for name in names])
+
+
+def keys(store: Store) -> Iterator[Key]:
+    """The keys that have records."""
+    return (key for key, _ in groupby(store.list("ledger/"), _key))
+
+
+def write(store: Store, record: Record) -> bool:
+    """Writes one record; False where another runner wrote the record of that name first. Durable either way."""
+    detail = {name: value if name in _EXACT[record.kind] else _clean(value) for name, value in record.detail.items()}
+    data = {
+        "version": VERSION,
+        "key": record.key,
+        "attempt": record.attempt,
+        "n": record.n,
+        "kind": str(record.kind),
+        "at_ms": record.at_ms,
+        # No two writers ever write the same bytes: so a store whose answer was lost can tell whose they are.
+        "nonce": os.urandom(8).hex(),
+        "detail": detail,
+    }
+    return store.create(f"ledger/{record.key}/{record.name}", _dump(data))
+
+
+def clip(store: Store, key: Key) -> ClipRecord | None:
+    """What the key bought; None while it bought nothing."""
+    name = f"clips/{key}.json"
+    data = store.read(name)
+    return None if data is None else _parse(store, name, data, lambda found: _clip(found, key))
+
+
+def keep(store: Store, record: ClipRecord) -> ClipRecord:
+    """Writes what a key bought, once; returns what is there afterwards, which may be another runner's."""
+    data = {
+        "version": VERSION,
+        "key": record.key,
+        "clip": asdict(record.facts),
+        "provider": record.provider,
+        "model": record.model,
+        "task": record.task,
+        "cost": None if record.cost is None else str(record.cost),
+        "date": record.date,
+        "parts": _clean(record.parts),
+        "inputs": _clean(record.inputs),
+    }
+    store.create(f"clips/{record.key}.json", _dump(data))
+    kept = clip(store, record.key)
+    if kept is None:
+        raise StoreError(
+            f"clips/{record.key}.json was written to {store.where} and is not there",
+            "look at the storage; run again, the task can be collected again",
+        )
+    return kept
+
+
+def _dump(data: Mapping[str, object]) -> bytes:
+    return json.dumps(data, ensure_ascii=False, sort_keys=True, indent=1).encode() + b"\n"
+
+
+def _clean(value: object) -> object:
+    """The value as JSON, with every text in it redacted."""
+    match value:
+        case str():
+            return redact(value)
+        case Mapping():
+            return {str(name): _clean(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [_clean(inner) for inner in value]
+        case Decimal():
+            return str(value)
+    return value
+
+
+def _key(name: str) -> Key:
+    return Key(name.split("/")[1])
+
+
+def _record(store: Store, name: str, key: Key) -> Record:
+    data = store.read(name)
+    if data is None:
+        raise StoreError(f"{name} was listed in {store.where} and is not there", "nothing may delete from the ledger")
+    record = _parse(store, name, data, _as_record)
+    if f"ledger/{record.key}/{record.name}" != name or record.key != key:
+        raise _unreadable(store, name, f"it says that it is ledger/{record.key}/{record.name}")
+    return record
+
+
+def _as_record(found: Mapping[str, object]) -> Record:
+    return Record(
+        key=Key(_text(found, "key")),
+        attempt=_whole(found, "attempt"),
+        n=_whole(found, "n"),
+        kind=Kind(_text(found, "kind")),
+        at_ms=_whole(found, "at_ms"),
+        detail=_mapping(found, "detail"),
+    )
+
+
+def _clip(found: Mapping[str, object], key: Key) -> ClipRecord:
+    if found["key"] != key:
+        raise ValueError(f"it is of the key {found['key']}")
+    facts = _mapping(found, "clip")
+    task, cost, audio = found["task"], found["cost"], facts["audio"]
+    if not isinstance(audio, bool) or not isinstance(task, str | None) or not isinstance(cost, str | None):
+        raise TypeError("a field has the wrong type")
+    return ClipRecord(
+        key=key,
+        facts=ClipFacts(
+            digest=Digest(_text(facts, "digest")),
+            bytes=_whole(facts, "bytes"),
+            width=_whole(facts, "width"),
+            height=_whole(facts, "height"),
+            frames=_whole(facts, "frames"),
+            duration=_text(facts, "duration"),
+            rate=_text(facts, "rate"),
+            audio=audio,
+        ),
+        provider=_text(found, "provider"),
+        model=_text(found, "model"),
+        task=None if task is None else TaskId(task),
+        cost=None if cost is None else Decimal(cost),
+        date=_text(found, "date"),
+        parts=_mapping(found, "parts"),
+        inputs={role: Digest(str(digest)) for role, digest in _mapping(found, "inputs").items()},
+    )
+
+
+def _parse(store: Store, name: str, data: bytes, read: Callable[[Mapping[str, object]], T]) -> T:
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        raise _unreadable(store, name, "it is not JSON, or cut short") from None
+    version = found.get("version") if isinstance(found, dict) else None
+    if not isinstance(version, int):
+        raise _unreadable(store, name, "it is no record of klingflow's")
+    if version > VERSION:
+        raise StoreError(
+            f"{name} in {store.where} was written by a newer klingflow (version {version}; this one knows {VERSION})",
+            "upgrade klingflow; nothing was touched",
+        )
+    try:
+        return read(found)
+    except (KeyError, ValueError, TypeError, InvalidOperation) as exc:
+        raise _unreadable(store, name, f"no field {exc}" if isinstance(exc, KeyError) else str(exc)) from exc
+
+
+def _unreadable(store: Store, name: str, why: str) -> StoreError:
+    return StoreError(
+        f"{name} in {store.where} cannot be read: {redact(why)}",
+        "bring the file back from a backup; klingflow does not guess what was paid for",
+    )
+
+
+def _text(found: Mapping[str, object], name: str) -> str:
+    value = found[name]
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is not a text")
+    return value
+
+
+def _whole(found: Mapping[str, object], name: str) -> int:
+    value = found[name]
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} is not a whole number")
+    return value
+
+
+def _mapping(found: Mapping[str, object], name: str) -> Mapping[str, object]:
+    value = found[name]
+    if not isinstance(value, dict):
+        raise TypeError(f"{name} is not a mapping")
+    return value

@@ -1,0 +1,132 @@
+"""What a clip costs, what a run may spend, and what was spent. Money is Decimal US dollars, exact to the last digit.
+
+Knows no file and no provider beyond its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from typing import Protocol
+
+from klingflow.planning.job import Job, Kind
+
+LIST_PRICE: Mapping[str, tuple[Decimal, Decimal]] = {
+    "720p": (Decimal("0.084"), Decimal("0.112")),
+    "1080p": (Decimal("0.112"), Decimal("0.14")),
+    "4K": (Decimal("0.42"), Decimal("0.42")),
+}
+"""Dollars a second, (silent, with sound), by resolution: Kling's own list price for 3.0 Omni without video input
+(Kling docs, pricing, read 2026-11)."""
+
+ESTIMATED = frozenset({"hiapi", "mulerouter"})
+"""Resellers of that model. Their own prices are not public, so the list price stands in, marked as an estimate."""
+
+FREE = frozenset({"animatic"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    amount: Decimal | None
+    """None where no price is known."""
+    estimate: bool
+    """True where the amount is the shipped estimate, not a price that the project states."""
+
+
+class Limits(Protocol):
+    """What one run may order; None: no limit."""
+
+    @property
+    def spend(self) -> Decimal | None: ...
+    @property
+    def seconds(self) -> int | None: ...
+    @property
+    def tasks(self) -> int | None: ...
+
+
+def of(provider: str, resolution: str, sound: bool, seconds: int, overrides: Mapping[str, object]) -> Price:
+    """The price of one clip. `overrides` is the project's `prices`: provider, resolution, {silent, sound} a second."""
+    if provider in FREE:
+        return Price(amount=Decimal(0), estimate=False)
+    stated = _stated(overrides, provider, resolution, "sound" if sound else "silent")
+    if stated is not None:
+        return Price(amount=stated * seconds, estimate=False)
+    if provider in ESTIMATED and resolution in LIST_PRICE:
+        return Price(amount=LIST_PRICE[resolution][sound] * seconds, estimate=True)
+    return Price(amount=None, estimate=False)
+
+
+def _stated(overrides: Mapping[str, object], *path: str) -> Decimal | None:
+    found: object = overrides
+    for name in path:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    if found is None:
+        return None
+    try:
+        # By way of the text: 0.112 in a file is 0.112 dollars, not the binary fraction nearest to it.
+        amount = Decimal(str(found))
+    except InvalidOperation:
+        return None
+    return amount if amount.is_finite() and amount >= 0 else None
+
+
+def money(amount: Decimal) -> str:
+    """The amount as people read it: $0.56, $1,234.50, <$0.01; whole cents, halves up."""
+    if 0 < amount < Decimal("0.01"):
+        return "<$0.01"
+    return f"${amount.quantize(Decimal('0.01'), ROUND_HALF_UP):,}"
+
+
+def exceeded(limits: Limits, spend: Decimal | None, seconds: int, tasks: int) -> str | None:
+    """Why a run that wants so much is refused, as a sentence naming the limit; None where it is within all of them."""
+    if limits.spend is not None and tasks:
+        if spend is None:
+            return f"the limit is {money(limits.spend)} a run, and the price of at least one shot is not known"
+        if spend > limits.spend:
+            return f"the limit is {_exact(limits.spend)} a run, and this one would spend {_exact(spend)}"
+    if limits.seconds is not None and seconds > limits.seconds:
+        return f"the limit is {limits.seconds} seconds of clips a run, and this one would make {seconds}"
+    if limits.tasks is not None and tasks > limits.tasks:
+        return f"the limit is {limits.tasks} {_tasks(limits.tasks)} a run, and this one would order {tasks}"
+    return None
+
+
+def _exact(amount: Decimal) -> str:
+    """Like `money`, but with the tenth of a cent that decides where there is one."""
+    text = money(amount)
+    return text if amount == amount.quantize(Decimal("0.01")) else f"${amount.normalize():f}"
+
+
+def _tasks(count: int) -> str:
+    return "task" if count == 1 else "tasks"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    amount: Decimal
+    """Dollars booked."""
+    unpriced: int
+    """Orders whose price was not known; they are not in `amount`."""
+
+
+def spent(jobs: Iterable[Job], since_ms: int = 0) -> Spent:
+    """What was booked since a moment: every order that was accepted or may have been, also when its task failed later.
+
+    Only a definite no (`refused`), or a person who looked and says that nothing was bought, takes an order out.
+    """
+    amount, unpriced = Decimal(0), 0
+    for job in jobs:
+        told = {(record.attempt, record.kind) for record in job.records}
+        for record in job.records:
+            if record.kind is not Kind.INTENT or record.at_ms < since_ms:
+                continue
+            bought = (record.attempt, Kind.ACCEPTED) in told
+            if not bought and ({(record.attempt, Kind.REFUSED), (record.attempt, Kind.ABANDONED)} & told):
+                continue
+            price = _stated(record.detail, "price")
+            if price is None:
+                unpriced += 1
+            else:
+                amount += price
+    return Spent(amount=amount, unpriced=unpriced)
