@@ -5,7 +5,6 @@ Pure data. The engine reads it; the providers decide which class an answer is.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,73 +14,80 @@ from klingflow.providers.base import FailureClass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    retries_free: bool = False
-    """The same order may be sent again within the run: nothing was bought, and it costs no attempt."""
+    free_retries: bool = False
+    """The order may be sent again within the run: nothing was bought, and it costs no attempt."""
     new_attempts: int = 0
-    """New paid attempts that a run makes by itself, in one run and for one take."""
+    """New paid attempts that one run makes by itself for one take, after a task that ended so."""
+    again_by_run: bool = True
+    """A later run may order the same again. False: only a changed shot or a new take, both declared, buys once more."""
     stops_provider: bool = False
     """No further order goes to this provider in this run; tasks under way are still collected."""
     exit_code: int
     what_next: str
-    """For a person; `{path}` and `{shot}` stand for the storyboard and the shot."""
-
-    def next(self, storyboard: str, shot: str) -> str:
-        return self.what_next.format(path=shlex.quote(storyboard), shot=shot)
+    """For a person; {storyboard}, {shot} and {provider} stand for their names."""
 
 
 _FAILED = errors.ShotsFailed.code
 
 RULES: Mapping[FailureClass, Rule] = {
     FailureClass.NOT_SENT: Rule(
-        retries_free=True,
+        free_retries=True,
         exit_code=_FAILED,
-        what_next="nothing was sent or bought; check the network (klingflow doctor), then: klingflow run {path}",
+        what_next="nothing was sent or bought; check the network with `klingflow doctor`, then "
+        "`klingflow run {storyboard}`",
     ),
     FailureClass.THROTTLED: Rule(
-        retries_free=True,
+        free_retries=True,
         exit_code=_FAILED,
-        what_next="nothing was bought; wait a few minutes, then: klingflow run {path}",
+        what_next="nothing was bought; wait some minutes, or lower providers.{provider}.concurrency, then "
+        "`klingflow run {storyboard}`",
     ),
     FailureClass.QUOTA: Rule(
         stops_provider=True,
         exit_code=_FAILED,
-        what_next="nothing was bought; top up the account or raise its spend limit, then: klingflow run {path}",
+        what_next="nothing was bought; top up the account at {provider} or raise its spend limit, then "
+        "`klingflow run {storyboard}`",
     ),
     FailureClass.UNAUTHORISED: Rule(
         stops_provider=True,
         exit_code=errors.UsageError.code,
-        what_next="nothing was bought; check the key in the environment (klingflow doctor), then: klingflow run {path}",
+        what_next="check the key of {provider} with `klingflow doctor`, then `klingflow run {storyboard}`",
     ),
     FailureClass.MODERATED: Rule(
+        again_by_run=False,
         exit_code=_FAILED,
-        what_next="change the prompt or the images of shot '{shot}', then: klingflow plan {path}",
+        what_next="change the prompt or the images of '{shot}', then `klingflow plan {storyboard}`",
     ),
     FailureClass.INVALID: Rule(
+        again_by_run=False,
         exit_code=_FAILED,
-        what_next="the same order would fail again: change shot '{shot}', then: klingflow plan {path}",
+        what_next="the same order would fail again: change '{shot}', or give it a new `take` to try it unchanged, then "
+        "`klingflow plan {storyboard}`",
     ),
     FailureClass.PROVIDER_FAULT: Rule(
-        new_attempts=1,
+        new_attempts=1,  # two in all: facts on reliability, class "infra"
         exit_code=_FAILED,
-        what_next="the provider's side broke; later: klingflow plan {path}",
+        what_next="{provider} broke down over it; later `klingflow run {storyboard}` orders it again",
     ),
     FailureClass.IN_DOUBT: Rule(
         exit_code=errors.InDoubt.code,
-        what_next="look in the provider's console for the task, then: klingflow resolve {path} {shot} --task ID "
-        "(it is there), or klingflow resolve {path} {shot} --not-bought (it is not)",
+        what_next="look for the task in {provider}'s console, then `klingflow resolve {storyboard} {shot} --task ID` or "
+        "`klingflow resolve {storyboard} {shot} --not-bought`",
     ),
     FailureClass.EXPIRED: Rule(
+        again_by_run=False,
         exit_code=_FAILED,
-        what_next="the clip was paid for and is gone; ask the provider with the task id (klingflow status {path}); "
-        "what a new one costs: klingflow plan {path}",
+        what_next="the clip was paid for and is gone: `klingflow status {storyboard}` names the task to ask {provider} "
+        "about; a new `take` of '{shot}' buys another",
     ),
     FailureClass.BAD_OUTPUT: Rule(
+        again_by_run=False,
         exit_code=_FAILED,
-        what_next="the clip was paid for and is unusable; claim it back with the task id (klingflow status {path}); "
-        "what a new one costs: klingflow plan {path}",
+        what_next="the clip was paid for and is of no use: `klingflow status {storyboard}` names the task to claim back "
+        "from {provider}; a new `take` of '{shot}' buys another",
     ),
     FailureClass.STUCK: Rule(
         exit_code=errors.Detached.code,
-        what_next="it is still being made; to collect it, later: klingflow run {path}",
+        what_next="it is still being made; `klingflow run {storyboard}` collects it, and buys nothing anew",
     ),
 }
