@@ -1,0 +1,522 @@
+"""The HTTP door against real sockets: what is known of a send, whom the key reaches, and downloads that go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hashlib
+import os
+import socket
+import tracemalloc
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from klingflow.core.errors import UsageError
+from klingflow.io.address import is_public
+from klingflow.io.client import Downloads, HttpService, proxy_for
+from klingflow.io.service import Broken, Gone, NotSent, Unanswered
+from klingflow.providers.base import Request
+
+KEY = "sk-test-0123456789"
+ORDER = Request(method="POST", path="/v1/tasks", body=b'{"a":1}', headers={"Content-Type": "application/json"})
+Talk = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Wire:
+    """A server that answers as it is told and keeps every byte it was sent."""
+
+    def __init__(self, talk: Talk) -> None:
+        self.talk = talk
+        self.heard: list[bytes] = []
+        self.base = ""
+
+    async def on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                try:
+                    head = await reader.readuntil(b"\r\n\r\n")
+                except (asyncio.IncompleteReadError, ConnectionError):
+                    return
+                length = next(
+                    (int(x[15:]) for x in head.lower().split(b"\r\n") if x.startswith(b"content-length:")), 0
+                )
+                body = await reader.readexactly(length)
+                self.heard.append(head + body)
+                await self.talk(head + body, writer)
+                await writer.drain()
+                if writer.is_closing():
+                    return
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def wire(talk: Talk) -> AsyncIterator[Wire]:
+    it = Wire(talk)
+    server = await asyncio.start_server(it.on, "127.0.0.1", 0)
+    it.base = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield it
+    finally:
+        server.close()
+
+
+def says(status: str, body: bytes = b"{}", *headers: str, length: int | None = None) -> Talk:
+    async def talk(request: bytes, writer: asyncio.StreamWriter) -> None:
+        head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}", *headers, "", ""]
+        writer.write("\r\n".join(head).encode() + body)
+        if length is not None and length != len(body):
+            writer.close()
+
+    return talk
+
+
+def run(main: Coroutine[object, object, None]) -> None:
+    asyncio.run(main)
+
+
+@asynccontextmanager
+async def service(base: str, **options: object) -> AsyncIterator[HttpService]:
+    it = HttpService(base, KEY, trusted_base=True, **options)  # type: ignore[arg-type]
+    try:
+        yield it
+    finally:
+        await it.close()
+
+
+def test_a_refused_connection_is_not_sent() -> None:
+    async def main() -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            async with service(f"http://127.0.0.1:{taken.getsockname()[1]}") as it:
+                with pytest.raises(NotSent):
+                    await it.send(ORDER, paid=True)
+
+    run(main())
+
+
+def test_a_tls_failure_is_not_sent() -> None:
+    async def main() -> None:
+        async def no_tls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            writer.close()
+
+        server = await asyncio.start_server(no_tls, "127.0.0.1", 0)
+        async with service(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}") as it:
+            with pytest.raises(NotSent):
+                await it.send(ORDER, paid=True)
+        server.close()
+
+    run(main())
+
+
+def test_an_order_cut_after_it_left_is_unanswered_and_went_out_once() -> None:
+    async def talk(request: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async def main() -> None:
+        async with wire(talk) as server, service(server.base) as it:
+            with pytest.raises(Unanswered):
+                await it.send(ORDER, paid=True)
+            await asyncio.sleep(0)
+            assert len(server.heard) == 1
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "talk",
+    [
+        says("200 OK", b'{"code": 200, "da', length=60),
+        says("200 OK", b"x" * 1_100_000),
+        says("200 OK", gzip.compress(b"0" * 3_000_000), "Content-Encoding: gzip"),
+    ],
+    ids=["cut", "large", "gzip bomb"],
+)
+def test_an_answer_that_is_not_whole_leaves_an_order_unanswered(talk: Talk) -> None:
+    async def main() -> None:
+        async with wire(talk) as server, service(server.base) as it:
+            with pytest.raises(Unanswered):
+                await it.send(ORDER, paid=True)
+            assert len(server.heard) == 1
+
+    run(main())
+
+
+def test_a_silent_server_leaves_an_order_unanswered() -> None:
+    async def talk(request: bytes, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(30)
+
+    async def main() -> None:
+        async with wire(talk) as server, service(server.base, paid_read_s=0.1) as it:
+            with pytest.raises(Unanswered):
+                await it.send(ORDER, paid=True)
+
+    run(main())
+
+
+def test_an_order_goes_out_on_a_connection_of_its_own_with_the_exact_bytes() -> None:
+    async def main() -> None:
+        async with wire(says("200 OK", b'{"ok":1}')) as server, service(server.base) as it:
+            await it.send(Request(method="GET", path="/v1/tasks?page=1"))
+            answer = await it.send(ORDER, paid=True)
+            assert (answer.status, answer.body) == (200, b'{"ok":1}')
+            head, _, body = server.heard[1].partition(b"\r\n\r\n")
+            assert body == ORDER.body
+            lines = head.lower().split(b"\r\n")
+            assert b"connection: close" in lines
+            assert b"accept-encoding: identity" in lines
+            assert lines.count(b"authorization: bearer " + KEY.encode()) == 1
+            assert b"content-type: application/json" in lines
+
+    run(main())
+
+
+def test_a_redirect_comes_back_as_an_answer_and_carries_the_key_nowhere() -> None:
+    async def main() -> None:
+        async with wire(says("200 OK")) as thief:
+            away = says("307 Temporary Redirect", b"", f"Location: {thief.base}/x")
+            async with wire(away) as server, service(server.base) as it:
+                for request, paid in ((ORDER, True), (Request(method="GET", path="/v1/tasks/1"), False)):
+                    assert (await it.send(request, paid=paid)).status == 307
+            assert thief.heard == []
+
+    run(main())
+
+
+def test_a_cookie_is_never_sent_back() -> None:
+    async def main() -> None:
+        async with wire(says("200 OK", b"{}", "Set-Cookie: a=b")) as server, service(server.base) as it:
+            for _ in range(2):
+                await it.send(Request(method="GET", path="/v1/tasks"))
+            assert b"cookie" not in server.heard[1].lower()
+
+    run(main())
+
+
+def test_a_request_never_leaves_the_base_urls_origin() -> None:
+    async def main() -> None:
+        async with wire(says("200 OK")) as server, service(server.base) as it:
+            for path in ("@evil.example/x", ".evil.example/x", "1/x"):
+                with pytest.raises(ValueError, match="away"):
+                    await it.send(Request(method="GET", path=path))
+            assert server.heard == []
+
+    run(main())
+
+
+def test_a_base_url_may_end_with_the_version_of_the_path() -> None:
+    async def main() -> None:
+        async with wire(says("200 OK")) as server, service(server.base + "/v1") as it:
+            await it.send(ORDER, paid=True)
+            assert server.heard[0].startswith(b"POST /v1/tasks HTTP/1.1\r\n")
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("base", "key"),
+    [
+        ("http://api.example.com", KEY),
+        ("ftp://api.example.com", KEY),
+        ("https://u:p@api.example.com", KEY),
+        ("https://api.example.com", ""),
+        ("https://api.example.com", "sk-a\nb"),
+        ("nonsense", KEY),
+    ],
+)
+def test_a_base_url_or_key_that_cannot_work_is_refused_at_once(base: str, key: str) -> None:
+    async def main() -> None:
+        with pytest.raises(UsageError) as caught:
+            HttpService(base, key)
+        assert caught.value.mend
+
+    run(main())
+
+
+def test_requests_stay_inside_the_providers_minute_and_orders_keep_room() -> None:
+    """On a loop whose clock is set forward: a minute costs nothing."""
+
+    async def main() -> None:
+        async with wire(says("200 OK")) as server, service(server.base, requests_per_minute=12) as it:
+            loop = asyncio.get_running_loop()
+            real, ahead = loop.time, [0.0]
+            loop.time = lambda: real() + ahead[0]  # type: ignore[method-assign]
+            polls = [asyncio.create_task(it.send(Request(method="GET", path="/v1/tasks"))) for _ in range(11)]
+            await asyncio.gather(*polls[:10])
+            await it.send(ORDER, paid=True)
+            assert len(server.heard) == 11
+            assert not polls[10].done()
+            ahead[0] = 62.0
+            await polls[10]
+
+    run(main())
+
+
+def test_three_hundred_polls_at_once_all_come_back() -> None:
+    async def main() -> None:
+        async with wire(says("200 OK")) as server, service(server.base) as it:
+            answers = await asyncio.gather(*(it.send(Request(method="GET", path=f"/p/{i}")) for i in range(300)))
+            assert {answer.status for answer in answers} == {200}
+
+    run(main())
+
+
+def test_the_proxy_of_the_environment_is_for_https_alone() -> None:
+    environ = {"HTTPS_PROXY": "proxy.example:3128", "NO_PROXY": "inside.example"}
+    assert proxy_for("https://api.hiapi.ai", environ) == "http://proxy.example:3128"
+    assert proxy_for("http://127.0.0.1:80", environ) is None
+    assert proxy_for("https://inside.example/x", environ) is None
+    with pytest.raises(UsageError):
+        proxy_for("https://api.hiapi.ai", {"ALL_PROXY": "socks5://user:pass@h:1"})
+
+
+# Addresses ----------------------------------------------------------------------------------------------------------
+
+PRIVATE = [
+    "127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "192.0.0.8",
+    "224.0.0.1", "255.255.255.255", "198.18.0.1", "203.0.113.1", "240.0.0.1", "168.63.129.16", "::1", "::",
+    "fe80::1", "fe80::1%eth0", "fc00::1", "fd00:ec2::254", "ff02::1", "fec0::1", "::ffff:127.0.0.1",
+    "::ffff:169.254.169.254", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "2002:7f00:1::",
+    "2002:a9fe:a9fe::", "::127.0.0.1", "2001:0:4136:e378:8000:63bf:3fff:fdd2", "2001:db8::1", "3fff::1",
+    "2606:4700::5efe:7f00:1", "nonsense",
+]
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+def test_an_address_that_not_everybody_reaches_is_not_public(address: str) -> None:
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101", "2002:101:101::"]
+)
+def test_an_address_that_everybody_reaches_is_public(address: str) -> None:
+    assert is_public(address)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.com/a.mp4",
+        "file:///etc/passwd",
+        "ftp://example.com/a",
+        "https://user@example.com/a.mp4",
+        "https://example.com:8443/a.mp4",
+        "https://127.0.0.1/a.mp4",
+        "https://2130706433/a.mp4",
+        "https://0x7f.1/a.mp4",
+        "https://[::ffff:169.254.169.254]/a",
+        "https://[64:ff9b::a9fe:a9fe]/a",
+        "https://localhost/a",
+        "https://metadata.google.internal/a",
+        "http://169.254.169.254/latest",
+        "https://",
+        "https://a\nb/",
+        "blob:abc",
+        "",
+    ],
+)
+def test_an_address_that_is_not_https_and_public_is_not_read(url: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        downloads = Downloads()
+        with pytest.raises(Broken, match=r"not read|no URL"):
+            await downloads.fetch(url, tmp_path / "clip", lambda got, all_: None)
+        assert (await downloads.reachable(url) or "").strip()
+        await downloads.close()
+
+    run(main())
+    assert list(tmp_path.iterdir()) == []
+
+
+# Downloads ----------------------------------------------------------------------------------------------------------
+
+
+def box(kind: bytes, body: bytes) -> bytes:
+    return (8 + len(body)).to_bytes(4) + kind + body
+
+
+CLIP = box(b"ftyp", b"isom" * 2) + box(b"moov", b"m" * 500) + box(b"mdat", bytes(range(256)) * 1200)
+
+
+def taking(talks: list[Talk]) -> Talk:
+    """One talk after the other; the last one stays."""
+
+    async def talk(request: bytes, writer: asyncio.StreamWriter) -> None:
+        await (talks.pop(0) if len(talks) > 1 else talks[0])(request, writer)
+
+    return talk
+
+
+async def fetched(base: str, to: Path, **options: object) -> str:
+    async def at_once(seconds: float) -> None:
+        pass
+
+    downloads = Downloads([base], sleep=at_once, **options)  # type: ignore[arg-type]
+    try:
+        return await downloads.fetch(f"{base}/clip.mp4?sig=secret", to, lambda got, all_: None)
+    finally:
+        await downloads.close()
+
+
+def resumed(start: int) -> Talk:
+    return says(
+        "206 Partial Content", CLIP[start:], f"Content-Range: bytes {start}-{len(CLIP) - 1}/{len(CLIP)}", 'ETag: "one"'
+    )
+
+
+async def no_length(request: bytes, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + CLIP[: len(CLIP) * 6 // 10])
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("talks", "requests"),
+    [
+        ([says("200 OK", CLIP)], 1),
+        ([says("200 OK", CLIP[:9000], 'ETag: "one"', length=len(CLIP)), resumed(9000)], 2),
+        ([says("200 OK", CLIP[:9000], 'ETag: W/"weak"', length=len(CLIP)), says("200 OK", CLIP)], 2),
+        ([says("200 OK", CLIP[:9000], 'ETag: "one"', length=len(CLIP)), resumed(8000), says("200 OK", CLIP)], 3),
+        ([says("200 OK", CLIP[:9000], 'ETag: "one"', length=len(CLIP)), says("200 OK", CLIP)], 2),
+        ([no_length, says("200 OK", CLIP)], 2),
+        ([says("200 OK", CLIP[:-1]), says("200 OK", CLIP)], 2),
+        ([says("503 Busy"), says("429 Slow", b"", "Retry-After: 1"), says("200 OK", CLIP)], 3),
+        ([says("302 Found", b"", "Location: /there"), says("200 OK", CLIP)], 2),
+    ],
+    ids=["whole", "resumed", "weak-tag", "other-range", "no-range", "no-length", "wrong-length", "busy", "redirect"],
+)
+def test_a_download_ends_whole_however_often_it_was_cut(talks: list[Talk], requests: int, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with wire(taking(talks)) as server:
+            digest = await fetched(server.base, tmp_path / "clip")
+            assert digest == hashlib.sha256(CLIP).hexdigest()
+            assert (tmp_path / "clip").read_bytes() == CLIP
+            assert len(server.heard) == requests
+            assert b"authorization" not in b"".join(server.heard).lower()
+            if requests == 2 and b"range" in server.heard[1].lower():
+                assert b"Range: bytes=9000-" in server.heard[1]
+                assert b'If-Range: "one"' in server.heard[1]
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("talk", "error", "requests"),
+    [
+        (says("403 Forbidden", b"<Error/>"), Gone, 1),
+        (says("404 Not Found"), Gone, 1),
+        (says("410 Gone"), Gone, 1),
+        (says("400 Bad Request", b"<Error><Code>ExpiredToken</Code></Error>"), Gone, 1),
+        (says("200 OK", b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>'), Gone, 1),
+        (says("200 OK", b'\n{"error": "expired"}'), Gone, 1),
+        (says("200 OK", gzip.compress(CLIP), "Content-Encoding: gzip"), Broken, 1),
+        (says("200 OK", b"x", length=10**12), Broken, 1),
+        (says("200 OK", b""), Broken, 5),
+        (says("200 OK", CLIP[:5000], length=len(CLIP)), Broken, 5),
+        (no_length, Broken, 5),
+        (says("500 No"), Broken, 5),
+        (says("302 Found", b"", "Location: /round"), Broken, 4),
+        (says("302 Found", b"", "Location: http://169.254.169.254/"), Broken, 1),
+        (says("302 Found", b"", "Location: https://[64:ff9b::a9fe:a9fe]/"), Broken, 1),
+        (says("302 Found", b"", "Location: file:///etc/passwd"), Broken, 1),
+        (says("302 Found", b"", "Location: https://user@example.com/"), Broken, 1),
+    ],
+)
+def test_a_download_that_cannot_be_had_leaves_no_file_and_shows_no_query(
+    talk: Talk, error: type[Exception], requests: int, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with wire(talk) as server:
+            with pytest.raises(error) as caught:
+                await fetched(server.base, tmp_path / "clip")
+            assert "secret" not in str(caught.value)
+            assert len(server.heard) == requests
+
+    run(main())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_endless_body_stops_at_the_limit(tmp_path: Path) -> None:
+    async def talk(request: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while not writer.is_closing():
+            writer.write(b"1000\r\n" + b"z" * 4096 + b"\r\n")
+            await writer.drain()
+
+    async def main() -> None:
+        async with wire(talk) as server:
+            with pytest.raises(Broken, match="larger than 100000 bytes"):
+                await fetched(server.base, tmp_path / "clip", limit=100_000)
+            assert len(server.heard) == 1
+
+    run(main())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_body_that_stands_still_is_taken_up_again(tmp_path: Path) -> None:
+    async def stalls(request: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(f'HTTP/1.1 200 OK\r\nETag: "one"\r\nContent-Length: {len(CLIP)}\r\n\r\n'.encode() + CLIP[:9000])
+        await asyncio.sleep(30)
+
+    async def main() -> None:
+        async with wire(taking([stalls, resumed(9000)])) as server:
+            digest = await fetched(server.base, tmp_path / "clip", idle_s=0.1)
+            assert digest == hashlib.sha256(CLIP).hexdigest()
+
+    run(main())
+
+
+def test_a_large_clip_passes_through_constant_memory(tmp_path: Path) -> None:
+    size = 48 * 1024 * 1024
+
+    async def talk(request: bytes, writer: asyncio.StreamWriter) -> None:
+        head = box(b"ftyp", b"isom" * 2)
+        head += (size - len(head)).to_bytes(4) + b"mdat"
+        writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n".encode() + head)
+        left = size - len(head)
+        while left:
+            step = min(left, 262144)
+            writer.write(bytes(step))
+            await writer.drain()
+            left -= step
+
+    async def main() -> None:
+        async with wire(talk) as server:
+            tracemalloc.start()
+            try:
+                await fetched(server.base, tmp_path / "clip")
+                assert tracemalloc.get_traced_memory()[1] < 8 * 1024 * 1024
+            finally:
+                tracemalloc.stop()
+        assert os.path.getsize(tmp_path / "clip") == size
+
+    run(main())
+
+
+def test_a_full_disk_is_said_as_such(tmp_path: Path) -> None:
+    from klingflow.core.errors import StoreError
+
+    async def main() -> None:
+        async with wire(says("200 OK", CLIP)) as server:
+            with pytest.raises(StoreError):
+                await fetched(server.base, tmp_path / "nowhere" / "clip")
+
+    run(main())
+
+
+def test_a_still_is_read_whole_and_a_published_frame_is_probed_by_one_byte() -> None:
+    async def main() -> None:
+        async with wire(taking([says("200 OK", b"<svg/>"), says("206 P", b"x"), says("403 F")])) as server:
+            downloads = Downloads([server.base])
+            assert await downloads.get(f"{server.base}/a.png", 100) == b"<svg/>"
+            assert await downloads.reachable(f"{server.base}/a.png?sig=1") is None
+            assert b"Range: bytes=0-0" in server.heard[1]
+            assert await downloads.reachable(f"{server.base}/a.png?sig=1") == f"{server.base}/a.png?… answers 403"
+            await downloads.close()
+
+    run(main())
