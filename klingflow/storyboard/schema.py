@@ -1,0 +1,309 @@
+"""Does a document have the shape that a schema gives it? The files under schemas/ are the one authority on shape.
+
+`check` tells every fault at once, each at its own place and in a sentence: never in the words of the JSON Schema
+library. Two annotations of ours stand in the schemas: `errorMessage` (the rule in words; editors show it too) and
+`mends` (what to say about a key that does not belong there). Three deviations from the library, all stricter:
+`5.0` is no whole number, a pattern that ends in `$` ends at the very end, and `format` is never trusted.
+
+Knows no meaning: whether a shot that is named exists is for load.
+"""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from itertools import islice
+from typing import Any
+
+from klingflow.core.source import Document, Path, Problem, nearest
+
+SCHEMAS = ("storyboard", "project", "lock", "plan", "events")
+
+MAX_FAULTS = 1000
+
+_NAMES = {"storyboard": "the storyboard", "project": "klingflow.yaml", "lock": "the lock"}
+
+
+@cache
+def text(name: str) -> str:
+    """The schema's JSON text. In a wheel the schemas lie inside the package, in a checkout beside it."""
+    for folder in ("schemas", "../schemas"):
+        try:
+            data = pkgutil.get_data("klingflow", f"{folder}/{name}.schema.json")
+        except OSError:
+            continue
+        if data is not None:
+            return data.decode()
+    raise LookupError(f"klingflow was installed without its {name} schema")
+
+
+@cache
+def load(name: str) -> dict[str, Any]:
+    """The schema as data. Do not change it: it is read once."""
+    schema = json.loads(text(name))
+    assert isinstance(schema, dict)
+    return schema
+
+
+def check(document: Document, name: str) -> list[Problem]:
+    """Everything that is wrong with the document's shape (the first MAX_FAULTS), in order of place.
+    An empty list: it is valid."""
+    if document.data is None:
+        what, mend = f"{_thing(document, name, ())} is empty", "`klingflow init` writes one that runs"
+        return [Problem(rule="empty", what=what, span=document.span(()), mend=mend if name == "storyboard" else "")]
+    errors = list(islice(_validator(name).iter_errors(document.data), MAX_FAULTS))
+    found: dict[tuple[Path, str], Problem] = {}
+    typed = {tuple(error.absolute_path) for error in errors if error.validator == "type"}
+    for error in errors:
+        path = tuple(error.absolute_path)
+        if error.validator != "type" and path in typed:
+            continue  # of the wrong type: nothing else about it matters
+        for at, key, problem in _problems(document, name, error, path):
+            span = document.span(at, key=key)
+            made = Problem(rule=problem[0], what=problem[1], mend=problem[2], span=span)
+            found.setdefault((at, made.rule), made)
+    return sorted(found.values(), key=lambda p: (p.span.line, p.span.col) if p.span else (0, 0))
+
+
+@cache
+def _validator(name: str) -> Any:
+    import jsonschema  # costs 80 ms; a file that was checked before is not checked again
+
+    base = jsonschema.Draft202012Validator
+
+    def pattern(validator: Any, wanted: str, instance: object, schema: object) -> Iterator[Any]:
+        if isinstance(instance, str):
+            found = re.search(wanted, instance)
+            if not found or (wanted.endswith("$") and found.end() != len(instance)):
+                yield jsonschema.ValidationError(f"{instance!r} does not match {wanted!r}")
+
+    def integer(checker: object, value: object) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool)
+
+    extend: Any = jsonschema.validators.extend
+    strict = extend(base, {"pattern": pattern}, type_checker=base.TYPE_CHECKER.redefine("integer", integer))
+    whole = load(name)
+    return strict(_inlined(whole, whole.get("$defs", {}), ()))
+
+
+def _inlined(node: Any, defs: Mapping[str, Any], inside: tuple[str, ...]) -> Any:
+    """The schema with its local references written out: following them costs half the time of a check.
+    A definition that holds itself keeps its reference."""
+    if isinstance(node, list):
+        return [_inlined(item, defs, inside) for item in node]
+    if not isinstance(node, dict):
+        return node
+    reference = node.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#/$defs/"):
+        target = reference.removeprefix("#/$defs/")
+        if target not in inside and not _recursive(target, defs):
+            merged = {**defs[target], **{key: value for key, value in node.items() if key != "$ref"}}
+            return _inlined(merged, defs, (*inside, target))
+        return node
+    data = ("examples", "mends")
+    return {key: value if key in data else _inlined(value, defs, inside) for key, value in node.items()}
+
+
+def _recursive(target: str, defs: Mapping[str, Any]) -> bool:
+    return f'"#/$defs/{target}"' in json.dumps(defs[target])
+
+
+# -- faults in words
+
+_Told = tuple[str, str, str]  # rule, what, mend
+
+
+def _problems(document: Document, name: str, error: Any, path: Path) -> Iterator[tuple[Path, bool, _Told]]:
+    """(place, whether the key there is meant, what to say) for one error of the library."""
+    schema = error.schema if isinstance(error.schema, dict) else {}
+    value, wanted = error.instance, error.validator_value
+    if "propertyNames" in error.absolute_schema_path:
+        what = f"{_shown(value)} cannot be a name in {_thing(document, name, path)}"
+        yield (*path, value), True, ("bad-name", what, schema.get("errorMessage", ""))
+        return
+    match error.validator:
+        case "additionalProperties":
+            known = list(schema.get("properties", {}))
+            owner = _thing(document, name, path)
+            for key in value:
+                if key not in known:
+                    mend = schema.get("mends", {}).get(key) or _belongs(key, tuple(known))
+                    yield (*path, key), True, ("unknown-key", f"{owner} has no field {_shown(key)}", mend)
+        case "required":
+            owner = _thing(document, name, path)
+            for key in wanted:
+                if key not in value:
+                    mend = _example(key, schema.get("properties", {}).get(key, {}))
+                    yield path, False, ("missing-key", f"{owner} has no '{key}'", mend)
+        case "dependentRequired":
+            for key, needed in wanted.items():
+                for other in needed:
+                    if key in value and other not in value:
+                        what = f"'{key}' stands only beside '{other}'"
+                        yield (*path, key), True, ("missing-key", what, f"add `{other}`, or remove `{key}`")
+        case _:
+            tell = _TELL.get(error.validator, _other)
+            yield path, False, tell(_thing(document, name, path), value, wanted, schema)
+
+
+def _type(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) -> _Told:
+    kinds = [wanted] if isinstance(wanted, str) else list(wanted)
+    what = f"{thing} must be {_or([_KINDS[kind] for kind in kinds])}, not {_shown(value)}"
+    mend = ""
+    if value is None:
+        mend = "write a value, or remove the key"
+    elif kinds == ["boolean"]:
+        mend = "write true or false, without quotes"
+    elif kinds == ["integer"] and isinstance(value, float) and value == int(value):
+        mend = f"write {int(value)}"
+    elif "string" not in kinds and isinstance(value, str) and re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", value):
+        mend = f"write {value} without quotes"
+    elif "string" in kinds and isinstance(value, bool | int | float):
+        mend = f'write it in quotes: "{str(value).lower() if isinstance(value, bool) else value}"'
+    elif kinds == ["array"] and isinstance(value, str | int):
+        mend = f"write a list: [{str(value)[:40]}]"
+    elif kinds == ["object"]:
+        mend = "write its fields below it, indented, as `name: value`"
+    return "wrong-type", what, mend
+
+
+_KINDS = {
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a mapping of fields",
+    "null": "null",
+}
+
+
+def _enum(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) -> _Told:
+    if schema.get("errorMessage"):
+        return _other(thing, value, wanted, schema)
+    names = [str(item) for item in wanted]
+    close = next((n for n in names if n.casefold() == str(value).casefold()), None) or nearest(str(value), names)
+    hint = f"did you mean '{close}'? " if close else ""
+    return "bad-value", f"{thing} cannot be {_shown(value)}", f"{hint}it is one of {', '.join(names)}"
+
+
+def _any_of(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) -> _Told:
+    """Only used for a list of values that may also be a template."""
+    return _enum(thing, value, next(branch["enum"] for branch in wanted if "enum" in branch), schema)
+
+
+def _const(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) -> _Told:
+    return "bad-value", f"{thing} must be {wanted}, not {_shown(value)}", f"write {wanted}"
+
+
+def _range(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) -> _Told:
+    if schema.get("errorMessage"):
+        return _other(thing, value, wanted, schema)
+    low, high = schema.get("minimum"), schema.get("maximum")
+    bounds = f"at least {low}" if high is None else f"at most {high}" if low is None else f"from {low} to {high}"
+    return "out-of-range", f"{thing} must be {bounds}, not {value}", ""
+
+
+def _size(thing: str, value: Any, wanted: Any, schema: Mapping[str, Any]) -> _Told:
+    unit = {"str": "characters", "list": "entries"}.get(type(value).__name__, "fields")
+    if not value:
+        return "empty", f"{thing} is empty", "write something there, or remove it"
+    low = next((schema[k] for k in ("minLength", "minItems", "minProperties") if k in schema), None)
+    if low is not None and len(value) < low:
+        return "out-of-range", f"{thing} has {len(value):,} {unit}; at least {low:,} are needed", ""
+    return "out-of-range", f"{thing} has {len(value):,} {unit}; at most {wanted:,} are allowed", ""
+
+
+def _unique(thing: str, value: Any, wanted: Any, schema: Mapping[str, Any]) -> _Told:
+    twice = next((item for i, item in enumerate(value) if item in value[:i]), None)
+    return "repeated", f"{thing} holds {_shown(twice)} twice", "remove one of them"
+
+
+def _other(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) -> _Told:
+    """A fault whose rule stands in the schema as errorMessage."""
+    rule = schema.get("errorMessage", "see `klingflow schema` for what may stand here")
+    if isinstance(value, dict | list):
+        return "bad-value", f"{thing} is not right: {rule}", ""
+    return "bad-value", f"{thing} cannot be {_shown(value)}", rule
+
+
+_TELL: Mapping[str, Callable[[str, Any, Any, Mapping[str, Any]], _Told]] = {
+    "type": _type,
+    "enum": _enum,
+    "anyOf": _any_of,
+    "const": _const,
+    "minimum": _range,
+    "maximum": _range,
+    "minLength": _size,
+    "maxLength": _size,
+    "minItems": _size,
+    "maxItems": _size,
+    "minProperties": _size,
+    "maxProperties": _size,
+    "uniqueItems": _unique,
+}
+
+
+@cache  # one slip of the pen may stand in ten thousand shots
+def _belongs(key: str, known: tuple[str, ...]) -> str:
+    """What to do with a key that does not belong where it stands."""
+    close = next((n for n in known if n.casefold() == key.casefold()), None) or nearest(key, known)
+    if close:
+        return f"did you mean '{close}'?"
+    if not known:
+        return ""
+    return f"the fields here are {', '.join(known)}"
+
+
+def _example(key: str, schema: Mapping[str, Any]) -> str:
+    examples = [schema[k] if k != "examples" else schema[k][0] for k in ("const", "examples", "default") if k in schema]
+    simple = [str(e) for e in examples if isinstance(e, str | int)]
+    return f"add `{key}: {simple[0]}`" if simple else f"add `{key}`"
+
+
+def _thing(document: Document, name: str, path: Path) -> str:
+    """What a path is called in a sentence: "duration of shot 'dawn'"."""
+    if not path:
+        return _NAMES.get(name, "the file")
+    names = [step for step in path if isinstance(step, str)]
+    head = str(path[-1])
+    if isinstance(path[-1], int):
+        head = f"entry {path[-1] + 1} of {names[-1]}" if names else f"entry {path[-1] + 1}"
+    if path[0] == "shots" and len(path) > 1:
+        shot = _shot(document, path[1])
+        return shot if len(path) == 2 else f"{head} of {shot}"
+    return f"{head} of {names[-2]}" if len(names) > 1 else head
+
+
+def _shot(document: Document, step: str | int) -> str:
+    if isinstance(step, str):
+        return f"shot '{step}'"
+    shots = document.data["shots"] if isinstance(document.data, dict) else []
+    shot = shots[step]
+    if isinstance(shot, dict) and isinstance(shot.get("id"), str):
+        return f"shot {_shown(shot['id'])}"
+    return f"shot {step + 1}"
+
+
+def _shown(value: object) -> str:
+    match value:
+        case None:
+            return "empty"
+        case bool():
+            return "true" if value else "false"
+        case str():
+            line = value.replace("\n", "\\n")
+            return f"'{line}'" if len(line) <= 60 else f"'{line[:57]}…'"
+        case list():
+            return "a list"
+        case dict():
+            return "a mapping of fields"
+        case _:
+            return str(value)
+
+
+def _or(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
