@@ -4,8 +4,8 @@
     clips/KEY.json                    what a key bought
 
 Reading is strict where money hangs on it: a file that is torn, foreign or of a newer format is an error that names it,
-never a guess. Fields that are not known are ignored. Everything written passes redaction, but what must be sent or asked
-for again byte for byte: an intent's body and token, and a task's id. Knows no provider.
+never a guess. Fields that are not known are ignored. Everything written passes redaction, but what must be sent or
+asked for again byte for byte: an intent's body and token, and a task's id. Knows no provider.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, Prec
 from klingflow.core.errors import StoreError, UsageError
 from klingflow.core.model import Digest
 from klingflow.core.redact import redact
+from klingflow.io.publish import TYPES, checked
 from klingflow.io.store import (
     MARKER,
     TEMP,
@@ -266,3 +267,29 @@ class ObjectStore:
                 "look at the network, the bucket and its credentials; what was saved before is safe, run again",
             ) from exc
 
+
+class ObjectPublisher:
+    """Frames on object storage (io.publish): read under `prefix`, or by URLs that are signed for `life`."""
+
+    def __init__(self, objects: Any, where: str, prefix: str | None, life: timedelta) -> None:
+        self.where = where
+        self._objects = objects
+        self._prefix = prefix
+        self._life = life
+
+    def put(self, digest: Digest, data: bytes, suffix: str) -> str:
+        name = checked(digest, data, suffix)
+        try:
+            there = None
+            with suppress(FileNotFoundError):
+                there = obstore.head(self._objects, name)["size"]
+            if there != len(data):
+                obstore.put(self._objects, name, data, attributes={"Content-Type": TYPES[suffix]})
+            if self._prefix is not None:
+                return f"{self._prefix}/{name}"
+            return str(obstore.sign(self._objects, "GET", name, self._life))
+        except (BaseError, OSError, ValueError) as exc:
+            raise StoreError(
+                f"cannot publish a frame to {self.where}: {reason(exc)}",
+                "look at the bucket of `publish.to` and its credentials; nothing was ordered for this shot",
+            ) from exc
