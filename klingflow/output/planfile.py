@@ -1,0 +1,352 @@
+"""A plan as a file: written by `plan --out` and `plan --format json`, read by `run --plan`.
+
+The format is schemas/plan.schema.json. A plan file may come from a job that nobody trusts: reading one opens no
+other file and no connection, and what it says is never obeyed. A run makes its own plan and compares; the file can
+only make it refuse.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from klingflow import __version__
+from klingflow.core.digest import Change
+from klingflow.core.errors import UsageError
+from klingflow.core.model import Digest, Key, ShotId
+from klingflow.core.redact import redact
+from klingflow.core.source import Document, Problem, Severity, visible
+from klingflow.planning.compare import Comparison, FieldChange
+from klingflow.planning.plan import Action, FilmPlan, Plan, Step, Totals, totals
+from klingflow.storyboard import schema
+
+VERSION = 1
+MOST_BYTES = 64 << 20
+"""A plan of 10,000 shots with long prompts is a sixth of this."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The words of the command line that a plan depends on, besides the provider."""
+
+    vars: Mapping[str, str] = field(default_factory=dict)
+    select: str | None = None
+    exclude: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """A plan, and all that must not have moved when it is run."""
+
+    plan: Plan
+    inputs: Mapping[str, Digest]
+    """Every file that the plan was made from, by path relative to the project root."""
+    options: Options = Options()
+
+
+def dump(saved: Saved, *, against: str | None = None, comparisons: Mapping[str, Comparison] | None = None) -> str:
+    """The plan as JSON text that `load` reads; `comparisons` (by variant) are added for people, and not read back."""
+    plan = saved.plan
+    films = [_film(film, (comparisons or {}).get(film.variant)) for film in plan.films]
+    out: dict[str, object] = {
+        "version": VERSION,
+        "klingflow": __version__,
+        "storyboard": plan.storyboard,
+        "name": plan.films[0].name,
+        "rehearsal": plan.rehearsal,
+        "provider": plan.provider,
+        "vars": dict(sorted(saved.options.vars.items())),
+        "select": saved.options.select,
+        "exclude": saved.options.exclude,
+        "against": against,
+        "inputs": dict(sorted(saved.inputs.items())),
+    }
+    if len(films) == 1 and not plan.films[0].variant:
+        out |= films[0]
+    else:
+        heads = ({"variant": film.variant, "matrix": dict(film.matrix)} for film in plan.films)
+        out["films"] = [head | film for head, film in zip(heads, films, strict=True)]
+    out["totals"] = _totals(totals(plan.films))
+    return json.dumps(out, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+
+
+def _film(film: FilmPlan, comparison: Comparison | None) -> dict[str, object]:
+    out: dict[str, object] = {
+        "title": film.title,
+        "steps": [_step(step) for step in film.steps],
+        "totals": _totals(totals([film])),
+        "warnings": [
+            {
+                "rule": problem.rule,
+                "what": redact(problem.what),
+                "mend": redact(problem.mend),
+                "place": str(problem.span) if problem.span else None,
+            }
+            for problem in film.warnings
+        ],
+        "critical": list(film.critical),
+        "wall_s": round(film.wall_s, 1),
+    }
+    if comparison is not None:
+        out["comparison"] = _comparison(comparison)
+    return out
+
+
+def _step(step: Step) -> dict[str, object]:
+    return {
+        "shot": step.shot,
+        "take": step.take,
+        "counted": step.counted,
+        "action": step.action.value,
+        "reason": redact(step.reason),
+        "changes": [{"field": c.field, "old": redact(c.old), "new": redact(c.new)} for c in step.changes],
+        "key": step.key,
+        "clip": step.clip,
+        "needs": list(step.needs),
+        "after": list(step.after),
+        "same_as": step.same_as,
+        "provider": step.provider,
+        "model": step.model,
+        "seconds": step.seconds,
+        "price": _number(step.price),
+        "estimate": step.estimate,
+        "depth": step.depth,
+    }
+
+
+def _totals(sums: Totals) -> dict[str, object]:
+    return {
+        "steps": {action.value: sums.steps.get(action.value, 0) for action in Action},
+        "spend": _number(sums.spend),
+        "seconds": sums.seconds,
+        "tasks": sums.tasks,
+    }
+
+
+def _comparison(comparison: Comparison) -> dict[str, object]:
+    cost = comparison.cost
+    return {
+        "shots": [
+            {
+                "shot": change.shot,
+                "state": change.state.value,
+                "was": change.was,
+                "fields": [_changed(c) for c in change.fields],
+                "depth": list(change.depth) if change.depth else None,
+                "moved": list(change.moved) if change.moved else None,
+            }
+            for change in comparison.shots
+        ],
+        "film": [_changed(c) for c in comparison.film],
+        "cost": {
+            "to_buy": _number(cost.to_buy),
+            "base_to_buy": _number(cost.base_to_buy),
+            "change": _number(cost.change),
+            "film": _number(cost.film),
+            "base_film": _number(cost.base_film),
+        },
+    }
+
+
+def _changed(change: FieldChange) -> dict[str, object]:
+    return {"field": change.field, "old": redact(change.old), "new": redact(change.new), "buys": change.buys}
+
+
+def _number(amount: Decimal | None) -> float | int | None:
+    """A price as a JSON number with exactly its decimal digits: up to 15 of them pass through a float unharmed."""
+    if amount is None:
+        return None
+    return int(amount) if amount == amount.to_integral_value() else float(amount)
+
+
+def load(text: str | bytes, path: str = "plan.json") -> Saved:
+    """Reads a plan file; `path` is for messages alone. Raises UsageError for everything that `dump` would not write."""
+    if len(text) > MOST_BYTES:
+        raise UsageError(f"{path} is larger than {MOST_BYTES >> 20} MiB: not a plan", _AGAIN)
+    try:
+        text = text.decode() if isinstance(text, bytes) else text
+        data = json.loads(text, parse_float=Decimal, parse_constant=_refuse, object_pairs_hook=_once)
+    except RecursionError:
+        raise UsageError(f"{path} is nested too deeply: not a plan", _AGAIN) from None
+    except (ValueError, ArithmeticError) as fault:
+        raise UsageError(f"{path} cannot be read as JSON: {visible(str(fault))[:200]}", _AGAIN) from fault
+    version = data.get("version") if isinstance(data, dict) else None
+    if isinstance(version, int) and version > VERSION:
+        raise UsageError(f"{path} was written by a newer klingflow (plan version {str(version)[:10]})", _AGAIN)
+    problems = schema.check(Document(path, "", data, dict), "plan")
+    if problems:
+        raise UsageError(f"{path} is not a plan: {problems[0].what}", _AGAIN)
+    films = data.get("films", [data])
+    return Saved(
+        plan=Plan(
+            storyboard=data["storyboard"],
+            films=tuple(_read_film(film, data["name"]) for film in films),
+            rehearsal=data["rehearsal"],
+            provider=data["provider"],
+        ),
+        inputs=data["inputs"],
+        options=Options(vars=data["vars"], select=data["select"], exclude=data["exclude"]),
+    )
+
+
+_AGAIN = "make it again: klingflow plan --out plan.json"
+
+
+def _refuse(name: str) -> object:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _once(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    out = dict(pairs)
+    if len(out) != len(pairs):
+        raise ValueError("the same name stands twice in one object")
+    return out
+
+
+def _read_film(data: Mapping[str, Any], name: str) -> FilmPlan:
+    return FilmPlan(
+        name=name,
+        variant=data.get("variant", ""),
+        matrix=data.get("matrix", {}),
+        title=data["title"],
+        steps=tuple(_read_step(step) for step in data["steps"]),
+        warnings=tuple(
+            Problem(rule=w["rule"], what=w["what"], mend=w["mend"], severity=Severity.WARNING) for w in data["warnings"]
+        ),
+        critical=tuple(ShotId(shot) for shot in data["critical"]),
+        wall_s=float(data["wall_s"]),
+    )
+
+
+def _read_step(data: Mapping[str, Any]) -> Step:
+    return Step(
+        shot=ShotId(data["shot"]),
+        take=data["take"],
+        counted=data["counted"],
+        action=Action(data["action"]),
+        reason=data["reason"],
+        changes=tuple(Change(c["field"], c["old"], c["new"]) for c in data["changes"]),
+        key=None if data["key"] is None else Key(data["key"]),
+        clip=None if data["clip"] is None else Digest(data["clip"]),
+        needs=tuple(ShotId(shot) for shot in data["needs"]),
+        after=tuple(ShotId(shot) for shot in data["after"]),
+        same_as=None if data["same_as"] is None else ShotId(data["same_as"]),
+        provider=data["provider"],
+        model=data["model"],
+        seconds=data["seconds"],
+        price=None if data["price"] is None else Decimal(data["price"]),
+        estimate=data["estimate"],
+        depth=data["depth"],
+    )
+
+
+def differences(saved: Saved, now: Saved) -> list[str]:
+    """Everything that moved since the plan was saved, each in words; empty when a run of it is what was reviewed.
+
+    One kind of difference is none: where the very purchase that was planned was made or ordered meanwhile (a run of
+    this plan that was cut off), its clip is collected instead of bought, and that is what the plan asked for.
+    """
+    out: list[str] = []
+    if saved.plan.storyboard != now.plan.storyboard:
+        out.append(f"the plan is for {_shown(saved.plan.storyboard)}, not for {_shown(now.plan.storyboard)}")
+    out += _moved_inputs(saved, now)
+    out += _moved_options(saved, now)
+    before, after = _by_take(saved.plan), _by_take(now.plan)
+    for place in before | after:
+        if place not in after:
+            out.append(f"{_named(place)} was planned and is not there any more")
+        elif place not in before:
+            out.append(f"{_named(place)} was not planned")
+        else:
+            out += [f"{_named(place)}: {what}" for what in _moved_step(before[place], after[place])]
+    return out
+
+
+Place = tuple[str, ShotId, int]
+
+
+def _by_take(plan: Plan) -> dict[Place, Step]:
+    return {(film.variant, step.shot, step.take): step for film in plan.films for step in film.steps}
+
+
+def _named(place: Place) -> str:
+    variant, shot, take = place
+    return f"shot {_shown(shot)}" + (f" take {take}" if take > 1 else "") + (f" [{_shown(variant)}]" if variant else "")
+
+
+def _moved_inputs(saved: Saved, now: Saved) -> list[str]:
+    out = []
+    for path in sorted({*saved.inputs, *now.inputs}):
+        name = f"{_kind(path, now.plan.storyboard)} {_shown(path)}"
+        if path not in now.inputs:
+            out.append(f"{name} was there when the plan was made")
+        elif path not in saved.inputs:
+            out.append(f"{name} was not there when the plan was made")
+        elif saved.inputs[path] != now.inputs[path]:
+            out.append(f"{name} changed since the plan was made")
+    return out
+
+
+def _kind(path: str, storyboard: str) -> str:
+    lower = path.lower()
+    if path == storyboard:
+        return "the storyboard"
+    if lower.endswith(".lock.yaml"):
+        return "the lock"
+    if lower.endswith("klingflow.yaml"):
+        return "the project file"
+    return "the still" if lower.endswith((".png", ".jpg", ".jpeg", ".webp")) else "the file"
+
+
+def _moved_options(saved: Saved, now: Saved) -> list[str]:
+    out = []
+    for option, old, new in (
+        ("--provider", saved.plan.provider, now.plan.provider),
+        ("--select", saved.options.select, now.options.select),
+        ("--exclude", saved.options.exclude, now.options.exclude),
+    ):
+        if old != new:
+            out.append(f"the plan was made {_with(option, old)}, this run is {_with(option, new)}")
+    for name in sorted({*saved.options.vars, *now.options.vars}):
+        was, is_now = saved.options.vars.get(name), now.options.vars.get(name)
+        if was != is_now:
+            option = f"--var {_shown(name)}"
+            out.append(f"the plan was made {_with(option, was)}, this run is {_with(option, is_now)}")
+    return out
+
+
+def _with(option: str, value: str | None) -> str:
+    return f"without {option}" if value is None else f"with {option} {_shown(value)!r}"
+
+
+_COLLECTS = frozenset({Action.RESUME, Action.ADOPT, Action.REUSE, Action.RESOLVE})
+
+
+def _moved_step(old: Step, new: Step) -> list[str]:
+    out = []
+    if old.model != new.model:
+        out.append(f"the model was {_shown(old.model)}, now it is {_shown(new.model)}")
+    if old.provider != new.provider:
+        out.append(f"the provider was {_shown(old.provider)}, now it is {_shown(new.provider)}")
+    same = old.key == new.key or (old.key is None and new.action is not Action.HOLD)
+    if not same and old.model == new.model:
+        out.append("it would be another purchase than the one that was planned")
+    if old.clip != new.clip and old.clip is not None:
+        out.append("it would use another clip than the one that was planned")
+    if old.action is not new.action and not (same and new.action in _COLLECTS):
+        out.append(f"the action was {old.action}, now it is {new.action}")
+    elif old.price != new.price and not (new.price == 0 and (new.action is not old.action or new.same_as is not None)):
+        out.append(f"the price was {_money(old.price)}, now it is {_money(new.price)}")
+    return out
+
+
+def _money(amount: Decimal | None) -> str:
+    return "not known" if amount is None else f"${amount.normalize():f}"
+
+
+def _shown(text: str) -> str:
+    shown = visible(redact(text)).replace("\n", " ")
+    return shown if len(shown) <= 200 else shown[:199] + "…"
