@@ -233,7 +233,7 @@ def _index(path: Path, line: Timeline, frame: str) -> int:
         seconds = Fraction(frame[:-1])
         if seconds >= line.seconds:
             end = f"{float(line.seconds):.3f} s"
-            raise MediaError(f"{path.name} has no frame at {frame}: it ends at {end}", 'write "last" for its last frame')
+            raise MediaError(f"{path.name} has no frame at {frame}: it ends at {end}", 'write "last"')
         return line.shown_at(seconds)
     raise MediaError(f"'{frame}' names no frame", 'write "last", "first", "-3" or "2.5s"')
 

@@ -1,0 +1,527 @@
+"""Joins clips into the film: one encode, the repeated frame of a continued seam shown once, sound joined to the sample.
+
+Knows no storyboard and no store: clips come as files with their facts, in film order.
+
+Size: the first clip's, rounded down to even. Other sizes are scaled to fit, with black bars.
+Rate: the clips' own where all have the same usual one, else 24. At another rate, each output frame shows what is on the
+screen in the middle of its time; the first and last are always the clip's own first and last, so seams stay exact.
+Seam: a continuing clip begins with the API's own encoding of the frame that the clip before ends with. The earlier
+clip's last frame is the original and stays; the later clip's first frame goes, and its share of the sound with it.
+Picture: H.264, yuv420p, BT.709, limited range, faststart. The same input gives the same bytes on the same libraries.
+Sound: AAC, 48 kHz, stereo, on one timeline of samples: sample `round(n * 48000 / rate)` belongs to frame n, so nothing
+drifts. Sound that is longer than its picture is cut, shorter is filled with silence. Where the wave would jump, both
+sides are faded over 5 ms. A film whose clips are all silent, without a bed, has no sound at all.
+Music bed: at BED_UNDER below sound, at its own level in a film of silent clips; where it is longer than the film it is
+faded out over the last 2 seconds, where it is shorter it is not repeated. A limiter keeps the sum below clipping.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice, pairwise
+from pathlib import Path
+
+import av
+from av.audio.frame import AudioFrame
+from av.container.output import OutputContainer
+from av.filter import Graph
+from av.filter.context import FilterContext
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from PIL import Image
+
+from klingflow.core.errors import MediaError
+from klingflow.core.model import ClipFacts
+from klingflow.io import media
+from klingflow.io.media import RATE, SAMPLE, Timeline
+
+CRF = "18"
+THREADS = "4"
+"""x264's bytes depend on the number of threads, not on the machine: fixed, so that a film is the same everywhere."""
+USUAL_RATES = frozenset(
+    Fraction(r) for r in ("24", "25", "30", "48", "50", "60", "24000/1001", "30000/1001", "60000/1001")
+)
+BED_UNDER = 0.4
+"""-8 dB: music is heard, and a voice stays clear above it."""
+BED_FADE_S = 2.0
+FADE = RATE * 5 // 1000
+"""Samples of one side's fade at a join."""
+_FADE_BYTES = FADE * SAMPLE
+_BLOCK = 1024
+_TAIL_S = Fraction(1, 10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """One clip of the film. `drop_first`: its first frame is the last frame of the piece before it."""
+
+    clip: Path
+    facts: ClipFacts
+    drop_first: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilmFacts:
+    width: int
+    height: int
+    frames: int
+    rate: str
+    duration: str
+    """Seconds, three places."""
+    audio: bool
+    starts: tuple[int, ...]
+    """The film frame at which each piece begins."""
+    copied: bool
+    """True where the one clip was delivered as it is, without a new encode."""
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """A piece on the film's timeline: `picks` are the indices of its displayed frames, one an output frame."""
+
+    piece: Piece
+    line: Timeline
+    picks: tuple[int, ...]
+    skipped: int
+    """Output frames dropped at its start."""
+    start: int
+
+
+def assemble(
+    pieces: Sequence[Piece],
+    to: Path,
+    *,
+    audio: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    preset: str = "veryfast",
+) -> FilmFacts:
+    """Writes the film to `to` (MP4), which appears whole or not at all. `audio` is the music bed.
+
+    `progress(frames done, frames in all)` is called now and then; what it raises stops the work. `preset` is x264's.
+    A single H.264 clip, with nothing dropped and no bed, is copied without a new encode. Memory does not grow with the
+    film. Raises MediaError when a clip or the bed cannot be read.
+    """
+    if not pieces:
+        raise MediaError("the film has no clip", "make at least one shot, or name one under film.shots")
+    rate = _rate(pieces)
+    parts = _parts(pieces, rate)
+    total = parts[-1].start + len(parts[-1].picks)
+    if total == 0:
+        raise MediaError("the film has no frame")
+    width, height = (max(2, side // 2 * 2) for side in (pieces[0].facts.width, pieces[0].facts.height))
+    with media.aside(to) as temporary:
+        alone = len(pieces) == 1 and not pieces[0].drop_first and audio is None
+        copied = alone and _copy(pieces[0].clip, parts[0].line, temporary)
+        if not copied:
+            _encode(parts, temporary, (width, height), rate, total, audio, progress, preset)
+        elif progress is not None:
+            progress(total, total)
+    return FilmFacts(
+        width=width,
+        height=height,
+        frames=total,
+        rate=str(rate),
+        duration=f"{float(total / rate):.3f}",
+        audio=audio is not None or any(piece.facts.audio for piece in pieces),
+        starts=tuple(part.start for part in parts),
+        copied=copied,
+        bytes=to.stat().st_size,
+    )
+
+
+def _rate(pieces: Sequence[Piece]) -> Fraction:
+    rates = {Fraction(piece.facts.rate) for piece in pieces}
+    return rates.pop() if len(rates) == 1 and rates <= USUAL_RATES else Fraction(24)
+
+
+def _parts(pieces: Sequence[Piece], rate: Fraction) -> list[_Part]:
+    out: list[_Part] = []
+    start = 0
+    for piece in pieces:
+        line = media.timeline(piece.clip)
+        picks = _picks(line, rate)
+        # A slower clip shows its first frame for several output frames: all of them repeat the frame before.
+        skipped = sum(1 for pick in picks if pick == 0) if piece.drop_first else 0
+        out.append(_Part(piece=piece, line=line, picks=tuple(picks[skipped:]), skipped=skipped, start=start))
+        start += len(picks) - skipped
+    return out
+
+
+def _picks(line: Timeline, rate: Fraction) -> list[int]:
+    count = max(1, round(line.seconds * rate))
+    picks = [max(0, line.shown_at((n + Fraction(1, 2)) / rate)) for n in range(count)]
+    if count > 1:
+        picks[0], picks[-1] = 0, len(line.begins) - 1
+    return picks
+
+
+# ---------------------------------------------------------------- the one encode
+
+
+def _encode(
+    parts: Sequence[_Part],
+    to: Path,
+    size: tuple[int, int],
+    rate: Fraction,
+    total: int,
+    bed: Path | None,
+    progress: Callable[[int, int], None] | None,
+    preset: str,
+) -> None:
+    options = {"movflags": "faststart", "fflags": "bitexact"}
+    with av.open(str(to), "w", format="mp4", options=options) as film:
+        video = film.add_stream("libx264", rate=rate)
+        video.width, video.height, video.pix_fmt = *size, "yuv420p"
+        context = video.codec_context
+        context.time_base = 1 / rate
+        context.colorspace, context.color_primaries, context.color_trc, context.color_range = 1, 1, 1, 1
+        context.options = {"preset": preset, "crf": CRF, "threads": THREADS}
+        heard = bed is not None or any(part.piece.facts.audio for part in parts)
+        track = _Track(film, _sound(parts, rate, total, bed)) if heard else None
+        for n, frame in enumerate(_pictures(parts, size)):
+            frame.pts, frame.time_base, frame.duration = n, 1 / rate, 1
+            # The source's own choice of picture type would force the encoder's.
+            frame.pict_type = 0
+            film.mux(video.encode(frame))
+            if track is not None:
+                track.write(_samples_at(n + 1, rate))
+            if progress is not None and (n + 1) % 12 == 0:
+                progress(n + 1, total)
+        film.mux(video.encode(None))
+        if track is not None:
+            track.write(None)
+    if progress is not None:
+        progress(total, total)
+
+
+def _samples_at(frame: int, rate: Fraction) -> int:
+    return round(frame * RATE / rate)
+
+
+def _pictures(parts: Sequence[_Part], size: tuple[int, int]) -> Iterator[VideoFrame]:
+    for part in parts:
+        fit = _Fit(size)
+        wanted = iter(part.picks)
+        want = next(wanted, None)
+        last = -1
+        for last, (frame, video) in enumerate(media.frames(part.piece.clip)):
+            if want is None:
+                break
+            shown = fit(frame, video) if last == want else None
+            while shown is not None and want == last:
+                yield shown
+                want = next(wanted, None)
+        if want is not None:
+            count = len(part.line.begins)
+            raise MediaError(f"{part.piece.clip.name} is damaged: {last + 1} of its {count} frames decode")
+
+
+class _Fit:
+    """Turns a clip's frames into the film's size and colour. A frame that fits already passes untouched."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.size = size
+        self._graph: Graph | None = None
+        self._form: tuple[object, ...] = ()
+
+    def __call__(self, frame: VideoFrame, video: VideoStream) -> VideoFrame:
+        matrix, full = media.colour(frame)
+        turn = media.turned(frame)
+        shape = media.pixel_shape(video)
+        fits = turn is None and shape == 1 and (frame.width, frame.height) == self.size
+        if fits and frame.format.name == "yuv420p" and matrix == 1 and not full:
+            return frame
+        # A clip's size or format may change in the middle: then the graph is built again.
+        form = (frame.width, frame.height, frame.format.name, matrix, full, turn)
+        if self._graph is None or form != self._form:
+            shown = media.displayed_size(frame, video)
+            self._graph, self._form = _graph(frame, shown, self.size, matrix, full, turn), form
+        self._graph.vpush(frame)
+        return self._graph.vpull()
+
+
+_TURNS = {
+    Image.Transpose.FLIP_LEFT_RIGHT: (("hflip", ""),),
+    Image.Transpose.FLIP_TOP_BOTTOM: (("vflip", ""),),
+    Image.Transpose.ROTATE_180: (("hflip", ""), ("vflip", "")),
+    Image.Transpose.ROTATE_90: (("transpose", "cclock"),),
+    Image.Transpose.ROTATE_270: (("transpose", "clock"),),
+    Image.Transpose.TRANSPOSE: (("transpose", "cclock_flip"),),
+    Image.Transpose.TRANSVERSE: (("transpose", "clock_flip"),),
+}
+_MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 7: "smpte240m", 9: "bt2020"}
+
+
+def _graph(
+    frame: VideoFrame,
+    shown: tuple[int, int],
+    size: tuple[int, int],
+    matrix: int,
+    full: bool,
+    turn: Image.Transpose | None,
+) -> Graph:
+    zoom = min(Fraction(size[0], shown[0]), Fraction(size[1], shown[1]))
+    # A bar of a pixel or two is a rounding, not a shape.
+    inner = [
+        side if side - zoom * own <= 2 else max(2, round(zoom * own / 2) * 2)
+        for side, own in zip(size, shown, strict=True)
+    ]
+    left, top = ((side - own) // 4 * 2 for side, own in zip(size, inner, strict=True))
+    source = f"in_color_matrix={_MATRICES[matrix]}:in_range={'pc' if full else 'tv'}"
+    graph = Graph()
+    nodes = [
+        graph.add_buffer(
+            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, RATE)
+        )
+    ]
+    nodes += [graph.add(name, args) for name, args in (_TURNS[turn] if turn is not None else ())]
+    nodes += [
+        graph.add(
+            "scale",
+            f"w={inner[0]}:h={inner[1]}:flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+            f":{source}:out_color_matrix=bt709:out_range=tv",
+        ),
+        graph.add("format", "pix_fmts=yuv420p"),
+        graph.add("pad", f"w={size[0]}:h={size[1]}:x={left}:y={top}:color=black"),
+        graph.add("setsar", "1"),
+        graph.add("buffersink"),
+    ]
+    graph.link_nodes(*nodes).configure()
+    return graph
+
+
+# ---------------------------------------------------------------- sound
+
+
+class _Track:
+    """The film's sound track: takes samples from `source` as the picture advances."""
+
+    def __init__(self, film: OutputContainer, source: Iterator[bytes]) -> None:
+        self.film = film
+        self.blocks = _blocks(source)
+        self.stream = film.add_stream("aac", rate=RATE, layout="stereo")
+        self.stream.codec_context.bit_rate = 192_000
+        self.written = 0
+
+    def write(self, until: int | None) -> None:
+        """Encodes blocks until the track is `until` samples long, or a block short of it; None: to its end."""
+        while until is None or self.written + _BLOCK <= until:
+            block = next(self.blocks, None)
+            if block is None:
+                break
+            self.film.mux(self.stream.encode(_frame(block, self.written)))
+            self.written += len(block) // SAMPLE
+        if until is None:
+            self.film.mux(self.stream.encode(None))
+
+
+def _blocks(source: Iterator[bytes]) -> Iterator[bytes]:
+    """The same samples in blocks of one size, the last one shorter."""
+    held = bytearray()
+    for chunk in source:
+        held += chunk
+        while len(held) >= _BLOCK * SAMPLE:
+            yield bytes(held[: _BLOCK * SAMPLE])
+            del held[: _BLOCK * SAMPLE]
+    if held:
+        yield bytes(held)
+
+
+def _frame(data: bytes, at: int) -> AudioFrame:
+    frame = AudioFrame(format="flt", layout="stereo", samples=len(data) // SAMPLE)
+    plane = frame.planes[0]
+    plane.update(data.ljust(plane.buffer_size, b"\0"))
+    frame.sample_rate, frame.pts, frame.time_base = RATE, at, Fraction(1, RATE)
+    return frame
+
+
+def _sound(parts: Sequence[_Part], rate: Fraction, total: int, bed: Path | None) -> Iterator[bytes]:
+    """The film's sound: exactly as many samples as its picture is long."""
+    length = _samples_at(total, rate)
+    clips = _joined(run for part in parts for run in _runs(part, rate))
+    if bed is None:
+        return clips
+    gain = BED_UNDER if any(part.piece.facts.audio for part in parts) else 1.0
+    music = _joined(_filled(_faded(media.sound(bed, Fraction(0), bed=True), length), length))
+    return _mixed(clips, music, gain)
+
+
+def _runs(part: _Part, rate: Fraction) -> Iterator[Iterator[bytes]]:
+    """The sound of one piece as long as its picture, and the silence that fills it up."""
+    length = _samples_at(part.start + len(part.picks), rate) - _samples_at(part.start, rate)
+    if not part.piece.facts.audio:
+        yield media.silence(length)
+        return
+    yield from _filled(media.sound(part.piece.clip, part.line.start_s + part.skipped / rate), length)
+
+
+def _filled(source: Iterator[bytes], length: int) -> Iterator[Iterator[bytes]]:
+    """Two runs of together `length` samples: the source, cut, and the silence after it where it is shorter."""
+    given = 0
+
+    def run() -> Iterator[bytes]:
+        nonlocal given
+        for chunk in source:
+            part = chunk[: (length - given) * SAMPLE]
+            given += len(part) // SAMPLE
+            yield part
+            if given == length:
+                return
+
+    yield run()
+    yield media.silence(length - given)
+
+
+def _joined(runs: Iterable[Iterator[bytes]]) -> Iterator[bytes]:
+    """All runs end to end, both sides of a join faded where the wave would jump; before and after is silence."""
+    nothing = bytes(_FADE_BYTES)
+    tail, started = nothing, False
+    for run in runs:
+        head = b""
+        for chunk in run:
+            head += chunk
+            if len(head) >= _FADE_BYTES:
+                break
+        if not head:
+            continue
+        tail, head = _smooth(tail, head)
+        if started:
+            yield tail
+        started = True
+        for chunk in run:
+            head += chunk
+            yield head[:-_FADE_BYTES]
+            head = head[-_FADE_BYTES:]
+        if len(head) > _FADE_BYTES:
+            yield head[:-_FADE_BYTES]
+        tail = head[-_FADE_BYTES:]
+    if started:
+        yield _smooth(tail, nothing)[0]
+
+
+def _smooth(tail: bytes, head: bytes) -> tuple[bytes, bytes]:
+    """The two sides of a join, faded to and from nothing unless the wave goes on as it went."""
+    before, after = array("f", tail), array("f", head)
+    if all(_goes_on(before[channel::2], after[channel : 2 * FADE : 2]) for channel in (0, 1)):
+        return tail, head
+    for i in range(min(FADE, len(before) // 2)):
+        for channel in (1, 2):
+            before[-2 * i - channel] *= _SLOPE[i]
+    for i in range(min(FADE, len(after) // 2)):
+        for channel in (0, 1):
+            after[2 * i + channel] *= _SLOPE[i]
+    return before.tobytes(), after.tobytes()
+
+
+_SLOPE = tuple(0.5 - 0.5 * math.cos(math.pi * (i + 0.5) / FADE) for i in range(FADE))
+
+
+def _goes_on(before: array[float], after: array[float]) -> bool:
+    step = max((abs(b - a) for side in (before, after) for a, b in pairwise(side)), default=0.0)
+    return abs(after[0] - before[-1]) <= max(1.25 * step, 1e-4)
+
+
+def _mixed(clips: Iterator[bytes], bed: Iterator[bytes], gain: float) -> Iterator[bytes]:
+    """The sum of two equally long sounds, the second at `gain`, kept below clipping by a limiter."""
+    graph = Graph()
+    inputs = [graph.add_abuffer(sample_rate=RATE, format="flt", layout="stereo") for _ in range(2)]
+    volume = graph.add("volume", f"volume={gain}:precision=float")
+    mix = graph.add("amix", "inputs=2:normalize=0")
+    # latency=1 takes the limiter's look-ahead out of the timeline; level=0 stops it from raising quiet films.
+    limit = graph.add("alimiter", "limit=0.97:attack=5:release=50:level=0:latency=1")
+    form = graph.add("aformat", f"sample_fmts=flt:sample_rates={RATE}:channel_layouts=stereo")
+    sink = graph.add("abuffersink")
+    inputs[0].link_to(mix, 0, 0)
+    inputs[1].link_to(volume)
+    volume.link_to(mix, 0, 1)
+    graph.link_nodes(mix, limit, form, sink)
+    graph.configure()
+    at = 0
+    for pair in zip(_blocks(clips), _blocks(bed), strict=True):
+        for node, block in zip(inputs, pair, strict=True):
+            node.push(_frame(block, at))
+        at += len(pair[0]) // SAMPLE
+        yield from _pulled(sink)
+    for node in inputs:
+        node.push(None)
+    yield from _pulled(sink)
+
+
+def _pulled(sink: FilterContext) -> Iterator[bytes]:
+    while True:
+        try:
+            frame = sink.pull()
+        except (BlockingIOError, EOFError):
+            return
+        assert isinstance(frame, AudioFrame)
+        yield bytes(frame.planes[0])[: frame.samples * SAMPLE]
+
+
+def _faded(source: Iterator[bytes], length: int) -> Iterator[bytes]:
+    """The first `length` samples, their end faded out; a source that is shorter stays as it is."""
+    fade = min(round(BED_FADE_S * RATE), length // 4)
+    held = bytearray()
+    for chunk in source:
+        held += chunk
+        ready = min(len(held) // SAMPLE, length - fade) * SAMPLE
+        if ready:
+            yield bytes(held[:ready])
+            del held[:ready]
+            length -= ready // SAMPLE
+        if len(held) >= fade * SAMPLE and length == fade:
+            break
+    if length == fade and len(held) >= fade * SAMPLE:
+        end = array("f", bytes(held[: fade * SAMPLE]))
+        for i in range(fade):
+            level = 0.5 + 0.5 * math.cos(math.pi * (i + 0.5) / fade)
+            end[2 * i] *= level
+            end[2 * i + 1] *= level
+        held = bytearray(end.tobytes())
+    yield bytes(held)
+
+
+# ---------------------------------------------------------------- no encode
+
+
+def _copy(clip: Path, line: Timeline, to: Path) -> bool:
+    """Delivers the one clip as it is when every player shows it as it should be; False when it has to be encoded."""
+    with media.opened(clip) as (container, video):
+        context = video.codec_context
+        audio = container.streams.best("audio")
+        plain = (
+            "mp4" in container.format.name
+            and context.name == "h264"
+            and context.pix_fmt == "yuv420p"
+            and context.width % 2 == context.height % 2 == 0
+            and media.pixel_shape(video) == 1
+            and (audio is None or audio.codec_context.name == "aac")
+            and line.begins[0] == 0
+        )
+        if not plain or any(media.turned(frame) for frame in islice(container.decode(video), 1)):
+            return False
+    if audio is not None and any(True for _ in media.sound(clip, line.start_s + line.seconds + _TAIL_S)):
+        return False
+    return _remux(clip, to)
+
+
+def _remux(clip: Path, to: Path) -> bool:
+    """Packets as they are into a faststart MP4; False where an edit list hides some of them, which is not copied."""
+    with (
+        media.opened(clip) as (container, video),
+        av.open(str(to), "w", format="mp4", options={"movflags": "faststart", "fflags": "bitexact"}) as film,
+    ):
+        audio = container.streams.best("audio")
+        tracks = {s.index: film.add_stream_from_template(s) for s in (video, audio) if s is not None}
+        for packet in container.demux([s for s in (video, audio) if s is not None]):
+            if packet.dts is None:
+                continue
+            if packet.is_discard and packet.stream.index == video.index:
+                return False
+            packet.stream = tracks[packet.stream.index]
+            film.mux(packet)
+    return True
