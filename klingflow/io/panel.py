@@ -41,6 +41,9 @@ AMBER = (236, 176, 84)
 WHITE = (222, 222, 218)
 GREY = (132, 132, 130)
 
+SIDE = 190
+"""The width kept for the facts at the strip's right end."""
+
 Box = tuple[int, int, int, int]
 
 _USUAL = (16 / 9, 9 / 16, 4 / 3, 3 / 4, 1.0, 3 / 2, 2 / 3, 21 / 9)
@@ -212,25 +215,23 @@ def surround(at: Layout, *, shot: str, text: str, meta: str, pushes: int, last: 
     draw.rectangle((0, top, at.width, at.height), fill=STRIP)
     draw.line((0, top, at.width, top), fill=(46, 46, 46))
     if at.wide:
-        code, wide, rows, size = at.code[0], at.code[0] - 284, 2, 21
+        wide, rows = at.width - 264 - 24 - SIDE, 2
         draw.text((24, top + 12), shortened(plain(shot), font(23, True), 220), AMBER, font(23, True))
         left, line, step = 264, top + 13, 31
     else:
-        code, wide, rows, size = at.code[0], at.width - 48, 3, 21
+        wide, rows = at.width - 48, 3
         draw.text((24, top + 10), shortened(plain(shot), font(23, True), 214), AMBER, font(23, True))
         left, line, step = 24, top + 52, 30
-    for row in wrap(text, font(size), wide, rows):
-        draw.text((left, line), row, WHITE, font(size))
+    for row in wrap(text, font(21), wide, rows):
+        draw.text((left, line), row, WHITE, font(21))
         line += step
     side = (at.code[1] - 36) if at.wide else at.code[1] + 18
     if last:
         _ticks(draw, at)
         draw.text((at.width - 24, side), "LAST FRAME", AMBER, font(15, True), anchor="ra")
     else:
-        width = CELL * COLUMNS if at.wide else at.width - 24 - 400
-        draw.text((at.width - 24, side), shortened(plain(meta), font(15), width), GREY, font(15), anchor="ra")
+        draw.text((at.width - 24, side), shortened(plain(meta), font(15), SIDE - 10), GREY, font(15), anchor="ra")
     mark(frame, at, pushes)
-    draw.line((code - 2, at.code[1] - 3, at.width - 24, at.code[1] - 3), fill=(46, 46, 46))
     return frame
 
 

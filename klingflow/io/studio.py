@@ -228,8 +228,8 @@ class Order:
         return out
 
     def meta(self) -> str:
-        facts = [self.resolution, *(["sound"] if self.sound else [])]
-        facts += [f"take {self.take}"] if self.take != 1 else []
+        facts = [f"take {self.take}"] if self.take != 1 else []
+        facts += [self.resolution, *(["sound"] if self.sound else [])]
         facts += ["multi-shot"] if self.by == "intelligence" else []
         return " · ".join(facts)
 
