@@ -11,13 +11,13 @@ Knows no meaning: whether a shot that is named exists is for load.
 from __future__ import annotations
 
 import json
-import pkgutil
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from itertools import islice
 from typing import Any
 
+import klingflow
 from klingflow.core.source import Document, Path, Problem, nearest
 
 SCHEMAS = ("storyboard", "project", "lock", "plan", "events")
@@ -30,13 +30,14 @@ _NAMES = {"storyboard": "the storyboard", "project": "klingflow.yaml", "lock": "
 @cache
 def text(name: str) -> str:
     """The schema's JSON text. In a wheel the schemas lie inside the package, in a checkout beside it."""
+    # The loader is asked itself: importlib.resources costs 10 ms and has no way to what lies beside the package.
+    loader: Any = klingflow.__spec__.loader if klingflow.__spec__ else None
     for folder in ("schemas", "../schemas"):
         try:
-            data = pkgutil.get_data("klingflow", f"{folder}/{name}.schema.json")
+            data: bytes = loader.get_data(f"{klingflow.__path__[0]}/{folder}/{name}.schema.json")
         except OSError:
             continue
-        if data is not None:
-            return data.decode()
+        return data.decode()
     raise LookupError(f"klingflow was installed without its {name} schema")
 
 
@@ -114,6 +115,7 @@ def _recursive(target: str, defs: Mapping[str, Any]) -> bool:
 # -- faults in words
 
 _Told = tuple[str, str, str]  # rule, what, mend
+_Tell = Callable[[str, Any, Any, Mapping[str, Any]], _Told]  # (thing, value, what was wanted, its schema)
 
 
 def _problems(document: Document, name: str, error: Any, path: Path) -> Iterator[tuple[Path, bool, _Told]]:
@@ -145,7 +147,7 @@ def _problems(document: Document, name: str, error: Any, path: Path) -> Iterator
                         what = f"'{key}' stands only beside '{other}'"
                         yield (*path, key), True, ("missing-key", what, f"add `{other}`, or remove `{key}`")
         case _:
-            tell = _TELL.get(error.validator, _other)
+            tell: _Tell = _TELL.get(str(error.validator), _other)
             yield path, False, tell(_thing(document, name, path), value, wanted, schema)
 
 
@@ -230,7 +232,7 @@ def _other(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) ->
     return "bad-value", f"{thing} cannot be {_shown(value)}", rule
 
 
-_TELL: Mapping[str, Callable[[str, Any, Any, Mapping[str, Any]], _Told]] = {
+_TELL: Mapping[str, _Tell] = {
     "type": _type,
     "enum": _enum,
     "anyOf": _any_of,

@@ -61,7 +61,7 @@ def read(path: str, text: str) -> Document:
     """
     if len(text) > MAX_BYTES:
         raise StoryboardError([_too_big(path, len(text))])
-    document = Document(path, text, None, lambda: _marks(text, document.data))
+    document = reopen(path, text, None)
     bad = _FORBIDDEN.search(text)
     if bad:
         _fail(document, *_forbidden(bad))
@@ -72,14 +72,18 @@ def read(path: str, text: str) -> Document:
     return document
 
 
+def reopen(path: str, text: str, data: object) -> Document:
+    """The document of a text whose data is known already (from a cache): nothing is parsed until a place is asked for."""
+    document = Document(path, text, data, lambda: _marks(text, document.data))
+    return document
+
+
 def lints(document: Document) -> list[Problem]:
     """Warnings about text that YAML reads otherwise than its writer meant: a text cut at ` #`."""
     hits = list(_CUT.finditer(document.text))
     if not hits:
         return []
-    if document._marks is None:
-        document._marks = document.remark()
-    keys = {(mark.key_line, mark.key_col): path for path, mark in document._marks.items()}
+    keys = {(mark.key_line, mark.key_col) for mark in document.remark().values()}
     out = []
     for hit in hits:
         line = document.text.count("\n", 0, hit.start()) + 1
@@ -169,9 +173,9 @@ def _build(document: Document) -> object:
                     mend = "write the fields out, or use `defaults`"
                     refuse(event, "merge-key", "merge keys (<<) are not supported", mend)
                 elif text in top.node:
-                    mark = _first(document, stack, text)
-                    what = f"the key '{text}' stands here a second time"
-                    what += f"; the first is at {mark.key_line}:{mark.key_col}" if mark else ""
+                    way = [level.step for level in stack if level.step is not None]
+                    first = document.span((*way, text), key=True)
+                    what = f"the key '{text}' stands here a second time; the first is at {first.line}:{first.col}"
                     refuse(event, "duplicate-key", what, "remove one of them")
                 top.key = text
                 if event.anchor:
@@ -333,14 +337,6 @@ def _repeat(marks: dict[Path, Mark], data: object, source: Path | None, target: 
             todo += [(child, (*way, key)) for key, child in at.items()]
         elif isinstance(at, list):
             todo += [(child, (*way, index)) for index, child in enumerate(at)]
-
-
-def _first(document: Document, stack: list[_Level], key: str) -> Mark | None:
-    """Where the first of two equal keys stands, while the second is being read."""
-    path = [level.step for level in stack if level.step is not None]
-    if document._marks is None:
-        document._marks = document.remark()
-    return document._marks.get((*path, key))
 
 
 def _place(event: yaml.Event) -> tuple[int, int]:

@@ -1,0 +1,461 @@
+"""The files of a project, read as if a stranger had written the storyboard (in a pull request one has).
+
+A path in a storyboard or a project file names a regular file inside the project's root, and nothing else: no absolute
+path, no way out by `..` or by a symbolic link, no hidden file (.git/config and .env hold secrets), no pipe or device.
+
+Digests of unchanged files, and documents that were read and validated once, are remembered in the user's cache folder:
+never in the repository, where a pull request could put a poisoned one. The cache may vanish at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+import sys
+import time
+from dataclasses import dataclass
+from io import BufferedReader
+from itertools import islice
+from pathlib import Path
+
+import klingflow
+from klingflow.core.errors import KlingflowError
+from klingflow.core.model import Digest, ImageFacts
+from klingflow.core.source import nearest
+
+TEXT_BYTES = 2 * 2**20
+IMAGE_BYTES = 64 * 2**20
+CLIP_BYTES = 4 * 2**30
+IMAGE_PIXELS = 50_000_000
+"""An 8K frame has 33 million; a small PNG can claim thousands of millions."""
+PROJECT_FILE = "klingflow.yaml"
+
+
+class BadFile(KlingflowError):
+    """A path that a storyboard may not name, or a file that is not what it should be. The caller knows the place."""
+
+    code = 2
+
+
+def find_root(storyboard: Path) -> Path:
+    """The project's root: the nearest folder above the storyboard with klingflow.yaml, else the one with .git, else
+    the storyboard's own."""
+    folder = Path(os.path.abspath(storyboard)).parent
+    above = [folder, *folder.parents]
+    for name in (PROJECT_FILE, ".git"):
+        for place in above:
+            if (place / name).exists():
+                return place
+    return folder
+
+
+def clean(rel: str) -> str:
+    """A path below the root in its one spelling ("frames/a.png"). Raises BadFile where the text alone forbids it."""
+    mend = "name a file of the project by its path below the project, with forward slashes"
+    if not rel or rel.isspace():
+        raise BadFile("the path is empty", mend)
+    if any(ord(c) < 32 or ord(c) == 127 for c in rel):
+        raise BadFile(f"the path {rel!r} holds a control character", mend)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", rel):
+        raise BadFile(f"'{rel}' is a URL or names a drive, not a file of the project", mend)
+    if "\\" in rel:
+        raise BadFile(f"'{rel}' has a backslash", mend)
+    if rel.startswith(("/", "~")):
+        raise BadFile(f"'{rel}' is outside the project", mend)
+    parts: list[str] = []
+    for part in rel.split("/"):
+        if part == "..":
+            if not parts:
+                raise BadFile(f"'{rel}' is outside the project", mend)
+            parts.pop()
+        elif part not in ("", "."):
+            parts.append(part)
+    if not parts:
+        raise BadFile(f"'{rel}' names a folder, not a file", mend)
+    return "/".join(parts)
+
+
+class Project:
+    """Reads the files below one root, and remembers their digests. Every path is relative to the root."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(os.path.realpath(root))
+        self._folders: dict[str, str | None] = {}
+        self._digests = _Digests(self.root)
+
+    def resolve(self, rel: str) -> Path:
+        """The real path of an existing regular file inside the root. Raises BadFile."""
+        return Path(self._look(rel)[0])
+
+    def read_bytes(self, rel: str, most: int = TEXT_BYTES) -> bytes:
+        """The whole file, at most `most` bytes of it. Raises BadFile."""
+        with self._open(rel, most) as file:
+            return _whole(file, rel, most)
+
+    def read_text(self, rel: str) -> str:
+        """A text file in UTF-8, with its line ends as \\n. Raises BadFile."""
+        raw = self.read_bytes(rel)
+        try:
+            text = raw.decode("utf-8-sig")
+        except UnicodeDecodeError as bad:
+            raise BadFile(f"'{rel}' is not UTF-8 text (byte {bad.start + 1})", "save it as UTF-8") from None
+        if "\0" in text:
+            raise BadFile(f"'{rel}' is not text", "name a text file in UTF-8")
+        return text.replace("\r\n", "\n")
+
+    def digest(self, rel: str) -> Digest:
+        """SHA-256 of the file's bytes. An unchanged file is not read again. Raises BadFile."""
+        real, known = self._look(rel)
+        facts = self._digests.get(real, known)
+        if facts is None:
+            with self._open(rel, CLIP_BYTES) as file:
+                known = os.fstat(file.fileno())
+                facts = _Facts(hashlib.file_digest(file, "sha256").hexdigest())
+            self._digests.put(real, known, facts)
+        return Digest(facts.digest)
+
+    def image(self, rel: str) -> ImageFacts:
+        """What is known of a still: PNG, JPEG or WEBP by its content, size as it is shown (after EXIF rotation).
+
+        The picture is decoded once, because only that finds a file that was cut short. Raises BadFile.
+        """
+        real, known = self._look(rel)
+        facts = self._digests.get(real, known)
+        if facts is None or not facts.format:
+            with self._open(rel, IMAGE_BYTES) as file:
+                known = os.fstat(file.fileno())
+                data = _whole(file, rel, IMAGE_BYTES)
+            facts = _Facts(hashlib.sha256(data).hexdigest(), *_picture(rel, data))
+            self._digests.put(real, known, facts)
+        return ImageFacts(
+            digest=Digest(facts.digest),
+            format=facts.format,
+            width=facts.width,
+            height=facts.height,
+            bytes=known.st_size,
+        )
+
+    def to_write(self, rel: str) -> Path:
+        """Where a file or folder below the root may be written: no link on the way leaves the root. Raises BadFile."""
+        path = os.path.join(self.root, clean(rel))
+        real = os.path.realpath(path)
+        if not _below(real, str(self.root)):
+            raise BadFile(f"'{rel}' is a link out of the project; nothing is written there", "remove the link")
+        return Path(path)
+
+    def save_cache(self) -> None:
+        """Keeps the digests for the next run, where the user's cache folder can be written."""
+        self._digests.save()
+
+    def _look(self, rel: str) -> tuple[str, os.stat_result]:
+        """The real path and its stat. A link is followed only to a file inside the root."""
+        folder, _, name = clean(rel).rpartition("/")
+        if folder not in self._folders:
+            self._folders[folder] = self._folder(folder)
+        place = self._folders[folder]
+        if place is None:
+            raise self._missing(rel)
+        real = f"{place}/{name}"
+        try:
+            if name.startswith("."):
+                raise _hidden(rel)
+            known = os.lstat(real)
+            if stat.S_ISLNK(known.st_mode):
+                real = os.path.realpath(real, strict=True)
+                self._inside(rel, real)
+                known = os.lstat(real)
+        except (FileNotFoundError, NotADirectoryError):
+            raise self._missing(rel) from None
+        except OSError as error:
+            raise BadFile(f"'{rel}' cannot be read: {error.strerror}") from None
+        if not stat.S_ISREG(known.st_mode):
+            kind = "a folder" if stat.S_ISDIR(known.st_mode) else "no regular file"
+            raise BadFile(f"'{rel}' is {kind}", "name a file")
+        return real, known
+
+    def _folder(self, folder: str) -> str | None:
+        """The real path of a folder inside the root; None where there is none."""
+        path = os.path.join(self.root, folder) if folder else str(self.root)
+        try:
+            real = os.path.realpath(path, strict=True)
+        except OSError:
+            return None
+        if folder:
+            self._inside(folder, real)
+            if any(part.startswith(".") for part in folder.split("/")):
+                raise _hidden(folder)
+        return real
+
+    def _inside(self, rel: str, real: str) -> None:
+        if not _below(real, str(self.root)):
+            raise BadFile(f"'{rel}' is a link out of the project", "put the file itself into the project")
+        if any(part.startswith(".") for part in real[len(str(self.root)) :].split(os.sep)):
+            raise _hidden(rel)
+
+    def _open(self, rel: str, most: int) -> BufferedReader:
+        """The file, open and checked again after opening: what was looked at may have been exchanged since."""
+        real, known = self._look(rel)
+        try:
+            # Without O_NONBLOCK, opening a pipe would wait for a writer for ever.
+            descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise BadFile(f"'{rel}' cannot be read: {error.strerror}") from None
+        file = os.fdopen(descriptor, "rb")
+        opened = os.fstat(descriptor)
+        if not os.path.samestat(opened, known) or os.path.realpath(real) != real:
+            file.close()
+            raise BadFile(f"'{rel}' was exchanged while it was read", "run again")
+        if opened.st_size > most:
+            file.close()
+            raise BadFile(f"'{rel}' has {_size(opened.st_size)}; at most {_size(most)} are read")
+        return file
+
+    def _missing(self, rel: str) -> BadFile:
+        """That a file is not there, with the nearest name that is."""
+        folder, _, name = clean(rel).rpartition("/")
+        place = self._folders.get(folder)
+        if place is None:
+            above, _, last = folder.rpartition("/")
+            place, name, folder = os.path.join(self.root, above), last, above
+        try:
+            with os.scandir(place) as entries:
+                names = [entry.name for entry in islice(entries, 2000) if not entry.name.startswith(".")]
+        except OSError:
+            names = []
+        close = next((n for n in names if n.casefold() == name.casefold()), None) or nearest(name, names)
+        where = f"{folder}/" if folder else ""
+        return BadFile(f"there is no file '{rel}'", f"did you mean '{where}{close}'?" if close else "")
+
+
+def _below(real: str, root: str) -> bool:
+    return real == root or real.startswith(root.rstrip(os.sep) + os.sep)
+
+
+def _hidden(rel: str) -> BadFile:
+    return BadFile(f"'{rel}' is hidden: a name that begins with a dot is not read", "use another name")
+
+
+def _whole(file: BufferedReader, rel: str, most: int) -> bytes:
+    data = file.read(most + 1)
+    if len(data) > most:
+        raise BadFile(f"'{rel}' has more than {_size(most)}")
+    return data
+
+
+def _size(count: int) -> str:
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}".replace(".0 ", " ")
+    return f"{count} bytes"
+
+
+# -- images
+
+
+_MARKUP = (b"<svg", b"<?xml", b"<!doctype", b"<html")
+
+
+def _picture(rel: str, data: bytes) -> tuple[str, int, int]:
+    """(format, width, height) of an image file's bytes. Raises BadFile."""
+    import struct
+    import warnings
+    from io import BytesIO
+
+    from PIL import Image, UnidentifiedImageError  # costs 20 ms, and no still that is known already needs it
+
+    mend = "stills are PNG, JPEG or WEBP"
+    head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if head.startswith(_MARKUP):
+        kind = "an SVG drawing" if b"<svg" in data[:4096].lower() else "a web page"
+        raise BadFile(f"'{rel}' is {kind}, not a picture of pixels", mend)
+    if head.startswith(b"gif8"):
+        raise BadFile(f"'{rel}' is a GIF", mend)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)  # for a bomb of middle size
+            with Image.open(BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as picture:
+                width, height = picture.size
+                if width * height > IMAGE_PIXELS:
+                    raise BadFile(
+                        f"'{rel}' has {width} x {height} pixels; at most {IMAGE_PIXELS // 10**6} million are read",
+                        "make it smaller",
+                    )
+                # A camera's JPEG may carry a small second picture (MPO): the first is the still.
+                form = "JPEG" if picture.format == "MPO" else str(picture.format)
+                if form != "JPEG" and getattr(picture, "n_frames", 1) > 1:
+                    raise BadFile(f"'{rel}' is an animation", "save one frame of it")
+                picture.load()
+                turned = picture.getexif().get(0x0112) in (5, 6, 7, 8)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError):
+        raise BadFile(
+            f"'{rel}' has too many pixels; at most {IMAGE_PIXELS // 10**6} million are read", "make it smaller"
+        ) from None
+    except UnidentifiedImageError:
+        raise BadFile(f"'{rel}' is no picture that can be read", mend) from None
+    except (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error) as error:
+        raise BadFile(f"'{rel}' is damaged or cut short ({error})", "export it again") from None
+    return (form, height, width) if turned else (form, width, height)
+
+
+# -- what is remembered
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    digest: str
+    format: str = ""
+    """Empty: the file was hashed, not looked at as a picture."""
+    width: int = 0
+    height: int = 0
+
+
+_FACTS_VERSION = 1
+"""Raised when an image that passed may be refused now."""
+_RACY_NS = 2_000_000_000
+"""A file written so shortly before it was hashed may change again without a new time of change."""
+
+
+class _Digests:
+    """Facts of files by (real path, size, times, inode): loaded at first need, saved once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = str(root)
+        self._facts: dict[str, list[object]] | None = None
+        self._fresh: dict[str, list[object]] = {}  # as _facts, for this run only
+
+    def get(self, real: str, known: os.stat_result) -> _Facts | None:
+        if self._facts is None:
+            self._facts = self._load()
+        row = self._fresh.get(real) or self._facts.get(real)
+        if row is None or row[:4] != [known.st_size, known.st_mtime_ns, known.st_ino, known.st_ctime_ns]:
+            return None
+        return _Facts(*row[4:])  # type: ignore[arg-type]
+
+    def put(self, real: str, known: os.stat_result, facts: _Facts) -> None:
+        row: list[object] = [known.st_size, known.st_mtime_ns, known.st_ino, known.st_ctime_ns]
+        row += [facts.digest, facts.format, facts.width, facts.height]
+        self._fresh[real] = row
+
+    def _load(self) -> dict[str, list[object]]:
+        found = _read_json(f"digests/{self._name()}")
+        if not isinstance(found, dict) or found.get("version") != _FACTS_VERSION or found.get("root") != self._root:
+            return {}
+        files = found.get("files")
+        if not isinstance(files, dict):
+            return {}
+        return {path: row for path, row in files.items() if isinstance(row, list) and len(row) == 8}
+
+    def save(self) -> None:
+        now = time.time_ns()
+        settled = {
+            path: row
+            for path, row in self._fresh.items()
+            if now - max(row[1], row[3]) > _RACY_NS  # type: ignore[call-overload]
+        }
+        if not settled:
+            return
+        files = {**(self._facts or {}), **settled}
+        if len(files) > 20_000:
+            files = {path: row for path, row in files.items() if path in settled or os.path.exists(path)}
+        _write_json(f"digests/{self._name()}", {"version": _FACTS_VERSION, "root": self._root, "files": files})
+
+    def _name(self) -> str:
+        return f"{hashlib.sha256(os.fsencode(self._root)).hexdigest()[:32]}.json"
+
+
+_PARSED_MOST = 200
+
+
+def remember(kind: str, digest: str, value: object) -> None:
+    """Keeps what was made of a text, under the digest of that text. `value` is JSON. Fails in silence."""
+    if _write_json(f"parsed/{_parsed(kind, digest)}", value):
+        _prune()
+
+
+def recall(kind: str, digest: str) -> object | None:
+    """What this version of klingflow made of that text before; None when it is not known."""
+    return _read_json(f"parsed/{_parsed(kind, digest)}")
+
+
+def _parsed(kind: str, digest: str) -> str:
+    return f"{kind}-{klingflow.__version__}-{digest}.json"
+
+
+def _prune() -> None:
+    folder = _cache_folder()
+    if folder is None:
+        return
+    try:
+        with os.scandir(os.path.join(folder, "parsed")) as entries:
+            files = [(entry.stat().st_mtime_ns, entry.path) for entry in entries]
+        for _, path in sorted(files)[: max(0, len(files) - _PARSED_MOST)]:
+            os.unlink(path)
+    except OSError:
+        return
+
+
+def _cache_folder() -> str | None:
+    """The user's cache folder; None where there is no home."""
+    try:
+        if sys.platform == "linux":  # what platformdirs says there; importing it costs 8 ms
+            base = os.environ.get("XDG_CACHE_HOME", "")
+            home = os.path.expanduser("~/.cache")
+            base = base if os.path.isabs(base) else home
+            return f"{base}/klingflow" if os.path.isabs(base) else None
+        import platformdirs
+
+        return platformdirs.user_cache_dir("klingflow", appauthor=False)
+    except (OSError, RuntimeError, KeyError):
+        return None
+
+
+def _read_json(name: str) -> object | None:
+    folder = _cache_folder()
+    if folder is None:
+        return None
+    try:
+        with open(os.path.join(folder, name), "rb") as file:
+            return json.loads(file.read())  # type: ignore[no-any-return]
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _write_json(name: str, value: object) -> bool:
+    folder = _cache_folder()
+    if folder is None:
+        return False
+    path = Path(folder, name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Not durable on purpose: a cache that is lost costs a moment, an fsync costs one every time.
+        part = path.with_name(f"{path.name}.{os.urandom(6).hex()}")
+        part.write_text(json.dumps(value, separators=(",", ":"), ensure_ascii=False))
+        os.replace(part, path)
+    except (OSError, ValueError, TypeError):
+        return False
+    return True
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """The file holds `data` or what it held before, also after a power cut. A link in its place is replaced, not
+    followed. Raises OSError; then no part of it lies about."""
+    part = path.with_name(f".{path.name[:100]}.{os.urandom(6).hex()}.part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
