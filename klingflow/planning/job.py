@@ -70,8 +70,8 @@ class Record:
 
     `at_ms` is UTC milliseconds since 1970 by the writer's clock. `detail` is JSON and differs by kind:
 
-    intent     provider, model, method, path, body (base64 of the exact bytes), token (idempotency key or ""), price (text
-               or null), seconds, storyboard, shot, take, who, host, pid, boot, inputs {role: digest}, parts
+    intent     provider, model, method, path, body (base64 of the exact bytes), token (idempotency key or ""),
+               price (text or null), seconds, storyboard, shot, take, who, host, pid, boot, inputs {role: digest}, parts
     accepted   task, by ("answer", "replay", "person")
     refused    class, code, message, sent (false: it certainly never left)
     failed     class, code, message, charged (bool or null)
@@ -124,15 +124,22 @@ class Job:
 def fold(key: Key, records: Iterable[Record]) -> Job:
     """Reads a key's records in order of (attempt, n).
 
-    A record that the table does not allow is left out: it can only come from two runners that wrote different
-    endings of one event at the same moment, and then `accepted` must win, which its place in the order gives it.
+    Two records with one number were written by two runners that did not see each other's, about one event. The one
+    that has something paid in it counts (`accepted`, then `stored`), and the other is left out: an `abandoned` that was
+    written blind must not throw away the task of an `accepted`. So is every record that the table does not allow.
     """
-    state, attempt, kept = State.NEW, 0, []
-    for record in sorted(records, key=lambda r: (r.attempt, r.n, r.kind is not Kind.ACCEPTED)):
+    state, attempt, n, kept = State.NEW, 0, -1, []
+    for record in sorted(records, key=lambda r: (r.attempt, r.n, _FIRST.get(r.kind, len(_FIRST)), r.kind)):
         if record.kind not in TABLE[state]:
             continue
-        if record.kind is Kind.INTENT and record.attempt <= attempt:
+        if record.kind is Kind.INTENT:
+            if record.attempt <= attempt:
+                continue
+        elif record.attempt != attempt or record.n <= n:
             continue
-        state, attempt = TABLE[state][record.kind], record.attempt
+        state, attempt, n = TABLE[state][record.kind], record.attempt, record.n
         kept.append(record)
     return Job(key=key, state=state, attempt=attempt, records=tuple(kept))
+
+
+_FIRST = {Kind.ACCEPTED: 0, Kind.STORED: 1}
