@@ -74,7 +74,7 @@ def clean(rel: str) -> str:
         elif part not in ("", "."):
             parts.append(part)
     if not parts:
-        raise BadFile(f"'{rel}' names a folder, not a file", mend)
+        raise BadFile(f"'{rel}' is the project's own folder", mend)
     return "/".join(parts)
 
 
@@ -141,6 +141,8 @@ class Project:
     def to_write(self, rel: str) -> Path:
         """Where a file or folder below the root may be written: no link on the way leaves the root. Raises BadFile."""
         path = os.path.join(self.root, clean(rel))
+        if ".git" in clean(rel).lower().split("/"):
+            raise BadFile(f"'{rel}' belongs to git; nothing is written there", "use another name")
         real = os.path.realpath(path)
         if not _below(real, str(self.root)):
             raise BadFile(f"'{rel}' is a link out of the project; nothing is written there", "remove the link")

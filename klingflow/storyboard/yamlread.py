@@ -17,12 +17,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, NoReturn
-
-import yaml
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from klingflow.core.errors import StoryboardError
 from klingflow.core.source import Document, Mark, Path, Problem, Severity, Span
+
+if TYPE_CHECKING:
+    import yaml
+
+# PyYAML is imported inside the functions that parse: it costs 25 ms, and a text that was read before is not parsed.
 
 MAX_BYTES = 16 * 2**20
 """A storyboard of 10,000 shots is 3.5 MB, its lock 9 MB; nothing that people write comes near."""
@@ -31,8 +34,6 @@ MAX_ALIASED = 50_000
 """Values that aliases repeat, in the whole document: ten levels of ten stop here, not in memory."""
 MAX_DEPTH = 60
 MAX_PROBLEMS = 50
-
-_Parser: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # both have get_event(); libyaml may be missing
 
 
 def decode(path: str, raw: bytes) -> str:
@@ -62,18 +63,23 @@ def read(path: str, text: str) -> Document:
     if len(text) > MAX_BYTES:
         raise StoryboardError([_too_big(path, len(text))])
     document = reopen(path, text, None)
+    import yaml
+
     bad = _FORBIDDEN.search(text)
     if bad:
         _fail(document, *_forbidden(bad))
     try:
         document.data = _build(document)
+    except _SecondDocument as second:
+        what, mend = "a second YAML document begins here", "keep one document in a file"
+        _fail(document, "second-document", what, mend, *second.at)
     except yaml.MarkedYAMLError as error:
         _fail(document, *_syntax(document, error))
     return document
 
 
 def reopen(path: str, text: str, data: object) -> Document:
-    """The document of a text whose data is known already (from a cache): nothing is parsed until a place is asked for."""
+    """The document of a text whose data is known already (from a cache); parsed only when a place is asked for."""
     document = Document(path, text, data, lambda: _marks(text, document.data))
     return document
 
@@ -148,6 +154,8 @@ class _Level:
 
 def _build(document: Document) -> object:
     """The data. Aliased parts are shared, not copied: nobody changes data that was read."""
+    import yaml
+
     problems: list[Problem] = []
     anchors: dict[str, tuple[object, int, int]] = {}  # name -> value, values in it, levels in it
     open_anchors: set[str] = set()
@@ -245,18 +253,20 @@ def _build(document: Document) -> object:
     return root
 
 
-_OUTSIDE = (yaml.StreamStartEvent, yaml.DocumentStartEvent, yaml.DocumentEndEvent, yaml.StreamEndEvent)
-
-
-class _SecondDocument(yaml.MarkedYAMLError):
-    pass
+class _SecondDocument(Exception):
+    def __init__(self, line: int, col: int) -> None:
+        super().__init__()
+        self.at = (line, col)
 
 
 def _events(text: str) -> Iterator[Any]:
     """The parser's events between the start of the first document and its end."""
-    parser = _Parser(text)
+    import yaml
+
+    parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)  # libyaml may be missing
+    outside = (yaml.StreamStartEvent, yaml.DocumentEndEvent)
+    documents = 0
     try:
-        documents = 0
         while True:
             event = parser.get_event()
             kind = type(event)
@@ -265,8 +275,8 @@ def _events(text: str) -> Iterator[Any]:
             if kind is yaml.DocumentStartEvent:
                 documents += 1
                 if documents > 1:
-                    raise _SecondDocument(problem="a second document begins here", problem_mark=event.start_mark)
-            elif kind not in _OUTSIDE:
+                    raise _SecondDocument(*_place(event))
+            elif kind not in outside:
                 yield event
     finally:
         parser.dispose()
@@ -280,6 +290,8 @@ def _marks(text: str, data: object) -> dict[Path, Mark]:
 
     Of two equal keys the first one counts; a text that does not parse has marks up to its fault.
     """
+    import yaml
+
     marks: dict[Path, Mark] = {}
     stack: list[list[Any]] = []  # [path, next index or key or None, is a mapping, line and column of the key]
     anchors: dict[str, Path] = {}
@@ -314,7 +326,7 @@ def _marks(text: str, data: object) -> dict[Path, Mark]:
             if kind is not yaml.ScalarEvent:
                 mapping = kind is yaml.MappingStartEvent
                 stack.append([path, None if mapping else 0, mapping, (0, 0)])
-    except yaml.YAMLError:
+    except (yaml.YAMLError, _SecondDocument):
         pass
     return marks
 
@@ -406,8 +418,6 @@ def _syntax(document: Document, error: yaml.MarkedYAMLError) -> tuple[str, str, 
     mark = error.problem_mark or error.context_mark
     line, col = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     text, problem = document.line(line), error.problem or "this is not YAML"
-    if isinstance(error, _SecondDocument):
-        return "second-document", "a second YAML document begins here", "keep one document in a file", line, col
     indent = len(text) - len(text.lstrip(" "))
     if text[indent : indent + 1] == "\t" and "cannot start any token" in problem:
         return "tab", "a tab is used for indentation", "indent with spaces", line, indent + 1
