@@ -20,6 +20,8 @@ class Rule:
     """New paid attempts that one run makes by itself for one take, after a task that ended so."""
     again_by_run: bool = True
     """A later run may order the same again. False: only a changed shot or a new take, both declared, buys once more."""
+    again: bool = True
+    """A later run may make a new paid attempt; False where the same order would only fail again."""
     stops_provider: bool = False
     """No further order goes to this provider in this run; tasks under way are still collected."""
     exit_code: int
@@ -54,11 +56,13 @@ RULES: Mapping[FailureClass, Rule] = {
         what_next="check the key of {provider} with `klingflow doctor`, then `klingflow run {storyboard}`",
     ),
     FailureClass.MODERATED: Rule(
+        again=False,
         again_by_run=False,
         exit_code=_FAILED,
         what_next="change the prompt or the images of '{shot}', then `klingflow plan {storyboard}`",
     ),
     FailureClass.INVALID: Rule(
+        again=False,
         again_by_run=False,
         exit_code=_FAILED,
         what_next="the same order would fail again: change '{shot}', or give it a new `take` to try it unchanged, then "
@@ -71,8 +75,8 @@ RULES: Mapping[FailureClass, Rule] = {
     ),
     FailureClass.IN_DOUBT: Rule(
         exit_code=errors.InDoubt.code,
-        what_next="look for the task in {provider}'s console, then `klingflow resolve {storyboard} {shot} --task ID` or "
-        "`klingflow resolve {storyboard} {shot} --not-bought`",
+        what_next="look for the task in {provider}'s console, then `klingflow resolve {storyboard} {shot} --task ID` "
+        "or `klingflow resolve {storyboard} {shot} --not-bought`",
     ),
     FailureClass.EXPIRED: Rule(
         again_by_run=False,
@@ -83,8 +87,8 @@ RULES: Mapping[FailureClass, Rule] = {
     FailureClass.BAD_OUTPUT: Rule(
         again_by_run=False,
         exit_code=_FAILED,
-        what_next="the clip was paid for and is of no use: `klingflow status {storyboard}` names the task to claim back "
-        "from {provider}; a new `take` of '{shot}' buys another",
+        what_next="the clip was paid for and is of no use: `klingflow status {storyboard}` names the task to claim "
+        "back from {provider}; a new `take` of '{shot}' buys another",
     ),
     FailureClass.STUCK: Rule(
         exit_code=errors.Detached.code,

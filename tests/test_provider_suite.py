@@ -1,0 +1,289 @@
+"""One suite that every provider passes: what the engine may rely on whichever module stands behind the Protocol."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from klingflow.core.model import ImageFacts, TaskId
+from klingflow.core.source import Problem
+from klingflow.providers import animatic, hiapi, mulerouter
+from klingflow.providers.base import (
+    Accepted,
+    Answer,
+    Busy,
+    Done,
+    Failed,
+    FailureClass,
+    Later,
+    Missing,
+    Pending,
+    Provider,
+    Refused,
+    Settings,
+    Unclear,
+    WebhookRefused,
+)
+from klingflow.providers.failure import RULES
+from klingflow.providers.images import image_problems
+from tests.provider_helpers import KEY, STILL, answer, faults, film, framed, meaning, recorded, shot
+
+PROVIDERS: tuple[Provider, ...] = (animatic, hiapi, mulerouter)
+PAID: tuple[Provider, ...] = (hiapi, mulerouter)
+NAMED: dict[str, Provider] = {p.name: p for p in PROVIDERS}
+TASK = TaskId("t-1")
+
+every = pytest.mark.parametrize("provider", PROVIDERS, ids=lambda p: p.name)
+every_paid = pytest.mark.parametrize("provider", PAID, ids=lambda p: p.name)
+
+JUNK = [b"", b"{}", b"[]", b"null", b"1", b'"x"', b'{"data":', b"<html>no</html>", b"\xff\xfe\x00"]
+STATUSES = [200, 201, 202, 204, 301, 400, 401, 402, 403, 404, 405, 408, 409, 413, 415, 422, 423, 429, 451]
+STATUSES += [500, 502, 503, 504]
+
+
+@every
+def test_its_numbers_make_sense(provider: Provider) -> None:
+    caps = provider.caps
+    assert caps.resolutions
+    assert caps.models
+    assert 0 < caps.seconds[0] <= caps.seconds[1]
+    assert min(caps.prompt_chars, caps.image_bytes, caps.image_side, caps.concurrency) > 0
+    assert caps.image_ratio > 1
+    assert (provider.poll_many(1) is None) == (caps.list_size == 0)
+    if caps.paid:
+        assert caps.key_variable.endswith("_API_KEY")
+        assert caps.base_variable.endswith("_BASE_URL")
+        assert caps.base_url.startswith("https://")
+
+
+@every
+def test_it_touches_nothing_outside(provider: Provider) -> None:
+    tree = ast.parse(inspect.getsource(sys.modules[provider.check.__module__]))
+    names = {a.name.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+    names |= {(n.module or "").split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+    assert not names & {"os", "asyncio", "time", "socket", "httpx", "pathlib", "random", "av", "PIL"}
+    assert not any(isinstance(n, ast.Await | ast.AsyncFunctionDef) for n in ast.walk(tree))
+
+
+@every
+def test_one_order_has_one_form(provider: Provider) -> None:
+    inputs = {"first_frame": "https://e.com/a.png"}
+    one = framed(inputs, prompt="größer 風")
+    first, again = (provider.submit(one, dict(inputs), Settings(), KEY, 1) for _ in range(2))
+    assert first == again
+    assert first.method == "POST"
+    assert first.path.startswith("/")
+    assert first.body is not None
+    assert {name.lower() for name in first.headers} >= {"content-type"}
+    assert "authorization" not in {name.lower() for name in first.headers}
+
+
+@every
+def test_a_poll_is_free_and_asks_about_the_task(provider: Provider) -> None:
+    made = provider.submit(shot(prompt="x"), {}, Settings(), KEY, 1)
+    asked = provider.poll(TASK, made.path)
+    assert (asked.method, asked.body) == ("GET", None)
+    assert asked.path.endswith("/t-1")
+
+
+@every
+@pytest.mark.parametrize("body", JUNK, ids=repr)
+def test_junk_is_neither_an_order_nor_a_clip(provider: Provider, body: bytes) -> None:
+    for code in STATUSES:
+        reply = Answer(status=code, body=body)
+        said = provider.accepted(reply)
+        assert isinstance(said, Refused | Busy | Unclear)
+        if code < 300 or code >= 500 or (provider.caps.paid and code in (408, 423)):
+            assert isinstance(said, Unclear), code
+        assert isinstance(provider.status(reply, TASK), Missing | Later), code
+        assert isinstance(provider.statuses(reply), Later)
+
+
+NAMES = ["code", "data", "taskId", "id", "status", "output", "error", "message", "url", "type", "expireAt", "task_info"]
+NAMES += ["videos", "tasks", "error_code", "detail", "title", "task", "state"]
+json_like = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5),
+    max_leaves=12,
+)
+
+
+@every
+@settings(max_examples=60, deadline=None)
+@given(value=json_like, code=st.sampled_from(STATUSES))
+def test_no_answer_breaks_the_reading(provider: Provider, value: Any, code: int) -> None:
+    reply = Answer(status=code, body=json.dumps(value).encode())
+    assert isinstance(provider.accepted(reply), Accepted | Refused | Busy | Unclear)
+    assert isinstance(provider.status(reply, TASK), Pending | Done | Failed | Missing | Later)
+    provider.statuses(reply)
+
+
+@every_paid
+def test_deep_and_huge_answers_are_junk(provider: Provider) -> None:
+    for body in (b"[" * 100_000, b'{"data":' * 50_000, b'{"code":' + b"9" * 10_000 + b"}", b'{"a":1e999}'):
+        assert isinstance(provider.accepted(Answer(status=200, body=body)), Unclear)
+        assert isinstance(provider.status(Answer(status=200, body=body), TASK), Later)
+
+
+@every_paid
+def test_a_message_from_outside_is_one_harmless_line(provider: Provider) -> None:
+    nasty = '{"message":"a\\u001b[31m\\n::error::b\\ud800","detail":"a\\u001b[31m\\n::error::b\\ud800","code":400}'
+    said = provider.accepted(Answer(status=400, body=nasty.encode()))
+    assert isinstance(said, Refused)
+    assert said.message.startswith("a [31m ::error::b")
+    assert said.message.isprintable()
+    said.message.encode()
+
+
+@every
+@pytest.mark.parametrize("headers", [{}, {"x-hiapi-signature": "é", "webhook-signature": "v1,é", "webhook-id": "é"}])
+def test_an_unsigned_callback_is_refused(provider: Provider, headers: dict[str, str]) -> None:
+    for secret in ("", "whsec_", "whsec_AAAA", "s" * 20):
+        with pytest.raises(WebhookRefused):
+            provider.webhook(headers, b'{"taskId":"t-1"}', secret, 0.0)
+
+
+@every
+def test_a_plain_shot_is_nobodys_fault(provider: Provider) -> None:
+    one = shot(prompt="x", first_frame=STILL, last_frame=STILL)
+    assert list(provider.check(film(one), one)) == []
+    assert provider.model(one) in provider.caps.models
+
+
+def cases(kind: str) -> list[Any]:
+    out = []
+    for provider in PAID:
+        for case in recorded("answers", f"{provider.name}.{kind}.json")[0]:
+            out.append(pytest.param(provider, case, id=f"{provider.name}: {case['name']}"))
+    return out
+
+
+@pytest.mark.parametrize(("provider", "case"), cases("accepted"))
+def test_a_recorded_answer_to_an_order_is_read(provider: Provider, case: dict[str, Any]) -> None:
+    assert meaning(provider.accepted(answer(case)), case["means"]) == case["means"]
+
+
+@pytest.mark.parametrize(("provider", "case"), cases("status"))
+def test_a_recorded_answer_about_a_task_is_read(provider: Provider, case: dict[str, Any]) -> None:
+    task = {"hiapi": "tk-hiapi-01HZTQ8BX2N3GM3YFK4Z9D7VQR", "mulerouter": "8e1e315e-b50d-4334-a231-be7d19a372f4"}
+    assert meaning(provider.status(answer(case), TaskId(task[provider.name])), case["means"]) == case["means"]
+
+
+@pytest.mark.parametrize("case", recorded("requests", "*.json"), ids=lambda c: f"{c['provider']}: {c['why'][:60]}")
+def test_a_recorded_request_is_built(case: dict[str, Any]) -> None:
+    provider = NAMED[case["provider"]]
+    one = framed(case["inputs"], **case["shot"])
+    assert [p for p in provider.check(film(one), one) if p.severity == "error"] == []
+    made = provider.submit(one, case["inputs"], Settings(**case["settings"]), KEY, 1)
+    assert (made.method, made.path) == ("POST", case["path"])
+    assert made.body == json.dumps(case["body"], ensure_ascii=False, separators=(",", ":")).encode()
+    for name, value in case.get("page", {}).items():
+        assert case["body"][name] == value
+
+
+@every_paid
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({"prompt": "x", "model": "sora"}, "model"),
+        ({"prompt": "x", "duration": 2}, "duration"),
+        ({"prompt": "x", "duration": 16}, "duration"),
+        ({"prompt": "x", "resolution": "480p"}, "resolution"),
+        ({"prompt": "x", "aspect_ratio": "21:9"}, "aspect_ratio"),
+        ({"prompt": "x", "last_frame": STILL}, "last_frame"),
+        ({"prompt": " "}, "prompt"),
+        ({"prompt": "x" * 3073}, "prompt"),
+    ],
+    ids=str,
+)
+def test_what_no_seller_can_make_is_refused_there(provider: Provider, fields: dict[str, Any], place: str) -> None:
+    found = faults(provider, shot(**fields))
+    assert [(severity, at) for severity, at, _ in found] == [("error", f"dawn.{place}")]
+
+
+@every_paid
+def test_both_names_of_the_model_are_one_key(provider: Provider) -> None:
+    names = (None, "kling-3.0-omni", "kling-v3-omni")
+    assert {provider.model(shot(model=name)) for name in names} == {"kling-3.0-omni"}
+
+
+def test_a_refusal_says_what_and_how_to_mend_it() -> None:
+    one = shot(prompt="x", resolution="4K")
+    (problem,) = mulerouter.check(film(one), one)
+    assert isinstance(problem, Problem)
+    assert problem.what == "shot 'dawn': MuleRouter makes 720p, 1080p, not 4K"
+    assert problem.mend == "choose one of 720p, 1080p, or another provider (HiAPI makes 4K)"
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "0"}, 1.0),
+        ({"retry-after": "1e9"}, 900.0),
+        ({"retry-after": "99999999"}, 900.0),
+        ({"retry-after": "-1"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": ""}, None),
+        ({}, None),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:40 GMT", "date": "Wed, 21 Oct 2026 07:28:00 GMT"}, 40.0),
+        ({"retry-after": "Wed, 21 Oct 2026 07:27:00 GMT", "date": "Wed, 21 Oct 2026 07:28:00 GMT"}, 1.0),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:40 GMT"}, None),
+        ({"retry-after": "Wed, 99 Oct 2026 07:28:40 GMT", "date": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
+    ],
+    ids=str,
+)
+@every_paid
+def test_a_wait_that_is_asked_for_is_kept_within_reason(
+    provider: Provider, headers: dict[str, str], seconds: float | None
+) -> None:
+    said = provider.accepted(Answer(status=429, headers=headers, body=b"{}"))
+    assert isinstance(said, Refused)
+    assert (said.kind, said.retry_after) == (FailureClass.THROTTLED, seconds)
+
+
+def image(**facts: Any) -> ImageFacts:
+    plain = {"digest": "0" * 64, "format": "PNG", "width": 1920, "height": 1080, "bytes": 9_000_000}
+    return ImageFacts(**(plain | facts))
+
+
+@pytest.mark.parametrize(
+    ("facts", "hi", "mule"),
+    [
+        ({}, [], []),
+        ({"format": "WEBP"}, [], ["the image is WEBP; the provider takes JPEG, PNG"]),
+        (
+            {"format": "GIF"},
+            ["the image is GIF; the provider takes JPEG, PNG, WEBP"],
+            ["the image is GIF; the provider takes JPEG, PNG"],
+        ),
+        ({"bytes": 11 * 2**20}, [], ["the image has 11.0 MiB; the provider takes 10.0 MiB"]),
+        ({"width": 299, "height": 300}, *(2 * [["the image is 299x300 pixels; each side needs at least 300"]])),
+        ({"width": 1000, "height": 400}, [], []),
+        (
+            {"width": 1001, "height": 400},
+            *(2 * [["the image is 1001x400 pixels; its longer side may be at most 2.5 times the shorter"]]),
+        ),
+    ],
+    ids=str,
+)
+def test_an_image_is_held_against_the_limits(facts: dict[str, Any], hi: list[str], mule: list[str]) -> None:
+    assert [what for what, _ in image_problems(hiapi.caps, image(**facts))] == hi
+    assert [what for what, _ in image_problems(mulerouter.caps, image(**facts))] == mule
+
+
+def test_every_failure_has_one_rule() -> None:
+    assert set(RULES) == set(FailureClass)
+    assert [kind for kind, rule in RULES.items() if rule.new_attempts] == [FailureClass.PROVIDER_FAULT]
+    assert not [kind for kind, rule in RULES.items() if rule.free_retries and rule.new_attempts]
+    for rule in RULES.values():
+        text = rule.what_next.format(storyboard="film.yaml", shot="dawn", provider="hiapi")
+        assert "{" not in text
