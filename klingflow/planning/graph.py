@@ -1,0 +1,210 @@
+"""Which shot waits for which: order, circles, depth, and the chain that takes longest.
+
+A shot waits for every shot whose clip gives it a frame; `meets` and stills wait for nothing. All walks are loops, not
+recursion: a chain of 10,000 shots is a fair storyboard. Knows no price and no clock.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Mapping
+
+from klingflow.core.errors import StoryboardError
+from klingflow.core.model import Film, Shot, ShotFrame, ShotId
+from klingflow.core.source import Problem, Severity
+
+
+def needs(film: Film) -> Mapping[ShotId, tuple[ShotId, ...]]:
+    """The shots of the film that each shot waits for, each once, in order of mention."""
+    return {shot.id: _needs(shot) for shot in film.shots}
+
+
+def _needs(shot: Shot) -> tuple[ShotId, ...]:
+    """`shot.needs()`, quickly for the shots that nearly all are: 10,000 of them are asked at every plan."""
+    if isinstance(shot.last_frame, ShotFrame) or shot.images or shot.elements:
+        return shot.needs()
+    return (shot.first_frame.shot,) if isinstance(shot.first_frame, ShotFrame) else ()
+
+
+def dependants(film: Film) -> Mapping[ShotId, tuple[ShotId, ...]]:
+    """The shots that wait for each shot directly, in film order."""
+    out: dict[ShotId, list[ShotId]] = {shot.id: [] for shot in film.shots}
+    for shot in film.shots:
+        for other in _needs(shot):
+            out[other].append(shot.id)
+    return {name: tuple(waiting) for name, waiting in out.items()}
+
+
+def order(film: Film) -> tuple[Shot, ...]:
+    """Every shot after those that it waits for; in film order wherever that leaves a choice.
+
+    Raises StoryboardError when shots wait for each other in a circle.
+    """
+    if _in_order(film):
+        return film.shots
+    wanted = needs(film)
+    place = {shot.id: i for i, shot in enumerate(film.shots)}
+    waiting = dependants(film)
+    left = {name: len(others) for name, others in wanted.items()}
+    ready = [place[name] for name, count in left.items() if not count]
+    heapq.heapify(ready)
+    out = []
+    while ready:
+        shot = film.shots[heapq.heappop(ready)]
+        out.append(shot)
+        for other in waiting[shot.id]:
+            left[other] -= 1
+            if not left[other]:
+                heapq.heappush(ready, place[other])
+    if len(out) != len(film.shots):
+        raise StoryboardError(cycles(film))
+    return tuple(out)
+
+
+def _in_order(film: Film) -> bool:
+    """Whether every shot stands after those that it waits for, as in most storyboards: then nothing has to be sorted."""
+    seen: set[ShotId] = set()
+    for shot in film.shots:
+        for other in _needs(shot):
+            if other not in seen:
+                return False
+        seen.add(shot.id)
+    return True
+
+
+def cycles(film: Film) -> list[Problem]:
+    """Each group of shots that wait for each other, named by its shortest circle, at the reference that begins it."""
+    if _in_order(film):
+        return []
+    wanted = needs(film)
+    out = []
+    for group in _groups(film):
+        circle = _circle(group, wanted)
+        if circle:
+            path = " -> ".join([*circle, circle[0]])
+            what = (
+                f"these shots wait for each other: {path}"
+                if len(circle) > 1
+                else f"'{circle[0]}' waits for its own clip: {path}"
+            )
+            out.append(
+                Problem(
+                    rule="cycle",
+                    what=what,
+                    mend="let one of them begin with a still: first_frame: a file, or meets",
+                    span=film.where(circle[0], _field(film.shot(circle[0]), circle[1 % len(circle)])),
+                )
+            )
+    return out
+
+
+def _field(shot: Shot, other: ShotId) -> str:
+    """The field by which a shot waits for another."""
+    return next(role for role, frame in shot.frames() if isinstance(frame, ShotFrame) and frame.shot == other)
+
+
+def _groups(film: Film) -> list[list[ShotId]]:
+    """The shots in groups that reach each other, everything in film order (Kosaraju's two walks)."""
+    wanted, waiting = needs(film), dependants(film)
+    finished: list[ShotId] = []
+    seen: set[ShotId] = set()
+    for shot in film.shots:
+        stack = [(shot.id, 0)] if shot.id not in seen else []
+        seen.add(shot.id)
+        while stack:
+            name, i = stack.pop()
+            if i < len(waiting[name]):
+                stack.append((name, i + 1))
+                other = waiting[name][i]
+                if other not in seen:
+                    seen.add(other)
+                    stack.append((other, 0))
+            else:
+                finished.append(name)
+    place = {shot.id: i for i, shot in enumerate(film.shots)}
+    grouped: set[ShotId] = set()
+    groups = []
+    for root in reversed(finished):
+        if root in grouped:
+            continue
+        grouped.add(root)
+        group, todo = [], [root]
+        while todo:
+            name = todo.pop()
+            group.append(name)
+            for other in wanted[name]:
+                if other not in grouped:
+                    grouped.add(other)
+                    todo.append(other)
+        groups.append(sorted(group, key=place.__getitem__))
+    return sorted(groups, key=lambda group: place[group[0]])
+
+
+def _circle(group: list[ShotId], wanted: Mapping[ShotId, tuple[ShotId, ...]]) -> list[ShotId]:
+    """The shortest way round from the group's first shot back to it; empty where there is none."""
+    inside = set(group)
+    start = group[0]
+    came: dict[ShotId, ShotId] = {}
+    todo = deque([start])
+    while todo:
+        name = todo.popleft()
+        for other in wanted[name]:
+            if other == start:
+                path = [name]
+                while path[-1] != start:
+                    path.append(came[path[-1]])
+                return path[::-1]
+            if other in inside and other not in came:
+                came[other] = name
+                todo.append(other)
+    return []
+
+
+def depth(film: Film) -> Mapping[ShotId, int]:
+    """For each shot, how many clips hang together by `continues` (or a first frame out of a clip) up to and with it."""
+    out: dict[ShotId, int] = {}
+    for shot in order(film):
+        first = shot.first_frame
+        out[shot.id] = out[first.shot] + 1 if isinstance(first, ShotFrame) else 1
+    return out
+
+
+def chain_warnings(film: Film) -> list[Problem]:
+    """One warning where a chain grows past `max_chain`, at the shot that is one too many: those after it are the same
+    fault. A clip that continues a clip drifts a little each time in colour and in faces."""
+    depths = depth(film)
+    over = [shot for shot in film.shots if depths[shot.id] == film.max_chain + 1]
+    return [
+        Problem(
+            rule="long-chain",
+            what=f"'{shot.id}' is clip {depths[shot.id]} in a chain of continues; max_chain is {film.max_chain}",
+            mend="let it meet a still (`meets`, or first_frame: a file), or raise max_chain under defaults",
+            span=film.where(shot.id, "first_frame"),
+            severity=Severity.WARNING,
+        )
+        for shot in over
+    ]
+
+
+def critical(film: Film, seconds: Mapping[ShotId, float]) -> tuple[tuple[ShotId, ...], float]:
+    """The chain of shots to make that takes longest, and its seconds.
+
+    `seconds` names the shots that are to be made; all others are there already and nobody waits for them.
+    """
+    best: dict[ShotId, float] = {}
+    before: dict[ShotId, ShotId] = {}
+    for shot in order(film):
+        if shot.id not in seconds:
+            continue
+        longest = max((other for other in _needs(shot) if other in best), key=best.__getitem__, default=None)
+        best[shot.id] = seconds[shot.id] + (best[longest] if longest is not None else 0.0)
+        if longest is not None:
+            before[shot.id] = longest
+    if not best:
+        return (), 0.0
+    last = max(best, key=best.__getitem__)
+    path = [last]
+    while path[-1] in before:
+        path.append(before[path[-1]])
+    return tuple(reversed(path)), best[last]

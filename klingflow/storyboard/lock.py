@@ -1,0 +1,232 @@
+"""The lock: which clip answers each take of each shot. `NAME.lock.yaml`, committed beside the storyboard.
+
+Written for reviewers: shots stand in the order of their ids and a field has its line, so that moving a shot in the
+storyboard changes nothing here and a new take changes only its own lines. The same lock is always the same bytes. It
+holds no URL and no secret. Whatever could be read as anything but a text (a digest of digits alone, `12e45`) is quoted,
+for YAML 1.2 and for the older readers too.
+
+    klingflow_lock: 1
+    shots:
+      dawn:
+        "1":
+          key: 51ab…
+          clip: 0c7e…
+          …
+          inputs: {first_frame: 7d1f…}
+          parts: {duration: 5, model: kling-3.0-omni, prompt: 0f3ac2b19e71}
+
+A matrix film stands under `films: VARIANT:` instead of `shots:`. Knows no file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, cast
+
+from klingflow.core.model import ClipFacts, Digest, Film, Key, ShotId, TaskId
+from klingflow.core.source import Document
+
+VERSION = 1
+
+Scalar = str | int | bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """The clip of one take."""
+
+    key: Key
+    clip: Digest
+    duration: str
+    """Seconds, as in ClipFacts."""
+    frames: int
+    size: str
+    """ "1920x1080"."""
+    rate: str
+    bytes: int
+    audio: bool
+    provider: str
+    model: str
+    task: TaskId | None = None
+    cost: Decimal | None = None
+    """USD booked for it."""
+    date: str
+    inputs: Mapping[str, Digest] = field(default_factory=dict)
+    """The images that really went in, by role."""
+    parts: Mapping[str, Scalar] = field(default_factory=dict)
+    """The parts of the key in short (core.digest.brief), for a plan to say what changed."""
+
+    def facts(self) -> ClipFacts:
+        width, _, height = self.size.partition("x")
+        return ClipFacts(
+            digest=self.clip,
+            bytes=self.bytes,
+            width=int(width),
+            height=int(height),
+            frames=self.frames,
+            duration=self.duration,
+            rate=self.rate,
+            audio=self.audio,
+        )
+
+
+Takes = Mapping[int, Entry]
+Shots = Mapping[ShotId, Takes]
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """Films by variant ("" without a matrix), shots, takes."""
+
+    films: Mapping[str, Shots] = field(default_factory=dict)
+    _by_key: dict[Key, Entry] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for shots in self.films.values():
+            for takes in shots.values():
+                for entry in takes.values():
+                    self._by_key.setdefault(entry.key, entry)
+
+    def entry(self, variant: str, shot: ShotId, take: int) -> Entry | None:
+        return self.films.get(variant, {}).get(shot, {}).get(take)
+
+    def find(self, key: Key) -> Entry | None:
+        """The entry of a key anywhere in the lock: a shot that was renamed finds its clip."""
+        return self._by_key.get(key)
+
+
+def updated(lock: Lock, films: Iterable[Film], made: Mapping[tuple[str, ShotId, int], Entry]) -> Lock:
+    """The lock after a run: `made` over what was there.
+
+    Entries of shots (and of whole films) that the storyboard no longer has are dropped. Entries of other takes of a
+    shot that lives are kept: a person may go back to one.
+    """
+    out: dict[str, dict[ShotId, Takes]] = {}
+    for film in films:
+        before = lock.films.get(film.variant, {})
+        out[film.variant] = {shot.id: before[shot.id] for shot in film.shots if shot.id in before}
+    for (variant, shot, take), entry in made.items():
+        if variant in out:
+            out[variant][shot] = {**out[variant].get(shot, {}), take: entry}
+    return Lock(out)
+
+
+def parse(document: Document) -> Lock:
+    """Reads a lock whose shape the schema has found good."""
+    data = cast(Mapping[str, Any], document.data)
+    films = dict(data.get("films", {}))
+    if data.get("shots"):
+        films[""] = data["shots"]
+    return Lock(
+        {
+            variant: {
+                ShotId(shot): {int(take): _entry(raw) for take, raw in takes.items()} for shot, takes in shots.items()
+            }
+            for variant, shots in films.items()
+        }
+    )
+
+
+def _entry(raw: Mapping[str, Any]) -> Entry:
+    cost = raw.get("cost")
+    return Entry(**{**raw, "cost": None if cost is None else Decimal(cost)})
+
+
+# Writing
+
+_HEADER = """\
+# Which clip answers each take of each shot. Written by `klingflow run`: commit it, and do not edit it by hand.
+"""
+
+
+def dump(lock: Lock) -> str:
+    """The lock as text. The same lock is the same text, and `parse` reads it back equal."""
+    out = [_HEADER, f"klingflow_lock: {VERSION}\n"]
+    films = {variant: shots for variant, shots in lock.films.items() if shots}
+    if "" in films or not films:
+        _shots(out, films.pop("", {}), "")
+    if films:
+        out.append("films:\n")
+        for variant in sorted(films):
+            out.append(f"  {_scalar(variant)}:\n")
+            _shots(out, films[variant], "    ")
+    return "".join(out)
+
+
+def _shots(out: list[str], shots: Shots, indent: str) -> None:
+    if not indent:
+        out.append("shots:\n" if shots else "shots: {}\n")
+        indent = "  "
+    for shot in sorted(shots):
+        out.append(f"{indent}{_scalar(shot)}:\n")
+        takes = shots[shot]
+        for take in sorted(takes):
+            out.append(f'{indent}  "{take}":\n')
+            _fields(out, takes[take], indent + "    ")
+
+
+def _fields(out: list[str], entry: Entry, indent: str) -> None:
+    cost = None if entry.cost is None else f"{entry.cost:f}"
+    for name, value in (
+        ("key", entry.key),
+        ("clip", entry.clip),
+        ("duration", entry.duration),
+        ("frames", entry.frames),
+        ("size", entry.size),
+        ("rate", entry.rate),
+        ("bytes", entry.bytes),
+        ("audio", entry.audio),
+        ("provider", entry.provider),
+        ("model", entry.model),
+        ("task", entry.task),
+        ("cost", cost),
+        ("date", entry.date),
+    ):
+        if value is not None:
+            out.append(f"{indent}{name}: {_scalar(value)}\n")
+    for name, values in (("inputs", entry.inputs), ("parts", entry.parts)):
+        if values:
+            pairs = [f"{_scalar(key)}: {_scalar(values[key])}" for key in sorted(values)]
+            line = f"{indent}{name}: {{{', '.join(pairs)}}}\n"
+            if len(line) > _LONG:
+                line = f"{indent}{name}:\n" + "".join(f"{indent}  {pair}\n" for pair in pairs)
+            out.append(line)
+
+
+_LONG = 250
+"""Characters of a line; a longer one has its pairs on lines of their own."""
+
+
+_PLAIN = re.compile(
+    r"[A-Za-z][A-Za-z0-9_.-]*|(?!0[xob])[0-9][0-9a-z]*[acdfp][0-9a-z]*|[1-9][0-9]*x[0-9]+"
+)
+"""Words, and texts such as 7d1f…, 1080p and 1920x1080 that are no number in any YAML: there only e, x, o, b, _ and
+digits may stand in one."""
+_MEANT = frozenset(["null", "true", "false", "yes", "no", "on", "off", "y", "n"])
+_ESCAPED = re.compile(r'[\\"\x00-\x1f\x7f-\U0010ffff]')
+
+
+def _scalar(value: Scalar) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if _PLAIN.fullmatch(value):
+        return value if len(value) > 5 or value.lower() not in _MEANT else f'"{value}"'
+    return '"' + _ESCAPED.sub(_escape, value) + '"'
+
+
+def _escape(found: re.Match[str]) -> str:
+    """As YAML escapes it; beyond ASCII always, because some of it a reader takes for a line break or refuses."""
+    char = found.group()
+    code = ord(char)
+    if char in '\\"':
+        return "\\" + char
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    if 0xD800 <= code < 0xE000:
+        return "\\ufffd"  # half a character: no file can hold it
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
