@@ -251,7 +251,7 @@ def test_a_wait_that_is_asked_for_is_kept_within_reason(
 
 
 def image(**facts: Any) -> ImageFacts:
-    plain = {"digest": "0" * 64, "format": "PNG", "width": 1920, "height": 1080, "bytes": 9_000_000}
+    plain: dict[str, Any] = {"digest": "0" * 64, "format": "PNG", "width": 1920, "height": 1080, "bytes": 9_000_000}
     return ImageFacts(**(plain | facts))
 
 

@@ -67,13 +67,13 @@ def number(value: object) -> int | None:
     return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,6}", value) else None
 
 
-_TASK = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:~-]{0,199}")
+_TASK = r"[A-Za-z0-9][A-Za-z0-9._:~-]{0,199}"
 
 
 def task(value: object) -> TaskId | None:
     """A task id: any text that can stand in a URL's path as one step. The documented shapes are narrower
     (HiAPI: tk-hiapi- and 26 characters, MuleRouter: a UUID), but a paid id is not thrown away for its shape."""
-    return TaskId(value) if isinstance(value, str) and _TASK.fullmatch(value) else None
+    return TaskId(value) if isinstance(value, str) and re.fullmatch(_TASK, value) else None
 
 
 def url(value: object) -> str | None:
@@ -123,14 +123,14 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_DATE = re.compile(
+_DATE = (
     rf"[A-Z][a-z]{{2}}, ([0-9]{{2}}) ({'|'.join(_MONTHS)}) ([0-9]{{4}}) ([0-9]{{2}}):([0-9]{{2}}):([0-9]{{2}}) GMT"
 )
 
 
 def _http_date(value: str) -> datetime | None:
     # email.utils would read it too, but it brings sockets and the locale with it.
-    found = _DATE.fullmatch(value)
+    found = re.fullmatch(_DATE, value)
     if not found:
         return None
     day, month, year, hour, minute, second = found.groups()
@@ -140,7 +140,8 @@ def _http_date(value: str) -> datetime | None:
         return None
 
 
-_MODERATED = re.compile(
+# Texts, not compiled patterns: a check or a plan imports this and reads no answer.
+_MODERATED = (
     r"moderat(ion|ed|or)|nsfw|censor|inappropriate|\bsafety\b|(?<!case[- ])\bsensitive\b|risk control"
     r"|prohibited (content|word|term|material|subject|image|prompt)"
     r"|(prompt|content|image)s? (is|are|was|were) prohibited"
@@ -150,17 +151,17 @@ _MODERATED = re.compile(
     r"|violat\w*\W+(\w+\W+){0,4}(polic|terms|guideline|content|rules)"
     r"|reject\w* (the|your|this) (prompt|content|image)|审核|敏感|违规"
 )
-_BROKE = re.compile(
+_BROKE = (
     r"insufficient (\w+ ){0,2}(balance|quota|credit|fund|amount)|not enough (\w+ ){0,2}(balance|credit|fund)"
     r"|余额不足|欠费"
 )
-_QUOTA = re.compile(
+_QUOTA = (
     r"\bbalance\b|spend(ing)? (limit|cap)|arrears|top[ -]?up|recharge|\bcredits?\b|payment required"
     r"|(daily|monthly) (quota|budget|spend)|(package|plan|quota) (is |has been )?(exhausted|used up|depleted)"
 )
-_QUOTA_MAYBE = re.compile(r"\bquota|billing|(daily|monthly) limit|额度")
-_RATE = re.compile(r"\brate\b|too many|per (second|minute)|concurren|\b[qr]p[ms]\b|slow down|frequen")
-_FAULT = re.compile(
+_QUOTA_MAYBE = r"\bquota|billing|(daily|monthly) limit|额度"
+_RATE = r"\brate\b|too many|per (second|minute)|concurren|\b[qr]p[ms]\b|slow down|frequen"
+_FAULT = (
     r"tim(ed?|ing)[ -]?out|internal (server )?error|temporar|unavailable|overload|try again|server error|busy"
     r"|connection (reset|error)"
 )
@@ -171,19 +172,19 @@ def _words(says: Says) -> str:
 
 
 def moderated(says: Says) -> bool:
-    return _MODERATED.search(_words(says)) is not None
+    return re.search(_MODERATED, _words(says)) is not None
 
 
 def quota(says: Says) -> bool:
     """No money or no allowance left, as against asking too fast: waiting a minute does not help."""
     words = _words(says)
-    surely = _BROKE.search(words) or _QUOTA.search(words)
-    return bool(surely or (_QUOTA_MAYBE.search(words) and not _RATE.search(words)))
+    surely = re.search(_BROKE, words) or re.search(_QUOTA, words)
+    return bool(surely or (re.search(_QUOTA_MAYBE, words) and not re.search(_RATE, words)))
 
 
 def fault(says: Says) -> bool:
     """The words of a side that broke, not of a wrong request."""
-    return _FAULT.search(_words(says)) is not None
+    return re.search(_FAULT, _words(says)) is not None
 
 
 def refusal(answer: Answer, status: int, says: Says) -> Refused | None:
@@ -214,7 +215,7 @@ def refusal(answer: Answer, status: int, says: Says) -> Refused | None:
             kind = FailureClass.MODERATED
         case 400 | 404 | 405 | 406 | 410 | 411 | 413 | 414 | 415 | 422 | 431:
             kind = FailureClass.MODERATED if moderated(says) else FailureClass.INVALID
-            kind = FailureClass.QUOTA if _BROKE.search(_words(says)) and kind is FailureClass.INVALID else kind
+            kind = FailureClass.QUOTA if re.search(_BROKE, _words(says)) and kind is FailureClass.INVALID else kind
         case _:
             return None
     return Refused(
