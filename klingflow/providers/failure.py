@@ -20,8 +20,6 @@ class Rule:
     """New paid attempts that one run makes by itself for one take, after a task that ended so."""
     again_by_run: bool = True
     """A later run may order the same again. False: only a changed shot or a new take, both declared, buys once more."""
-    again: bool = True
-    """A later run may make a new paid attempt; False where the same order would only fail again."""
     stops_provider: bool = False
     """No further order goes to this provider in this run; tasks under way are still collected."""
     exit_code: int
@@ -56,13 +54,11 @@ RULES: Mapping[FailureClass, Rule] = {
         what_next="check the key of {provider} with `klingflow doctor`, then `klingflow run {storyboard}`",
     ),
     FailureClass.MODERATED: Rule(
-        again=False,
         again_by_run=False,
         exit_code=_FAILED,
         what_next="change the prompt or the images of '{shot}', then `klingflow plan {storyboard}`",
     ),
     FailureClass.INVALID: Rule(
-        again=False,
         again_by_run=False,
         exit_code=_FAILED,
         what_next="the same order would fail again: change '{shot}', or give it a new `take` to try it unchanged, then "
