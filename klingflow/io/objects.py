@@ -56,7 +56,11 @@ def connect(place: str, *, retries: int = 10) -> Any:
         return obstore.store.from_url(
             place,
             # The time limit is for a whole transfer, and a clip may have 500 MB.
-            client_options={"timeout": timedelta(minutes=10), "connect_timeout": timedelta(seconds=10)},
+            client_options={
+                "timeout": timedelta(minutes=10),
+                "connect_timeout": timedelta(seconds=10),
+                "allow_http": any(value.startswith("http://") for value in _endpoints().values()),
+            },
             retry_config={"max_retries": retries},
         )
     except (BaseError, ValueError, TypeError) as exc:
@@ -66,14 +70,18 @@ def connect(place: str, *, retries: int = 10) -> Any:
         ) from exc
 
 
+def _endpoints() -> dict[str, str]:
+    """AWS_ENDPOINT_URL and its like: which server a bucket's name is asked of. The environment is the user's own."""
+    return {name: value for name, value in sorted(os.environ.items()) if "ENDPOINT" in name}
+
+
 def reason(exc: Exception) -> str:
     """What obstore says, without its debugging part; no secret in it."""
     return redact(str(exc).split("\n\nDebug source", 1)[0].strip())
 
 
 def open_objects(place: str, cache: FolderStore) -> ObjectStore:
-    endpoint = [f"{k}={v}" for k, v in sorted(os.environ.items()) if "ENDPOINT" in k]
-    identity = hashlib.sha256("\n".join([place, *endpoint]).encode()).hexdigest()
+    identity = hashlib.sha256("\n".join([place, *_endpoints().values()]).encode()).hexdigest()
     return ObjectStore(connect(place), connect(place, retries=0), redact(place.rstrip("/")), identity, cache)
 
 
@@ -148,6 +156,9 @@ class ObjectStore:
                 part.unlink(missing_ok=True)
         self._set_aside(digest, name)
         raise damaged(digest, self.where)
+
+    def holds(self, digest: Digest) -> bool:
+        return self._size(blob_name(digest)) is not None
 
     def delete(self, name: str) -> None:
         with self._talking(f"delete {valid(name)}"), suppress(FileNotFoundError):

@@ -70,6 +70,10 @@ class Store(Protocol):
         """
         ...
 
+    def holds(self, digest: Digest) -> bool:
+        """Whether there is such a blob; it is not read for that."""
+        ...
+
     def delete(self, name: str) -> None:
         """For garbage collection alone. Nothing happens where there is nothing."""
         ...
@@ -245,6 +249,9 @@ class FolderStore:
                 raise damaged(digest, self.where)
         return path
 
+    def holds(self, digest: Digest) -> bool:
+        return (self.root / blob_name(digest)).is_file()
+
     def delete(self, name: str) -> None:
         path = self.root / valid(name)
         with self._writing(path), suppress(FileNotFoundError):
@@ -274,13 +281,12 @@ class FolderStore:
             return None
         except OSError as exc:
             raise self._unreadable(path, exc) from exc
-        with os.fdopen(fd, "rb") as file:
+        try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise self._not_plain(path)
-            try:
-                return file.read()
-            except OSError as exc:
-                raise self._unreadable(path, exc) from exc
+            return b"".join(_chunks(path, fd))
+        finally:
+            os.close(fd)
 
     def _intact(self, digest: Digest, path: Path) -> bool | None:
         """None where there is no blob; False where its bytes were wrong: then it has been set aside."""

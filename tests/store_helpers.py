@@ -1,0 +1,111 @@
+"""A small S3 on loopback that can lose answers and overwrite silently, for the object store's tests."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Lock, Thread
+from urllib.parse import parse_qs, unquote, urlsplit
+from xml.sax.saxutils import escape
+
+
+class FakeS3:
+    """One bucket. `lose` counts the answers to PUT that are still to be lost after the object was written."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.lock = Lock()
+        self.lose = 0
+        self.refuse = 0
+        """Requests to PUT still to be answered with 503, nothing written."""
+        self.overwrites = False
+        self.no_bucket = False
+        self.puts: list[str] = []
+        self.url = ""
+
+
+@contextmanager
+def fake_s3() -> Iterator[FakeS3]:
+    state = FakeS3()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+        def answer(self, status: int, body: bytes = b"", size: int | None = None) -> None:
+            self.send_response(status)
+            self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()[:8]}"')
+            self.send_header("Last-Modified", "Sat, 21 Nov 2026 10:00:00 GMT")
+            self.send_header("Content-Length", str(len(body) if size is None else size))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def name(self) -> str:
+            return unquote(urlsplit(self.path).path).removeprefix("/bucket").lstrip("/")
+
+        def do_PUT(self) -> None:
+            name, data = self.name(), self.rfile.read(int(self.headers["Content-Length"]))
+            with state.lock:
+                state.puts.append(name)
+                if state.refuse:
+                    state.refuse -= 1
+                    return self.answer(503)
+                if self.headers.get("If-None-Match") == "*" and name in state.objects and not state.overwrites:
+                    return self.answer(412, b"<Error><Code>PreconditionFailed</Code></Error>")
+                state.objects[name] = data
+                if state.lose:
+                    state.lose -= 1
+                    self.close_connection = True
+                    return None
+            return self.answer(200)
+
+        def do_GET(self) -> None:
+            query = parse_qs(urlsplit(self.path).query)
+            if state.no_bucket:
+                return self.answer(404, b"<Error><Code>NoSuchBucket</Code></Error>")
+            if "list-type" not in query:
+                data = state.objects.get(self.name())
+                if data is None:
+                    return self.answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
+                return self.answer(200, data)
+            prefix = query.get("prefix", [""])[0]
+            found = "".join(
+                f"<Contents><Key>{escape(name)}</Key><LastModified>2026-11-21T10:00:00.000Z</LastModified>"
+                f'<ETag>"x"</ETag><Size>{len(data)}</Size></Contents>'
+                for name, data in sorted(state.objects.items())
+                if name.startswith(prefix)
+            )
+            body = f"<ListBucketResult><IsTruncated>false</IsTruncated>{found}</ListBucketResult>"
+            return self.answer(200, body.encode())
+
+        def do_HEAD(self) -> None:
+            data = state.objects.get(self.name())
+            self.answer(404) if data is None else self.answer(200, size=len(data))
+
+        def do_DELETE(self) -> None:
+            state.objects.pop(self.name(), None)
+            self.answer(204)
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            names = [part.split("</Key>")[0] for part in body.split("<Key>")[1:]]
+            for name in names:
+                state.objects.pop(name, None)
+            told = "".join(f"<Deleted><Key>{escape(name)}</Key></Deleted>" for name in names)
+            self.answer(200, f"<DeleteResult>{told}</DeleteResult>".encode())
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    state.url = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
