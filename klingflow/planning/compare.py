@@ -140,8 +140,9 @@ class _Side:
 def compare(base: Side | None, head: Side) -> Comparison:
     """What differs from `base` to `head`; a film that the base does not have is new in every shot."""
     if base is None:
+        alone = _Side(head)
         return Comparison(
-            shots=tuple(ShotChange(shot=shot.id, state=State.NEW) for shot in head.film.shots),
+            shots=tuple(_new(shot, alone) for shot in head.film.shots),
             states={shot.id: State.NEW for shot in head.film.shots},
             cost=Cost(to_buy=_spend(head.plan), base_to_buy=Decimal(0), film=_total(head), base_film=Decimal(0)),
         )
@@ -154,7 +155,7 @@ def compare(base: Side | None, head: Side) -> Comparison:
     for shot in head.film.shots:
         if shot.id not in old_ids:
             states[shot.id] = State.NEW
-            changes.append(ShotChange(shot=shot.id, state=State.NEW))
+            changes.append(_new(shot, new))
             continue
         was = old_ids[shot.id]
         fields = _fields(old, old.shots[was], new, shot, new_ids)
@@ -267,6 +268,16 @@ def _multi(value: MultiShot | None) -> str:
     return "\n".join([value.by, *(f"{seconds} s: {prompt}" for prompt, seconds in value.shots)])
 
 
+_SHOWN_NEW = ("prompt", "negative_prompt", "multi_shot", "first_frame", "last_frame", "images", "elements", "clip")
+
+
+def _new(shot: Shot, head: _Side) -> ShotChange:
+    """A shot that the base lacks, with what a reviewer wants to read of it."""
+    said = _said(shot, head, {})
+    fields = tuple(_change(name, "", said[name], True) for name in _SHOWN_NEW if said[name])
+    return ShotChange(shot=shot.id, state=State.NEW, fields=fields)
+
+
 def _fields(
     base: _Side, old: Shot, head: _Side, new: Shot, new_ids: Mapping[ShotId, ShotId]
 ) -> tuple[FieldChange, ...]:
@@ -282,13 +293,16 @@ def _change(name: str, old: str, new: str, buys: bool = False) -> FieldChange:
 
 
 def _film(base: Film, head: Film, new_ids: Mapping[ShotId, ShotId]) -> tuple[FieldChange, ...]:
-    old = {
-        "title": base.title,
-        "audio": base.audio or "",
-        "film.shots": ", ".join(new_ids.get(shot, shot) for shot in base.cut),
-    }
-    new = {"title": head.title, "audio": head.audio or "", "film.shots": ", ".join(head.cut)}
+    old, new = {"title": base.title, "audio": base.audio or ""}, {"title": head.title, "audio": head.audio or ""}
+    if not (_whole(base) and _whole(head)):
+        old["film.shots"] = ", ".join(new_ids.get(shot, shot) for shot in base.cut)
+        new["film.shots"] = ", ".join(head.cut)
     return tuple(_change(name, old[name], new[name]) for name in new if old[name] != new[name])
+
+
+def _whole(film: Film) -> bool:
+    """True where the film is every shot in order: then the shots that came, went and moved say it all."""
+    return film.cut == tuple(shot.id for shot in film.shots)
 
 
 def _moved(base: Film, head: Film, new_ids: Mapping[ShotId, ShotId]) -> dict[ShotId, tuple[int, int]]:

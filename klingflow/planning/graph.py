@@ -63,7 +63,7 @@ def order(film: Film) -> tuple[Shot, ...]:
 
 
 def _in_order(film: Film) -> bool:
-    """Whether every shot stands after those that it waits for, as in most storyboards: then nothing has to be sorted."""
+    """Whether every shot stands after those that it waits for, as in most storyboards: then nothing is to be sorted."""
     seen: set[ShotId] = set()
     for shot in film.shots:
         for other in _needs(shot):

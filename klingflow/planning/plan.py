@@ -6,13 +6,18 @@ functions and mappings.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
 
+from klingflow.core import digest
 from klingflow.core.digest import Change
-from klingflow.core.model import Digest, Key, ShotId
+from klingflow.core.model import ClipRecord, Digest, Film, ImageFacts, Key, Shot, ShotFrame, ShotId
 from klingflow.core.source import Problem
+from klingflow.planning import graph
+from klingflow.planning.price import Price
+from klingflow.storyboard.lock import Entry, Lock
 
 
 class Action(StrEnum):
@@ -76,6 +81,7 @@ class Step:
 class FilmPlan:
     name: str
     variant: str
+    matrix: Mapping[str, str] = field(default_factory=dict)
     title: str
     steps: tuple[Step, ...]
     warnings: tuple[Problem, ...] = ()
@@ -91,7 +97,7 @@ class FilmPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    steps: dict[str, int] = field(default_factory=dict)
+    steps: Mapping[str, int] = field(default_factory=dict)
     """Steps by action, every action named, 0 included."""
     spend: Decimal | None = Decimal(0)
     """USD; None when a price is not known."""
@@ -110,3 +116,207 @@ class Plan:
     """The provider was overridden to animatic: the lock is neither read nor written."""
     provider: str | None = None
     """The override of `--provider`, where there is one."""
+
+
+OWN = "own"
+"""Provider and model of a clip of one's own (`clip:`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What the ledger says of a key that has no clip yet: RESUME, RESOLVE or MAKE, and why."""
+
+    action: Action
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What is known of a film's files: images and clips of one's own, by path relative to the project root."""
+
+    stills: Mapping[str, ImageFacts]
+    clips: Mapping[str, Digest]
+
+
+def make(
+    film: Film,
+    *,
+    inputs: Inputs,
+    lock: Lock,
+    model: Callable[[Shot], str],
+    price: Callable[[Shot], Price],
+    expect: Callable[[Shot], float],
+    find: Callable[[Key], ClipRecord | None],
+    standing: Callable[[Key, Shot], Standing | None],
+) -> FilmPlan:
+    """Decides every step of a film.
+
+    `find` asks the store for a key's clip and `standing` the ledger for its tasks; both are asked only for keys
+    that the lock does not answer, so that a plan with nothing to do touches neither. `expect` gives the seconds
+    that making a shot is expected to take, its wait at the provider included.
+    """
+    clips: dict[ShotId, Digest] = {}
+    made_by: dict[Key, ShotId] = {}
+    depth = graph.depth(film)
+    steps: dict[ShotId, list[Step]] = {}
+    for shot in graph.order(film):
+        mine = steps[shot.id] = []
+        for take in shot.takes_made():
+            wanted = shot if take == shot.take else replace(shot, take=take)
+            step = _decide(film, wanted, take == shot.take, inputs, lock, model, price, find, standing, clips, depth)
+            if step.action is Action.MAKE and step.key is not None:
+                first = made_by.setdefault(step.key, shot.id)
+                if first != shot.id:
+                    why = f"the same purchase as {first}: made once"
+                    step = replace(step, same_as=first, reason=why, price=Decimal(0), seconds=0)
+            if step.counted and step.clip is not None:
+                clips[shot.id] = step.clip
+            mine.append(step)
+    ordered = tuple(step for shot in film.shots for step in steps[shot.id])
+    busy = {
+        shot.id: expect(shot) for shot in film.shots if any(s.action in (Action.MAKE, Action.RESUME) for s in steps[shot.id])
+    }
+    critical, wall = graph.critical(film, busy) if busy else ((), 0.0)
+    return FilmPlan(
+        name=film.name,
+        variant=film.variant,
+        matrix=film.matrix,
+        title=film.title,
+        steps=ordered,
+        warnings=tuple(graph.chain_warnings(film)),
+        critical=tuple(shot for shot in critical if shot in busy),
+        wall_s=wall,
+    )
+
+
+def _decide(
+    film: Film,
+    shot: Shot,
+    counted: bool,
+    inputs: Inputs,
+    lock: Lock,
+    model: Callable[[Shot], str],
+    price: Callable[[Shot], Price],
+    find: Callable[[Key], ClipRecord | None],
+    standing: Callable[[Key, Shot], Standing | None],
+    clips: Mapping[ShotId, Digest],
+    depth: Mapping[ShotId, int],
+) -> Step:
+    needs = shot.needs()
+    neutral = OWN if shot.clip else model(shot)
+    step = Step(
+        shot=shot.id,
+        take=shot.take,
+        counted=counted,
+        action=Action.REUSE,
+        reason="up to date",
+        key=None,
+        needs=needs,
+        provider=OWN if shot.clip else shot.provider,
+        model=neutral,
+        seconds=0,
+        price=Decimal(0),
+        depth=depth[shot.id],
+    )
+    entry = lock.entry(film.variant, shot.id, shot.take)
+    if shot.hold and entry is not None:
+        return replace(step, action=Action.HOLD, reason="held: keeps the clip that the lock names", key=entry.key, clip=entry.clip)
+    parts = digest.parts(shot, neutral, inputs.stills, clips, inputs.clips)
+    if parts is None:
+        return _unknown(step, shot, clips, price(shot))
+    key = digest.key(parts)
+    step = replace(step, key=key)
+    if entry is not None and entry.key == key:
+        return replace(step, clip=entry.clip)
+    if shot.clip is not None:
+        return replace(step, action=Action.ADOPT, reason=f"a clip of one's own: {shot.clip}", clip=inputs.clips[shot.clip])
+    known = lock.find(key)
+    if known is not None:
+        return replace(step, clip=known.clip, reason="the lock has this very clip under another name")
+    record = find(key)
+    if record is not None:
+        return replace(step, action=Action.ADOPT, reason="the store has this very clip", clip=record.facts.digest)
+    why, changes = _why(film, shot, entry, parts, lock, find)
+    stands = standing(key, shot)
+    if stands is not None and stands.action is not Action.MAKE:
+        return replace(step, action=stands.action, reason=stands.reason, changes=changes)
+    cost = price(shot)
+    return replace(
+        step,
+        action=Action.MAKE,
+        reason=stands.reason if stands is not None else why,
+        changes=changes,
+        seconds=shot.duration,
+        price=cost.amount,
+        estimate=cost.estimate,
+    )
+
+
+def _unknown(step: Step, shot: Shot, clips: Mapping[ShotId, Digest], cost: Price) -> Step:
+    """A step whose key is known only after the run, because a clip that goes in is not made yet."""
+    after = tuple(need for need in step.needs if need not in clips)
+    first = shot.first_frame
+    if isinstance(first, ShotFrame) and first.shot in after and first.frame == "last":
+        reason = f"continues {first.shot}, which will be made"
+    else:
+        reason = f"takes a frame of {after[0]}, which will be made"
+    return replace(
+        step,
+        action=Action.MAKE,
+        reason=reason,
+        after=after,
+        seconds=shot.duration,
+        price=cost.amount,
+        estimate=cost.estimate,
+    )
+
+
+def _why(
+    film: Film,
+    shot: Shot,
+    entry: Entry | None,
+    parts: Mapping[str, object],
+    lock: Lock,
+    find: Callable[[Key], ClipRecord | None],
+) -> tuple[str, tuple[Change, ...]]:
+    """Why a clip has to be made, down to the field."""
+    if entry is None:
+        if shot.take > 1 and lock.entry(film.variant, shot.id, 1) is not None:
+            return f"new take {shot.take}", ()
+        return "new shot", ()
+    bought = find(entry.key)
+    changes = digest.explain(entry.parts, parts, bought.parts if bought else None)
+    return ", ".join(_sentence(film, shot, change) for change in changes) or "its clip is in no record", changes
+
+
+def _sentence(film: Film, shot: Shot, change: Change) -> str:
+    frame = dict(shot.frames()).get(change.field)
+    if isinstance(frame, ShotFrame):
+        return f"{frame.shot} has a new clip" if change.old.startswith(f"{frame.frame} of ") else f"{change.field} changed"
+    path = getattr(frame, "path", None)
+    if path is not None:
+        return f"still {path} changed" if change.old else f"{change.field} added"
+    if change.field in ("prompt", "negative_prompt", "multi_shot", "recipe"):
+        return f"{change.field} changed"
+    if not change.new:
+        return f"{change.field} removed"
+    return f"{change.field} {change.old} -> {change.new}" if change.old else f"{change.field} added"
+
+
+def totals(films: Iterable[FilmPlan]) -> Totals:
+    """What the films would make and spend together; a key that two films share is counted once."""
+    steps = {action.value: 0 for action in Action}
+    spend: Decimal | None = Decimal(0)
+    seconds = tasks = 0
+    seen: set[Key] = set()
+    for film in films:
+        for step in film.steps:
+            steps[step.action.value] += 1
+            if step.action is not Action.MAKE or step.same_as is not None or (step.key is not None and step.key in seen):
+                continue
+            if step.key is not None:
+                seen.add(step.key)
+            tasks += 1
+            seconds += step.seconds
+            spend = None if spend is None or step.price is None else spend + step.price
+    return Totals(steps=steps, spend=spend, seconds=seconds, tasks=tasks)

@@ -1,0 +1,164 @@
+"""The command line: parses it, calls the one command, turns every error into a message and an exit code.
+
+A command is a module of klingflow.cli with a function of its name; only the one that is called is imported, so that
+`--version` and `check` start without the media and network libraries that `run` needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from klingflow import __version__
+
+EXITS = """exit codes: 0 done; 1 a shot failed; 2 usage, storyboard or configuration is wrong; 3 a bug in klingflow;
+4 something is in doubt; 5 a limit or a missing confirmation refused the spend; 6 --frozen or --exit-code: something
+would have to be made; 7 detached, tasks are being made; 130 interrupted"""
+
+COMMANDS = {
+    "init": "write a project that runs at once",
+    "check": "everything that is wrong with storyboards, at once; no network, no key",
+    "plan": "what a run would make, reuse, adopt or hold, why, and for how much",
+    "run": "make what the plan says, keep every clip, deliver the film",
+    "status": "every task that was ever submitted for a storyboard",
+    "resolve": "settle a shot that is in doubt",
+    "takes": "the takes of each shot that the lock or the store knows",
+    "film": "put the film together again from clips that are there; makes and buys nothing",
+    "graph": "draw which shot waits for which",
+    "listen": "receive callbacks and collect tasks of detached runs",
+    "doctor": "check keys, endpoints, store, disk, clock and prices",
+    "store": "verify the store's clips and frames",
+    "schema": "print the JSON Schema of one of klingflow's files",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="klingflow",
+        description="Terraform for AI film: storyboards in YAML, planned, bought once, kept by content.",
+        epilog=EXITS,
+    )
+    top.add_argument("--version", action="version", version=f"klingflow {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    parts = {name: commands.add_parser(name, help=text, description=text, epilog=EXITS) for name, text in COMMANDS.items()}
+
+    p = parts["init"]
+    p.add_argument("folder", nargs="?", default=".", help="where to write it (default: here)")
+    p.add_argument("--name", default="film", help="the storyboard's name (default: film)")
+
+    p = parts["check"]
+    p.add_argument("paths", nargs="+", metavar="PATH", help="storyboards, or folders that hold some")
+    p.add_argument("--format", choices=("text", "json", "github", "sarif"), default="text", help="default: text")
+    _vars(p)
+
+    p = parts["plan"]
+    _storyboard(p)
+    _vars(p)
+    _provider(p)
+    _select(p)
+    p.add_argument("--format", choices=("text", "json", "markdown"), default="text", help="default: text")
+    p.add_argument("--out", metavar="FILE", help="save the plan, for `run --plan FILE`")
+    p.add_argument("--against", metavar="GITREF", help="compare with the storyboard and lock at that git ref")
+    p.add_argument("--exit-code", action="store_true", help="exit 6 when something would be made")
+
+    p = parts["run"]
+    _storyboard(p)
+    _vars(p)
+    _provider(p)
+    _select(p)
+    p.add_argument("--plan", metavar="FILE", help="run exactly this saved plan, or refuse")
+    p.add_argument("--yes", action="store_true", help="spend without asking")
+    p.add_argument("--max-spend", metavar="USD", help="refuse a run that would spend more")
+    p.add_argument("--max-seconds", metavar="N", help="refuse a run that would make more seconds of clip")
+    p.add_argument("--max-tasks", metavar="N", help="refuse a run that would submit more tasks")
+    p.add_argument("--frozen", action="store_true", help="refuse to make anything (exit 6)")
+    p.add_argument("--detach", action="store_true", help="submit, and leave while tasks are being made (exit 7)")
+    p.add_argument("--listen", metavar="HOST:PORT", help="receive callbacks here while waiting")
+    p.add_argument("--callback-url", metavar="URL", help="the public https URL under which --listen is reached")
+    p.add_argument("--json", action="store_true", help="one event a line on stdout")
+    p.add_argument("--quiet", action="store_true", help="no progress on stderr")
+
+    p = parts["status"]
+    _storyboard(p)
+    p.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
+
+    p = parts["resolve"]
+    _storyboard(p)
+    p.add_argument("shot", metavar="SHOT")
+    p.add_argument("--take", type=int, default=None, metavar="N", help="default: the take in doubt")
+    said = p.add_mutually_exclusive_group(required=True)
+    said.add_argument("--task", metavar="ID", help="the provider took the order: this is its task")
+    said.add_argument("--not-bought", action="store_true", help="the provider did not take it; it may be bought again")
+
+    p = parts["takes"]
+    _storyboard(p)
+    p.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
+
+    p = parts["film"]
+    _storyboard(p)
+    _vars(p)
+    _provider(p)
+
+    p = parts["graph"]
+    _storyboard(p)
+    _vars(p)
+    p.add_argument("--format", choices=("mermaid", "dot", "svg"), default="mermaid", help="default: mermaid")
+
+    p = parts["listen"]
+    _storyboard(p)
+    p.add_argument("--listen", metavar="HOST:PORT", default="127.0.0.1:8477", help="default: 127.0.0.1:8477")
+    p.add_argument("--unsigned", action="store_true", help="take unsigned callbacks too: a hint costs one poll at most")
+
+    p = parts["doctor"]
+    p.add_argument("path", nargs="?", metavar="PATH", help="a storyboard, or a folder of the project (default: here)")
+    p.add_argument("--paid-probe", action="store_true", help="prove HiAPI's Idempotency-Key with one cheap paid request")
+    p.add_argument("--yes", action="store_true", help="spend on the probe without asking")
+
+    p = parts["store"]
+    p.add_argument("path", nargs="?", metavar="PATH", help="a storyboard, or a folder of the project (default: here)")
+
+    p = parts["schema"]
+    p.add_argument("name", choices=("storyboard", "project", "lock", "plan", "events"))
+    return top
+
+
+def _storyboard(p: argparse.ArgumentParser) -> None:
+    p.add_argument("path", metavar="PATH", help="the storyboard")
+
+
+def _vars(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--var", action="append", default=[], metavar="NAME=VALUE", help="override a variable")
+
+
+def _provider(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--provider",
+        choices=("animatic", "hiapi", "mulerouter"),
+        help="override every shot's provider; animatic is a rehearsal and leaves the lock as it is",
+    )
+
+
+def _select(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--select", metavar="WHICH", help="only these shots: 'dawn+ tag:night +market state:changed'")
+    p.add_argument("--exclude", metavar="WHICH", help="not these shots")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code."""
+    arguments = vars(parser().parse_args(argv))
+    name = arguments.pop("command")
+    from klingflow.cli.failing import report  # after parsing: `--version` and `--help` need no error tree
+
+    try:
+        command = getattr(importlib.import_module(f"klingflow.cli.{name}"), name)
+        code = command(**arguments)
+        sys.stdout.flush()
+        return int(code)
+    except BrokenPipeError:  # the reader of our output went away: not an error of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (Exception, KeyboardInterrupt) as error:
+        return report(error)

@@ -1,0 +1,205 @@
+"""What a run leaves behind: the lock, and `out/` (the shots, their last frames, the film).
+
+`out/` is rebuilt from the store at will. What stands there already and was made from the very same clips is not made
+again: `.made.json` beside it says from what.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from klingflow.cli.opening import Opened
+from klingflow.core import digest as digests
+from klingflow.core.model import ClipFacts, Digest, Film, ShotFrame, ShotId
+from klingflow.execution.outcome import Emit, Event, Outcome
+from klingflow.io.files import write_durably
+from klingflow.io.store import Store
+from klingflow.storyboard import lock as locks
+from klingflow.storyboard.lock import Entry, Lock
+
+RECIPE = 1
+"""Raised when the film of the same clips would come out otherwise."""
+
+_OURS = re.compile(r"film\.mp4|shots/[a-z0-9][a-z0-9_.-]*\.mp4|frames/[a-z0-9][a-z0-9_-]*\.last\.png")
+"""The names that we write: whatever else stands in a `.made.json` was not written by us, and is not touched."""
+
+
+class Media:
+    """io.media behind a door that opens only when a clip is looked at: a run with nothing to make never loads it."""
+
+    def check(self, path: Path, digest: Digest, seconds: int) -> ClipFacts:
+        from klingflow.io import media
+
+        return media.check(path, seconds=seconds, digest=digest)
+
+    def cut(self, clip: Path, frame: str, to: Path) -> None:
+        from klingflow.io import media
+
+        media.cut(clip, frame, to)
+
+
+def write_lock(opened: Opened, lock: Lock, ran: Sequence[tuple[Film, tuple[Outcome, ...]]]) -> bool:
+    """Writes NAME.lock.yaml when something in it changed; tells whether it did."""
+    entries: dict[tuple[str, ShotId, int], Entry] = {}
+    for film, outcomes in ran:
+        for outcome in outcomes:
+            if outcome.good and outcome.clip is not None and outcome.key is not None:
+                entries[film.variant, outcome.shot, outcome.take] = _entry(film, outcome, lock)
+    text = locks.dump(locks.updated(lock, opened.films, entries))
+    path = opened.lock_path
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return False
+    if not entries and not path.exists():
+        return False
+    write_durably(path, text.encode())
+    return True
+
+
+def _entry(film: Film, outcome: Outcome, lock: Lock) -> Entry:
+    assert outcome.clip is not None
+    assert outcome.key is not None
+    old = lock.entry(film.variant, outcome.shot, outcome.take)
+    if old is not None and old.key == outcome.key and old.clip == outcome.clip.facts.digest:
+        return old
+    known = lock.find(outcome.key)
+    if known is not None and known.clip == outcome.clip.facts.digest:
+        return known
+    facts = outcome.clip.facts
+    return Entry(
+        key=outcome.key,
+        clip=facts.digest,
+        duration=facts.duration,
+        frames=facts.frames,
+        size=f"{facts.width}x{facts.height}",
+        rate=facts.rate,
+        bytes=facts.bytes,
+        audio=facts.audio,
+        provider=outcome.clip.provider,
+        model=outcome.clip.model,
+        task=outcome.clip.task,
+        cost=outcome.clip.cost,
+        date=outcome.clip.date,
+        inputs=outcome.clip.inputs,
+        parts=digests.brief(outcome.clip.parts),
+    )
+
+
+def folder_of(opened: Opened, film: Film) -> Path:
+    """`out/NAME`, its own folder for each film of a matrix, `animatic` below for a rehearsal. Raises BadFile where a
+    link leads out of the project."""
+    parts = ["out", opened.name, *([film.variant] if film.variant else []), *(["animatic"] if opened.rehearsal else [])]
+    for inner in ("shots", "frames"):
+        opened.project.to_write("/".join([*parts, inner]))
+    return opened.project.to_write("/".join(parts))
+
+
+def deliver(opened: Opened, film: Film, outcomes: Sequence[Outcome], store: Store, show: Emit) -> None:
+    """Brings `out/` up to date with what a film's steps came to."""
+    folder = folder_of(opened, film)
+    made = _Made(folder)
+    clips: dict[ShotId, tuple[Digest, ClipFacts]] = {}
+    for outcome in outcomes:
+        if outcome.clip is None:
+            continue
+        facts = outcome.clip.facts
+        name = outcome.shot if outcome.counted else f"{outcome.shot}.take{outcome.take}"
+        if made.stale(f"shots/{name}.mp4", facts.digest):
+            _copy(store.blob(facts.digest), folder / "shots" / f"{name}.mp4")
+        if not outcome.counted:
+            continue
+        clips[outcome.shot] = (facts.digest, facts)
+        if made.stale(f"frames/{name}.last.png", facts.digest):
+            target = folder / "frames" / f"{name}.last.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            Media().cut(store.blob(facts.digest), "last", target)
+    if all(shot in clips for shot in film.cut):
+        _film(opened, film, clips, store, made, folder, show)
+    made.finish(complete=all(outcome.good for outcome in outcomes))
+
+
+def _film(
+    opened: Opened,
+    film: Film,
+    clips: dict[ShotId, tuple[Digest, ClipFacts]],
+    store: Store,
+    made: _Made,
+    folder: Path,
+    show: Emit,
+) -> None:
+    drops = [n > 0 and _continues(film, film.cut[n - 1], shot) for n, shot in enumerate(film.cut)]
+    bed = opened.inputs.clips[film.audio] if film.audio else None
+    pieces = [[clips[shot][0], drop] for shot, drop in zip(film.cut, drops, strict=True)]
+    source = digests.of_bytes(digests.canonical({"recipe": RECIPE, "pieces": pieces, "bed": bed}))
+    if not made.stale("film.mp4", source):
+        return
+    from klingflow.output import film as joining  # loads the media library
+
+    def progress(done: int, of: int) -> None:
+        show(Event(event="film", film=film.label, data={"fraction": round(done / max(1, of), 3)}))
+
+    facts = joining.assemble(
+        [
+            joining.Piece(clip=store.blob(clips[shot][0]), facts=clips[shot][1], drop_first=drop)
+            for shot, drop in zip(film.cut, drops, strict=True)
+        ],
+        folder / "film.mp4",
+        audio=opened.project.resolve(film.audio) if film.audio else None,
+        progress=progress,
+    )
+    path = (folder / "film.mp4").relative_to(opened.project.root).as_posix()
+    data = {"path": path, "frames": facts.frames, "seconds": float(facts.duration)}
+    show(Event(event="film", film=film.label, data=data))
+
+
+def _continues(film: Film, before: ShotId, shot: ShotId) -> bool:
+    """Whether the film shows `shot` right after the clip whose last frame it begins with."""
+    first = film.by_id()[shot].first_frame
+    return isinstance(first, ShotFrame) and first.shot == before and first.frame in ("last", "-1")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A copy, not a link: somebody may edit what lies in out/, and the store must not hear of it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.part")
+    shutil.copyfile(source, part)
+    part.replace(target)
+
+
+class _Made:
+    """What lies in one film's folder, and from what each file was made."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._before = self._read()
+        self._now: dict[str, str] = {}
+
+    def stale(self, name: str, source: str) -> bool:
+        """Whether the file must be made; it is taken as made from now on."""
+        self._now[name] = source
+        return self._before.get(name) != source or not (self._folder / name).is_file()
+
+    def finish(self, *, complete: bool) -> None:
+        """Writes down what is there. After a complete run, files of shots that are gone from the storyboard go too."""
+        if complete:
+            for name in self._before.keys() - self._now.keys():
+                (self._folder / name).unlink(missing_ok=True)
+        else:
+            self._now = self._before | self._now
+        if self._now != self._before:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_durably(self._folder / ".made.json", json.dumps(self._now, indent=0, sort_keys=True).encode())
+
+    def _read(self) -> dict[str, str]:
+        try:
+            found = json.loads((self._folder / ".made.json").read_bytes())
+        except (OSError, ValueError):
+            return {}
+        if not isinstance(found, dict):
+            return {}
+        return {name: source for name, source in found.items() if _OURS.fullmatch(name) and isinstance(source, str)}
+
+

@@ -1,0 +1,223 @@
+"""From a path on the command line to everything that planning needs: the films, their files, the project, the lock.
+
+Every fault of the storyboard, its templates, its images and its project file is collected and told at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from klingflow.core.digest import of_bytes
+from klingflow.core.errors import KlingflowError, StoryboardError, UsageError
+from klingflow.core.model import Digest, FileStill, Film, Frame, ImageFacts, Shot
+from klingflow.core.source import Document, Problem, Severity, Span
+from klingflow.io import config as project_file
+from klingflow.io.config import Config
+from klingflow.io.files import Project, find_root, recall, remember
+from klingflow.planning import graph
+from klingflow.planning.plan import Inputs
+from klingflow.providers import TABLE
+from klingflow.providers.images import image_problems
+from klingflow.storyboard import load, lock, schema, yamlread
+from klingflow.storyboard.lock import Lock
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A storyboard, read and found good."""
+
+    path: Path
+    """The storyboard's file."""
+    name: str
+    """NAME of out/NAME and NAME.lock.yaml."""
+    relative: str
+    """The storyboard's path from the project root, with forward slashes."""
+    project: Project
+    config: Config
+    films: tuple[Film, ...]
+    inputs: Inputs
+    read: Mapping[str, Digest]
+    """Every text file that went in, by path from the root: the storyboard, includes, prompt files."""
+    warnings: tuple[Problem, ...]
+    rehearsal: bool
+    """The provider was overridden to animatic: the lock is left as it is."""
+
+    @property
+    def lock_path(self) -> Path:
+        return self.path.with_name(f"{self.name}.lock.yaml")
+
+    @property
+    def out(self) -> Path:
+        return self.project.root / "out" / self.name
+
+
+def parse_vars(pairs: Sequence[str]) -> dict[str, str]:
+    """`--var name=value`, each. Raises UsageError."""
+    out = {}
+    for pair in pairs:
+        name, sign, value = pair.partition("=")
+        if not sign or not name:
+            raise UsageError(f"--var {pair} is not NAME=VALUE", "write --var boat='a blue boat'")
+        out[name] = value
+    return out
+
+
+def open_storyboard(
+    path: str, variables: Sequence[str] = (), provider: str | None = None, environ: Mapping[str, str] = os.environ
+) -> Opened:
+    """Reads a storyboard and all it names. Raises StoryboardError with every fault, or UsageError."""
+    opened, problems = inspect(path, parse_vars(variables), provider, environ)
+    errors = [p for p in problems if p.severity is Severity.ERROR]
+    if errors or opened is None:
+        raise StoryboardError(errors)
+    return opened
+
+
+def inspect(
+    path: str, overrides: Mapping[str, str], provider: str | None, environ: Mapping[str, str]
+) -> tuple[Opened | None, list[Problem]]:
+    """As far as a storyboard can be read, with all that is wrong; None where nothing could be made of it."""
+    file = Path(path)
+    if file.suffix not in (".yaml", ".yml") or not file.name:
+        raise UsageError(f"{path} is not a storyboard", "name a file that ends in .yaml")
+    if file.name.endswith(".lock.yaml") or file.name in ("klingflow.yaml", "klingflow.yml"):
+        raise UsageError(f"{path} is not a storyboard", "name the storyboard, not its lock or the project file")
+    root = find_root(file)
+    project = Project(root)
+    problems: list[Problem] = []
+    config: Config | None = None
+    try:
+        config = project_file.load(root, environ)
+    except StoryboardError as bad:
+        problems += bad.problems
+    try:
+        raw = file.read_bytes()
+    except OSError as bad:
+        raise UsageError(f"{path} cannot be read: {bad.strerror}", "name a storyboard that is there") from bad
+    relative = file.resolve().relative_to(root).as_posix()
+    texts: dict[str, Digest] = {relative: of_bytes(raw)}
+    try:
+        document, faults = _parse(path, raw, "storyboard")
+    except StoryboardError as bad:
+        return None, _sorted([*problems, *bad.problems])
+    problems += faults
+
+    def read(name: str) -> str:
+        text = project.read_text(name)
+        texts[name] = of_bytes(text.encode())
+        return text
+
+    folder = relative.rpartition("/")[0]
+    name = file.name.removesuffix(file.suffix)
+    films, found = load.load(document, name=name, folder=folder, read=read, overrides=overrides, provider=provider)
+    problems += found
+    inputs, found = _files(films, project)
+    problems += found
+    for film in films:
+        problems += graph.cycles(film)
+        for shot in film.shots:
+            if shot.clip is None and shot.provider in TABLE:
+                problems += TABLE[shot.provider].check(film, shot)
+    project.save_cache()
+    if config is None:
+        return None, _sorted(problems)
+    opened = Opened(
+        path=file,
+        name=name,
+        relative=relative,
+        project=project,
+        config=config,
+        films=films,
+        inputs=inputs,
+        read=texts,
+        warnings=tuple(p for p in problems if p.severity is Severity.WARNING),
+        rehearsal=provider == "animatic",
+    )
+    return opened, _sorted(problems)
+
+
+def open_lock(opened: Opened) -> Lock:
+    """The lock beside the storyboard; an empty one where there is none, or in a rehearsal. Raises StoryboardError."""
+    path = opened.lock_path
+    if opened.rehearsal or not path.exists():
+        return Lock()
+    document, problems = _parse(os.path.relpath(path), path.read_bytes(), "lock")
+    if problems:
+        raise StoryboardError(problems)
+    return lock.parse(document)
+
+
+def _parse(path: str, raw: bytes, kind: str) -> tuple[Document, list[Problem]]:
+    """A file as data that fits its schema, and its faults. What was found good once is not checked again."""
+    digest = of_bytes(raw)
+    data = recall(kind, digest)
+    if data is not None:
+        return yamlread.reopen(path, raw.decode(), data), []
+    document = yamlread.read(path, yamlread.decode(path, raw))
+    problems = schema.check(document, kind) + yamlread.lints(document)
+    if not problems:
+        remember(kind, digest, document.data)
+    return document, problems
+
+
+def _files(films: Sequence[Film], project: Project) -> tuple[Inputs, list[Problem]]:
+    """Facts of every file that the films name, and what is wrong with them, told at each shot's own place once."""
+    stills: dict[str, ImageFacts] = {}
+    clips: dict[str, Digest] = {}
+    bad: dict[str, KlingflowError] = {}
+    problems: dict[tuple[str, Span], Problem] = {}
+
+    def note(span: Span, rule: str, what: str, mend: str) -> None:
+        problems.setdefault((what, span), Problem(rule=rule, what=what, span=span, mend=mend))
+
+    for film in films:
+        for shot in film.shots:
+            for role, frame in _own_frames(shot):
+                if not isinstance(frame, FileStill):
+                    continue
+                facts = _look(frame.path, project.image, stills, bad)
+                if facts is None:
+                    error = bad[frame.path]
+                    note(film.where(shot.id, role), "image", error.what, error.mend)
+                elif shot.clip is None and shot.provider in TABLE:
+                    for what, mend in image_problems(TABLE[shot.provider].caps, facts):
+                        note(film.where(shot.id, role), "image", f"{frame.path}: {what}", mend)
+            if shot.clip is not None and _look(shot.clip, project.digest, clips, bad) is None:
+                error = bad[shot.clip]
+                note(film.where(shot.id, "clip"), "clip", error.what, error.mend)
+        if film.audio is not None and _look(film.audio, project.digest, clips, bad) is None:
+            error = bad[film.audio]
+            note(film.where(None, "film.audio"), "audio", error.what, error.mend)
+    return Inputs(stills=stills, clips=clips), list(problems.values())
+
+
+def _own_frames(shot: Shot) -> tuple[tuple[str, Frame], ...]:
+    """A shot's frames, each with the field in which it was declared."""
+    return tuple(("meets" if shot.meets and role == "first_frame" else role, frame) for role, frame in shot.frames())
+
+
+def _look(
+    path: str, look: Callable[[str], T], known: dict[str, T], bad: dict[str, KlingflowError]
+) -> T | None:
+    if path in bad:
+        return None
+    if path not in known:
+        try:
+            known[path] = look(path)
+        except KlingflowError as error:
+            bad[path] = error
+            return None
+    return known[path]
+
+
+def _sorted(problems: Sequence[Problem]) -> list[Problem]:
+    def place(problem: Problem) -> tuple[str, int, int]:
+        return (problem.span.path, problem.span.line, problem.span.col) if problem.span else ("", 0, 0)
+
+    return sorted(problems, key=place)

@@ -1,0 +1,61 @@
+"""`klingflow plan`: what a run would do, and why."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from klingflow.cli import planning
+from klingflow.cli.against import against_ref
+from klingflow.cli.failing import say
+from klingflow.cli.opening import open_lock, open_storyboard
+from klingflow.core.errors import DONE, WouldMake
+from klingflow.core.source import render
+from klingflow.io.files import write_durably
+from klingflow.output import markdown, planfile, plantext
+from klingflow.planning.plan import Action
+
+
+def plan(
+    path: str,
+    var: Sequence[str] = (),
+    provider: str | None = None,
+    select: str | None = None,
+    exclude: str | None = None,
+    format: str = "text",
+    out: str | None = None,
+    against: str | None = None,
+    exit_code: bool = False,
+) -> int:
+    opened = open_storyboard(path, var, provider)
+    lock = open_lock(opened)
+    asked = planning.ask(opened, planning.store_of(opened))
+    planned = planning.make(opened, lock, asked, provider)
+    compared = against_ref(opened, planned, asked, against, var, provider) if against is not None else None
+    shown = planning.chosen(opened, planned, select, exclude, compared)
+    if out is not None or format == "json":
+        inputs = planning.fingerprint(opened)
+        text = planfile.dump(
+            planfile.Saved(plan=shown, inputs=inputs, options=planning.options(var, select, exclude)),
+            against=against,
+            comparisons=compared,
+        )
+    if out is not None:
+        write_durably(Path(out), text.encode())
+    if format == "json":
+        sys.stdout.write(text)
+    elif format == "markdown":
+        sys.stdout.write(markdown.comment(shown, compared, base=against or "", command=f"klingflow run {path}"))
+    else:
+        print(plantext.summary(shown, colour=_coloured(), details=True))
+        for problem in (*opened.warnings, *(p for film in shown.films for p in film.warnings)):
+            say("\n" + render(problem))
+    busy = (Action.MAKE, Action.RESUME, Action.RESOLVE)
+    makes = any(step.action in busy for film in shown.films for step in film.steps)
+    return WouldMake.code if exit_code and makes else DONE
+
+
+def _coloured() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

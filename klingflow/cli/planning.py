@@ -1,0 +1,177 @@
+"""Asks the store, the ledger and the prices what `planning.plan.make` wants to know."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+
+import platformdirs
+
+from klingflow.cli.opening import Opened, parse_vars
+from klingflow.core.digest import of_bytes
+from klingflow.core.errors import UsageError
+from klingflow.core.model import ClipRecord, Digest, Key, Shot
+from klingflow.execution import host
+from klingflow.io import ledger
+from klingflow.io.store import Store, open_store
+from klingflow.output import planfile
+from klingflow.planning import plan as planning
+from klingflow.planning import price
+from klingflow.planning.compare import Comparison, Side
+from klingflow.planning.job import Kind, State
+from klingflow.planning.plan import Action, FilmPlan, Plan, Standing
+from klingflow.planning.select import select as select_shots
+from klingflow.providers import TABLE
+from klingflow.providers.base import FailureClass
+from klingflow.providers.failure import RULES
+from klingflow.storyboard.lock import Lock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The answers that a plan is made from; the engine asks the same ones again while it runs."""
+
+    model: Callable[[Shot], str]
+    price: Callable[[Shot], price.Price]
+    expect: Callable[[Shot], float]
+    find: Callable[[Key], ClipRecord | None]
+    standing: Callable[[Key, Shot], Standing | None]
+
+
+def store_of(opened: Opened) -> Store:
+    place = opened.config.store
+    local = Path(platformdirs.user_cache_dir("klingflow")) / "store" / of_bytes(place.encode())[:16]
+    return open_store(place, opened.project.root, local)
+
+
+def ask(opened: Opened, store: Store) -> Asked:
+    me = host.this()
+    prices = opened.config.prices
+
+    def standing(key: Key, shot: Shot) -> Standing | None:
+        job = ledger.job(store, key)
+        intent = job.last(Kind.INTENT)
+        if intent is None:
+            return None
+        name = str(intent.detail["provider"])
+        match job.state:
+            case State.ACCEPTED:
+                return Standing(action=Action.RESUME, reason=f"task {job.task} at {name} was paid for: collect it")
+            case State.INTENDED:
+                window = TABLE[name].caps.replay_s
+                age = time.time() - intent.at_ms / 1000
+                if window is not None and age < window:
+                    return Standing(action=Action.RESUME, reason=f"asked {name}, answer not on record: the same request again")
+                if not me.died(intent.detail) and age < 120:
+                    return Standing(action=Action.RESUME, reason="another run is asking for it at this moment")
+                return Standing(action=Action.RESOLVE, reason=f"asked {name}, and it is not known whether it was bought")
+            case State.FAILED:
+                last = job.last(Kind.FAILED)
+                kind = FailureClass(str(last.detail["class"])) if last else FailureClass.PROVIDER_FAULT
+                what = f"failed before ({kind})"
+                return Standing(action=Action.MAKE, reason=what + (": tried again" if RULES[kind].again_by_run else ""))
+            case _:
+                return None
+
+    @cache
+    def find(key: Key) -> ClipRecord | None:
+        return ledger.clip(store, key)
+
+    return Asked(
+        model=lambda shot: TABLE[shot.provider].model(shot),
+        price=lambda shot: price.of(shot.provider, shot.resolution, shot.sound, shot.duration, prices),
+        expect=_expect,
+        find=find,
+        standing=standing,
+    )
+
+
+def _expect(shot: Shot) -> float:
+    """Seconds that making a shot takes. Before anything is learnt: fal.ai's 94 s for a 5 s clip of the same model
+    (standard tier, read 2026-11), in proportion; the animatic draws at about a third of real time."""
+    if shot.clip is not None:
+        return 0.0
+    return shot.duration * (0.4 if not TABLE[shot.provider].caps.paid else 19.0)
+
+
+def make(opened: Opened, lock: Lock, asked: Asked, provider: str | None) -> Plan:
+    films: list[FilmPlan] = [
+        planning.make(
+            film,
+            inputs=opened.inputs,
+            lock=lock,
+            model=asked.model,
+            price=asked.price,
+            expect=asked.expect,
+            find=asked.find,
+            standing=asked.standing,
+        )
+        for film in opened.films
+    ]
+    return Plan(storyboard=opened.relative, films=tuple(films), rehearsal=opened.rehearsal, provider=provider)
+
+
+
+
+def fingerprint(opened: Opened) -> dict[str, Digest]:
+    """Every file that the plan was made from, by path from the project root, with the digest of its bytes."""
+    out = dict(opened.read)
+    out |= {path: facts.digest for path, facts in opened.inputs.stills.items()}
+    out |= opened.inputs.clips
+    if opened.lock_path.exists() and not opened.rehearsal:
+        out[_beside(opened)] = of_bytes(opened.lock_path.read_bytes())
+    settings = opened.project.root / "klingflow.yaml"
+    if settings.exists():
+        out["klingflow.yaml"] = of_bytes(settings.read_bytes())
+    return out
+
+
+def _beside(opened: Opened) -> str:
+    folder = opened.relative.rpartition("/")[0]
+    return f"{folder}/{opened.lock_path.name}" if folder else opened.lock_path.name
+
+
+def options(variables: Sequence[str], select: str | None, exclude: str | None) -> planfile.Options:
+    return planfile.Options(vars=parse_vars(variables), select=select, exclude=exclude)
+
+
+def chosen(
+    opened: Opened, plan: Plan, select: str | None, exclude: str | None, comparisons: Mapping[str, Comparison] | None = None
+) -> Plan:
+    """The plan with only the selected shots in it. Raises UsageError where one needs a clip that is to be made and is not
+    selected."""
+    if select is None and exclude is None:
+        return plan
+    films = []
+    for film, film_plan in zip(opened.films, plan.films, strict=True):
+        found = (comparisons or {}).get(film.variant)
+        names = select_shots(select or "", exclude or "", film, found.states if found else None)
+        waiting = {step.shot for step in film_plan.steps if step.counted and step.clip is None}
+        for step in film_plan.steps:
+            missing = [need for need in step.needs if need in waiting and need not in names]
+            if step.shot in names and missing and step.action is not Action.HOLD:
+                raise UsageError(
+                    f"{step.shot} needs a frame of {missing[0]}, whose clip is not there and which is not selected",
+                    f"select it too: --select '+{step.shot}'",
+                )
+        films.append(replace(film_plan, steps=tuple(step for step in film_plan.steps if step.shot in names)))
+    return replace(plan, films=tuple(films))
+
+
+def sides(opened: Opened, plan: Plan, asked: Asked) -> dict[str, Side]:
+    """Each film as one side of a comparison, by variant."""
+    return {
+        film.variant: Side(
+            film=film,
+            plan=film_plan,
+            stills=opened.inputs.stills,
+            clips=opened.inputs.clips,
+            prices={shot.id: Decimal(0) if shot.clip else asked.price(shot).amount for shot in film.shots},
+        )
+        for film, film_plan in zip(opened.films, plan.films, strict=True)
+    }

@@ -1,0 +1,268 @@
+"""`klingflow run`: plan, show, ask, make, keep, deliver."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+from klingflow.cli import delivery, planning
+from klingflow.cli.failing import say
+from klingflow.cli.opening import Opened, open_lock, open_storyboard
+from klingflow.cli.services import Services, open_services
+from klingflow.cli.shelf import shelf_of
+from klingflow.core.errors import (
+    DONE,
+    Detached,
+    InDoubt,
+    Interrupted,
+    ShotsFailed,
+    SpendRefused,
+    UsageError,
+    WouldMake,
+)
+from klingflow.core.model import Digest, Film, ShotId
+from klingflow.core.source import render
+from klingflow.execution import engine, host
+from klingflow.execution.outcome import Emit, Event, Outcome, Result
+from klingflow.execution.purchase import Buyer
+from klingflow.io.config import Limits
+from klingflow.io.store import Store
+from klingflow.output import planfile, plantext, progress
+from klingflow.planning.plan import Action, FilmPlan, Plan, totals
+from klingflow.planning.price import exceeded, money
+from klingflow.providers import TABLE
+from klingflow.storyboard.lock import Lock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    film: Film
+    plan: FilmPlan
+    outcomes: tuple[Outcome, ...]
+
+
+def run(
+    path: str,
+    var: Sequence[str] = (),
+    provider: str | None = None,
+    select: str | None = None,
+    exclude: str | None = None,
+    plan: str | None = None,
+    yes: bool = False,
+    max_spend: str | None = None,
+    max_seconds: str | None = None,
+    max_tasks: str | None = None,
+    frozen: bool = False,
+    detach: bool = False,
+    listen: str | None = None,
+    callback_url: str | None = None,
+    json: bool = False,
+    quiet: bool = False,
+) -> int:
+    opened = open_storyboard(path, var, provider)
+    for problem in () if quiet else opened.warnings:
+        say(render(problem) + "\n")
+    limits = _limits(opened.config.limits, max_spend, max_seconds, max_tasks)
+    store = planning.store_of(opened)
+    lock = open_lock(opened)
+    asked = planning.ask(opened, store)
+    planned = planning.make(opened, lock, asked, provider)
+    chosen = planning.chosen(opened, planned, select, exclude)
+    known = {f.variant: {s.shot: s.clip for s in f.steps if s.counted and s.clip} for f in planned.films}
+    if plan is not None:
+        now = planfile.Saved(
+            plan=chosen, inputs=planning.fingerprint(opened), options=planning.options(var, select, exclude)
+        )
+        _refuse_if_moved(plan, now)
+    sums = totals(chosen.films)
+    if not quiet and not json:
+        say(plantext.summary(chosen, colour=progress.coloured()))
+    if frozen and sums.tasks:
+        raise WouldMake(f"--frozen: {plantext.count(sums.tasks, 'clip')} would have to be made", "run without --frozen")
+    why = exceeded(limits, sums.spend, sums.seconds, sums.tasks)
+    if why:
+        raise SpendRefused(why, "raise the limit, or select fewer shots with --select")
+    services = open_services(opened, chosen, listen=listen, callback_url=callback_url)
+    _confirm(chosen, sums.spend, yes)
+    with ExitStack() as stack:
+        show = stack.enter_context(progress.view(json=json, quiet=quiet))
+        show(Event(event="plan", data={"totals": planfile.totals_json(sums), "steps": sum(len(f.steps) for f in chosen.films)}))
+        began = time.monotonic()
+        ran, interrupted, spent = asyncio.run(
+            _run(opened, chosen, known, store, lock, asked, services, limits, frozen, detach, show)
+        )
+        if not opened.rehearsal:
+            delivery.write_lock(opened, lock, [(r.film, r.outcomes) for r in ran])
+        code = _code(ran, interrupted)
+        for each in ran:
+            if not interrupted:
+                delivery.deliver(opened, each.film, each.outcomes, store, show)
+        show(Event(event="done", data=_done(ran, code, spent)))
+    if not json:
+        say(plantext.ending([(r.film, r.outcomes) for r in ran], path, spent, time.monotonic() - began, interrupted))
+    return code
+
+
+def _refuse_if_moved(path: str, now: planfile.Saved) -> None:
+    """A saved plan is never obeyed, only compared with: what runs is what is true now, and it must be what was reviewed."""
+    try:
+        text = Path(path).read_bytes()
+    except OSError as bad:
+        raise UsageError(f"{path} cannot be read: {bad.strerror}", "save one with `klingflow plan --out FILE`") from bad
+    moved = planfile.differences(planfile.load(text, path), now)
+    if moved:
+        listed = "\n".join(f"  - {what}" for what in moved[:20]) + ("\n  - …" if len(moved) > 20 else "")
+        raise UsageError(
+            f"{path} is not what would run now:\n{listed}", "plan again, have it reviewed, and run the new plan"
+        )
+
+
+def _limits(base: Limits, spend: str | None, seconds: str | None, tasks: str | None) -> Limits:
+    """The tighter of each: a command line may narrow what the project file allows, never widen it."""
+
+    def least(of: int | None, text: str | None, name: str) -> int | None:
+        if text is None:
+            return of
+        if not text.isdecimal():
+            raise UsageError(f"{name} {text} is not a whole number", f"write {name} 60")
+        return int(text) if of is None else min(of, int(text))
+
+    dollars = base.spend
+    if spend is not None:
+        try:
+            asked = Decimal(spend)
+        except InvalidOperation:
+            asked = Decimal("NaN")
+        if not asked.is_finite() or asked < 0:
+            raise UsageError(f"--max-spend {spend} is not an amount of dollars", "write --max-spend 20.00")
+        dollars = asked if dollars is None else min(dollars, asked)
+    return replace(
+        base,
+        spend=dollars,
+        seconds=least(base.seconds, seconds, "--max-seconds"),
+        tasks=least(base.tasks, tasks, "--max-tasks"),
+    )
+
+
+def _confirm(plan: Plan, spend: Decimal | None, yes: bool) -> None:
+    paid = [
+        step
+        for film in plan.films
+        for step in film.steps
+        if step.action is Action.MAKE and step.provider in TABLE and TABLE[step.provider].caps.paid
+    ]
+    if not paid or yes:
+        return
+    estimate = any(step.estimate for step in paid)
+    amount = "an unknown sum" if spend is None else f"{money(spend)}{' (estimate)' if estimate else ''}"
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise SpendRefused(f"this run would spend {amount}, and nobody said yes", "look at the plan, then run with --yes")
+    sys.stderr.write(f"Spend {amount} on {plantext.count(len(paid), 'clip')}? Only 'yes' is taken as yes: ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() != "yes":
+        raise SpendRefused("not confirmed; nothing was spent", "")
+
+
+async def _run(
+    opened: Opened,
+    plan: Plan,
+    known: Mapping[str, Mapping[ShotId, Digest]],
+    store: Store,
+    lock: Lock,
+    asked: planning.Asked,
+    services: Services,
+    limits: Limits,
+    frozen: bool,
+    detach: bool,
+    show: Emit,
+) -> tuple[list[Ran], bool, Decimal]:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    parent = opened.project.root / ".klingflow"
+    parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="run-", dir=parent, ignore_cleanup_errors=True) as scratch:
+        async with services.opened(store, Path(scratch)) as doors:
+            buyer = Buyer(
+                store=store,
+                services=doors.by_provider,
+                providers=TABLE,
+                settings=services.settings,
+                publisher=services.publisher,
+                media=delivery.Media(),
+                stills=services.stills,
+                fetch_still=doors.fetch_still,
+                limits=limits,
+                storyboard=opened.relative,
+                scratch=Path(scratch),
+                host=host.this(),
+                now_ms=lambda: time.time_ns() // 1_000_000,
+                emit=show,
+                rng=random.Random(),
+                detach=detach,
+            )
+            async with services.listening(buyer.wake):
+                shelf = shelf_of(opened, store, lock)
+                runs = [
+                    engine.run(
+                        film_plan,
+                        film,
+                        buyer=buyer,
+                        known=known[film.variant],
+                        inputs=opened.inputs,
+                        shelf=shelf(film),
+                        expect=asked.expect,
+                        price=lambda shot: asked.price(shot).amount,
+                        frozen=frozen,
+                        stop=stop,
+                        emit=show,
+                    )
+                    for film, film_plan in zip(opened.films, plan.films, strict=True)
+                ]
+                outcomes = await asyncio.gather(*runs)
+    ran = [
+        Ran(film=film, plan=film_plan, outcomes=ended)
+        for film, film_plan, ended in zip(opened.films, plan.films, outcomes, strict=True)
+    ]
+    return ran, stop.is_set(), buyer.budget.spent
+
+
+def _code(ran: Sequence[Ran], interrupted: bool) -> int:
+    """One exit code for all that happened: what a person must settle comes before what merely failed."""
+    outcomes = [outcome for each in ran for outcome in each.outcomes]
+    results = {outcome.result for outcome in outcomes}
+    if interrupted:
+        return Interrupted.code
+    if Result.IN_DOUBT in results:
+        return InDoubt.code
+    failures = [outcome.failure for outcome in outcomes if outcome.result is Result.FAILED and outcome.failure]
+    if any(not failure.limit for failure in failures):
+        return ShotsFailed.code
+    if failures:
+        return SpendRefused.code
+    return Detached.code if Result.OPEN in results else DONE
+
+
+def _done(ran: Sequence[Ran], code: int, spent: Decimal) -> dict[str, object]:
+    results = [outcome.result for each in ran for outcome in each.outcomes]
+    return {
+        "exit_code": code,
+        "made": results.count(Result.MADE),
+        "reused": sum(results.count(r) for r in (Result.REUSED, Result.ADOPTED, Result.HELD)),
+        "failed": sum(results.count(r) for r in (Result.FAILED, Result.IN_DOUBT)),
+        "skipped": sum(results.count(r) for r in (Result.SKIPPED, Result.OPEN, Result.STOPPED)),
+        "spent": float(spent),
+    }
+
+

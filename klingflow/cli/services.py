@@ -1,0 +1,161 @@
+"""The doors to the providers that a run needs, opened with the keys and addresses of the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+
+from klingflow.cli.failing import say
+from klingflow.cli.opening import Opened
+from klingflow.core.errors import KlingflowError, UsageError
+from klingflow.core.model import Digest, TaskId, UrlStill
+from klingflow.io import client, webhook
+from klingflow.io.files import IMAGE_BYTES, Project
+from klingflow.io.publish import Publisher, open_publisher
+from klingflow.io.service import Broken, Gone, Service
+from klingflow.io.store import Store
+from klingflow.io.studio import Studio
+from klingflow.planning.plan import Action, Plan
+from klingflow.providers import TABLE
+from klingflow.providers.base import Settings
+
+SECRETS = {"hiapi": "HIAPI_WEBHOOK_SECRET", "mulerouter": "MULEROUTER_WEBHOOK_SECRET"}
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectStills:
+    """The project's images, as the engine reads them."""
+
+    project: Project
+
+    def read_image(self, path: str) -> tuple[bytes, str]:
+        return self.project.read_bytes(path, IMAGE_BYTES), self.project.image(path).format
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doors:
+    by_provider: Mapping[str, Service]
+    fetch_still: Callable[[str], Awaitable[tuple[bytes, str]]]
+    """Reads an image at a public https URL: its bytes, and their format (PNG, JPEG, WEBP)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    settings: Mapping[str, Settings]
+    publisher: Publisher | None
+    stills: ProjectStills
+    keys: Mapping[str, str]
+    """API keys by provider, those that are set."""
+    environ: Mapping[str, str]
+    trusted: tuple[str, ...]
+    """URLs of the environment that may be plain http or private: stand-ins and publish folders."""
+    listen: str | None
+    secrets: Mapping[str, str]
+
+    @asynccontextmanager
+    async def opened(self, store: Store, scratch: Path) -> AsyncIterator[Doors]:
+        """Opens every door, and closes it whatever happens."""
+        services: dict[str, Service] = {"animatic": Studio(lambda digest: store.blob(Digest(digest)), scratch / "studio")}
+        for name, key in self.keys.items():
+            caps = TABLE[name].caps
+            own = self.environ.get(caps.base_variable)
+            services[name] = client.HttpService(
+                own or caps.base_url,
+                key,
+                trusted_base=bool(own),
+                trusted=self.trusted,
+                requests_per_minute=None if own else caps.requests_per_minute,
+                proxy=client.proxy_for(own or caps.base_url, self.environ),
+            )
+        downloads = client.Downloads(self.trusted)
+
+        async def fetch_still(url: str) -> tuple[bytes, str]:
+            from PIL import Image
+
+            try:
+                data = await downloads.get(url, IMAGE_BYTES)
+                with Image.open(BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
+                    return data, str(image.format)
+            except (Gone, Broken, OSError, ValueError) as bad:
+                raise KlingflowError(f"the still at {url} cannot be had: {bad}", "keep the image in the project") from bad
+
+        try:
+            yield Doors(by_provider=services, fetch_still=fetch_still)
+        finally:
+            for service in services.values():
+                await service.close()
+            await downloads.close()
+
+    @asynccontextmanager
+    async def listening(self, wake: Callable[[str, TaskId], bool]) -> AsyncIterator[None]:
+        """Receives callbacks while a run waits, when that was asked for."""
+        if self.listen is None:
+            yield
+            return
+        host, port = webhook.parse_address(self.listen)
+
+        def told(provider: str, task: TaskId) -> None:
+            wake(provider, task)
+
+        async with webhook.listen(host, port, secrets=self.secrets, providers=TABLE, wake=told) as at:
+            say(f"listening for callbacks on {at.host}:{at.port} ({', '.join(sorted(at.paths.values()))})")
+            yield
+
+
+def open_services(
+    opened: Opened,
+    plan: Plan,
+    *,
+    listen: str | None = None,
+    callback_url: str | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Services:
+    """What the plan needs of the environment. Raises UsageError for a missing key or a frame that no API could read."""
+    busy = [
+        (film.variant, step) for film in plan.films for step in film.steps if step.action in (Action.MAKE, Action.RESUME)
+    ]
+    keys = {name: environ[p.caps.key_variable] for name, p in TABLE.items() if p.caps.paid and environ.get(p.caps.key_variable)}
+    settings = dict(opened.config.settings)
+    if callback_url is not None:
+        if not callback_url.startswith("https://"):
+            raise UsageError("--callback-url must be an https URL", "it is the address under which --listen is reached")
+        settings["hiapi"] = replace(settings.get("hiapi", Settings()), callback_url=callback_url)
+    publisher = open_publisher(opened.config.publish, opened.project.root)
+    films = {film.variant: film.by_id() for film in opened.films}
+    for variant, step in busy:
+        provider = TABLE[step.provider]
+        if provider.caps.paid and step.provider not in keys:
+            raise UsageError(
+                f"{step.provider} has no key: {provider.caps.key_variable} is not set",
+                f"export {provider.caps.key_variable}=…, or rehearse for nothing with --provider animatic",
+            )
+        frames = [frame for _, frame in films[variant][step.shot].frames() if not isinstance(frame, UrlStill)]
+        own = settings.get(step.provider, Settings())
+        if step.action is Action.MAKE and frames and provider.caps.frames == "url" and publisher is None and not own.data_uri:
+            raise UsageError(
+                f"shot '{step.shot}' sends a frame to {step.provider}, which takes images by public URL alone",
+                "set publish.to in klingflow.yaml (a folder behind a web server, or object storage); or use mulerouter, "
+                f"which takes images inline; or set providers.{step.provider}.data_uri: true (not documented for Kling)",
+            )
+    secrets = {name: environ[variable] for name, variable in SECRETS.items() if environ.get(variable)}
+    if listen is not None and not secrets:
+        raise UsageError(
+            "--listen needs the secret that callbacks are signed with",
+            f"export {' or '.join(SECRETS.values())}",
+        )
+    bases = [environ.get(p.caps.base_variable, "") for p in TABLE.values() if p.caps.base_variable]
+    trusted = tuple(url for url in (*bases, environ.get("KLINGFLOW_PUBLISH_URL", "")) if url)
+    return Services(
+        settings=settings,
+        publisher=publisher,
+        stills=ProjectStills(opened.project),
+        keys=keys,
+        environ=environ,
+        trusted=trusted,
+        listen=listen,
+        secrets=secrets,
+    )

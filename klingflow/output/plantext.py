@@ -1,0 +1,154 @@
+"""A plan, and how a run ended, as text for people: readable at 80 columns, colour only where it is asked for."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from decimal import Decimal
+
+from klingflow.core.model import Film
+from klingflow.core.source import visible
+from klingflow.execution.outcome import Outcome, Result
+from klingflow.planning.plan import SIGN, Action, FilmPlan, Plan, Step, totals
+from klingflow.planning.price import money
+
+WIDTH = 80
+FOLD = 12
+"""Steps with nothing to do are counted, not listed, when there are more of them than this."""
+
+_COLOUR = {
+    Action.MAKE: "32",
+    Action.RESUME: "36",
+    Action.ADOPT: "36",
+    Action.HOLD: "33",
+    Action.RESOLVE: "31",
+    Action.REUSE: "2",
+}
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `3 min`, `1 h 20 min`: as exact as an estimate deserves."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def summary(plan: Plan, *, colour: bool = False, details: bool = False) -> str:
+    """The plan of every film: a line a step, what changed, totals. `details` shows changed texts too."""
+    blocks = [_film(film, colour, details) for film in plan.films]
+    if len(plan.films) > 1:
+        sums = totals(plan.films)
+        blocks.append(f"all films: {_sums(sums.tasks, sums.seconds, sums.spend, _estimated(plan.films))}")
+    return "\n\n".join(blocks)
+
+
+def _film(film: FilmPlan, colour: bool, details: bool) -> str:
+    lines = [visible(f"{film.label}: {film.title}" if film.title else film.label)]
+    busy = [step for step in film.steps if step.action is not Action.REUSE]
+    idle = [step for step in film.steps if step.action is Action.REUSE]
+    shown = film.steps if len(idle) <= FOLD else tuple(busy)
+    wide = min(24, max((len(_name(step)) for step in shown), default=0))
+    lines += [line for step in shown for line in _step(step, wide, colour, details)]
+    if len(idle) > FOLD:
+        lines.append(f"  {SIGN[Action.REUSE]} {count(len(idle), 'step')} up to date")
+    sums = totals([film])
+    if sums.tasks:
+        lines.append(f"  {_sums(sums.tasks, sums.seconds, sums.spend, _estimated([film]))}")
+    elif not busy:
+        lines.append("  nothing to make")
+    if film.critical and film.wall_s >= 1:
+        chain = " -> ".join(film.critical)
+        shape = chain if len(chain) <= 44 else f"{film.critical[0]} -> … -> {film.critical[-1]}"
+        lines.append(f"  longest wait: {shape}, about {duration(film.wall_s)}")
+    return "\n".join(lines)
+
+
+def _name(step: Step) -> str:
+    return step.shot if step.counted and step.take == 1 else f"{step.shot} take {step.take}"
+
+
+def _step(step: Step, wide: int, colour: bool, details: bool) -> list[str]:
+    price = ""
+    if step.action is Action.MAKE and step.same_as is None:
+        amount = "price unknown" if step.price is None else money(step.price) if step.price else ""
+        price = f"{step.seconds:>4} s {amount:>8}".rstrip()
+    head = f"  {SIGN[step.action]} {_name(step):<{wide}}  {step.action:<7} "
+    room = WIDTH - len(head) - (len(price) + 1 if price else 0)
+    first, *rest = textwrap.wrap(visible(step.reason), max(20, room)) or [""]
+    line = f"{head}{first:<{room}} {price}".rstrip() if price else (head + first).rstrip()
+    if colour:
+        line = f"\x1b[{_COLOUR[step.action]}m{line}\x1b[0m"
+    out = [line, *(" " * len(head) + more for more in rest)]
+    if details:
+        for change in step.changes:
+            if change.field in ("prompt", "negative_prompt") and (change.old or change.new):
+                out += _text_change(change.old, change.new)
+    return out
+
+
+def _text_change(old: str, new: str) -> list[str]:
+    pad = " " * 6
+    lines = []
+    for sign, text in (("-", old), ("+", new)):
+        if text:
+            wrapped = textwrap.wrap(visible(text), WIDTH - len(pad) - 2) or [""]
+            lines += [f"{pad}{sign if n == 0 else ' '} {part}" for n, part in enumerate(wrapped)]
+    return lines
+
+
+def _estimated(films: Sequence[FilmPlan]) -> bool:
+    return any(step.estimate for film in films for step in film.steps if step.action is Action.MAKE)
+
+
+def _sums(tasks: int, seconds: int, spend: Decimal | None, estimate: bool) -> str:
+    cost = "price unknown" if spend is None else "free" if not spend else money(spend) + (" (estimate)" if estimate else "")
+    return f"{count(tasks, 'clip')} to make, {seconds} s of film, {cost}"
+
+
+def ending(
+    films: Sequence[tuple[Film, tuple[Outcome, ...]]],
+    storyboard: str,
+    spent: Decimal,
+    took_s: float,
+    interrupted: bool,
+) -> str:
+    """How a run ended: what went wrong with its place and its mend, what was made, what to do next."""
+    lines: list[str] = []
+    outcomes = [(film, outcome) for film, ended in films for outcome in ended]
+    for film, outcome in outcomes:
+        failure = outcome.failure
+        if failure is None or outcome.good:
+            continue
+        where = film.where(outcome.shot, "")
+        verb = {Result.IN_DOUBT: "is in doubt", Result.OPEN: "is not finished"}.get(outcome.result, "failed")
+        code = f" [{visible(failure.code)}]" if failure.code else ""
+        lines.append(f"{where}: shot '{outcome.shot}' {verb}: {visible(failure.message)}{code}")
+        if failure.charged:
+            lines.append("  it was paid for")
+        if failure.next:
+            lines.append(f"mend: {failure.next}")
+    skipped = [outcome for _, outcome in outcomes if outcome.result is Result.SKIPPED]
+    if skipped:
+        names = ", ".join(f"{o.shot} (needs {o.because})" for o in skipped[:6]) + (", …" if len(skipped) > 6 else "")
+        lines.append(f"skipped: {names}")
+    results = [outcome.result for _, outcome in outcomes]
+    made = results.count(Result.MADE)
+    there = sum(results.count(result) for result in (Result.REUSED, Result.ADOPTED, Result.HELD))
+    waiting = results.count(Result.OPEN)
+    parts = [f"{count(made, 'clip')} made", f"{there} up to date"]
+    parts += [f"{results.count(Result.FAILED)} failed"] if Result.FAILED in results else []
+    parts += [f"{results.count(Result.IN_DOUBT)} in doubt"] if Result.IN_DOUBT in results else []
+    parts += [f"{len(skipped)} skipped"] if skipped else []
+    parts += [f"{waiting} being made"] if waiting else []
+    money_text = f", {money(spent)} booked" if spent else ""
+    lines.append(f"{', '.join(parts)}{money_text}, {duration(took_s)}")
+    if interrupted:
+        lines.append(f"interrupted; nothing is half written. To go on and collect: klingflow run {storyboard}")
+    elif waiting:
+        lines.append(f"to collect what is being made: klingflow run {storyboard}")
+    return "\n".join(lines)

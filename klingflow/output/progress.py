@@ -1,0 +1,125 @@
+"""What a run shows while it goes on: live bars on a terminal, plain lines elsewhere, JSON lines for programs.
+
+All three read the same events; nothing here knows how they come about.
+"""
+
+from __future__ import annotations
+
+import json as jsonlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from klingflow.core.redact import redact
+from klingflow.core.source import visible
+from klingflow.execution.outcome import Emit, Event
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+def coloured() -> bool:
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+@contextmanager
+def view(*, json: bool, quiet: bool) -> Iterator[Emit]:
+    """The right way to show events here."""
+    if json:
+        yield _json_line
+    elif quiet:
+        yield lambda event: None
+    elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI"):
+        with _bars() as show:
+            yield show
+    else:
+        yield _plain_line
+
+
+def _json_line(event: Event) -> None:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    line: dict[str, object] = {"version": 1, "time": now, "event": event.event}
+    line |= {name: value for name, value in (("film", event.film), ("shot", event.shot), ("take", event.take)) if value}
+    line |= event.data
+    sys.stdout.write(redact(jsonlib.dumps(line, ensure_ascii=False)) + "\n")
+    sys.stdout.flush()
+
+
+def _plain_line(event: Event) -> None:
+    text = sentence(event)
+    if text:
+        print(redact(visible(text)), file=sys.stderr, flush=True)
+
+
+def sentence(event: Event) -> str:
+    """One event in words; empty for those that only a bar can show."""
+    data = event.data
+    take = f" take {event.take}" if event.take and event.take > 1 else ""
+    name = f"{event.film}: {event.shot}{take}" if event.shot else event.film
+    match event.event:
+        case "step-started":
+            return f"{name}: making {data['seconds']} s on {data['provider']}"
+        case "submitted" if data.get("price"):
+            return f"{name}: accepted as task {data['task']}"
+        case "progress" if data.get("fraction") is None:
+            return f"{name}: {data['state']}"
+        case "step-done" if data["result"] in ("made", "adopted"):
+            return f"{name}: {data['result']}, {data['seconds']:.3f} s"
+        case "step-failed":
+            return f"{name}: failed ({data['class']}): {data['message']}"
+        case "step-skipped":
+            return f"{name}: skipped, because {data['because']} has no clip"
+        case "step-in-doubt":
+            return f"{name}: in doubt: {data['message']}"
+        case "film" if data.get("fraction") is None:
+            return f"{name}: {data['path']}, {data['frames']} frames, {data['seconds']:.3f} s"
+    return ""
+
+
+@contextmanager
+def _bars() -> Iterator[Emit]:
+    """One bar a shot under way, and lines above them for what has ended."""
+    from rich.console import Console  # costs 30 ms, and only a terminal has bars
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True, highlight=False)
+    columns = (
+        TextColumn("  {task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[state]}", markup=False),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bars:
+        shown: dict[tuple[str, str, int], TaskID] = {}
+
+        def show(event: Event) -> None:
+            place = (event.film, event.shot or "", event.take or 1)
+            match event.event:
+                case "step-started":
+                    label = f"{event.shot}" + (f" take {event.take}" if event.take and event.take > 1 else "")
+                    shown[place] = bars.add_task(label[:24].ljust(14), total=1.0, state="waiting")
+                case "progress" if place in shown:
+                    _move(bars, shown[place], event)
+                case "film" if event.data.get("fraction") is not None:
+                    if place not in shown:
+                        shown[place] = bars.add_task(event.film[:24].ljust(14), total=1.0, state="film")
+                    _move(bars, shown[place], event)
+                case "step-done" | "step-failed" | "step-skipped" | "step-in-doubt" | "film":
+                    if place in shown:
+                        bars.remove_task(shown.pop(place))
+                    text = sentence(event)
+                    if text:
+                        console.print(redact(visible(text)), markup=False)
+
+        yield show
+
+
+def _move(bars: Progress, task: TaskID, event: Event) -> None:
+    fraction = event.data.get("fraction")
+    if isinstance(fraction, int | float):
+        bars.update(task, completed=fraction, total=1.0, state=str(event.data.get("state", "joining")))
+    else:
+        bars.update(task, total=None, state=str(event.data["state"]))
