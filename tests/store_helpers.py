@@ -22,6 +22,7 @@ class FakeS3:
         """Requests to PUT still to be answered with 503, nothing written."""
         self.overwrites = False
         self.no_bucket = False
+        self.forbidden = False
         self.puts: list[str] = []
         self.url = ""
 
@@ -51,6 +52,8 @@ def fake_s3() -> Iterator[FakeS3]:
             name, data = self.name(), self.rfile.read(int(self.headers["Content-Length"]))
             with state.lock:
                 state.puts.append(name)
+                if state.forbidden:
+                    return self.answer(403, b"<Error><Code>AccessDenied</Code></Error>")
                 if state.refuse:
                     state.refuse -= 1
                     return self.answer(503)
