@@ -391,8 +391,11 @@ def _prune() -> None:
     folder = _cache_folder()
     if folder is None:
         return
+    place = os.path.join(folder, "parsed")
     try:
-        with os.scandir(os.path.join(folder, "parsed")) as entries:
+        if len(os.listdir(place)) <= _PARSED_MOST:
+            return
+        with os.scandir(place) as entries:
             files = [(entry.stat().st_mtime_ns, entry.path) for entry in entries]
         for _, path in sorted(files)[: max(0, len(files) - _PARSED_MOST)]:
             os.unlink(path)

@@ -1,0 +1,298 @@
+import hashlib
+import io
+import os
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from klingflow.io.files import BadFile, Project, find_root, recall, remember, write_durably
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "project"
+    (folder / "frames").mkdir(parents=True)
+    Image.new("RGB", (64, 36), "teal").save(folder / "frames/dawn.png")
+    (tmp_path / "outside.txt").write_text("secret")
+    return folder
+
+
+def old(path: Path) -> None:
+    """As if written an hour ago; what changed a moment ago is never kept in the cache."""
+    os.utime(path, (time.time() - 3600, time.time() - 3600))
+
+
+def refused(root: Path, rel: str) -> BadFile:
+    with pytest.raises(BadFile) as caught:
+        Project(root).read_bytes(rel)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("rel", "what"),
+    [
+        ("../outside.txt", "'../outside.txt' is outside the project"),
+        ("frames/../../outside.txt", "'frames/../../outside.txt' is outside the project"),
+        ("/etc/passwd", "'/etc/passwd' is outside the project"),
+        ("//etc/passwd", "'//etc/passwd' is outside the project"),
+        ("~/x", "'~/x' is outside the project"),
+        ("file:///etc/passwd", "'file:///etc/passwd' is a URL or names a drive, not a file of the project"),
+        ("https://x/y.png", "'https://x/y.png' is a URL or names a drive, not a file of the project"),
+        ("C:/x", "'C:/x' is a URL or names a drive, not a file of the project"),
+        ("frames\\dawn.png", "'frames\\dawn.png' has a backslash"),
+        ("a\0b", "the path 'a\\x00b' holds a control character"),
+        ("a\nb", "the path 'a\\nb' holds a control character"),
+        ("", "the path is empty"),
+        (".", "'.' is the project's own folder"),
+        ("frames", "'frames' is a folder"),
+        (".git/config", "'.git' is hidden: a name that begins with a dot is not read"),
+        (".env", "'.env' is hidden: a name that begins with a dot is not read"),
+        ("frames/none/x.png", "there is no file 'frames/none/x.png'"),
+        ("a" * 300, f"'{'a' * 300}' cannot be read: File name too long"),
+    ],
+)
+def test_a_path_names_a_file_of_the_project_or_is_refused(root: Path, rel: str, what: str) -> None:
+    (root / ".git").mkdir()
+    (root / ".git/config").write_text("token")
+    assert refused(root, rel).what == what
+
+
+def test_a_path_may_go_up_and_down_inside_the_project(root: Path) -> None:
+    assert Project(root).resolve("film/../frames/./dawn.png") == root / "frames/dawn.png"
+
+
+def test_a_missing_file_is_told_with_the_nearest_that_is_there(root: Path) -> None:
+    assert refused(root, "frames/dwan.png").mend == "did you mean 'frames/dawn.png'?"
+    assert refused(root, "frames/Dawn.PNG").mend == "did you mean 'frames/dawn.png'?"
+    assert refused(root, "frame/dawn.png").mend == "did you mean 'frames'?"
+
+
+def test_links_that_leave_the_project_are_refused(root: Path) -> None:
+    (root / "frames/out.png").symlink_to(root.parent / "outside.txt")
+    (root / "up").symlink_to(root.parent)
+    (root / "gone").symlink_to("nowhere")
+    (root / "loop").symlink_to("loop")
+    (root / ".hidden").write_text("x")
+    (root / "shown").symlink_to(".hidden")
+    assert refused(root, "frames/out.png").what == "'frames/out.png' is a link out of the project"
+    assert refused(root, "up/outside.txt").what == "'up' is a link out of the project"
+    assert refused(root, "gone").what == "there is no file 'gone'"
+    assert refused(root, "loop").what == "'loop' cannot be read: Too many levels of symbolic links"
+    assert "is hidden" in refused(root, "shown").what
+
+
+def test_a_sibling_folder_with_the_same_beginning_is_outside(root: Path) -> None:
+    twin = root.with_name("project-two")
+    twin.mkdir()
+    (twin / "x.txt").write_text("secret")
+    (root / "x.txt").symlink_to(twin / "x.txt")
+    assert refused(root, "x.txt").what == "'x.txt' is a link out of the project"
+
+
+def test_links_inside_the_project_are_followed(root: Path) -> None:
+    (root / "frames/alias.png").symlink_to("dawn.png")
+    (root / "stills").symlink_to("frames")
+    project = Project(root)
+    assert project.digest("frames/alias.png") == project.digest("stills/dawn.png") == project.digest("frames/dawn.png")
+
+
+def test_pipes_and_devices_are_refused_without_waiting(root: Path) -> None:
+    os.mkfifo(root / "pipe.png")
+    (root / "zero.png").symlink_to("/dev/zero")
+    assert refused(root, "pipe.png").what == "'pipe.png' is no regular file"
+    assert refused(root, "zero.png").what == "'zero.png' is a link out of the project"
+
+
+def test_sizes_are_capped(root: Path) -> None:
+    with open(root / "big.txt", "wb") as file:
+        file.truncate(3 * 2**20)
+    with open(root / "big.png", "wb") as file:
+        file.truncate(2**30)
+    assert refused(root, "big.txt").what == "'big.txt' has 3 MiB; at most 2 MiB are read"
+    with pytest.raises(BadFile, match=r"'big.png' has 1 GiB; at most 64 MiB are read"):
+        Project(root).image("big.png")
+
+
+def test_text_is_utf8(root: Path) -> None:
+    (root / "a.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo")
+    (root / "b.txt").write_bytes(b"caf\xe9")
+    assert Project(root).read_text("a.txt") == "one\ntwo"
+    with pytest.raises(BadFile, match=r"'b.txt' is not UTF-8 text \(byte 4\)"):
+        Project(root).read_text("b.txt")
+
+
+def encoded(form: str, size: tuple[int, int] = (400, 300), **options: object) -> bytes:
+    out = io.BytesIO()
+    Image.effect_noise(size, 80).convert("RGB").save(out, form, **options)
+    return out.getvalue()
+
+
+def test_an_image_is_known_by_its_content_not_its_name(root: Path) -> None:
+    (root / "a.png").write_bytes(data := encoded("JPEG"))
+    facts = Project(root).image("a.png")
+    assert (facts.format, facts.width, facts.height, facts.bytes) == ("JPEG", 400, 300, len(data))
+    assert facts.digest == hashlib.sha256(data).hexdigest()
+
+
+def test_a_picture_has_the_size_in_which_it_is_shown(root: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for form in ("JPEG", "PNG", "WEBP"):
+        (root / "a").write_bytes(encoded(form, exif=exif))
+        facts = Project(root).image("a")
+        assert (facts.format, facts.width, facts.height) == (form, 300, 400)
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A PNG whose header claims that size, with hardly any data."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+
+
+def animation() -> bytes:
+    out = io.BytesIO()
+    frames = [Image.new("RGB", (64, 64), color) for color in ("red", "blue")]
+    frames[0].save(out, "WEBP", save_all=True, append_images=frames[1:])
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda: encoded("PNG")[:20_000], "is damaged or cut short"),
+        (lambda: encoded("JPEG")[:9_000], "is damaged or cut short"),
+        (lambda: encoded("WEBP")[:9_000], "is "),
+        (lambda: png_of(50_000, 50_000), "has too many pixels; at most 50 million are read"),
+        (lambda: png_of(10_000, 9_500), "has too many pixels; at most 50 million are read"),
+        (lambda: png_of(8_000, 7_000), "has 8000 x 7000 pixels; at most 50 million are read"),
+        (lambda: b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', "is an SVG drawing, not a picture"),
+        (lambda: b"<!DOCTYPE html><html>", "is a web page, not a picture of pixels"),
+        (lambda: encoded("GIF"), "is a GIF"),
+        (lambda: encoded("BMP"), "is no picture that can be read"),
+        (lambda: b"", "is no picture that can be read"),
+        (animation, "is an animation"),
+    ],
+)
+def test_what_is_no_whole_still_is_refused(root: Path, make: Callable[[], bytes], what: str) -> None:
+    (root / "a.png").write_bytes(make())
+    with pytest.raises(BadFile, match=r"^'a.png' ") as caught:
+        Project(root).image("a.png")
+    assert caught.value.what.startswith(f"'a.png' {what}")
+
+
+def test_unchanged_files_are_not_read_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    still = root / "frames/dawn.png"
+    old(still)
+    first = Project(root)
+    facts = first.image("frames/dawn.png")
+    age(monkeypatch)
+    first.save_cache()
+    still.chmod(0)  # changes the time of change, and with it the cache's row
+    still.chmod(0o644)
+    assert Project(root).image("frames/dawn.png") == facts
+    Image.new("RGB", (64, 36), "red").save(still)
+    assert Project(root).image("frames/dawn.png") != facts
+
+
+def age(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets what was written just now be ten seconds old."""
+    now = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now() + 10_000_000_000)
+
+
+def test_a_file_hashed_right_after_it_was_written_is_not_kept(root: Path) -> None:
+    project = Project(root)
+    project.digest("frames/dawn.png")
+    project.save_cache()
+    assert not list((root.parent / "cache").rglob("*.json"))
+
+
+def test_known_stills_need_no_picture_library(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = Project(root)
+    project.image("frames/dawn.png")
+    age(monkeypatch)
+    project.save_cache()
+    code = (
+        "import sys; from pathlib import Path; from klingflow.io.files import Project;"
+        f"print(Project(Path({str(root)!r})).image('frames/dawn.png').width);"
+        "print('PIL' in sys.modules, 'yaml' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["64", "False", "False"]
+
+
+def test_the_cache_lies_outside_the_repository_and_may_be_damaged(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = Project(root)
+    digest = project.digest("frames/dawn.png")
+    age(monkeypatch)
+    project.save_cache()
+    assert sorted(p.name for p in root.rglob("*") if p.is_file()) == ["dawn.png"]
+    (kept,) = (root.parent / "cache").rglob("*.json")
+    for junk in ("", "[]", '{"version": 1}', "{" * 100_000, '{"version": 1, "root": 5, "files": []}'):
+        kept.write_text(junk)
+        assert Project(root).digest("frames/dawn.png") == digest
+
+
+def test_without_a_cache_folder_everything_works(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    project = Project(root)
+    project.digest("frames/dawn.png")
+    age(monkeypatch)
+    project.save_cache()
+    remember("storyboard", "a" * 64, {"a": 1})
+    assert recall("storyboard", "a" * 64) is None
+
+
+def test_what_was_parsed_is_known_again_by_its_digest(root: Path) -> None:
+    remember("storyboard", "a" * 64, {"shots": [{"id": "é"}]})
+    assert recall("storyboard", "a" * 64) == {"shots": [{"id": "é"}]}
+    assert recall("lock", "a" * 64) is None
+    for i in range(210):
+        remember("lock", f"{i:064}", i)
+    assert len(list((root.parent / "cache").rglob("*.json"))) == 200
+    assert recall("lock", f"{209:064}") == 209
+
+
+def test_the_root_is_the_nearest_project_file_then_git_then_the_folder(tmp_path: Path) -> None:
+    board = tmp_path / "a/b/c/film.yaml"
+    board.parent.mkdir(parents=True)
+    board.touch()
+    assert find_root(board) == tmp_path / "a/b/c"
+    (tmp_path / "a/.git").mkdir()
+    assert find_root(board) == tmp_path / "a"
+    (tmp_path / "a/b/klingflow.yaml").touch()
+    assert find_root(board) == tmp_path / "a/b"
+
+
+def test_nothing_is_written_through_a_link_out_of_the_project(root: Path) -> None:
+    (root / "out").symlink_to(root.parent)
+    (root / "film.lock.yaml").symlink_to(root.parent / "outside.txt")
+    project = Project(root)
+    for rel in ("out/film", "film.lock.yaml", ".git/hooks/post-checkout", "../x"):
+        with pytest.raises(BadFile):
+            project.to_write(rel)
+    assert project.to_write("reel/film.mp4") == root / "reel/film.mp4"
+
+
+def test_a_durable_write_replaces_and_leaves_no_part(root: Path) -> None:
+    path = root / "film.lock.yaml"
+    path.symlink_to(root.parent / "outside.txt")
+    write_durably(path, b"one")
+    write_durably(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert (root.parent / "outside.txt").read_text() == "secret"
+    with pytest.raises(OSError, match="Is a directory"):
+        write_durably(root / "frames", b"x")
+    assert sorted(os.listdir(root)) == ["film.lock.yaml", "frames"]

@@ -1,0 +1,201 @@
+import time
+
+import pytest
+
+from klingflow.core.errors import StoryboardError
+from klingflow.core.source import Problem, render
+from klingflow.storyboard import yamlread
+
+
+def faults(text: str) -> list[Problem]:
+    with pytest.raises(StoryboardError) as caught:
+        yamlread.read("film.yaml", text)
+    return list(caught.value.problems)
+
+
+def fault(text: str) -> tuple[str, int, int]:
+    (problem,) = faults(text)
+    assert problem.span is not None
+    return problem.rule, problem.span.line, problem.span.col
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("16:9", "16:9"),
+        ("on", "on"),
+        ("no", "no"),
+        ("2024-01-02", "2024-01-02"),
+        ("12:30:45", "12:30:45"),
+        ("0123", 123),
+        ("0x1F", 31),
+        ("0o17", 15),
+        ("1_000", "1_000"),
+        ("1e3", 1000.0),
+        ("-4", -4),
+        ("20.00", 20.0),
+        ("~", None),
+        ("", None),
+        ("true", True),
+        ("yes", "yes"),
+        (".inf", ".inf"),
+        ("1e999", "1e999"),
+        ("9" * 5000, "9" * 5000),
+        ("'5'", "5"),
+        ('"true"', "true"),
+    ],
+)
+def test_scalars_are_those_of_yaml_1_2_core(text: str, value: object) -> None:
+    data = yamlread.read("film.yaml", f"a: {text}\n").data
+    assert data == {"a": value}
+    assert isinstance(data, dict)
+    assert type(data["a"]) is type(value)
+
+
+def test_keys_are_always_text() -> None:
+    assert yamlread.read("film.yaml", "on: 1\nnull: 2\n16:9: 3\n5: 4").data == {"on": 1, "null": 2, "16:9": 3, "5": 4}
+
+
+def test_values_in_flow_lists_may_hold_colons() -> None:
+    assert yamlread.read("film.yaml", "aspect: [16:9, 9:16]").data == {"aspect": ["16:9", "9:16"]}
+
+
+def test_a_file_without_content_is_a_document_of_nothing() -> None:
+    assert yamlread.read("film.yaml", "# only a remark\n").data is None
+
+
+def test_every_node_and_key_has_its_place() -> None:
+    document = yamlread.read("film.yaml", "title: x\nshots:\n  - id: dawn\n    tags: [a, night]\n")
+    assert str(document.span(("shots", 0, "tags", 1))) == "film.yaml:4:15"
+    assert str(document.span(("shots", 0, "tags"), key=True)) == "film.yaml:4:5"
+    assert str(document.span(("shots", 0))) == "film.yaml:3:5"
+
+
+def test_what_an_alias_repeats_stands_where_it_was_written() -> None:
+    document = yamlread.read("film.yaml", "a: &a\n  b: [1, 2]\nc: *a\n")
+    assert document.data == {"a": {"b": [1, 2]}, "c": {"b": [1, 2]}}
+    assert str(document.span(("c", "b", 1))) == "film.yaml:2:10"
+    assert str(document.span(("c",))) == "film.yaml:3:4"
+
+
+def test_a_reopened_document_parses_only_when_a_place_is_asked_for() -> None:
+    document = yamlread.reopen("film.yaml", "a: [1, 2]", {"a": [1, 2]})
+    assert str(document.span(("a", 1))) == "film.yaml:1:8"
+
+
+def test_all_duplicate_keys_are_told_with_the_place_of_the_first() -> None:
+    found = faults("a: 1\nb: {c: 1, c: 2, d: [{e: 1, e: 2}]}\na: 3\n")
+    assert [p.what for p in found] == [
+        "the key 'c' stands here a second time; the first is at 2:5",
+        "the key 'e' stands here a second time; the first is at 2:22",
+        "the key 'a' stands here a second time; the first is at 1:1",
+    ]
+    assert render(found[2]) == (
+        "film.yaml:3:1: the key 'a' stands here a second time; the first is at 1:1\n"
+        "    3 | a: 3\n"
+        "      | ^\n"
+        "mend: remove one of them"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: !!str x", ("tag", 1, 4)),
+        ("a: !!python/object/apply:os.system ['x']", ("tag", 1, 4)),
+        ("a: ! x", ("tag", 1, 4)),
+        ("a: !local {b: 1}", ("tag", 1, 4)),
+        ("x: &x {a: 1}\ny:\n  <<: *x", ("merge-key", 3, 3)),
+        ("a: &x [1, *x]", ("alias", 1, 11)),
+        ("a: *nobody", ("alias", 1, 4)),
+        ("&k a: 1\n*k : 2", ("key-not-text", 2, 1)),
+        ("? [a]\n: b", ("key-not-text", 1, 3)),
+        ("a: 1\n---\nb: 2", ("second-document", 2, 1)),
+        ("prompt: {{ boat }}", ("unquoted-template", 1, 9)),
+        ("shots:\n  - prompt: {{ boat }} drifts", ("unquoted-template", 2, 13)),
+        ("prompt: {% if x %}y{% endif %}", ("unquoted-template", 1, 9)),
+        ("a:\n\tb: 1", ("tab", 2, 1)),
+        ("prompt: the boat: red", ("yaml", 1, 17)),
+        ("prompt: *bold* words", ("yaml", 1, 9)),
+        ("prompt: @home", ("yaml", 1, 9)),
+        ("a: [1, 2\nb: 3", ("yaml", 1, 4)),
+        ('a: "never closed\nb: 3', ("yaml", 1, 4)),
+        ("a: 1\n  b: 2", ("yaml", 2, 4)),
+        ("\ufeffa: 1", ("encoding", 1, 1)),
+        ("a: 1\rb: 2", ("encoding", 1, 5)),
+        ("a: 1\nb: x\0y", ("control-character", 2, 5)),
+        ("a: x\u2028y", ("control-character", 1, 5)),
+        ("a: \x1b[31m", ("control-character", 1, 4)),
+        ("a: \ud800", ("control-character", 1, 4)),
+        ("[" * 100_000, ("too-deep", 1, 61)),
+        ("a: [" + "{b: " * 100_000, ("too-deep", 1, 237)),
+        ("- " * 100_000, ("too-deep", 1, 121)),
+    ],
+)
+def test_what_is_refused_is_told_with_its_place(text: str, expected: tuple[str, int, int]) -> None:
+    assert fault(text) == expected
+
+
+def test_an_alias_bomb_is_refused_at_once() -> None:
+    text = "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
+    for before, name in zip("abcdefghi", "bcdefghij", strict=True):
+        text += f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n"
+    begin = time.perf_counter()
+    assert fault(text)[0] == "alias"
+    assert time.perf_counter() - begin < 1
+
+
+def test_aliases_cannot_nest_deeper_than_the_limit() -> None:
+    text = "a: &a " + "[" * 50 + "]" * 50 + "\nb: " + "[" * 20 + "*a" + "]" * 20
+    assert fault(text) == ("too-deep", 2, 24)
+
+
+def test_more_values_than_anybody_writes_are_refused() -> None:
+    assert fault("[" + "1," * 500_001 + "]")[0] == "too-big"
+
+
+def test_a_huge_file_is_refused_unread() -> None:
+    with pytest.raises(StoryboardError) as caught:
+        yamlread.decode("film.yaml", b"a" * 50_000_000)
+    assert caught.value.problems[0].what == "the file has 48 MiB; 16 MiB are read at most"
+
+
+@pytest.mark.parametrize(
+    ("raw", "what", "place"),
+    [
+        (b"a: 1\nb: caf\xe9 noir\n", "byte 0xe9 is not UTF-8 text", "film.yaml:2:7"),
+        ("a: é\nb: ü".encode() + b"\xff", "byte 0xff is not UTF-8 text", "film.yaml:2:5"),
+        ("klingflow: 1".encode("utf-16"), "the file is UTF-16 or UTF-32, not UTF-8", "film.yaml:1:1"),
+        ("klingflow: 1".encode("utf-16-le"), "the file is UTF-16 or UTF-32, not UTF-8", "film.yaml:1:1"),
+    ],
+)
+def test_bytes_that_are_not_utf8_are_told_with_their_place(raw: bytes, what: str, place: str) -> None:
+    with pytest.raises(StoryboardError) as caught:
+        yamlread.decode("film.yaml", raw)
+    (problem,) = caught.value.problems
+    assert (problem.what, str(problem.span)) == (what, place)
+
+
+def test_windows_line_ends_are_read() -> None:
+    document = yamlread.read("film.yaml", "a: 1\r\nb: two\r\n")
+    assert document.data == {"a": 1, "b": "two"}
+    assert document.span(("b",)).text == "b: two"
+
+
+def test_a_text_cut_at_a_hash_is_warned_of() -> None:
+    text = "p: shot #3 at dawn\nq: 5  # seconds\nr: #fff\ns: |\n  x: y #3\nt: 'a #3'\n- "
+    text = text.removesuffix("- ")
+    found = yamlread.lints(yamlread.read("film.yaml", text))
+    assert [(p.rule, str(p.severity), str(p.span)) for p in found] == [
+        ("cut-by-comment", "warning", "film.yaml:1:9"),
+        ("cut-by-comment", "warning", "film.yaml:3:4"),
+    ]
+
+
+def test_ten_thousand_shots_are_read_quickly() -> None:
+    shot = "  - id: s{0}\n    prompt: waves {0}, slow push-in\n    duration: 5\n    sound: false\n    tags: [a, b]\n"
+    text = "shots:\n" + "".join(shot.format(i) for i in range(10_000))
+    begin = time.perf_counter()
+    document = yamlread.read("film.yaml", text)
+    assert time.perf_counter() - begin < 3  # 0.2 s on an idle machine
+    assert document.span(("shots", 9999, "duration")).line == 49_999
