@@ -114,7 +114,8 @@ def facts(path: Path, digest: Digest) -> ClipFacts:
                 elif isinstance(frame, VideoFrame):
                     if frame.is_corrupt:
                         raise MediaError(f"{path.name} is damaged: frame {shown} does not decode cleanly", _AGAIN)
-                    size = size if shown else displayed_size(frame, video)
+                    if not shown:
+                        size = displayed_size(frame, pixel_shape(video), turned(frame))
                     shown += 1
     if shown != len(line.begins):
         raise MediaError(f"{path.name} is damaged: {shown} of its {len(line.begins)} frames decode", _AGAIN)
@@ -216,7 +217,7 @@ def cut(path: Path, frame: str, to: Path) -> None:
     line = timeline(path)
     picture = _picture(path, line, line.begins[_index(path, line, frame)])
     png = io.BytesIO()
-    picture.save(png, "PNG", compress_level=6)
+    picture.save(png, "PNG", compress_level=3)
     with aside(to) as temporary:
         temporary.write_bytes(png.getvalue())
 
@@ -327,9 +328,10 @@ def pixel_shape(video: VideoStream) -> Fraction:
     return _fraction(shape) if shape and shape > 0 else Fraction(1)
 
 
-def displayed_size(frame: VideoFrame, video: VideoStream) -> tuple[int, int]:
-    width, height = _square(frame.width, frame.height, pixel_shape(video))
-    return (height, width) if turned(frame) in _SIDEWAYS.values() else (width, height)
+def displayed_size(frame: VideoFrame, shape: Fraction, turn: Image.Transpose | None) -> tuple[int, int]:
+    """The size on the screen of a frame with such pixels, turned so."""
+    width, height = _square(frame.width, frame.height, shape)
+    return (height, width) if turn in _SIDEWAYS.values() else (width, height)
 
 
 def _square(width: int, height: int, shape: Fraction) -> tuple[int, int]:

@@ -114,19 +114,23 @@ def assemble(
     if total == 0:
         raise MediaError("the film has no frame")
     width, height = (max(2, side // 2 * 2) for side in (pieces[0].facts.width, pieces[0].facts.height))
-    with media.aside(to) as temporary:
-        alone = len(pieces) == 1 and not pieces[0].drop_first and audio is None
-        copied = alone and _copy(pieces[0].clip, parts[0].line, temporary)
-        if not copied:
-            _encode(parts, temporary, (width, height), rate, total, audio, progress, preset)
-        elif progress is not None:
-            progress(total, total)
+    try:
+        with media.aside(to) as temporary:
+            alone = len(pieces) == 1 and not pieces[0].drop_first and audio is None
+            copied = alone and _copy(pieces[0].clip, parts[0].line, temporary)
+            if not copied:
+                _encode(parts, temporary, (width, height), rate, total, audio, progress, preset)
+            elif progress is not None:
+                progress(total, total)
+    except (av.error.FFmpegError, OSError) as exc:
+        raise MediaError(f"{to.name} cannot be written: {exc.strerror or exc}") from exc
+    own = pieces[0].facts
     return FilmFacts(
         width=width,
         height=height,
-        frames=total,
-        rate=str(rate),
-        duration=f"{float(total / rate):.3f}",
+        frames=own.frames if copied else total,
+        rate=own.rate if copied else str(rate),
+        duration=own.duration if copied else f"{float(total / rate):.3f}",
         audio=audio is not None or any(piece.facts.audio for piece in pieces),
         starts=tuple(part.start for part in parts),
         copied=copied,
@@ -174,7 +178,7 @@ def _encode(
     preset: str,
 ) -> None:
     options = {"movflags": "faststart", "fflags": "bitexact"}
-    with av.open(str(to), "w", format="mp4", options=options) as film:
+    with av.open(f"file:{to}", "w", format="mp4", options=options) as film:
         video = film.add_stream("libx264", rate=rate)
         video.width, video.height, video.pix_fmt = *size, "yuv420p"
         context = video.codec_context
@@ -228,10 +232,15 @@ class _Fit:
         self.size = size
         self._graph: Graph | None = None
         self._form: tuple[object, ...] = ()
+        self._turn: Image.Transpose | None = None
+        self._begun = False
 
     def __call__(self, frame: VideoFrame, video: VideoStream) -> VideoFrame:
         matrix, full = media.colour(frame)
-        turn = media.turned(frame)
+        if not self._begun:
+            # Asked once a clip: PyAV keeps every frame whose side data was looked at until the next collection.
+            self._turn, self._begun = media.turned(frame), True
+        turn = self._turn
         shape = media.pixel_shape(video)
         fits = turn is None and shape == 1 and (frame.width, frame.height) == self.size
         if fits and frame.format.name == "yuv420p" and matrix == 1 and not full:
@@ -239,7 +248,7 @@ class _Fit:
         # A clip's size or format may change in the middle: then the graph is built again.
         form = (frame.width, frame.height, frame.format.name, matrix, full, turn)
         if self._graph is None or form != self._form:
-            shown = media.displayed_size(frame, video)
+            shown = media.displayed_size(frame, shape, turn)
             self._graph, self._form = _graph(frame, shown, self.size, matrix, full, turn), form
         self._graph.vpush(frame)
         return self._graph.vpull()
@@ -513,7 +522,7 @@ def _remux(clip: Path, to: Path) -> bool:
     """Packets as they are into a faststart MP4; False where an edit list hides some of them, which is not copied."""
     with (
         media.opened(clip) as (container, video),
-        av.open(str(to), "w", format="mp4", options={"movflags": "faststart", "fflags": "bitexact"}) as film,
+        av.open(f"file:{to}", "w", format="mp4", options={"movflags": "faststart", "fflags": "bitexact"}) as film,
     ):
         audio = container.streams.best("audio")
         tracks = {s.index: film.add_stream_from_template(s) for s in (video, audio) if s is not None}

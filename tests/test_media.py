@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import hashlib
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import clips
+import pytest
+from PIL import Image
+
+from klingflow.core.errors import MediaError
+from klingflow.core.model import Digest
+from klingflow.io import media
+
+NONE = Digest("0" * 64)
+
+
+def carried(clip: Path, frame: str) -> int | None:
+    to = clip.with_suffix(".png")
+    media.cut(clip, frame, to)
+    with Image.open(to) as image:
+        assert image.mode == "RGB"
+        return clips.number(image)
+
+
+def test_facts_are_measured_from_the_file(tmp_path: Path) -> None:
+    clip = clips.make(tmp_path / "a.mp4", frames=121, sound=clips.tone(5.2))
+    found = media.facts(clip, NONE)
+    assert (found.width, found.height, found.frames) == (320, 180, 121)
+    assert (found.duration, found.rate, found.audio) == ("5.042", "24", True)
+    assert found.bytes == clip.stat().st_size
+
+
+def test_a_film_rate_and_a_clock_of_milliseconds_are_recognised(tmp_path: Path) -> None:
+    film = clips.make(tmp_path / "a.mp4", frames=48, rate=Fraction(24000, 1001))
+    assert media.facts(film, NONE).rate == "24000/1001"
+    web = clips.make(tmp_path / "a.mkv", frames=30)
+    assert (media.facts(web, NONE).rate, media.facts(web, NONE).duration) == ("24", "1.250")
+
+
+@pytest.mark.parametrize(
+    ("what", "options"),
+    [
+        ("B-frames and one key frame", {}),
+        ("many key frames", {"options": {"g": "7"}}),
+        ("an open GOP", {"options": {"g": "7", "x264-params": "open-gop=1"}}),
+        ("sound longer than the picture", {"sound": clips.tone(3)}),
+        ("a fragmented file", {"muxing": {"movflags": "frag_keyframe+empty_moov"}, "options": {"g": "10"}}),
+        ("no tags", {"tagged": False}),
+        ("ten bits", {"codec": "libx265", "pixels": "yuv420p10le", "options": {"x265-params": "log-level=none"}}),
+        ("an odd size", {"size": (321, 181), "pixels": "yuv444p"}),
+    ],
+)
+def test_the_exact_displayed_frame_is_cut(tmp_path: Path, what: str, options: dict[str, object]) -> None:
+    clip = clips.make(tmp_path / "a.mp4", frames=30, first=100, **options)  # type: ignore[arg-type]
+    got = [carried(clip, frame) for frame in ("first", "last", "-1", "-3", "-16", "-30", "0s", "0.5s", "1.24s")]
+    assert got == [100, 129, 129, 127, 114, 100, 100, 112, 129]
+
+
+def test_every_frame_can_be_cut_by_its_place(tmp_path: Path) -> None:
+    clip = clips.make(tmp_path / "a.mp4", frames=20, options={"g": "5", "x264-params": "open-gop=1"})
+    assert [carried(clip, f"-{20 - i}") for i in range(20)] == list(range(20))
+
+
+def test_other_containers_give_the_same_frames(tmp_path: Path) -> None:
+    quick = {"deadline": "realtime", "cpu-used": "8"}
+    web = clips.make(tmp_path / "a.webm", codec="libvpx-vp9", frames=20, options=quick, sound=clips.tone(1))
+    assert [carried(web, f) for f in ("first", "last", "-2")] == [0, 19, 18]
+    jpeg = clips.make(tmp_path / "a.mov", codec="mjpeg", pixels="yuvj420p", frames=20, tagged=False)
+    assert [carried(jpeg, f) for f in ("first", "last", "-2")] == [0, 19, 18]
+
+
+def test_a_variable_rate_is_read_by_the_clock(tmp_path: Path) -> None:
+    times = [Fraction(n, 10) for n in (0, 1, 2, 10, 11, 30)]
+    clip = clips.make(tmp_path / "a.mp4", frames=6, times=times)
+    assert [carried(clip, f) for f in ("0.05s", "0.9s", "1.05s", "2.5s", "last")] == [0, 2, 3, 4, 5]
+
+
+def test_edit_lists_decide_what_is_first_and_last(tmp_path: Path) -> None:
+    ends = clips.edit(clips.make(tmp_path / "a.mp4", frames=48), seconds=1.0)
+    assert (carried(ends, "first"), carried(ends, "last"), media.facts(ends, NONE).duration) == (0, 23, "1.000")
+    begins = clips.edit(clips.make(tmp_path / "b.mp4", frames=48), skip=0.5)
+    assert (carried(begins, "first"), carried(begins, "last"), media.facts(begins, NONE).frames) == (12, 47, 36)
+
+
+@pytest.mark.parametrize("angle", [90, -90, 180])
+def test_a_turned_clip_is_cut_upright(tmp_path: Path, angle: int) -> None:
+    def stored(number: int, size: tuple[int, int]) -> Image.Image:
+        return clips.picture(number, (320, 180)).rotate(-angle, expand=True)
+
+    size = (320, 180) if angle == 180 else (180, 320)
+    clip = clips.make(tmp_path / "a.mp4", frames=5, size=size, rotate=angle, draw=stored)
+    assert carried(clip, "last") == 4
+    found = media.facts(clip, NONE)
+    assert (found.width, found.height) == (320, 180)
+
+
+def test_wide_pixels_are_made_square(tmp_path: Path) -> None:
+    clip = clips.make(tmp_path / "a.mp4", frames=5, shape=Fraction(4, 3))
+    assert (media.facts(clip, NONE).width, carried(clip, "last")) == (427, 4)
+
+
+@pytest.mark.parametrize(
+    ("size", "options"),
+    [
+        ((1280, 720), {}),
+        ((1280, 720), {"tagged": False}),
+        ((720, 1280), {"tagged": False}),
+        ((320, 180), {"matrix": 5}),
+    ],
+)
+def test_colours_survive_within_two_levels(tmp_path: Path, size: tuple[int, int], options: dict[str, object]) -> None:
+    colours = [(40, 120, 220), (220, 40, 40), (40, 200, 60), (128, 128, 128)]
+
+    def draw(number: int, size: tuple[int, int]) -> Image.Image:
+        image = Image.new("RGB", size)
+        for i, colour in enumerate(colours):
+            image.paste(colour, (i * size[0] // 4, 0, (i + 1) * size[0] // 4, size[1]))
+        return image
+
+    clip = clips.make(tmp_path / "a.mp4", frames=2, size=size, draw=draw, options={"crf": "4"}, **options)  # type: ignore[arg-type]
+    media.cut(clip, "last", tmp_path / "last.png")
+    with Image.open(tmp_path / "last.png") as image:
+        got = [image.getpixel(((2 * i + 1) * size[0] // 8, size[1] // 2)) for i in range(4)]
+    assert all(abs(a - b) <= 2 for x, y in zip(got, colours, strict=True) for a, b in zip(x, y, strict=True)), got
+
+
+def test_the_same_clip_gives_the_same_png_without_metadata(tmp_path: Path) -> None:
+    clip = clips.make(tmp_path / "a.mp4", frames=10)
+    media.cut(clip, "last", tmp_path / "1.png")
+    media.cut(clip, "last", tmp_path / "2.png")
+    assert (tmp_path / "1.png").read_bytes() == (tmp_path / "2.png").read_bytes()
+    with Image.open(tmp_path / "1.png") as image:
+        assert image.info == {}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["1.png", "2.png", "a.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("frame", "what"),
+    [
+        ("-11", "a.mp4 has no frame -11: it has 10 frames"),
+        ("0.5s", "a.mp4 has no frame at 0.5s: it ends at 0.417 s"),
+        ("middle", "'middle' names no frame"),
+        ("-0", "'-0' names no frame"),
+    ],
+)
+def test_a_frame_that_is_not_there_is_refused(tmp_path: Path, frame: str, what: str) -> None:
+    clip = clips.make(tmp_path / "a.mp4", frames=10)
+    with pytest.raises(MediaError) as caught:
+        media.cut(clip, frame, tmp_path / "x.png")
+    assert caught.value.what == what
+    assert not (tmp_path / "x.png").exists()
+
+
+@pytest.mark.parametrize("part", [0.1, 0.4, 0.7, 0.95, 0.999])
+@pytest.mark.parametrize(
+    ("name", "muxing"),
+    [
+        ("faststart.mp4", {"movflags": "faststart"}),
+        ("index at the end.mp4", {"movflags": "write_colr"}),
+        ("fragments.mp4", {"movflags": "frag_keyframe+empty_moov"}),
+        ("a.mkv", {}),
+    ],
+)
+def test_a_file_cut_short_is_refused(tmp_path: Path, name: str, muxing: dict[str, str], part: float) -> None:
+    clip = clips.shorten(clips.make(tmp_path / name, frames=40, options={"g": "10"}, muxing=muxing), part)
+    with pytest.raises(MediaError, match="cut short"):
+        media.check(clip, seconds=None)
+    with pytest.raises(MediaError, match="cut short"):
+        media.cut(clip, "last", tmp_path / "x.png")
+
+
+def test_damage_in_the_middle_is_refused(tmp_path: Path) -> None:
+    clip = clips.make(tmp_path / "a.mp4", frames=40, options={"crf": "4"})
+    data = bytearray(clip.read_bytes())
+    middle = data.find(b"mdat") + (len(data) - data.find(b"mdat")) // 2
+    data[middle : middle + 400] = bytes(400)
+    clip.write_bytes(data)
+    with pytest.raises(MediaError, match=r"damaged|cannot be decoded"):
+        media.check(clip, seconds=None)
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"", "clip.mp4 is empty"),
+        (b"<?xml version='1.0'?><Error>AccessDenied</Error>", "clip.mp4 is not a video: it is an XML page"),
+        (b"\n <!DOCTYPE html><html>", "clip.mp4 is not a video: it is an HTML page"),
+        (b'{"error": "gone"}', "clip.mp4 is not a video: it is a JSON text"),
+        (b"#EXTM3U\nreal.mp4\n", "clip.mp4 is not a video: it is a playlist"),
+        (b"ffconcat version 1.0\nfile real.mp4\n", "clip.mp4 is not a video: it is a playlist"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(600), "clip.mp4 is not a video: it is an image"),
+        (bytes(600), "clip.mp4 is not an MP4, MOV, MKV or WebM file"),
+    ],
+)
+def test_what_is_no_video_is_named(tmp_path: Path, data: bytes, what: str) -> None:
+    clips.make(tmp_path / "real.mp4", frames=3)
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(data)
+    with pytest.raises(MediaError) as caught:
+        media.check(clip, seconds=5)
+    assert caught.value.what == what
+
+
+def test_a_playlist_is_refused_by_the_demuxer_too(tmp_path: Path) -> None:
+    clips.make(tmp_path / "real.mp4", frames=3)
+    clip = tmp_path / "list.mp4"
+    clip.write_bytes(b"ffconcat version 1.0\nfile real.mp4\n")
+    with pytest.raises(MediaError, match="cannot be decoded"), media.opened(clip):
+        pass
+
+
+def test_sound_without_a_picture_is_refused(tmp_path: Path) -> None:
+    clip = tmp_path / "a.mp4"
+    with av.open(str(clip), "w") as container:
+        audio = container.add_stream("aac", rate=48000, layout="stereo")
+        frame = av.AudioFrame(format="flt", layout="stereo", samples=4800)
+        frame.planes[0].update(bytes(frame.planes[0].buffer_size))
+        frame.sample_rate = 48000
+        container.mux([*audio.encode(frame), *audio.encode(None)])
+    with pytest.raises(MediaError, match=r"a\.mp4 has no picture"):
+        media.check(clip, seconds=None)
+
+
+def test_hdr_and_absurd_sizes_are_refused(tmp_path: Path) -> None:
+    quiet = {"x265-params": "log-level=none"}
+    hdr = clips.make(
+        tmp_path / "a.mp4", codec="libx265", pixels="yuv420p10le", frames=2, transfer=18, matrix=9, options=quiet
+    )
+    with pytest.raises(MediaError, match=r"a\.mp4 is HDR \(HLG\)"):
+        media.check(hdr, seconds=None)
+    wide = clips.make(
+        tmp_path / "b.mov", codec="mjpeg", pixels="yuvj420p", frames=1, size=(8208, 16), tagged=False
+    )
+    with pytest.raises(MediaError, match="more than 8192 pixels a side"):
+        media.check(wide, seconds=None)
+
+
+def test_a_length_far_from_the_order_is_refused(tmp_path: Path) -> None:
+    clip = clips.make(tmp_path / "a.mp4", frames=121)
+    found = media.check(clip, seconds=5)
+    assert found.digest == hashlib.sha256(clip.read_bytes()).hexdigest()
+    with pytest.raises(MediaError, match=r"a\.mp4 lasts 5\.042 s where 10 s were ordered"):
+        media.check(clip, seconds=10)
+    with pytest.raises(MediaError, match="where 4 s were ordered"):
+        media.check(clip, seconds=4)
+
+
+def test_a_missing_file_is_said_plainly(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="cannot be read: No such file"):
+        media.cut(tmp_path / "none.mp4", "last", tmp_path / "x.png")
