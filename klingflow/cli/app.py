@@ -110,7 +110,6 @@ def parser() -> argparse.ArgumentParser:
     p = parts["listen"]
     _storyboard(p)
     p.add_argument("--listen", metavar="HOST:PORT", default="127.0.0.1:8477", help="default: 127.0.0.1:8477")
-    p.add_argument("--unsigned", action="store_true", help="take unsigned callbacks too: a hint costs one poll at most")
 
     p = parts["doctor"]
     p.add_argument("path", nargs="?", metavar="PATH", help="a storyboard, or a folder of the project (default: here)")

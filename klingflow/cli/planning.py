@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,9 +16,11 @@ import platformdirs
 from klingflow.cli.opening import Opened, parse_vars
 from klingflow.core.digest import of_bytes
 from klingflow.core.errors import UsageError
-from klingflow.core.model import ClipRecord, Digest, Key, Shot
+from klingflow.core.model import ClipRecord, Digest, Key, Shot, ShotId
 from klingflow.execution import host
-from klingflow.io import ledger
+from klingflow.io import config, ledger
+from klingflow.io.config import Config
+from klingflow.io.files import find_root
 from klingflow.io.store import Store, open_store
 from klingflow.output import planfile
 from klingflow.planning import plan as planning
@@ -44,9 +47,18 @@ class Asked:
 
 
 def store_of(opened: Opened) -> Store:
-    place = opened.config.store
-    local = Path(platformdirs.user_cache_dir("klingflow")) / "store" / of_bytes(place.encode())[:16]
-    return open_store(place, opened.project.root, local)
+    return _store(opened.config, opened.project.root)
+
+
+def open_project_store(path: Path, environ: Mapping[str, str] = os.environ) -> Store:
+    """The store of the project that a storyboard or a folder belongs to."""
+    root = find_root(path / "x" if path.is_dir() else path)
+    return _store(config.load(root, environ), root)
+
+
+def _store(settings: Config, root: Path) -> Store:
+    local = Path(platformdirs.user_cache_dir("klingflow")) / "store" / of_bytes(settings.store.encode())[:16]
+    return open_store(settings.store, root, local)
 
 
 def ask(opened: Opened, store: Store) -> Asked:
@@ -161,6 +173,14 @@ def chosen(
                 )
         films.append(replace(film_plan, steps=tuple(step for step in film_plan.steps if step.shot in names)))
     return replace(plan, films=tuple(films))
+
+
+def known_clips(plan: Plan) -> dict[str, dict[ShotId, Digest]]:
+    """The clips that are there before anything is made, by variant and shot."""
+    return {
+        film.variant: {step.shot: step.clip for step in film.steps if step.counted and step.clip is not None}
+        for film in plan.films
+    }
 
 
 def sides(opened: Opened, plan: Plan, asked: Asked) -> dict[str, Side]:

@@ -9,8 +9,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -78,7 +78,7 @@ def run(
     asked = planning.ask(opened, store)
     planned = planning.make(opened, lock, asked, provider)
     chosen = planning.chosen(opened, planned, select, exclude)
-    known = {f.variant: {s.shot: s.clip for s in f.steps if s.counted and s.clip} for f in planned.films}
+    known = planning.known_clips(planned)
     if plan is not None:
         now = planfile.Saved(
             plan=chosen, inputs=planning.fingerprint(opened), options=planning.options(var, select, exclude)
@@ -99,10 +99,9 @@ def run(
         show(Event(event="plan", data={"totals": planfile.totals_json(sums), "steps": sum(len(f.steps) for f in chosen.films)}))
         began = time.monotonic()
         ran, interrupted, spent = asyncio.run(
-            _run(opened, chosen, known, store, lock, asked, services, limits, frozen, detach, show)
+            _until_signal(opened, chosen, known, store, lock, asked, services, limits, frozen, detach, show)
         )
-        if not opened.rehearsal:
-            delivery.write_lock(opened, lock, [(r.film, r.outcomes) for r in ran])
+        keep(opened, lock, ran)
         code = _code(ran, interrupted)
         for each in ran:
             if not interrupted:
@@ -173,7 +172,12 @@ def _confirm(plan: Plan, spend: Decimal | None, yes: bool) -> None:
         raise SpendRefused("not confirmed; nothing was spent", "")
 
 
-async def _run(
+def keep(opened: Opened, lock: Lock, ran: Sequence[Ran]) -> None:
+    if not opened.rehearsal:
+        delivery.write_lock(opened, lock, [(each.film, each.outcomes) for each in ran])
+
+
+async def _until_signal(
     opened: Opened,
     plan: Plan,
     known: Mapping[str, Mapping[ShotId, Digest]],
@@ -187,14 +191,23 @@ async def _run(
     show: Emit,
 ) -> tuple[list[Ran], bool, Decimal]:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    parent = opened.project.root / ".klingflow"
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with buying(opened, store, services, limits, detach, show) as buyer, services.listening(buyer.wake):
+        ran = await execute(opened, plan, known, store, lock, asked, buyer, frozen, show, stop)
+    return ran, stop.is_set(), buyer.budget.spent
+
+
+@asynccontextmanager
+async def buying(
+    opened: Opened, store: Store, services: Services, limits: Limits, detach: bool, show: Emit
+) -> AsyncIterator[Buyer]:
+    """A Buyer with its doors open and a folder of its own for what is on its way."""
+    parent = opened.project.to_write(".klingflow")
     parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="run-", dir=parent, ignore_cleanup_errors=True) as scratch:
         async with services.opened(store, Path(scratch)) as doors:
-            buyer = Buyer(
+            yield Buyer(
                 store=store,
                 services=doors.by_provider,
                 providers=TABLE,
@@ -212,30 +225,43 @@ async def _run(
                 rng=random.Random(),
                 detach=detach,
             )
-            async with services.listening(buyer.wake):
-                shelf = shelf_of(opened, store, lock)
-                runs = [
-                    engine.run(
-                        film_plan,
-                        film,
-                        buyer=buyer,
-                        known=known[film.variant],
-                        inputs=opened.inputs,
-                        shelf=shelf(film),
-                        expect=asked.expect,
-                        price=lambda shot: asked.price(shot).amount,
-                        frozen=frozen,
-                        stop=stop,
-                        emit=show,
-                    )
-                    for film, film_plan in zip(opened.films, plan.films, strict=True)
-                ]
-                outcomes = await asyncio.gather(*runs)
-    ran = [
+
+
+async def execute(
+    opened: Opened,
+    plan: Plan,
+    known: Mapping[str, Mapping[ShotId, Digest]],
+    store: Store,
+    lock: Lock,
+    asked: planning.Asked,
+    buyer: Buyer,
+    frozen: bool,
+    show: Emit,
+    stop: asyncio.Event,
+) -> list[Ran]:
+    """Runs every film of a plan side by side."""
+    shelf = shelf_of(opened, store, lock)
+    runs = [
+        engine.run(
+            film_plan,
+            film,
+            buyer=buyer,
+            known=known[film.variant],
+            inputs=opened.inputs,
+            shelf=shelf(film),
+            expect=asked.expect,
+            price=lambda shot: asked.price(shot).amount,
+            frozen=frozen,
+            stop=stop,
+            emit=show,
+        )
+        for film, film_plan in zip(opened.films, plan.films, strict=True)
+    ]
+    outcomes = await asyncio.gather(*runs)
+    return [
         Ran(film=film, plan=film_plan, outcomes=ended)
         for film, film_plan, ended in zip(opened.films, plan.films, outcomes, strict=True)
     ]
-    return ran, stop.is_set(), buyer.budget.spent
 
 
 def _code(ran: Sequence[Ran], interrupted: bool) -> int:

@@ -121,6 +121,8 @@ def open_services(
     keys = {name: environ[p.caps.key_variable] for name, p in TABLE.items() if p.caps.paid and environ.get(p.caps.key_variable)}
     settings = dict(opened.config.settings)
     if callback_url is not None:
+        if listen is None:
+            raise UsageError("--callback-url goes with --listen", "add --listen HOST:PORT")
         if not callback_url.startswith("https://"):
             raise UsageError("--callback-url must be an https URL", "it is the address under which --listen is reached")
         settings["hiapi"] = replace(settings.get("hiapi", Settings()), callback_url=callback_url)

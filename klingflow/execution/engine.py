@@ -102,7 +102,7 @@ async def run(
             return replace(outcome, clip=locked)
         if shot.clip is not None:
             return replace(outcome, result=Result.ADOPTED, clip=await asyncio.to_thread(shelf.own, shot, key))
-        if frozen:
+        if frozen and step.action is not Action.RESUME:
             return _refused(outcome, "its clip would have to be made, but --frozen refuses that", "run without --frozen")
         emit(
             Event(

@@ -106,6 +106,8 @@ class Bought:
     clip: ClipRecord | None = None
     failure: Failure | None = None
     spent: Decimal = Decimal(0)
+    final: bool = False
+    """IN_DOUBT: the provider's answer says that asking again with the same key is no use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,9 +331,11 @@ class Buyer:
             return await self._collect(order, bought)
         if bought is not None and bought.failure is not None and bought.result is Result.IN_DOUBT:
             job = await self._do(ledger.job, self._store, order.key)
-            if job.state is State.INTENDED:
-                return await self._replay_or_doubt(order, job, bought.failure.message, bought.spent)
-            return None
+            if job.state is not State.INTENDED:
+                return None
+            if bought.final:
+                return self._doubtful(order, bought.failure.message, bought.spent, "")
+            return await self._replay_or_doubt(order, job, bought.failure.message, bought.spent)
         return bought
 
     async def _send(
@@ -366,7 +370,8 @@ class Buyer:
                 self._cool(order.provider, said.retry_after or 5.0)
                 return _doubt("the first request with this key is still being taken", cost)
             case Unclear():
-                return _doubt(redact(said.message), cost)
+                doubt = _doubt(redact(said.message), cost)
+                return replace(doubt, final=True) if said.final else doubt
             case Refused():
                 return await self._refused(order, job, said, cost, first=first)
 
@@ -439,6 +444,8 @@ class Buyer:
             if bought is None or bought.result is not Result.IN_DOUBT:
                 return bought
             message = bought.failure.message if bought.failure else message
+            if bought.final:
+                break
             fresh = await self._do(ledger.job, self._store, order.key)
             if fresh.state is not State.INTENDED:
                 return None
@@ -488,7 +495,7 @@ class Buyer:
                     expected_s=order.expected_s,
                     elapsed_s=elapsed,
                     patience_s=max(TASK_PATIENCE_S, 10 * order.expected_s),
-                    tell=lambda pending: self._say("progress", order, {"state": pending.state, "fraction": None}),
+                    tell=lambda pending: self._say("progress", order, {"state": pending.state, "fraction": pending.fraction}),
                 )
             match status:
                 case Done():

@@ -101,6 +101,8 @@ class Pending:
     """The provider's own word, lower-case."""
     known: bool = True
     """False for a word that is in no document: treated as pending, and said once."""
+    fraction: float | None = None
+    """How much of the work is done, 0 to 1, where the provider tells."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
