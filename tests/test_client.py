@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from klingflow.core.errors import UsageError
+from klingflow.core.errors import StoreError, UsageError
 from klingflow.io.address import is_public
 from klingflow.io.client import Downloads, HttpService, proxy_for
 from klingflow.io.service import Broken, Gone, NotSent, Unanswered
@@ -258,10 +258,10 @@ def test_requests_stay_inside_the_providers_minute_and_orders_keep_room() -> Non
     run(main())
 
 
-def test_three_hundred_polls_at_once_all_come_back() -> None:
+def test_more_polls_at_once_than_the_pool_holds_all_come_back() -> None:
     async def main() -> None:
         async with wire(says("200 OK")) as server, service(server.base) as it:
-            answers = await asyncio.gather(*(it.send(Request(method="GET", path=f"/p/{i}")) for i in range(300)))
+            answers = await asyncio.gather(*(it.send(Request(method="GET", path=f"/p/{i}")) for i in range(150)))
             assert {answer.status for answer in answers} == {200}
 
     run(main())
@@ -499,8 +499,6 @@ def test_a_large_clip_passes_through_constant_memory(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_said_as_such(tmp_path: Path) -> None:
-    from klingflow.core.errors import StoreError
-
     async def main() -> None:
         async with wire(says("200 OK", CLIP)) as server:
             with pytest.raises(StoreError):
@@ -520,3 +518,77 @@ def test_a_still_is_read_whole_and_a_published_frame_is_probed_by_one_byte() -> 
             await downloads.close()
 
     run(main())
+
+
+# Names and proxies --------------------------------------------------------------------------------------------------
+
+
+def resolving(addresses: list[list[str]]) -> list[str]:
+    """From now on each look-up of a name gives the next list; returns the names that were asked for, as they come."""
+    loop, asked = asyncio.get_running_loop(), list[str]()
+    real = loop.getaddrinfo
+
+    async def getaddrinfo(host: str, port: int, **hints: int) -> list[tuple[object, ...]]:
+        if host.replace(".", "").isdigit():
+            return await real(host, port, **hints)  # type: ignore[return-value]
+        asked.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, port)) for one in addresses.pop(0)]
+
+    loop.getaddrinfo = getaddrinfo  # type: ignore[assignment, method-assign]
+    return asked
+
+
+def test_a_name_is_refused_when_any_of_its_addresses_is_private(tmp_path: Path) -> None:
+    async def main() -> None:
+        asked = resolving([["1.1.1.1", "10.0.0.1"]])
+        downloads = Downloads()
+        with pytest.raises(Broken, match="private address"):
+            await downloads.fetch("https://films.example/a.mp4", tmp_path / "clip", lambda got, all_: None)
+        assert asked == ["films.example"]
+        await downloads.close()
+
+    run(main())
+
+
+def test_a_name_is_looked_up_once_and_the_connection_goes_to_that_address(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with wire(says("200 OK", CLIP)) as server:
+            base = server.base.replace("127.0.0.1", "films.example")
+            asked = resolving([["127.0.0.1"]])
+            await fetched(base, tmp_path / "clip")
+            assert asked == ["films.example"]
+            assert f"Host: {base[7:]}\r\n".encode() in server.heard[0]
+
+    run(main())
+
+
+def test_what_a_proxy_refuses_was_not_sent_and_showed_it_no_key() -> None:
+    async def main() -> None:
+        async with wire(says("502 Bad Gateway", b"")) as proxy:
+            async with service("https://api.example.com", proxy=proxy.base) as it:
+                with pytest.raises(NotSent):
+                    await it.send(ORDER, paid=True)
+            assert proxy.heard[0].startswith(b"CONNECT api.example.com:443 HTTP/1.1\r\n")
+            assert KEY.encode() not in b"".join(proxy.heard)
+
+    run(main())
+
+
+def test_a_download_that_is_given_up_leaves_no_file(tmp_path: Path) -> None:
+    async def main() -> None:
+        begun = asyncio.Event()
+
+        async def stalls(request: bytes, writer: asyncio.StreamWriter) -> None:
+            writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(CLIP)}\r\n\r\n".encode() + CLIP[:9000])
+            begun.set()
+            await asyncio.sleep(30)
+
+        async with wire(stalls) as server:
+            task = asyncio.create_task(fetched(server.base, tmp_path / "clip"))
+            await begun.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    run(main())
+    assert list(tmp_path.iterdir()) == []
