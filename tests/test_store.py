@@ -298,6 +298,60 @@ def test_a_moved_file_from_another_file_system_is_copied(tmp_path: Path, monkeyp
     assert not source.exists()
 
 
+def test_a_moved_link_leaves_its_file_and_keeps_the_bytes(tmp_path: Path) -> None:
+    target, link = file(tmp_path), tmp_path / "link"
+    link.symlink_to(target)
+    store = FolderStore(tmp_path / "store")
+    assert store.blob(store.put(link, move=True)).read_bytes() == b"a clip"
+    assert (target.exists(), link.is_symlink()) == (True, False)
+
+
+def test_damage_in_a_store_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FolderStore(tmp_path / "store")
+    digest = store.put(file(tmp_path))
+    spoil(store, digest)
+
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "rename", read_only)
+    with pytest.raises(StoreError, match=r"is damaged, and cannot be set aside: .* read-only file system"):
+        store.blob(digest)
+
+
+@pytest.mark.parametrize("what", ["record", "copy", "move"])
+def test_bytes_are_on_the_disk_before_the_name_and_the_name_before_the_return(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    source, log = file(tmp_path), []
+    store = FolderStore(tmp_path / "new" / "store")
+    fsync, link = os.fsync, os.link
+
+    def synced(fd: int) -> None:
+        log.append(("fsync", Path(os.readlink(f"/proc/self/fd/{fd}"))))
+        fsync(fd)
+
+    def linked(from_: Path, to: Path) -> None:
+        log.append(("link", Path(from_)))
+        link(from_, to)
+        log.append(("named", to.parent))
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "link", linked)
+    if what == "record":
+        store.create("ledger/k/1.0-intent.json", b"{}")
+    else:
+        store.put(source, move=what == "move")
+    links = [i for i, (act, _) in enumerate(log) if act == "link"]
+    assert len(links) == 2  # the marker, and the object
+    for i in links:
+        assert ("fsync", log[i][1]) in log[:i]
+        assert log[i + 2] == ("fsync", log[i + 1][1])
+    folders = {path for act, path in log if act == "fsync" and path.is_dir()}
+    made = log[links[1] + 1][1]
+    assert {made, made.parent, store.root, store.root.parent, tmp_path} <= folders
+
+
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
 def test_after_a_failed_fsync_this_process_writes_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int

@@ -212,7 +212,7 @@ class FolderStore:
     def put(self, file: Path, *, move: bool = False) -> Digest:
         self._mark()
         with _opened(file) as source:
-            if move:
+            if move and not file.is_symlink():  # a link would be kept as a link
                 digest = _hash(file, source)
                 with self._writing(file):
                     os.fchmod(source, 0o444)
@@ -305,7 +305,11 @@ class FolderStore:
             if _hash(path, fd) == digest:
                 self._verified[digest] = _stamp(found)
                 return True
-            self._set_aside(digest, path, found)
+            try:
+                self._set_aside(digest, path, found)
+            except StoreError as exc:
+                what = f"the clip or frame {digest[:12]} in the store {self.where} is damaged, and cannot be set aside: "
+                raise StoreError(what + exc.what, exc.mend) from exc
             return False
         finally:
             os.close(fd)
