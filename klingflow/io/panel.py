@@ -314,8 +314,9 @@ def _ground(size: tuple[int, int], seed: str) -> Image.Image:
     down = Image.linear_gradient("L").resize(size, Image.Resampling.BICUBIC)
     ground = Image.composite(Image.new("RGB", size, high), Image.new("RGB", size, low), ImageOps.invert(down))
     reach = round(max(size) * (0.9 + dice[1] / 510))
-    light = ImageOps.invert(Image.radial_gradient("L").resize((reach, reach), Image.Resampling.BICUBIC))
-    light = light.point([round((i / 255) ** 2 * 150) for i in range(256)])
+    # Pillow's gradient is 180 at the middle of an edge: dark from there on, or the light has corners.
+    fall = [round(max(0.0, 1 - i / 180) ** 2 * 150) for i in range(256)]
+    light = Image.radial_gradient("L").point(fall).resize((reach, reach), Image.Resampling.BICUBIC)
     place = Image.new("L", size, 0)
     x, y = size[0] * (0.55 + dice[2] / 850), size[1] * dice[3] / 900
     place.paste(light, (round(x) - reach // 2, round(y) - reach // 2))

@@ -1,0 +1,179 @@
+"""What `klingflow init` writes: a small project that runs at once, with no account and no file of anybody else's.
+
+A storyboard that shows the format, stills drawn by code, the project file with its settings explained, the schema
+for the editor, a .gitignore and a CI recipe. Nothing that exists is ever overwritten.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+
+from klingflow.core.errors import UsageError
+from klingflow.output import stills
+from klingflow.storyboard import schema
+
+STILLS: dict[str, Callable[[stills.Size], Image.Image]] = {
+    "lighthouse.png": stills.lighthouse,
+    "lantern.png": stills.lantern,
+    "dawn.png": stills.harbour_dawn,
+}
+STILL_SIZE = (1280, 720)
+
+
+def create(folder: Path, name: str) -> list[Path]:
+    """Writes the project into `folder`, with the storyboard NAME.yaml; returns the files written.
+
+    Raises UsageError, before anything is written, when a file is already there or the name is no file name.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name) or name == "klingflow":
+        raise UsageError(
+            f"'{name}' cannot be the name of a storyboard",
+            "use letters, digits, - and _, as in: klingflow init --name harbour (klingflow.yaml is the project file)",
+        )
+    texts = {
+        f"{name}.yaml": STORYBOARD.replace("NAME", name),
+        "klingflow.yaml": PROJECT,
+        ".gitignore": GITIGNORE,
+        ".github/workflows/klingflow.yml": WORKFLOW.replace("NAME", name),
+        "schemas/storyboard.schema.json": schema.text("storyboard"),
+    }
+    planned = [folder / path for path in (*texts, *(f"frames/{still}" for still in STILLS))]
+    there = [path for path in planned if path.exists() or path.is_symlink()]
+    if there:
+        raise UsageError(
+            f"already there, and init overwrites nothing: {', '.join(str(path) for path in there)}",
+            "give a folder of its own, as in: klingflow init my-film",
+        )
+    try:
+        for path in planned:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        for file, text in texts.items():
+            _write(folder / file, text.encode())
+        for still, scene in STILLS.items():
+            _write(folder / "frames" / still, stills.png(scene(STILL_SIZE)))
+    except OSError as exc:
+        raise UsageError(f"the project cannot be written: {exc.strerror}: {exc.filename}") from exc
+    return planned
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:  # "x": a file that appeared meanwhile is not ours to replace
+        file.write(data)
+
+
+STORYBOARD = """\
+# yaml-language-server: $schema=schemas/storyboard.schema.json
+#
+#   klingflow check NAME.yaml    everything that is wrong in here, at once
+#   klingflow plan NAME.yaml     what a run would make, why, and at what price
+#   klingflow run NAME.yaml      makes it: out/NAME/film.mp4
+#
+# Run it twice: the second run makes nothing. Then change one prompt, and plan again.
+klingflow: 1
+title: The keeper's light
+
+vars:                                  # for every prompt; `klingflow run NAME.yaml --var look="charcoal sketch"`
+  keeper: an old lighthouse keeper in a dark wool coat
+  look: 35 mm film, soft grain, blue hour, warm lamplight
+
+defaults:                              # for every shot that does not say otherwise
+  # The animatic draws rough clips on this machine: free, no account. For the real film write `hiapi` or
+  # `mulerouter` here and set HIAPI_API_KEY or MULEROUTER_API_KEY. Then this rehearses it for nothing:
+  #   klingflow run NAME.yaml --provider animatic
+  provider: animatic
+  resolution: 720p                     # 720p, 1080p or 4K
+  duration: 3                          # seconds, 3 to 15
+  sound: true
+
+shots:                                 # in film order
+  - id: opening                        # no still: from the text alone
+    prompt: Black rock and white surf before first light, a beam of light sweeps over the sea. {{ look }}
+    aspect_ratio: "16:9"
+
+  - id: tower
+    first_frame: frames/lighthouse.png # the still that the clip begins with
+    prompt: Waves break below the lighthouse, the lamp turns, slow push-in. {{ look }}
+    tags: [exterior]
+
+  - id: lamp
+    continues: tower                   # begins with the last frame of tower's clip, and waits for it
+    last_frame: frames/lantern.png     # ... and ends with this still
+    prompt: Through the window of the house, {{ keeper }} sets down a storm lantern. {{ look }}
+    tags: [interior]
+
+  - id: vigil
+    meets: lamp                        # begins with the still that lamp ends with: needs no clip, does not wait
+    prompt: The flame steadies, far out the beam goes round and round. {{ look }}
+    tags: [interior]
+
+  - id: dawn
+    continues: vigil
+    last_frame: frames/dawn.png
+    prompt: Night thins, the first boat is out on still water, the sun comes up. {{ look }}
+    notes: "Not happy with a clip? Write `take: 2` here: a new take is a new purchase, and others see it in review."
+    tags: [exterior]
+"""
+
+PROJECT = """\
+# The project: where clips are kept, how stills reach an API, and what a run may spend.
+# Keys never stand in a file: HIAPI_API_KEY and MULEROUTER_API_KEY come from the environment.
+
+store: .klingflow/store                # a folder, or s3://bucket/prefix, gs://..., az://...: shared by every runner
+
+# HiAPI takes stills by public URL alone; klingflow puts them there under the digest of their content.
+# publish:
+#   to: s3://my-bucket/frames          # or a folder of this project that a web server serves
+#   public_url: https://frames.example.com
+#   expires: 24h
+
+# A run that would exceed one of these is refused before it spends anything.
+limits:
+  spend: 20.00                         # USD a run
+  seconds: 300                         # of clip
+  tasks: 60
+
+# providers:
+#   hiapi: {concurrency: 4}
+
+# What you really pay, in USD a second; klingflow's own figures are estimates.
+# prices:
+#   hiapi: {720p: {silent: 0.084, sound: 0.112}}
+"""
+
+GITIGNORE = """\
+# Clips and the ledger live in the store; share it through object storage, not through git.
+.klingflow/
+# Rebuilt from the store at will.
+out/
+"""
+
+WORKFLOW = """\
+# Every pull request: is the storyboard right, and what would it make and cost? No key, so forks can run it.
+# A film is bought elsewhere, by people or a protected job, never here.
+name: klingflow
+on:
+  pull_request:
+    paths: ["**.yaml", "frames/**", ".github/workflows/klingflow.yml"]
+permissions:
+  contents: read
+jobs:
+  plan:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v4
+        with:
+          fetch-depth: 0               # the plan compares with the base branch
+      - uses: actions/setup-python@v5
+        with:
+          python-version: "3.12"
+      - run: pip install klingflow
+      - run: klingflow check NAME.yaml --format github
+      - name: klingflow plan
+        run: klingflow plan NAME.yaml --against "origin/$BASE" --format markdown >> "$GITHUB_STEP_SUMMARY"
+        env:
+          BASE: ${{ github.base_ref }}
+"""
