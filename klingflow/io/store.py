@@ -308,8 +308,8 @@ class FolderStore:
             try:
                 self._set_aside(digest, path, found)
             except StoreError as exc:
-                what = f"the clip or frame {digest[:12]} in the store {self.where} is damaged, and cannot be set aside: "
-                raise StoreError(what + exc.what, exc.mend) from exc
+                what = f"the clip or frame {digest[:12]} in the store {self.where} is damaged, and cannot be set aside"
+                raise StoreError(f"{what}: {exc.what}", exc.mend) from exc
             return False
         finally:
             os.close(fd)
