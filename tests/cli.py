@@ -1,0 +1,66 @@
+"""The command line as a process: write files, run it, read what came."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def said(self) -> str:
+        return self.out + self.err
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project folder with a home of its own: nothing leaks between tests, or from this machine."""
+
+    root: Path
+    env: Mapping[str, str]
+
+    def write(self, name: str, text: str | bytes) -> Path:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    def environment(self, extra: Mapping[str, str]) -> dict[str, str]:
+        home = self.root.parent / f"{self.root.name}-home"
+        home.mkdir(exist_ok=True)
+        base = {name: os.environ[name] for name in ("PATH", "LANG", "SYSTEMROOT") if name in os.environ}
+        return {**base, "HOME": str(home), "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **self.env, **extra}
+
+    def start(self, *words: str, **extra: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "klingflow", *words],
+            cwd=self.root,
+            env=self.environment(extra),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+
+    def run(self, *words: str, timeout: float = 120, **extra: str) -> Ended:
+        process = self.start(*words, **extra)
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            out, err = process.communicate()
+            raise AssertionError(f"klingflow {' '.join(words)} did not end:\n{out}\n{err}") from None
+        return Ended(process.returncode, out, err)
