@@ -71,8 +71,7 @@ def download(url: str) -> bytes:
         return bytes(response.read())
 
 
-@pytest.mark.parametrize("aspect", movie.SIZES)
-@pytest.mark.parametrize("sound", [False, True])
+@pytest.mark.parametrize(("aspect", "sound"), [("16:9", False), ("9:16", True), ("1:1", False)])
 def test_every_picture_of_a_clip_carries_its_number(aspect: str, sound: bool) -> None:
     with av.open(io.BytesIO(movie.clip(4711, 3, aspect=aspect, sound=sound, extra=1))) as clip:
         frames = list(clip.decode(video=0))

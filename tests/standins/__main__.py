@@ -29,6 +29,9 @@ def main() -> int:
     kind = {"hiapi": HiAPI, "mulerouter": MuleRouter}[chosen.api]
     frames = chosen.frames or Path(tempfile.mkdtemp(prefix="standin-frames-"))
     frames.mkdir(parents=True, exist_ok=True)
+    over = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: over.set())
     server: StandIn
     with kind(
         port=chosen.port,
@@ -40,9 +43,6 @@ def main() -> int:
         published = {"KLINGFLOW_PUBLISH_TO": str(frames), "KLINGFLOW_PUBLISH_URL": server.frames_url}
         for name, value in {**server.environment(), **published}.items():
             print(f"export {name}={value}", flush=True)
-        over = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: over.set())
         over.wait()
     return 0
 
