@@ -274,6 +274,8 @@ def test_the_root_is_the_nearest_project_file_then_git_then_the_folder(tmp_path:
     assert find_root(board) == tmp_path / "a"
     (tmp_path / "a/b/klingflow.yaml").touch()
     assert find_root(board) == tmp_path / "a/b"
+    (tmp_path / "way").symlink_to("a/b")
+    assert find_root(tmp_path / "way/c/film.yaml") == tmp_path / "a/b"
 
 
 def test_nothing_is_written_through_a_link_out_of_the_project(root: Path) -> None:

@@ -42,8 +42,8 @@ class BadFile(KlingflowError):
 
 def find_root(storyboard: Path) -> Path:
     """The project's root: the nearest folder above the storyboard with klingflow.yaml, else the one with .git, else
-    the storyboard's own."""
-    folder = Path(os.path.abspath(storyboard)).parent
+    the storyboard's own. A real path: no link stands in it."""
+    folder = Path(os.path.realpath(storyboard.parent))
     above = [folder, *folder.parents]
     for name in (PROJECT_FILE, ".git"):
         for place in above:

@@ -419,7 +419,7 @@ def _syntax(document: Document, error: yaml.MarkedYAMLError) -> tuple[str, str, 
     line, col = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     text, problem = document.line(line), error.problem or "this is not YAML"
     indent = len(text) - len(text.lstrip(" "))
-    if text[indent : indent + 1] == "\t" and "cannot start any token" in problem:
+    if "tab character" in problem or (text[indent : indent + 1] == "\t" and "cannot start any token" in problem):
         return "tab", "a tab is used for indentation", "indent with spaces", line, indent + 1
     bare = re.search(r"(?:^|[:\-,\[]\s+)(\{[{%#])", text)
     if bare:
@@ -452,8 +452,23 @@ def _syntax(document: Document, error: yaml.MarkedYAMLError) -> tuple[str, str, 
     if "could not find expected ':'" in problem:
         at = error.context_mark
         where = (at.line + 1, at.column + 1) if at else (line, col)
+        shown = document.line(where[0])
+        close = re.match(r"\s*(?:- +)*[\w-]+(:)\S", shown)
+        if close:
+            return "yaml", "a space is missing after this `:`", "write `key: value`", where[0], close.start(1) + 1
         mend = "write `key: value`, or indent the text under its key"
         return "yaml", "a `:` is missing after this text", mend, *where
+    if "unexpected ':'" in problem:
+        return "yaml", "a space is missing after this `:`", "write `key: value`, or put the text in quotes", line, col
+    if "expected '-' indicator" in problem:
+        mend = "begin it with `- `, in the same column as the entries above"
+        return "yaml", "an entry of the list was expected here", mend, line, col
+    if "expected node content" in problem:
+        mend = "remove a comma or a bracket, or put the text in quotes"
+        return "yaml", "a value was expected here", mend, line, col
+    if "scanning a tag" in (error.context or "") and error.context_mark:
+        at = error.context_mark
+        return "yaml", "an unquoted text cannot begin with `!`", _QUOTE, at.line + 1, at.column + 1
     if "block sequence entries" in problem:
         mend = "begin the list on the next line, indented"
         return "yaml", "a list cannot begin on the line of its key", mend, line, col
