@@ -82,12 +82,13 @@ def cycles(film: Film) -> list[Problem]:
     for group in _groups(film):
         circle = _circle(group, wanted)
         if circle:
-            path = " -> ".join([*circle, circle[0]])
-            what = (
-                f"these shots wait for each other: {path}"
-                if len(circle) > 1
-                else f"'{circle[0]}' waits for its own clip: {path}"
-            )
+            names = [*circle, circle[0]]
+            path = " -> ".join(names if len(names) < 12 else [*names[:4], "…", *names[-4:]])
+            if len(circle) == 1:
+                what = f"'{circle[0]}' waits for its own clip: {path}"
+            else:
+                count = f"{len(circle)} " if len(names) >= 12 else ""
+                what = f"these {count}shots wait for each other: {path}"
             out.append(
                 Problem(
                     rule="cycle",

@@ -352,9 +352,8 @@ def _film(
     defaults = data.get("defaults", {})
     raws = cast(Sequence[Data], data["shots"])
     cast_ = _Cast(file, raws, defaults, provider)
-    drafts = [cast_.draft(index, raw, context) for index, raw in enumerate(raws)]
-    shots = cast_.resolved(drafts)
-
+    shots = cast_.resolved([cast_.draft(index, raw, context) for index, raw in enumerate(raws)])
+    del context["shot"]
     title = _or(file, data.get("title", name), context, ("title",)).strip() or name
     film = data.get("film", {})
     cut = []

@@ -138,7 +138,7 @@ def _entry(raw: Mapping[str, Any]) -> Entry:
 # Writing
 
 _HEADER = """\
-# Which clip answers each take of each shot. Written by `klingflow run`: commit it, and do not edit it by hand.
+# Which clip answers each take of each shot. Written by `klingflow run`: commit it, do not edit it by hand.
 """
 
 
@@ -151,7 +151,7 @@ def dump(lock: Lock) -> str:
     if films:
         out.append("films:\n")
         for variant in sorted(films):
-            out.append(f"  {_scalar(variant)}:\n")
+            out.append(f"  {_text(variant)}:\n")
             _shots(out, films[variant], "    ")
     return "".join(out)
 
@@ -161,7 +161,7 @@ def _shots(out: list[str], shots: Shots, indent: str) -> None:
         out.append("shots:\n" if shots else "shots: {}\n")
         indent = "  "
     for shot in sorted(shots):
-        out.append(f"{indent}{_scalar(shot)}:\n")
+        out.append(f"{indent}{_text(shot)}:\n")
         takes = shots[shot]
         for take in sorted(takes):
             out.append(f'{indent}  "{take}":\n')
@@ -169,27 +169,26 @@ def _shots(out: list[str], shots: Shots, indent: str) -> None:
 
 
 def _fields(out: list[str], entry: Entry, indent: str) -> None:
-    cost = None if entry.cost is None else f"{entry.cost:f}"
-    for name, value in (
-        ("key", entry.key),
-        ("clip", entry.clip),
-        ("duration", entry.duration),
-        ("frames", entry.frames),
-        ("size", entry.size),
-        ("rate", entry.rate),
-        ("bytes", entry.bytes),
-        ("audio", entry.audio),
-        ("provider", entry.provider),
-        ("model", entry.model),
-        ("task", entry.task),
-        ("cost", cost),
-        ("date", entry.date),
-    ):
-        if value is not None:
-            out.append(f"{indent}{name}: {_scalar(value)}\n")
+    out.append(
+        f"{indent}key: {_text(entry.key)}\n"
+        f"{indent}clip: {_text(entry.clip)}\n"
+        f"{indent}duration: {_text(entry.duration)}\n"
+        f"{indent}frames: {entry.frames}\n"
+        f"{indent}size: {_text(entry.size)}\n"
+        f"{indent}rate: {_text(entry.rate)}\n"
+        f"{indent}bytes: {entry.bytes}\n"
+        f"{indent}audio: {_scalar(entry.audio)}\n"
+        f"{indent}provider: {_text(entry.provider)}\n"
+        f"{indent}model: {_text(entry.model)}\n"
+    )
+    if entry.task is not None:
+        out.append(f"{indent}task: {_text(entry.task)}\n")
+    if entry.cost is not None:
+        out.append(f"{indent}cost: {_text(f'{entry.cost:f}')}\n")
+    out.append(f"{indent}date: {_text(entry.date)}\n")
     for name, values in (("inputs", entry.inputs), ("parts", entry.parts)):
         if values:
-            pairs = [f"{_scalar(key)}: {_scalar(values[key])}" for key in sorted(values)]
+            pairs = [f"{_text(key)}: {_scalar(values[key])}" for key in sorted(values)]
             line = f"{indent}{name}: {{{', '.join(pairs)}}}\n"
             if len(line) > _LONG:
                 line = f"{indent}{name}:\n" + "".join(f"{indent}  {pair}\n" for pair in pairs)
@@ -200,9 +199,7 @@ _LONG = 250
 """Characters of a line; a longer one has its pairs on lines of their own."""
 
 
-_PLAIN = re.compile(
-    r"[A-Za-z][A-Za-z0-9_.-]*|(?!0[xob])[0-9][0-9a-z]*[acdfp][0-9a-z]*|[1-9][0-9]*x[0-9]+"
-)
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*|(?!0[xob])[0-9][0-9a-z]*[acdfp][0-9a-z]*|[1-9][0-9]*x[0-9]+")
 """Words, and texts such as 7d1f…, 1080p and 1920x1080 that are no number in any YAML: there only e, x, o, b, _ and
 digits may stand in one."""
 _MEANT = frozenset(["null", "true", "false", "yes", "no", "on", "off", "y", "n"])
@@ -212,8 +209,10 @@ _ESCAPED = re.compile(r'[\\"\x00-\x1f\x7f-\U0010ffff]')
 def _scalar(value: Scalar) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
+    return str(value) if isinstance(value, int) else _text(value)
+
+
+def _text(value: str) -> str:
     if _PLAIN.fullmatch(value):
         return value if len(value) > 5 or value.lower() not in _MEANT else f'"{value}"'
     return '"' + _ESCAPED.sub(_escape, value) + '"'

@@ -649,7 +649,7 @@ class _Run:
         macro = self.value(node.node, scope)
         if not isinstance(macro, _Macro):
             raise _Fault("template-refused", f"'{_said(node.node)}' is not a macro", "only a macro can be called")
-        if macro.node in self.calls:
+        if any(node is macro.node for node in self.calls):  # jinja2's nodes compare by their whole content
             raise _Fault("template-refused", f"the macro '{macro.node.name}' calls itself", "break the circle")
         self.round()
         names = [argument.name for argument in macro.node.args]

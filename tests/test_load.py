@@ -1,0 +1,362 @@
+from __future__ import annotations
+
+import json
+import time
+from textwrap import dedent
+
+import pytest
+
+from klingflow.core.model import Digest, Element, FileStill, MultiShot, Shot, ShotFrame, ShotId, UrlStill
+from klingflow.core.source import Severity, render
+from klingflow.storyboard import load, schema
+from tests.storyboards import faults, film, films, loaded
+
+HARBOUR = """\
+klingflow: 1
+title: Harbour {{ boat }}
+vars:
+  boat: a red boat
+  look: 35 mm, {{ boat }}
+defaults:
+  provider: hiapi
+  duration: 4
+  sound: true
+  negative_prompt: blur
+  max_chain: 2
+shots:
+  - id: dawn
+    first_frame: frames/dawn.png
+    prompt: |
+      Waves, {{ boat }}.
+      Shot {{ shot.index }} of {{ shot.duration }} s, {{ shot.tags | join('+') }}
+    tags: [night, sea]
+  - id: harbour
+    continues: dawn
+    last_frame: ../stills/./harbour.png
+    duration: 6
+    prompt: "{{ look }} {{ vars.boat }} {{ vars.look }}"
+  - id: market
+    meets: harbour
+    prompt_file: market.txt
+    vars: {boat: a barge}
+    takes: 3
+    take: 2
+    hold: true
+  - id: closing
+    first_frame: {shot: market, frame: 2.50s}
+    last_frame: {shot: dawn, frame: first}
+    prompt: back
+  - id: insert
+    clip: footage/insert.mp4
+film:
+  shots: [dawn, insert, dawn]
+  audio: score.wav
+"""
+FILES = {"pipelines/market.txt": "A {{ boat }}\r\n{% include 'end.txt' %}\n", "pipelines/end.txt": "The {{ look }}"}
+
+
+def test_a_storyboard_becomes_a_film_of_shots() -> None:
+    made = film(HARBOUR, FILES, folder="pipelines")
+    dawn, harbour, market, closing, insert = made.shots
+    assert (made.name, made.variant, made.title, made.max_chain) == ("film", "", "Harbour a red boat", 2)
+    assert (made.cut, made.audio) == (("dawn", "insert", "dawn"), "pipelines/score.wav")
+    assert dawn.prompt == "Waves, a red boat.\nShot 1 of 4 s, night+sea"
+    assert (dawn.first_frame, dawn.tags, dawn.index) == (FileStill("pipelines/frames/dawn.png"), ("night", "sea"), 0)
+    assert (dawn.duration, dawn.sound, dawn.provider, dawn.negative_prompt) == (4, True, "hiapi", "blur")
+    assert harbour.first_frame == ShotFrame(ShotId("dawn"), "last")
+    assert harbour.last_frame == FileStill("stills/harbour.png")
+    assert harbour.prompt == "35 mm, a red boat a red boat 35 mm, a red boat"
+    assert (market.first_frame, market.meets) == (FileStill("stills/harbour.png"), "harbour")
+    assert market.prompt == "A a barge\nThe 35 mm, a red boat"
+    assert (market.take, market.takes, market.hold) == (2, 3, True)
+    assert closing.first_frame == ShotFrame(ShotId("market"), "2.5s")
+    assert closing.last_frame == ShotFrame(ShotId("dawn"), "first")
+    assert (insert.clip, insert.negative_prompt, insert.prompt) == ("pipelines/footage/insert.mp4", "", "")
+
+
+def test_every_place_of_a_shot_is_found_in_the_file() -> None:
+    made = film(HARBOUR, FILES, folder="pipelines")
+
+    def at(shot: str | None, field: str) -> str:
+        return str(made.where(ShotId(shot) if shot else None, field)).removeprefix("pipelines/film.yaml:")
+
+    assert at("dawn", "") == "13:9"
+    assert at("dawn", "first_frame") == "14:18"
+    assert at("dawn", "provider") == "7:13"  # from the defaults
+    assert at("dawn", "model") == "13:9"  # nowhere: the shot
+    assert at("dawn", "tags.1") == "18:19"
+    assert at("harbour", "first_frame") == "20:16"  # continues says it
+    assert at("market", "first_frame") == "25:12"  # meets says it
+    assert at("market", "prompt") == "26:18"  # prompt_file says it
+    assert at(None, "film.audio") == "39:10"
+
+
+def test_a_matrix_makes_a_film_of_each_combination() -> None:
+    made = films(
+        """
+        klingflow: 1
+        matrix:
+          aspect: ["16:9", "9:16"]
+          lang: [en, de]
+          exclude: [{aspect: "9:16", lang: de}]
+        vars: {word: "{{ lang }}!"}
+        defaults: {aspect_ratio: "{{ aspect }}"}
+        shots:
+          - id: a
+            prompt: "{{ word }} {{ matrix.lang }}"
+            first_frame: frames/{{ lang }}.png
+        """
+    )
+    assert [one.variant for one in made] == ["16x9-en", "16x9-de", "9x16-en"]
+    assert made[1].matrix == {"aspect": "16:9", "lang": "de"}
+    assert (made[1].shots[0].prompt, made[1].shots[0].first_frame) == ("de! de", FileStill("frames/de.png"))
+    assert [one.shots[0].aspect_ratio for one in made] == ["16:9", "16:9", "9:16"]
+    assert made[2].label == "film [9x16-en]"
+
+
+def test_the_names_of_a_matrix_are_safe_and_differ_where_case_does_not_count() -> None:
+    made = films(
+        """
+        klingflow: 1
+        matrix: {v: [en, EN, "a/b", "a\\\\b", ../.., "-x", shots, con, 2.5, "ä"]}
+        shots: [{id: a, prompt: x}]
+        """
+    )
+    assert [one.variant for one in made] == ["en", "EN_2", "a_b", "a_b_2", "_", "x", "shots_", "con_", "2.5", "__2"]
+
+
+def test_a_fault_that_every_combination_has_is_told_once() -> None:
+    text = """
+        klingflow: 1
+        matrix: {lang: [en, de, fr]}
+        defaults: {negative_prompt: "{{ nope }}"}
+        shots:
+          - {id: a, prompt: x, continues: b}
+          - {id: c, prompt: "{{ bad }} {{ lang }}"}
+        """
+    assert faults(text) == [
+        "4:30 undefined: 'nope' is not declared",
+        "6:35 unknown-shot: there is no shot 'b'",
+        "7:22 undefined: 'bad' is not declared",
+    ]
+
+
+def test_var_overrides_a_declared_variable_and_no_other() -> None:
+    text = "klingflow: 1\nvars: {boat: a, n: 3, wet: true}\nshots: [{id: a, prompt: '{{ boat }}{{ n }}{{ wet }}'}]\n"
+    made = film(text, overrides={"boat": "{{ x }}", "n": "7", "wet": "false"})
+    assert made.shots[0].prompt == "{{ x }}7false"
+    assert faults(text, overrides={"boot": "b"}) == [
+        "unknown-var: --var boot: the storyboard declares no variable 'boot'"
+    ]
+
+
+def test_provider_overrides_every_shot() -> None:
+    made = film(HARBOUR, FILES, folder="pipelines", provider="animatic")
+    assert {shot.provider for shot in made.shots} == {"animatic"}
+    assert faults("klingflow: 1\nshots: [{id: a, prompt: x}]\n", provider="x") == [
+        "unknown-provider: there is no provider 'x'"
+    ]
+
+
+def test_frames_of_all_kinds_are_read() -> None:
+    pinned = "ab" * 32
+    (_, _, _, last) = film(
+        f"""
+        klingflow: 1
+        shots:
+          - {{id: a, prompt: x, last_frame: {{still: b}}}}
+          - {{id: b, prompt: x, last_frame: {{url: "https://h/p.png?q=1", sha256: "{pinned}"}}}}
+          - {{id: c, prompt: x, last_frame: {{shot: a, frame: -1}}}}
+          - id: d
+            first_frame: {{still: a}}
+            images: [one.png, https://h/p.png, {{shot: a, frame: -3}}, {{still: c}}]
+            elements: [{{frontal_image: {{still: b}}, reference_images: [{{shot: a, frame: 5s}}]}}]
+            multi_shot: {{by: customize, shots: [{{prompt: " p ", duration: 2}}, {{prompt: q, duration: 3}}]}}
+        """
+    ).shots
+    url = UrlStill("https://h/p.png?q=1", Digest(pinned))
+    assert last.first_frame == url
+    assert last.images == (
+        FileStill("one.png"),
+        UrlStill("https://h/p.png"),
+        ShotFrame(ShotId("a"), "-3"),
+        ShotFrame(ShotId("a"), "last"),
+    )
+    assert last.elements == (Element(url, (ShotFrame(ShotId("a"), "5s"),)),)
+    assert last.multi_shot == MultiShot("customize", (("p", 2), ("q", 3)))
+
+
+def test_a_shot_may_say_in_its_own_way_what_the_defaults_say_in_another() -> None:
+    text = """
+        klingflow: 1
+        defaults: {prompt: common, vars: {mood: calm}}
+        shots:
+          - {id: a, prompt_file: p.txt}
+          - {id: b, vars: {mood: wild}}
+          - {id: c, prompt: "{{ mood }}"}
+        """
+    made = film(text, {"p.txt": "from file, {{ mood }}"})
+    assert [shot.prompt for shot in made.shots] == ["from file, calm", "common", "calm"]
+
+
+@pytest.mark.parametrize(
+    ("shot", "expected"),
+    [
+        ("{id: b, continues: aa, prompt: x}", "4:20 unknown-shot: there is no shot 'aa'"),
+        ("{id: b, continues: b}", "4:20 self-reference: 'b' refers to itself"),
+        ("{id: a, prompt: x}", "4:6 duplicate-id: 'a' names two shots; the first is on line 3"),
+        ("{id: b, meets: a}", "4:16 no-still: 'a' declares no last_frame to begin with"),
+        ("{id: b, last_frame: {still: a}}", "4:29 no-still: 'a' declares no last_frame to begin with"),
+        (
+            "{id: b, first_frame: x.png, meets: a}",
+            "4:29 exclusive: 'b' has both first_frame and meets: a shot begins with one frame",
+        ),
+        ("{id: b, prompt: x, prompt_file: y}", "4:20 exclusive: 'b' has both prompt and prompt_file"),
+        (
+            "{id: b, clip: x.mp4, duration: 5}",
+            "4:22 exclusive: 'duration' says how to make a clip, but 'b' brings one of its own",
+        ),
+        ("{id: b}", "4:6 empty-shot: 'b' says nothing to show"),
+        ("{id: b, prompt: '  '}", "4:6 empty-shot: 'b' says nothing to show"),
+        ("{id: b, prompt: x, take: 3, takes: 2}", "4:26 take: take 3 of 'b' counts, but only takes 1 to 2 are made"),
+        ("{id: b, first_frame: {shot: a, frame: 5.1s}}", "4:39 frame: 'a' lasts 5 s: it has no frame at 5.1s"),
+        (
+            "{id: b, multi_shot: {by: customize, shots: [{prompt: x, duration: 2}]}}",
+            "4:9 duration: the shots of multi_shot last 2 s together, but 'b' lasts 5 s",
+        ),
+        ("{id: b, prompt_file: no.txt}", "4:22 file: no.txt is not there"),
+        ("{id: b, prompt: x, resolution: '{{ v }}'}", "4:32 value: there is no resolution '8K'"),
+        ("{id: b, prompt: x, tags: ['{{v}}{{w}}']}", "4:27 value: '8K,' is not a tag"),
+        ("{id: b, prompt: 'It''s {{ no }}'}", "4:24 undefined: 'no' is not declared"),
+        ("{id: b, first_frame: ../x.png}", "4:22 path: '../x.png' leaves the project"),
+        ("{id: b, first_frame: a/../../x.png}", "4:22 path: 'a/../../x.png' leaves the project"),
+        ("{id: b, first_frame: /etc/passwd}", "4:22 path: '/etc/passwd' is not a path inside the project"),
+        ("{id: b, first_frame: ~/x.png}", "4:22 path: '~/x.png' is not a path inside the project"),
+        ("{id: b, first_frame: 'a\\b.png'}", "4:22 path: 'a\\b.png' holds a backslash"),
+        ("{id: b, first_frame: frames/}", "4:22 path: 'frames/' names a folder"),
+        ('{id: b, first_frame: "a\\0b"}', "4:22 path: the path holds a character that cannot be seen"),
+        ("{id: b, first_frame: '{{ f }}'}", "4:22 path: a file is needed here, not a file: address"),
+        ("{id: b, first_frame: '{{ h }}'}", "4:22 url: only https is fetched, not http"),
+        ("{id: b, first_frame: 'https://u:p@h/x.png'}", "4:22 url: this is not a plain https URL"),
+        ("{id: b, prompt: \"{% include '../x' %}\"}", "4:18 file: '../x' leaves the project"),
+    ],
+)
+def test_a_bad_shot_is_refused_at_its_place(shot: str, expected: str) -> None:
+    variables = "vars: {v: 8K, w: ',', f: 'file:///etc/passwd', h: 'http://h/x.png'}"
+    text = f"klingflow: 1\n{variables}\nshots: [{{id: a, prompt: x}},\n{shot}]\n"
+    assert faults(text) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("vars: {shot: x}", "2:8 reserved-name: 'shot' means something else in templates"),
+        ("vars: {a: '{{ b }}', b: x}", "2:12 undefined: 'b' is not declared"),
+        ("vars: {lang: x}\nmatrix: {lang: [en]}", "2:8 reserved-name: 'lang' is a name of the matrix too"),
+        ("matrix: {a: [x], exclude: [{b: x}]}", "2:29 matrix: the matrix has no 'b'"),
+        ("matrix: {a: [x, y], exclude: [{a: z}]}", "2:35 matrix: 'a' has no value 'z'"),
+        ("matrix: {a: [x], exclude: [{a: x}]}", "2:18 matrix: every combination is excluded"),
+        ("matrix: {a: [1, '1']}", "2:17 matrix: 'a' has '1' twice"),
+        (
+            f"matrix: {{a: {list(range(11))}, b: {list(range(10))}}}",
+            "2:1 matrix: the matrix makes 110 films; there can be 100",
+        ),
+        ("film: {shots: [b]}", "2:16 unknown-shot: there is no shot 'b'"),
+        ("film: {audio: ../x.wav}", "2:15 path: '../x.wav' leaves the project"),
+        ("title: '{{ shot.id }}'", "2:9 undefined: 'shot' is known only inside a shot"),
+    ],
+)
+def test_a_bad_top_level_is_refused_at_its_place(lines: str, expected: str) -> None:
+    assert faults(f"klingflow: 1\n{lines}\nshots: [{{id: a, prompt: x}}]\n") == [expected]
+
+
+def test_all_faults_are_told_at_once_in_order_of_place() -> None:
+    text = """\
+        klingflow: 1
+        shots:
+          - id: a
+            prompt: >-
+              folded text
+              and {{ one }} then
+              {{ two }}
+            images: [../a, /b, {still: a}]
+          - id: b
+            continues: aa
+            prompt: "esc \\"aped\\" {{ three }}"
+        """
+    places = [fault.partition(" ")[0] for fault in faults(text)]
+    assert places == ["6:11", "7:7", "8:14", "8:20", "8:32", "10:16", "11:27"]
+
+
+def test_stills_that_stand_for_each_other_are_told_once_as_a_circle() -> None:
+    text = """\
+        klingflow: 1
+        shots:
+          - {id: a, last_frame: {still: b}}
+          - {id: b, last_frame: {still: c}}
+          - {id: c, last_frame: {still: b}}
+          - {id: d, meets: a, prompt: x}
+        """
+    assert faults(text) == ["5:33 still-cycle: these stills stand for each other: b -> c -> b"]
+
+
+def test_a_long_way_of_stills_is_followed_quickly() -> None:
+    lines = ["klingflow: 1", "shots:", *(f"  - {{id: s{i}, last_frame: {{still: s{i + 1}}}}}" for i in range(3000))]
+    start = time.process_time()
+    made = film("\n".join([*lines, "  - {id: s3000, last_frame: x.png}", ""]))
+    assert {shot.last_frame for shot in made.shots} == {FileStill("x.png")}
+    assert time.process_time() - start < 5
+
+
+def test_a_variable_that_no_template_uses_is_a_warning() -> None:
+    text = "klingflow: 1\nvars: {a: x, b: x, c: x, d: '{{ a }}'}\nshots: [{id: s, prompt_file: p}]\n"
+    _, problems = loaded(text, {"p": "{{ vars.b }} d"})
+    assert [(render(p).partition("\n")[0], p.severity) for p in problems] == [
+        ("film.yaml:2:20: warning: no template uses 'c'", Severity.WARNING),
+        ("film.yaml:2:26: warning: no template uses 'd'", Severity.WARNING),
+    ]
+
+
+def test_a_fault_is_shown_with_its_line_and_a_caret() -> None:
+    text = "klingflow: 1\nvars: {boat: x}\nshots:\n  - id: a\n    prompt: The {{ bota }} {{ boat }} sails\n"
+    _, problems = loaded(text)
+    assert render(problems[0]) == dedent(
+        """\
+        film.yaml:5:17: 'bota' is not declared
+            5 |     prompt: The {{ bota }} {{ boat }} sails
+              |                 ^^^^^^^^^^
+        mend: did you mean 'boat'?"""
+    )
+
+
+def test_load_and_the_schema_name_the_same_values() -> None:
+    defs = schema.load("storyboard")["$defs"]
+    for name, values in (
+        ("provider", load.PROVIDERS),
+        ("resolution", load.RESOLUTIONS),
+        ("aspect_ratio", load.ASPECT_RATIOS),
+    ):
+        assert set(defs[name]["anyOf"][0]["enum"]) == set(values)
+
+
+def test_load_reads_every_field_that_the_schema_has() -> None:
+    fields = {
+        "title": "t", "notes": "n", "tags": ["t"], "prompt": "p", "prompt_file": "f",
+        "negative_prompt": "n",
+        "first_frame": "a.png", "last_frame": "b.png", "continues": "z", "meets": "z", "images": ["i.png"],
+        "elements": [{"frontal_image": "e.png"}], "multi_shot": {"by": "intelligence"}, "duration": 6,
+        "resolution": "4K",
+        "sound": True, "aspect_ratio": "1:1", "model": "m", "provider": "hiapi", "take": 2, "takes": 2, "hold": True,
+        "clip": "c.mp4", "vars": {"v": 1},
+    }  # fmt: skip
+    assert set(fields) | {"id"} == set(schema.load("storyboard")["$defs"]["shot"]["properties"])
+    assert set(fields) - set(Shot.__slots__) == {"prompt_file", "continues", "vars"}
+    rest = {"id": "z", "prompt": "p", "last_frame": "z.png"}
+    for name, value in fields.items():
+        alone = name in ("clip", "prompt", "prompt_file")
+        shot = {"id": "a", name: value, **({} if alone else {"prompt": "p"})}
+        (one, _) = film(json.dumps({"klingflow": 1, "shots": [shot, rest]}), {"f": "from file"}).shots
+        if name in {"title", "notes", "duration", "resolution", "sound", "aspect_ratio", "model", "take", "clip"}:
+            assert getattr(one, name) == value
+        elif name != "vars":
+            assert one != Shot(id=ShotId("a"), index=0)
