@@ -56,8 +56,8 @@ CONNECT_S = 10.0
 READ_S = 30.0
 PAID_READ_S = 60.0
 """Longer than for a poll: an answer that is given up may cost a person's time (HiAPI's own client waits 60 s)."""
-PAID_S = 180.0
-"""A paid request is over after this, however slowly its bytes go out and come back."""
+PAID_S = 120.0
+"""A paid request is over after this, however slowly its bytes go out and come back: other runners wait longer."""
 ANSWER_BYTES = 1024 * 1024
 WINDOW_S = 61.0
 """A provider's minute, and a second for what the network moves between us."""
