@@ -55,7 +55,7 @@ def write_lock(opened: Opened, lock: Lock, ran: Sequence[tuple[Film, tuple[Outco
         return False
     if not entries and not path.exists():
         return False
-    write_durably(path, text.encode())
+    write_durably(opened.project.to_write(opened.beside(path.name)), text.encode())
     return True
 
 

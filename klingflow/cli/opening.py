@@ -52,9 +52,10 @@ class Opened:
     def lock_path(self) -> Path:
         return self.path.with_name(f"{self.name}.lock.yaml")
 
-    @property
-    def out(self) -> Path:
-        return self.project.root / "out" / self.name
+    def beside(self, name: str) -> str:
+        """The path from the project root of a file beside the storyboard."""
+        folder = self.relative.rpartition("/")[0]
+        return f"{folder}/{name}" if folder else name
 
 
 def parse_vars(pairs: Sequence[str]) -> dict[str, str]:
@@ -96,17 +97,16 @@ def inspect(
         config = project_file.load(root, environ)
     except StoryboardError as bad:
         problems += bad.problems
-    try:
-        raw = file.read_bytes()
-    except OSError as bad:
-        raise UsageError(f"{path} cannot be read: {bad.strerror}", "name a storyboard that is there") from bad
-    relative = file.resolve().relative_to(root).as_posix()
+    relative = Path(os.path.realpath(file.parent), file.name).relative_to(root).as_posix()
+    raw = project.read_bytes(relative, yamlread.MAX_BYTES)
     texts: dict[str, Digest] = {relative: of_bytes(raw)}
     try:
         document, faults = _parse(path, raw, "storyboard")
     except StoryboardError as bad:
         return None, _sorted([*problems, *bad.problems])
     problems += faults
+    if document.data is None:
+        return None, _sorted(problems)
 
     def read(name: str) -> str:
         text = project.read_text(name)
@@ -145,24 +145,28 @@ def inspect(
 def open_lock(opened: Opened) -> Lock:
     """The lock beside the storyboard; an empty one where there is none, or in a rehearsal. Raises StoryboardError."""
     path = opened.lock_path
-    if opened.rehearsal or not path.exists():
+    if opened.rehearsal or not os.path.lexists(path):
         return Lock()
-    document, problems = _parse(os.path.relpath(path), path.read_bytes(), "lock")
+    raw = opened.project.read_bytes(opened.beside(path.name), yamlread.MAX_BYTES)
+    document, problems = _parse(os.path.relpath(path), raw, "lock")
     if problems:
         raise StoryboardError(problems)
     return lock.parse(document)
 
 
 def _parse(path: str, raw: bytes, kind: str) -> tuple[Document, list[Problem]]:
-    """A file as data that fits its schema, and its faults. What was found good once is not checked again."""
+    """A file as data that fits its schema (None where that cannot be made of it), and its faults. What was found good
+    once is not checked again."""
     digest = of_bytes(raw)
     data = recall(kind, digest)
     if data is not None:
         return yamlread.reopen(path, raw.decode(), data), []
     document = yamlread.read(path, yamlread.decode(path, raw))
-    problems = schema.check(document, kind) + yamlread.lints(document)
+    problems, good = schema.sift(document, kind)
+    problems += yamlread.lints(document)
     if not problems:
         remember(kind, digest, document.data)
+    document.data = good
     return document, problems
 
 

@@ -136,16 +136,11 @@ def fingerprint(opened: Opened) -> dict[str, Digest]:
     out |= {path: facts.digest for path, facts in opened.inputs.stills.items()}
     out |= opened.inputs.clips
     if opened.lock_path.exists() and not opened.rehearsal:
-        out[_beside(opened)] = of_bytes(opened.lock_path.read_bytes())
+        out[opened.beside(opened.lock_path.name)] = of_bytes(opened.lock_path.read_bytes())
     settings = opened.project.root / "klingflow.yaml"
     if settings.exists():
         out["klingflow.yaml"] = of_bytes(settings.read_bytes())
     return out
-
-
-def _beside(opened: Opened) -> str:
-    folder = opened.relative.rpartition("/")[0]
-    return f"{folder}/{opened.lock_path.name}" if folder else opened.lock_path.name
 
 
 def options(variables: Sequence[str], select: str | None, exclude: str | None) -> planfile.Options:

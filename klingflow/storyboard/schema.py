@@ -52,9 +52,42 @@ def load(name: str) -> dict[str, Any]:
 def check(document: Document, name: str) -> list[Problem]:
     """Everything that is wrong with the document's shape (the first MAX_FAULTS), in order of place.
     An empty list: it is valid."""
+    return _faults(document, name)[0]
+
+
+def sift(document: Document, name: str) -> tuple[list[Problem], object]:
+    """As `check`; and the data without what is wrong in it, so that the rest can be looked at in the same go. None
+    where too little is left to make sense of."""
+    problems, places = _faults(document, name)
+    if not problems:
+        return [], document.data
+    data = json.loads(json.dumps(document.data))
+    # The last entries of a list go first, so that the places of the others stay true.
+    for path in sorted(places, key=lambda path: [(isinstance(part, int), part) for part in path], reverse=True):
+        if not _remove(data, path):
+            return problems, None
+    left = Document(document.path, document.text, data, document.remark)
+    return problems, data if not places or not _faults(left, name)[0] else None
+
+
+def _remove(data: Any, path: Path) -> bool:
+    if not path:
+        return False
+    for part in path[:-1]:
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            return True  # it went with something above it
+    if isinstance(data, dict):
+        data.pop(path[-1], None)
+    return isinstance(data, dict)  # an entry of a list cannot go: every later one would stand at another place
+
+
+def _faults(document: Document, name: str) -> tuple[list[Problem], list[Path]]:
     if document.data is None:
         what, mend = f"{_thing(document, name, ())} is empty", "`klingflow init` writes one that runs"
-        return [Problem(rule="empty", what=what, span=document.span(()), mend=mend if name == "storyboard" else "")]
+        mend = mend if name == "storyboard" else ""
+        return [Problem(rule="empty", what=what, span=document.span(()), mend=mend)], [()]
     errors = list(islice(_validator(name).iter_errors(document.data), MAX_FAULTS))
     found: dict[tuple[Path, str], Problem] = {}
     typed = {tuple(error.absolute_path) for error in errors if error.validator == "type"}
@@ -66,7 +99,8 @@ def check(document: Document, name: str) -> list[Problem]:
             span = document.span(at, key=key)
             made = Problem(rule=problem[0], what=problem[1], mend=problem[2], span=span)
             found.setdefault((at, made.rule), made)
-    return sorted(found.values(), key=lambda p: (p.span.line, p.span.col) if p.span else (0, 0))
+    problems = sorted(found.values(), key=lambda p: (p.span.line, p.span.col) if p.span else (0, 0))
+    return problems, [at for at, _ in found]
 
 
 @cache
