@@ -7,7 +7,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import av
-import clips
 import pytest
 from PIL import Image
 
@@ -15,6 +14,7 @@ from klingflow.core.errors import MediaError
 from klingflow.core.model import Digest
 from klingflow.io import media
 from klingflow.output.film import Piece, assemble
+from tests import clips
 
 NONE = Digest("0" * 64)
 

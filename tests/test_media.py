@@ -5,13 +5,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import clips
 import pytest
 from PIL import Image
 
 from klingflow.core.errors import MediaError
 from klingflow.core.model import Digest
 from klingflow.io import media
+from tests import clips
 
 NONE = Digest("0" * 64)
 
