@@ -36,7 +36,7 @@ def view(*, json: bool, quiet: bool) -> Iterator[Emit]:
         with _bars() as show:
             yield show
     else:
-        yield _plain_line
+        yield _plain_lines()
 
 
 def _json_line(event: Event) -> None:
@@ -48,10 +48,18 @@ def _json_line(event: Event) -> None:
     sys.stdout.flush()
 
 
-def _plain_line(event: Event) -> None:
-    text = sentence(event)
-    if text:
-        print(redact(visible(text)), file=sys.stderr, flush=True)
+def _plain_lines() -> Emit:
+    """A line for each thing that happens; a state that a shot is still in is not told again."""
+    last: dict[tuple[str, str | None, int | None], str] = {}
+
+    def show(event: Event) -> None:
+        text = sentence(event)
+        place = (event.film, event.shot, event.take)
+        if text and last.get(place) != text:
+            last[place] = text
+            print(redact(visible(text)), file=sys.stderr, flush=True)
+
+    return show
 
 
 def sentence(event: Event) -> str:
@@ -64,7 +72,7 @@ def sentence(event: Event) -> str:
             return f"{name}: making {data['seconds']} s on {data['provider']}"
         case "submitted" if data.get("price"):
             return f"{name}: accepted as task {data['task']}"
-        case "progress" if data.get("fraction") is None:
+        case "progress":
             return f"{name}: {data['state']}"
         case "step-done" if data["result"] in ("made", "adopted"):
             return f"{name}: {data['result']}, {data['seconds']:.3f} s"

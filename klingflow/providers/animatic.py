@@ -114,7 +114,8 @@ def status(answer: Answer, task: TaskId) -> Status:
         case 200, {"state": "failed"}:
             return Failed(kind=FailureClass.INVALID, code="drawing", message=_message(said))
         case 200, {"state": "rendering"}:
-            return Pending(state="rendering")
+            done = said.get("progress")
+            return Pending(state="drawing", fraction=float(done) if isinstance(done, int | float) else None)
         case 200, {"state": str(word)}:
             return Pending(state=word.lower(), known=False)
         case _:
