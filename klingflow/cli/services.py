@@ -13,6 +13,7 @@ from klingflow.cli.failing import say
 from klingflow.cli.opening import Opened
 from klingflow.core.errors import KlingflowError, UsageError
 from klingflow.core.model import Digest, TaskId, UrlStill
+from klingflow.core.redact import redact
 from klingflow.io import client, webhook
 from klingflow.io.files import IMAGE_BYTES, Project
 from klingflow.io.publish import Publisher, open_publisher
@@ -23,6 +24,8 @@ from klingflow.planning.plan import Action, Plan
 from klingflow.providers import TABLE
 from klingflow.providers.base import Settings
 
+CONCURRENT = {"hiapi": 10}
+"""Requests at once that a provider allows (HiAPI docs, rate limits, read 2026-11)."""
 SECRETS = {"hiapi": "HIAPI_WEBHOOK_SECRET", "mulerouter": "MULEROUTER_WEBHOOK_SECRET"}
 
 
@@ -69,9 +72,10 @@ class Services:
                 trusted_base=bool(own),
                 trusted=self.trusted,
                 requests_per_minute=None if own else caps.requests_per_minute,
+                concurrent=CONCURRENT.get(name, client.POOL),
                 proxy=client.proxy_for(own or caps.base_url, self.environ),
             )
-        downloads = client.Downloads(self.trusted)
+        downloads = client.Downloads(self.trusted, proxy=client.proxy_for("https://", self.environ))
 
         async def fetch_still(url: str) -> tuple[bytes, str]:
             from PIL import Image
@@ -81,7 +85,8 @@ class Services:
                 with Image.open(BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
                     return data, str(image.format)
             except (Gone, Broken, OSError, ValueError) as bad:
-                raise KlingflowError(f"the still at {url} cannot be had: {bad}", "keep the image in the project") from bad
+                what = f"the still at {redact(url)} cannot be had: {redact(str(bad))}"
+                raise KlingflowError(what, "keep the image in the project") from bad
 
         try:
             yield Doors(by_provider=services, fetch_still=fetch_still)
@@ -101,7 +106,7 @@ class Services:
         def told(provider: str, task: TaskId) -> None:
             wake(provider, task)
 
-        async with webhook.listen(host, port, secrets=self.secrets, providers=TABLE, wake=told) as at:
+        async with webhook.listen(host, port, secrets=self.secrets, providers=TABLE, wake=told, refused=say) as at:
             say(f"listening for callbacks on {at.host}:{at.port} ({', '.join(sorted(at.paths.values()))})")
             yield
 

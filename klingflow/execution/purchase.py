@@ -66,9 +66,9 @@ from klingflow.providers.base import (
 )
 from klingflow.providers.failure import RULES
 
-PATIENCE_S = 60.0
-"""How long another runner's intent may stand without an answer, from our first sight of it: the client's own limits
-for a request (10 s to connect, 30 s to answer) and a margin."""
+PATIENCE_S = 135.0
+"""How long another runner's intent may stand without an answer, from our first sight of it: a paid request is over
+after 120 s (io.client), and a margin."""
 REPLAY_PATIENCE_S = 900.0
 """How long one run goes on sending the same bytes, or coming back after a throttling answer, before it leaves the rest
 to the next run."""
