@@ -299,7 +299,7 @@ class Move:
     """One picture slowly pushed, or two with a crossfade between; over `frames` frames.
 
     It begins with `first` untouched; it ends with `last` untouched when there is one. A push on a picture that is
-    itself the end of a push is weaker, 0.6 times each: along the longest chain the camera comes 10 % closer, not more.
+    itself the end of a push is weaker, 0.55 times each: along the longest chain the camera comes 17 % closer, not more.
     """
 
     frames: int
@@ -320,7 +320,7 @@ class Move:
         return back if share == 1.0 else self.first.zoomed(1 + self.push * gone, self.focus).faded(back, share)
 
 
-PUSH = 0.04
+PUSH = 0.07
 
 
 def _ease(way: float) -> float:
@@ -432,7 +432,7 @@ def _moves(
 
 
 def _push(still: _Still) -> float:
-    return PUSH * 0.6**still.pushes
+    return PUSH * 0.55**still.pushes
 
 
 class _Film:

@@ -42,7 +42,7 @@ def _sky(size: Size, stops: Sequence[tuple[float, Colour]]) -> Image.Image:
     return column.resize(size)
 
 
-def _glow(
+def glow(
     image: Image.Image, at: Point, radius: float, colour: Colour, strength: float = 1.0, flat: float = 1.0
 ) -> None:
     """Adds light round a point; `flat` below 1 presses it into an ellipse."""
@@ -302,8 +302,8 @@ def _lamp_post(
     draw.polygon(
         [(x - wide * 1.3, top - wide * 1.8), (x, top - wide * 2.9), (x + wide * 1.3, top - wide * 1.8)], fill=colour
     )
-    _glow(image, (x, top - wide), tall * 0.75, light, strength)
-    _glow(image, (x, top - wide), tall * 0.22, light, min(1.0, strength * 1.6))
+    glow(image, (x, top - wide), tall * 0.75, light, strength)
+    glow(image, (x, top - wide), tall * 0.22, light, min(1.0, strength * 1.6))
 
 
 def _house(
@@ -359,7 +359,7 @@ def _house(
             draw.line((x, pane[1], x, pane[3]), fill=frame, width=3)
             draw.line((pane[0], y - cell * 0.06, pane[2], y - cell * 0.06), fill=frame, width=3)
             if on:
-                _glow(image, (x, y), cell * 1.0, light, 0.35)
+                glow(image, (x, y), cell * 1.0, light, 0.35)
 
 
 def _lighthouse(
@@ -467,10 +467,10 @@ def harbour_dawn(size: Size) -> Image.Image:
         ],
     )
     sun = (w * 0.63, horizon - 22 * u)
-    _glow(image, sun, 520 * u, (255, 170, 90), 0.75, 0.75)
+    glow(image, sun, 520 * u, (255, 170, 90), 0.75, 0.75)
     _streaks(image, h * 0.06, h * 0.44, (246, 176, 140), 5, 26, 0.5)
     _streaks(image, h * 0.18, h * 0.5, (120, 112, 134), 9, 12, 0.45)
-    _glow(image, sun, 190 * u, (255, 226, 160), 0.9)
+    glow(image, sun, 190 * u, (255, 226, 160), 0.9)
     ImageDraw.Draw(image).ellipse(
         (sun[0] - 40 * u, sun[1] - 40 * u, sun[0] + 40 * u, sun[1] + 40 * u), fill=(255, 246, 214)
     )
@@ -488,7 +488,7 @@ def harbour_dawn(size: Size) -> Image.Image:
     )
     draw.rectangle((w * 0.19, horizon - 84 * u, w * 0.19 + 14 * u, horizon - 20 * u), fill=(58, 60, 84))
     draw.rectangle((w * 0.19 - 3 * u, horizon - 92 * u, w * 0.19 + 17 * u, horizon - 84 * u), fill=(46, 48, 72))
-    _glow(image, (w * 0.19 + 7 * u, horizon - 98 * u), 46 * u, (255, 236, 180), 1.0)
+    glow(image, (w * 0.19 + 7 * u, horizon - 98 * u), 46 * u, (255, 236, 180), 1.0)
     for x, scale in ((0.8, 0.62), (0.9, 0.85)):
         sail = _sail(fine, (w * x, horizon - 1), scale * u, (250, 224, 190), (70, 62, 84))
         image.paste(sail.convert("RGB"), (0, 0), sail.getchannel("A"))
@@ -531,7 +531,7 @@ def _quay(size: Size, *, night: bool) -> Image.Image:
         image = _sky(fine, [(0, (8, 12, 34)), (0.35, (18, 28, 62)), (0.62, (52, 58, 98)), (1, (52, 58, 98))])
         _stars(image, h * 0.45, 4, 260)
         moon = (w * 0.8, h * 0.16)
-        _glow(image, moon, 260 * u, (150, 170, 230), 0.5)
+        glow(image, moon, 260 * u, (150, 170, 230), 0.5)
         ImageDraw.Draw(image).ellipse(
             (moon[0] - 34 * u, moon[1] - 34 * u, moon[0] + 34 * u, moon[1] + 34 * u), fill=(240, 240, 226)
         )
@@ -553,7 +553,7 @@ def _quay(size: Size, *, night: bool) -> Image.Image:
                 (1, (255, 226, 182)),
             ],
         )
-        _glow(image, (w * 0.12, h * 0.44), 560 * u, (255, 196, 120), 0.7)
+        glow(image, (w * 0.12, h * 0.44), 560 * u, (255, 196, 120), 0.7)
         _streaks(image, h * 0.06, h * 0.36, (255, 232, 206), 14, 18, 0.55)
         far, roof, ink = (146, 152, 160), (84, 54, 52), (50, 48, 62)
         walls = [(206, 120, 88), (232, 188, 128), (150, 160, 150), (214, 152, 120), (236, 214, 180), (118, 136, 150)]
@@ -579,7 +579,7 @@ def _quay(size: Size, *, night: bool) -> Image.Image:
         )
         left, i = left + wide + dice.choice((0, 0, 6 * u)), i + 1
     if not night:
-        _glow(image, (0, h * 0.46), 620 * u, (255, 200, 130), 0.42)
+        glow(image, (0, h * 0.46), 620 * u, (255, 200, 130), 0.42)
     draw = ImageDraw.Draw(image)
     draw.rectangle((0, quay - 10 * u, w, quay + 40 * u), fill=_mix(ink, (120, 110, 110), 0.25))
     draw.rectangle((0, quay - 10 * u, w, quay - 4 * u), fill=_mix(ink, (230, 210, 180), 0.35 if night else 0.55))
@@ -600,7 +600,7 @@ def _quay(size: Size, *, night: bool) -> Image.Image:
     other = _boat(fine, (w * 0.13, h * 0.735), 0.95 * u, (52, 92, 120) if not night else (30, 44, 72), trim)
     _afloat(image, other, h * 0.735 + 5 * u, 5, 0.5)
     if night:
-        _glow(image, (w * 0.54 - 60 * u, h * 0.79 - 105 * u), 120 * u, light, 0.5)
+        glow(image, (w * 0.54 - 60 * u, h * 0.79 - 105 * u), 120 * u, light, 0.5)
     return _shade(image, 0.5 if night else 0.35)
 
 
@@ -621,7 +621,7 @@ def market(size: Size) -> Image.Image:
         ],
     )
     _streaks(image, h * 0.04, h * 0.34, (214, 118, 120), 8, 10, 0.5)
-    _glow(image, far, 420 * u, (255, 190, 120), 0.8)
+    glow(image, far, 420 * u, (255, 190, 120), 0.8)
     draw = ImageDraw.Draw(image)
     # The hill with its castle at the end of the street.
     _land(image, _hills(w, h * 0.53, 90 * u, 4, 0.45), (150, 96, 116), h)
@@ -717,7 +717,7 @@ def market(size: Size) -> Image.Image:
         x = far[0] + side * (58 * u + near * w * 0.43)
         ground = far[1] + 26 * u + near * h * 0.36
         _stall(image, (x, ground), k, stripes[n % 4], light, dice)
-    _glow(image, (far[0], far[1] + 10 * u), 330 * u, (255, 200, 130), 0.55, 0.8)
+    glow(image, (far[0], far[1] + 10 * u), 330 * u, (255, 200, 130), 0.55, 0.8)
     draw = ImageDraw.Draw(image)
     for x, near, hat in (
         (0.505, 0.05, False),
@@ -755,7 +755,7 @@ def market(size: Size) -> Image.Image:
                     width=max(1, round((0.6 + near * 2.2) * u)),
                 )
             tint = ((255, 176, 84), (255, 120, 76), (255, 214, 120))[i % 3]
-            _glow(image, (x, y + drop + r), r * 4.2, tint, 0.5)
+            glow(image, (x, y + drop + r), r * 4.2, tint, 0.5)
             draw = ImageDraw.Draw(image)
             draw.ellipse((x - r, y + drop, x + r, y + drop + r * 1.9), fill=tint)
             draw.ellipse(
@@ -774,7 +774,7 @@ def _stall(
     x, ground = at
     left, right, top = x - 110 * k, x + 110 * k, ground - 250 * k
     draw.rectangle((left + 8 * k, top, right - 8 * k, ground - 90 * k), fill=(92, 48, 50))
-    _glow(image, (x, ground - 170 * k), 190 * k, light, 0.85)
+    glow(image, (x, ground - 170 * k), 190 * k, light, 0.85)
     draw = ImageDraw.Draw(image)
     for end in (left, right):
         draw.rectangle((end - 5 * k, top - 20 * k, end + 5 * k, ground), fill=(56, 34, 46))
@@ -815,7 +815,7 @@ def _stall(
         (left - 22 * k, top, right + 22 * k, top), fill=_mix(stripes[0], (60, 20, 40), 0.35), width=max(1, round(3 * k))
     )
     draw.ellipse((x - 8 * k, top + 26 * k, x + 8 * k, top + 44 * k), fill=(255, 244, 206))
-    _glow(image, (x, top + 35 * k), 70 * k, (255, 226, 150), 0.9)
+    glow(image, (x, top + 35 * k), 70 * k, (255, 226, 150), 0.9)
 
 
 def lighthouse(size: Size) -> Image.Image:
@@ -836,7 +836,7 @@ def lighthouse(size: Size) -> Image.Image:
         ],
     )
     _stars(image, h * 0.34, 12, 150)
-    _glow(image, (w * (0.2 if tall else 0.16), horizon), 560 * u, (255, 170, 110), 0.8, 0.7)
+    glow(image, (w * (0.2 if tall else 0.16), horizon), 560 * u, (255, 170, 110), 0.8, 0.7)
     _streaks(image, h * 0.14, h * (0.56 if tall else 0.5), (206, 118, 126), 6, 18, 0.5)
     _streaks(image, h * 0.08, h * 0.4, (60, 66, 116), 16, 14, 0.55)
     for base, high, seed, colour in ((0, 70, 5, (176, 112, 130)), (0, 44, 17, (112, 86, 124))):
@@ -886,14 +886,14 @@ def lighthouse(size: Size) -> Image.Image:
     draw.rectangle((hx + 88 * u, top - 122 * u, hx + 104 * u, top - 92 * u), fill=(96, 42, 52))
     for wx in (16, 52):
         draw.rectangle((hx + wx * u, top - 40 * u, hx + (wx + 20) * u, top - 16 * u), fill=(255, 206, 120))
-        _glow(image, (hx + (wx + 10) * u, top - 28 * u), 60 * u, (255, 200, 110), 0.7)
+        glow(image, (hx + (wx + 10) * u, top - 28 * u), 60 * u, (255, 200, 110), 0.7)
     lamp = _lighthouse(
         image, (x, top + 6 * u), h * (0.46 if tall else 0.5), ((196, 58, 56), (238, 226, 222)), (255, 244, 200), 0.8
     )
     _beam(image, lamp, math.pi + 0.10, w * 1.1, 0.075, (255, 236, 180), 0.75)
     _beam(image, lamp, -0.06, w * 0.8, 0.075, (255, 236, 180), 0.5)
-    _glow(image, lamp, 250 * u, (255, 226, 150), 0.9)
-    _glow(image, lamp, 80 * u, (255, 250, 220), 1.0)
+    glow(image, lamp, 250 * u, (255, 226, 150), 0.9)
+    glow(image, lamp, 80 * u, (255, 250, 220), 1.0)
     # Swell and surf in front.
     for i, (y, colour) in enumerate(((0.86, (30, 56, 98)), (0.915, (24, 46, 86)), (0.965, (18, 36, 72)))):
         crest = [
@@ -963,7 +963,7 @@ def lantern(size: Size) -> Image.Image:
     )
     far.rectangle((lx - 7 * u, horizon - 118 * u, lx + 7 * u, horizon - 104 * u), fill=(44, 42, 76))
     _beam(out, (lx, horizon - 111 * u), math.pi + 0.08, size_out[0] * 0.9, 0.06, (255, 236, 180), 0.55)
-    _glow(out, (lx, horizon - 111 * u), 70 * u, (255, 240, 190), 1.0)
+    glow(out, (lx, horizon - 111 * u), 70 * u, (255, 240, 190), 1.0)
     _water(out, horizon, (28, 42, 82), 5, 0.3, 1.0)
     _ripples(out, horizon, (250, 186, 150), 6, 130, 0.45)
     draw = ImageDraw.Draw(image)
@@ -1011,7 +1011,7 @@ def lantern(size: Size) -> Image.Image:
     def p(*points: Point) -> list[Point]:
         return [(x + a * k, foot - b * k) for a, b in points]
 
-    _glow(image, p((0, 112))[0], 620 * u, (255, 160, 70), 0.75)
+    glow(image, p((0, 112))[0], 620 * u, (255, 160, 70), 0.75)
     draw = ImageDraw.Draw(image)
     metal, shine = (70, 56, 54), (156, 116, 84)
     draw.arc([*p((-66, 300))[0], *p((66, 130))[0]], 180, 360, fill=shine, width=round(5 * k))
@@ -1027,8 +1027,8 @@ def lantern(size: Size) -> Image.Image:
     draw.polygon(p((-54, 168), (54, 168), (44, 184), (26, 210), (-26, 210), (-44, 184)), fill=metal)
     draw.polygon(p((-54, 168), (-30, 168), (-20, 210), (-26, 210), (-44, 184)), fill=_mix(metal, shine, 0.6))
     draw.rectangle([*p((-16, 226))[0], *p((16, 208))[0]], fill=metal)
-    _glow(image, p((0, 112))[0], 190 * u, (255, 206, 120), 0.9)
-    _glow(image, (x, foot + 10 * u), 300 * u, (255, 176, 90), 0.55, 0.14)
+    glow(image, p((0, 112))[0], 190 * u, (255, 206, 120), 0.9)
+    glow(image, (x, foot + 10 * u), 300 * u, (255, 176, 90), 0.55, 0.14)
     # A book and a cup keep it company.
     draw = ImageDraw.Draw(image)
     bx = w * (0.68 if tall else 0.57)
@@ -1050,7 +1050,7 @@ def night_train(size: Size) -> Image.Image:
     )
     _stars(image, h * 0.5, 9, 280)
     moon = (w * 0.74, h * 0.2)
-    _glow(image, moon, 420 * u, (170, 190, 240), 0.6)
+    glow(image, moon, 420 * u, (170, 190, 240), 0.6)
     draw = ImageDraw.Draw(image)
     draw.ellipse((moon[0] - 58 * u, moon[1] - 58 * u, moon[0] + 58 * u, moon[1] + 58 * u), fill=(246, 244, 228))
     for dx, dy, r in ((-16, -14, 13), (18, 8, 17), (-8, 24, 9), (26, -24, 7)):
@@ -1128,7 +1128,7 @@ def night_train(size: Size) -> Image.Image:
         for wheel in (0.14, 0.26, 0.74, 0.86):
             cx = x + long * wheel
             draw.ellipse((cx - 9 * u, deck - 22 * u, cx + 9 * u, deck - 4 * u), fill=(14, 18, 36))
-        _glow(image, (x + long / 2, rail - 38 * u), long * 0.62, (255, 190, 100), 0.5, 0.5)
+        glow(image, (x + long / 2, rail - 38 * u), long * 0.62, (255, 190, 100), 0.5, 0.5)
         draw = ImageDraw.Draw(image)
         x += long + 6 * u
         if coach < 4:
@@ -1163,7 +1163,7 @@ def night_train(size: Size) -> Image.Image:
         fill=(186, 76, 60),
     )
     _beam(image, (nose + 98 * u, rail - 10 * u), 0.05, w * 0.3, 0.13, (255, 236, 180), 0.8)
-    _glow(image, (nose + 100 * u, rail - 10 * u), 110 * u, (255, 244, 206), 1.0)
+    glow(image, (nose + 100 * u, rail - 10 * u), 110 * u, (255, 244, 206), 1.0)
     # Firs in front.
     draw = ImageDraw.Draw(image)
     for _ in range(30):
@@ -1226,7 +1226,7 @@ def platform(size: Size) -> Image.Image:
             fill=(110, 70, 66),
             width=round(4 * u),
         )
-        _glow(image, (w * (a + b) / 2, (top + low) / 2), 150 * u, (255, 190, 110), 0.45)
+        glow(image, (w * (a + b) / 2, (top + low) / 2), 150 * u, (255, 190, 110), 0.45)
     draw = ImageDraw.Draw(image)
     draw.polygon([(w * 0.44, h * 0.31), (w * 0.5, h * 0.25), (w, -h * 0.04), (w, h * 0.13)], fill=(30, 30, 52))
     draw.polygon([(w * 0.44, h * 0.31), (w, h * 0.13), (w, h * 0.17), (w * 0.44, h * 0.325)], fill=(132, 92, 78))
@@ -1239,8 +1239,8 @@ def platform(size: Size) -> Image.Image:
         lamp = (x - thick * 2.2, top + (14 + near * 34) * u)
         r = (5 + near * 15) * u
         draw.line((x, top + 8 * u * near, lamp[0], lamp[1] - r), fill=(40, 38, 60), width=round(2 + near * 4 * u))
-        _glow(image, lamp, r * 15, light, 0.55)
-        _glow(image, (lamp[0], low), r * 12, light, 0.5, 0.22)
+        glow(image, lamp, r * 15, light, 0.55)
+        glow(image, (lamp[0], low), r * 12, light, 0.5, 0.22)
         draw = ImageDraw.Draw(image)
         draw.ellipse((lamp[0] - r, lamp[1] - r, lamp[0] + r, lamp[1] + r), fill=(255, 246, 214))
     clock = (w * 0.575, h * 0.365)
@@ -1263,12 +1263,12 @@ def platform(size: Size) -> Image.Image:
         (x + 88 * u, ground - 104 * u, x + 120 * u, ground - 66 * u), 180, 360, fill=(78, 44, 42), width=round(5 * u)
     )
     # The train that is coming.
-    _glow(image, (far[0] - 4 * u, far[1] - 6 * u), 330 * u, (255, 226, 170), 0.8)
+    glow(image, (far[0] - 4 * u, far[1] - 6 * u), 330 * u, (255, 226, 170), 0.8)
     for dx in (-13, 7):
-        _glow(image, (far[0] + dx * u, far[1] - 4 * u), 60 * u, (255, 250, 230), 1.0)
+        glow(image, (far[0] + dx * u, far[1] - 4 * u), 60 * u, (255, 250, 230), 1.0)
     for side in (-1, 1):
         x = w * 0.06 + side * 255 * u
-        _glow(image, (far[0] + (x - far[0]) * 0.12, far[1] + (h - far[1]) * 0.12), 90 * u, (255, 230, 180), 0.6, 0.5)
+        glow(image, (far[0] + (x - far[0]) * 0.12, far[1] + (h - far[1]) * 0.12), 90 * u, (255, 230, 180), 0.6, 0.5)
     return _shade(image, 0.6)
 
 
@@ -1281,7 +1281,7 @@ def compartment(size: Size) -> Image.Image:
     out = _sky(out_size, [(0, (14, 22, 60)), (0.5, (60, 84, 140)), (0.75, (130, 150, 186)), (1, (130, 150, 186))])
     _stars(out, out_size[1] * 0.45, 2, 90)
     moon = (out_size[0] * 0.3, out_size[1] * 0.26)
-    _glow(out, moon, 300 * u, (176, 196, 240), 0.6)
+    glow(out, moon, 300 * u, (176, 196, 240), 0.6)
     ImageDraw.Draw(out).ellipse(
         (moon[0] - 38 * u, moon[1] - 38 * u, moon[0] + 38 * u, moon[1] + 38 * u), fill=(246, 244, 228)
     )
@@ -1387,8 +1387,8 @@ def compartment(size: Size) -> Image.Image:
     lx, ly = w * 0.385, h * 0.785
     draw.ellipse((lx - 34 * u, ly - 8 * u, lx + 34 * u, ly + 8 * u), fill=(176, 128, 70))
     draw.rectangle((lx - 4 * u, ly - 118 * u, lx + 4 * u, ly), fill=(176, 128, 70))
-    _glow(image, (lx, ly - 130 * u), 460 * u, (255, 176, 90), 0.75)
-    _glow(image, (lx, ly + 4 * u), 250 * u, (255, 200, 120), 0.6, 0.2)
+    glow(image, (lx, ly - 130 * u), 460 * u, (255, 176, 90), 0.75)
+    glow(image, (lx, ly + 4 * u), 250 * u, (255, 200, 120), 0.6, 0.2)
     draw = ImageDraw.Draw(image)
     draw.polygon(
         [
