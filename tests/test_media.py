@@ -232,6 +232,12 @@ def test_hdr_and_absurd_sizes_are_refused(tmp_path: Path) -> None:
         media.check(wide, seconds=None)
 
 
+def test_a_codec_outside_the_list_is_refused(tmp_path: Path) -> None:
+    clip = clips.make(tmp_path / "a.mkv", codec="mpeg2video", frames=5)
+    with pytest.raises(MediaError, match=r"a\.mkv is coded as mpeg2video"):
+        media.check(clip, seconds=None)
+
+
 def test_a_length_far_from_the_order_is_refused(tmp_path: Path) -> None:
     clip = clips.make(tmp_path / "a.mp4", frames=121)
     found = media.check(clip, seconds=5)

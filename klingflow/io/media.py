@@ -28,6 +28,7 @@ from pathlib import Path
 import av
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
+from av.codec.context import CodecContext
 from av.container.input import InputContainer
 from av.stream import Disposition
 from av.video.frame import VideoFrame
@@ -52,9 +53,10 @@ SAMPLE = 8
 # playlist opens URLs (tried with PyAV 18.1). The protocol whitelist alone does not stop it.
 _CLIPS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm"
 _SOUNDS = _CLIPS + ",wav,w64,aiff,mp3,flac,ogg,aac"
+# The whitelist of codecs binds the probe alone; PyAV opens a decoder without it, so `_known` asks again.
 _CODECS = (
     "h264,hevc,av1,libdav1d,vp8,vp9,libvpx,libvpx-vp9,mpeg4,prores,dnxhd,mjpeg,png,qtrle,ffv1,"
-    "aac,mp3,mp3float,opus,libopus,vorbis,flac,alac,ac3,eac3,"
+    "aac,aac_fixed,mp3,mp3float,opus,libopus,vorbis,flac,alac,ac3,eac3,"
     "pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,pcm_f32be,pcm_f64le,pcm_u8"
 )
 
@@ -107,6 +109,8 @@ def facts(path: Path, digest: Digest) -> ClipFacts:
     size = (0, 0)
     with opened(path) as (container, video):
         audio = container.streams.best("audio")
+        if audio is not None:
+            _known(path, audio.codec_context)
         for packet in container.demux([video] if audio is None else [video, audio]):
             for frame in packet.decode():
                 if isinstance(frame, AudioFrame):
@@ -173,7 +177,7 @@ def timeline(path: Path) -> Timeline:
         if not begins:
             raise MediaError(f"{path.name} has no frame to show", _EXPORT)
         promised = (video.start_time or 0) + video.duration if video.duration else None
-        mean = _fraction(video.average_rate) if video.average_rate else Fraction(24)
+        mean = _fraction(video.average_rate or Fraction(24))
     begins.sort()
     end = begins[-1] + (top_length or longest or round(1 / (mean * base)) or 1)
     if promised is not None:
@@ -325,7 +329,7 @@ _SIDEWAYS = {
 def pixel_shape(video: VideoStream) -> Fraction:
     """Width over height of one pixel as shown; 1 where the file does not say."""
     shape = video.sample_aspect_ratio
-    return _fraction(shape) if shape and shape > 0 else Fraction(1)
+    return _fraction(shape) if shape is not None and shape.numerator > 0 else Fraction(1)
 
 
 def displayed_size(frame: VideoFrame, shape: Fraction, turn: Image.Transpose | None) -> tuple[int, int]:
@@ -362,6 +366,7 @@ def sound(path: Path, origin: Fraction, *, bed: bool = False) -> Iterator[bytes]
             if bed:
                 raise MediaError(f"{path.name} has no sound", "name a WAV, MP3, FLAC, M4A or OGG file")
             return
+        _known(path, audio.codec_context)
         resampler = AudioResampler(format="flt", layout="stereo", rate=RATE)
         for packet in container.demux(audio):
             decoded: list[AudioFrame | None] = [f for f in packet.decode() if isinstance(f, AudioFrame)]
@@ -404,6 +409,7 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         best = container.streams.best("video")
         video = next((s for s in videos if best is not None and s.index == best.index), videos[0])
         context = video.codec_context
+        _known(path, context)
         if max(context.width, context.height) > MAX_SIDE:
             raise MediaError(f"{path.name} is {context.width}x{context.height}: more than {MAX_SIDE} pixels a side")
         if context.color_trc in _HDR:
@@ -412,6 +418,11 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         context.options = {"max_pixels": str(MAX_SIDE * MAX_SIDE)}
         video.thread_type = "AUTO"
         yield container, video
+
+
+def _known(path: Path, context: CodecContext) -> None:
+    if context.name not in _CODECS.split(","):
+        raise MediaError(f"{path.name} is coded as {context.name}, which klingflow does not read", _EXPORT)
 
 
 @contextmanager
