@@ -1,0 +1,411 @@
+"""Buying from both APIs as a person does it: the real command, real sockets, stand-ins that judge and number every picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import standins
+from tests.paid_helpers import CHAIN, LAST, STILL, asked, both, bought, dedented, project_for, studio
+from tests.standins import Outcome, movie
+from tests.standins.hiapi import HiAPI
+from tests.standins.mulerouter import ROOT, MuleRouter
+
+WHOLE = """
+    klingflow: 1
+    title: Whole
+    defaults: {provider: NAME, duration: 3, resolution: 720p}
+    shots:
+      - id: opening
+        first_frame: frames/dawn.png
+        prompt: opening
+      - id: next
+        continues: opening
+        last_frame: frames/dusk.png
+        prompt: next
+      - id: side
+        continues: opening
+        prompt: side
+        takes: 2
+      - id: market
+        meets: next
+        prompt: market
+      - id: words
+        prompt: words alone
+        aspect_ratio: "16:9"
+      - id: twin
+        prompt: words alone
+        aspect_ratio: "16:9"
+      - id: close
+        first_frame: {shot: next, frame: -3}
+        last_frame: {shot: opening, frame: first}
+        prompt: close the loop
+"""
+
+
+@both
+def test_every_frame_that_is_sent_is_the_exact_frame_of_the_right_clip(tmp_path: Path, name: str) -> None:
+    first, last = ("image_urls.0", "image_urls.1") if name == "hiapi" else ("first_frame", "last_frame")
+    with studio(tmp_path, name, WHOLE) as (project, api):
+        ran = project.run("run", "film.yaml", "--yes")
+        assert ran.code == 0, ran.said
+        opening, following = bought(api, "opening"), bought(api, "next")
+        assert opening.numbers == {first: (STILL + 1, 0)}
+        assert following.numbers == {first: (opening.number, LAST), last: (STILL + 2, 0)}
+        assert bought(api, "market").numbers == {first: (STILL + 2, 0)}
+        assert bought(api, "words alone").numbers == {}
+        assert bought(api, "close the loop").numbers == {first: (following.number, LAST - 2), last: (opening.number, 0)}
+        sides = [one for one in api.purchases if asked(one)["prompt"] == "side"]
+        assert [one.numbers for one in sides] == [{first: (opening.number, LAST)}] * 2
+        assert len(api.purchases) == 7, "seven shots, of which one has two takes and two are one purchase"
+        assert (project.root / "out/film/film.mp4").is_file()
+        assert movie.read_number(project.root / "out/film/frames/next.last.png") == (following.number, LAST)
+        assert "7 clips made" in ran.said
+        assert "$1.76 booked" in ran.said
+
+        requests = len(api.requests)
+        again = project.run("run", "film.yaml")
+        assert again.code == 0, again.said
+        assert len(api.requests) == requests, "a run with nothing to make asks nobody"
+        lines = project.run("status", "film.yaml").out
+        assert lines.count(": stored; ") == 7
+        assert all(one.task in lines for one in api.purchases)
+        if name == "hiapi":
+            published = sorted(path.name for path in (tmp_path / "public").iterdir())
+            assert len(published) == 5, "two stills and three frames, each once"
+            assert all(len(path) == 64 + 4 for path in published)
+
+
+def test_a_clip_bought_at_one_provider_satisfies_the_other(tmp_path: Path) -> None:
+    with studio(tmp_path, "hiapi") as (project, api), MuleRouter() as other:
+        assert project.run("run", "film.yaml", "--yes").code == 0
+        (project.root / "film.lock.yaml").unlink()
+        project.write("film.yaml", dedented(CHAIN).replace("NAME", "mulerouter"))
+        ran = project.run("run", "film.yaml", "--yes", **other.environment())
+        assert ran.code == 0, ran.said
+        assert len(api.purchases) == 2
+        assert other.requests == []
+
+
+EVERYTHING = """
+    klingflow: 1
+    title: Extras
+    defaults: {provider: mulerouter, duration: 3, resolution: 720p}
+    shots:
+      - id: cuts
+        first_frame: frames/dawn.png
+        multi_shot: {by: customize, shots: [{prompt: wide, duration: 2}, {prompt: close, duration: 1}]}
+        negative_prompt: rain
+        sound: true
+      - id: clever
+        prompt: cut it as you like
+        multi_shot: {by: intelligence}
+        aspect_ratio: "9:16"
+      - id: refer
+        prompt: <<<element_1>>> meets <<<image_1>>>
+        images: [frames/dusk.png]
+        elements: [{frontal_image: frames/dawn.png, reference_images: [frames/dusk.png]}]
+        aspect_ratio: "1:1"
+        resolution: 1080p
+      - id: framed
+        continues: clever
+        images: [frames/dawn.png]
+        prompt: on it goes
+"""
+
+
+@pytest.mark.parametrize("base64", ["data-uri", "raw"])
+def test_mulerouter_gets_all_that_its_page_names_and_nothing_else(tmp_path: Path, base64: str) -> None:
+    with studio(tmp_path, "mulerouter", EVERYTHING, inline=base64) as (project, api):
+        project.write("klingflow.yaml", f"providers: {{mulerouter: {{base64: {base64}}}}}\n")
+        ran = project.run("run", "film.yaml", "--yes")
+        assert ran.code == 0, ran.said
+        by = {one.path.split("/")[-2]: one for one in api.purchases}
+        assert set(by) == {"image-to-video", "text-to-video", "reference-to-video"}
+        (cuts,) = [one for one in api.purchases if "multi_prompt" in one.body]
+        assert {k: v for k, v in cuts.body.items() if k != "first_frame"} == {
+            "multi_prompt": [{"prompt": "wide", "duration": 2}, {"prompt": "close", "duration": 1}],
+            "negative_prompt": "rain",
+            "sound": "on",
+            "mode": "std",
+            "duration": 3,
+            "multi_shot": True,
+            "shot_type": "customize",
+        }
+        assert by["text-to-video"].body == {
+            "prompt": "cut it as you like",
+            "sound": "off",
+            "mode": "std",
+            "aspect_ratio": "9:16",
+            "duration": 3,
+            "multi_shot": True,
+            "shot_type": "intelligence",
+        }
+        refer = by["reference-to-video"]
+        assert refer.numbers == {
+            "images.0": (STILL + 2, 0),
+            "elements.0.frontal_image": (STILL + 1, 0),
+            "elements.0.reference_images.0": (STILL + 2, 0),
+        }
+        assert (refer.body["mode"], refer.body["aspect_ratio"]) == ("pro", "1:1")
+        framed = bought(api, "on it goes")
+        assert framed.numbers == {
+            "first_frame": (by["text-to-video"].number, LAST),
+            "images.0": (STILL + 1, 0),
+        }
+
+
+HIAPI_PAGE = """
+    klingflow: 1
+    title: The page's examples
+    defaults: {provider: hiapi}
+    shots:
+      - id: still-to-life
+        first_frame: https://static.hiapi.ai/example/input.jpg
+        prompt: Gentle waves roll in, light sweeps slowly across the scene, cinematic motion
+        sound: true
+      - id: transition
+        first_frame: https://static.hiapi.ai/example/subject-1.jpg
+        last_frame: https://static.hiapi.ai/example/subject-2.jpg
+        resolution: 720p
+      - id: high-resolution
+        first_frame: https://static.hiapi.ai/example/input.jpg
+        prompt: Slow camera push-in, clouds drifting, shifting light, cinematic
+        resolution: 4K
+"""
+MULEROUTER_PAGE = """
+    klingflow: 1
+    title: The page's example
+    shots:
+      - id: breeze
+        provider: mulerouter
+        first_frame: https://example.com/first-frame.jpg
+        prompt: A gentle breeze blows through the scene, camera slowly zooms in
+"""
+
+
+def _recorded(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((Path(__file__).parent / "requests" / f"{name}.json").read_text())
+    return found
+
+
+def _far_images(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Images elsewhere are read by the provider, not by klingflow: the stand-in's own eyes are given a picture."""
+    seen: list[str] = []
+
+    def fetched(url: str) -> bytes:
+        seen.append(url)
+        return movie.still(9, kind="JPEG")
+
+    monkeypatch.setattr(standins, "fetched", fetched)
+    return seen
+
+
+def test_the_examples_of_hiapis_page_are_sent_as_they_stand_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _far_images(monkeypatch)
+    with studio(tmp_path, "hiapi", HIAPI_PAGE, publish=False) as (project, api):
+        ran = project.run("run", "film.yaml", "--yes")
+        assert ran.code == 0, ran.said
+        for recorded in ("hiapi-still-to-life", "hiapi-first-last", "hiapi-4k"):
+            assert _recorded(recorded)["page"] in [one.body for one in api.purchases]
+        assert len(api.purchases) == 3
+        assert {seen.path for seen in api.calls("POST")} == {"/v1/tasks"}
+
+
+def test_the_example_of_mulerouters_page_is_sent_as_it_stands_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _far_images(monkeypatch)
+    with studio(tmp_path, "mulerouter", MULEROUTER_PAGE) as (project, api):
+        ran = project.run("run", "film.yaml", "--yes")
+        assert ran.code == 0, ran.said
+        (one,) = api.purchases
+        assert one.path == f"{ROOT}/image-to-video/generation"
+        assert one.body == _recorded("mulerouter-breeze")["body"]
+        assert one.body.items() >= _recorded("mulerouter-breeze")["page"].items()
+
+
+# What is refused before money ---------------------------------------------------------------------------------------
+
+
+def test_without_a_place_to_publish_a_run_names_the_three_ways_out(tmp_path: Path) -> None:
+    with studio(tmp_path, "hiapi", publish=False) as (project, api):
+        for command in (["run", "film.yaml", "--yes"], ["plan", "film.yaml"]):
+            ended = project.run(*command)
+            assert ended.code == (2 if command[0] == "run" else 0), ended.said
+            assert "film.yaml:5:5" in ended.said
+            assert "publish" in ended.said
+            assert "mulerouter" in ended.said
+            assert "data_uri" in ended.said
+        assert api.requests == []
+
+
+def test_frames_go_as_data_uris_where_the_project_opted_in(tmp_path: Path) -> None:
+    with studio(tmp_path, "hiapi", publish=False, data_uri=True) as (project, api):
+        project.write("klingflow.yaml", "providers: {hiapi: {data_uri: true}}\n")
+        ran = project.run("run", "film.yaml", "--yes")
+        assert ran.code == 0, ran.said
+        assert bought(api, "noon comes").numbers == {"image_urls.0": (bought(api, "dawn breaks").number, LAST)}
+
+
+def test_a_missing_key_is_told_before_anything_is_asked(tmp_path: Path) -> None:
+    with studio(tmp_path, "mulerouter") as (project, api):
+        ended = project.run("run", "film.yaml", "--yes", MULEROUTER_API_KEY="")
+        assert ended.code == 2
+        assert "MULEROUTER_API_KEY" in ended.err
+        assert "--provider animatic" in ended.err
+        assert api.requests == []
+
+
+def test_what_a_provider_lacks_is_refused_at_check_with_the_shots_place(tmp_path: Path) -> None:
+    board = """
+        klingflow: 1
+        title: Too much
+        shots:
+          - id: large
+            provider: mulerouter
+            resolution: 4K
+            prompt: too large
+          - id: negative
+            provider: hiapi
+            first_frame: frames/dawn.png
+            negative_prompt: rain
+            prompt: no such field
+    """
+    with studio(tmp_path, "hiapi", board) as (project, api):
+        ended = project.run("check", "film.yaml")
+        assert ended.code == 2
+        assert "film.yaml:6:17" in ended.said
+        assert "film.yaml:11:22" in ended.said
+        assert project.run("run", "film.yaml", "--yes").code == 2
+        assert api.requests == []
+
+
+@pytest.mark.parametrize(
+    ("words", "settings", "said"),
+    [
+        (["--yes", "--max-spend", "0.50"], "", "$0.50"),
+        (["--yes", "--max-seconds", "5"], "", "5 seconds"),
+        (["--yes", "--max-tasks", "1"], "", "1 task"),
+        (["--yes"], "limits: {spend: 0.4}", "$0.40"),
+        (["--yes", "--max-tasks", "9"], "limits: {tasks: 1}", "1 task"),
+        ([], "", "--yes"),
+    ],
+    ids=["spend", "seconds", "tasks", "file", "narrower", "confirmation"],
+)
+def test_a_limit_or_a_missing_yes_refuses_before_it_spends(
+    tmp_path: Path, words: list[str], settings: str, said: str
+) -> None:
+    with studio(tmp_path, "hiapi") as (project, api):
+        project.write("klingflow.yaml", settings + "\n")
+        ended = project.run("run", "film.yaml", *words)
+        assert ended.code == 5, ended.said
+        assert said in ended.err
+        assert api.requests == []
+
+
+def test_frozen_makes_nothing_and_says_so_with_its_own_code(tmp_path: Path) -> None:
+    with studio(tmp_path, "hiapi") as (project, api):
+        ended = project.run("run", "film.yaml", "--frozen", "--yes")
+        assert ended.code == 6, ended.said
+        assert api.requests == []
+
+
+# Leaving and coming back --------------------------------------------------------------------------------------------
+
+
+@both
+def test_a_detached_run_leaves_and_the_next_ones_collect(tmp_path: Path, name: str) -> None:
+    board = CHAIN + """
+      - id: words
+        prompt: words alone
+        aspect_ratio: "16:9"
+    """
+    with studio(tmp_path, name, board, finish_s=3600.0) as (project, api):
+        left = project.run("run", "film.yaml", "--yes", "--detach")
+        assert left.code == 7, left.said
+        assert {asked(one)["prompt"] for one in api.purchases} == {"dawn breaks", "words alone"}
+        assert "klingflow run film.yaml" in left.err
+        shown = project.run("status", "film.yaml").out
+        assert shown.count("being made") == 2
+        assert project.run("run", "film.yaml", "--yes", "--detach").code == 7
+        assert len(api.purchases) == 2
+        api.finish_s = 0.01
+        ran = project.run("run", "film.yaml", "--yes")
+        assert ran.code == 0, ran.said
+        assert len(api.purchases) == 3
+
+
+def test_a_lost_order_at_mulerouter_is_settled_by_its_task_or_as_not_bought(tmp_path: Path) -> None:
+    with studio(tmp_path, "mulerouter") as (project, api):
+        api.faults.add("POST", standins.drop_after)
+        assert project.run("run", "film.yaml", "--yes").code == 4
+        (one,) = api.purchases
+        settled = project.run("resolve", "film.yaml", "dawn", "--task", one.task)
+        assert settled.code == 0, settled.said
+        api.faults.add("POST", standins.drop_before)
+        assert project.run("run", "film.yaml", "--yes").code == 4
+        assert len(api.purchases) == 1
+        assert project.run("resolve", "film.yaml", "noon", "--not-bought").code == 0
+        ran = project.run("run", "film.yaml", "--yes")
+        assert ran.code == 0, ran.said
+        assert [asked(each)["prompt"] for each in api.purchases] == ["dawn breaks", "noon comes"]
+        assert bought(api, "noon comes").numbers == {"first_frame": (1, LAST)}
+
+
+# Doctor -------------------------------------------------------------------------------------------------------------
+
+
+def test_doctor_finds_all_well_and_buys_nothing(tmp_path: Path) -> None:
+    with studio(tmp_path, "hiapi") as (project, api), MuleRouter() as other:
+        ended = project.run("doctor", **other.environment())
+        assert ended.code == 0, ended.said
+        assert "BAD" not in ended.out
+        assert api.purchases == other.purchases == []
+        wrong = project.run("doctor", HIAPI_API_KEY="sk-hiapi-somebody-else", KLINGFLOW_PUBLISH_URL=f"{api.base_url}/no")
+        assert wrong.code == 2
+        assert "HIAPI_API_KEY" in wrong.out
+        assert "publish.public_url" in wrong.out
+
+
+@pytest.mark.parametrize("honest", [True, False])
+def test_the_paid_probe_proves_the_key_or_its_lack(tmp_path: Path, honest: bool) -> None:
+    with studio(tmp_path, "hiapi", idempotent=honest) as (project, api):
+        refused = project.run("doctor", "--paid-probe")
+        assert refused.code == 5
+        assert "$0.25" in refused.err
+        assert api.purchases == []
+        ended = project.run("doctor", "--paid-probe", "--yes")
+        assert ended.code == (0 if honest else 2), ended.said
+        assert len(api.purchases) == (1 if honest else 2)
+        assert all(one.task in ended.out for one in api.purchases)
+
+
+def test_two_apis_make_one_film(tmp_path: Path) -> None:
+    board = """
+        klingflow: 1
+        title: Both
+        defaults: {duration: 3, resolution: 720p}
+        shots:
+          - id: one
+            provider: hiapi
+            first_frame: frames/dawn.png
+            prompt: one
+          - id: two
+            provider: mulerouter
+            continues: one
+            prompt: two
+          - id: three
+            provider: hiapi
+            continues: two
+            prompt: three
+    """
+    with studio(tmp_path, "hiapi", board) as (project, api), MuleRouter() as other:
+        ran = project.run("run", "film.yaml", "--yes", **other.environment())
+        assert ran.code == 0, ran.said
+        assert bought(other, "two").numbers == {"first_frame": (bought(api, "one").number, LAST)}
+        assert bought(api, "three").numbers == {"image_urls.0": (bought(other, "two").number, LAST)}
+
+
+__all__ = ["HiAPI", "Outcome", "project_for"]
