@@ -8,7 +8,7 @@ import pytest
 
 from klingflow.core.model import Digest, Element, FileStill, MultiShot, Shot, ShotFrame, ShotId, UrlStill
 from klingflow.core.source import Severity, render
-from klingflow.storyboard import load, schema
+from klingflow.storyboard import load, schema, yamlread
 from tests.storyboards import faults, film, films, loaded
 
 HARBOUR = """\
@@ -268,6 +268,41 @@ def test_a_bad_shot_is_refused_at_its_place(shot: str, expected: str) -> None:
 )
 def test_a_bad_top_level_is_refused_at_its_place(lines: str, expected: str) -> None:
     assert faults(f"klingflow: 1\n{lines}\nshots: [{{id: a, prompt: x}}]\n") == [expected]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "klingflow: 1",
+        "shots: {a: 1}",
+        "shots: [1, null, {}, {id: 3}, {id: a, prompt: 4, duration: x, first_frame: {url: 1}, images: {}, x: 1}]",
+        "vars: []\ndefaults: 4\nmatrix: {a: x, b: []}\nfilm: []\nshots: [{id: a, vars: 3, meets: [a]}]",
+        "film: {shots: [1], audio: 3}\nmatrix: 3\nvars: {a: null}\nshots: [{id: a, prompt: '{{ a }}'}]",
+        "defaults: {tags: x, duration: {}, max_chain: x, vars: 1, id: 1}\nshots: [{id: a, elements: [1], multi_shot: 3}]",
+        "matrix: {exclude: [1], a: [{}]}\nshots: [{id: a, first_frame: {}, last_frame: {shot: a, still: b}, clip: 3}]",
+    ],
+)
+def test_a_storyboard_of_any_shape_ends_in_faults_and_never_in_a_crash(text: str) -> None:
+    document = yamlread.read("film.yaml", text)
+    load.load(document, name="film", folder="", read=lambda path: "", overrides={"x": "y"}, provider=None)
+
+
+def test_faults_of_meaning_are_told_beside_faults_of_shape_but_not_because_of_them() -> None:
+    text = """\
+        klingflow: 1
+        shots:
+          - {id: a, promt: x}
+          - {id: b, duration: five, continues: aa}
+          - {id: c, resolution: 8K, prompt: "{{ no }}"}
+        """
+    document = yamlread.read("film.yaml", dedent(text))
+    refused = [str(p.span) for p in schema.check(document, "storyboard")]
+    assert refused == ["film.yaml:3:13", "film.yaml:4:23", "film.yaml:5:25"]
+    _, problems = load.load(document, name="film", folder="", read=lambda path: "", overrides={}, provider=None)
+    told = [(str(p.span), p.rule) for p in problems]
+    assert told == [("film.yaml:4:40", "unknown-shot"), ("film.yaml:5:38", "undefined")]
 
 
 def test_all_faults_are_told_at_once_in_order_of_place() -> None:

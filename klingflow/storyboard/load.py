@@ -1,7 +1,8 @@
 """A storyboard's data -> Films: the matrix worked out, defaults merged, templates rendered, references resolved.
 
-The data has passed the schema; what a schema cannot say is checked here: names that must exist, fields that exclude
-each other, paths that must stay inside the project, values that came out of a template. Every fault is collected.
+What a schema cannot say is checked here: names that must exist, fields that exclude each other, paths that must stay
+inside the project, values that came out of a template. Every fault is collected. What the schema refuses is left out
+(None stands in its place), and no second fault is made of it.
 
 Opens no file (texts come through `read`) and knows no provider's limits; circles of shots are planning's to find.
 """
@@ -19,7 +20,7 @@ from typing import Any, TypeVar, cast
 from klingflow.core.errors import KlingflowError, StoryboardError
 from klingflow.core.model import Digest, Element, FileStill, Film, Frame, MultiShot, Shot, ShotFrame, ShotId, UrlStill
 from klingflow.core.source import Document, Path, Problem, Severity, Span
-from klingflow.storyboard import paths, prompt
+from klingflow.storyboard import paths, prompt, salvage
 
 PROVIDERS = ("hiapi", "mulerouter", "animatic")
 RESOLUTIONS = ("720p", "1080p", "4K")
@@ -46,7 +47,7 @@ def load(
     `folder` is the storyboard's folder from the project root, "" at the root; `read` gives the text of a file by its
     path from the root; `overrides` are the `--var` values, `provider` that of `--provider`.
     """
-    data = cast(Data, document.data)
+    data = salvage.sound(document.data)
     file = _File(document, folder, read)
     if provider is not None and provider not in PROVIDERS:
         file.fault("unknown-provider", f"there is no provider '{provider}'", file.meant(provider, PROVIDERS), None)
@@ -56,7 +57,7 @@ def load(
     for combination, variant in _combinations(file, data):
         films.append(_film(file, data, declared, combination, variant, name, provider))
         file.next_film()
-    _unused(file, data.get("vars", {}))
+    _unused(file, data.get("vars") or {})
     return tuple(films), sorted(file.problems, key=_place)
 
 
@@ -182,7 +183,7 @@ _RESERVED = {"shot", "vars", "matrix", "loop", "true", "false", "none", "True", 
 
 def _overridden(file: _File, data: Data, overrides: Mapping[str, str]) -> dict[str, tuple[object, bool]]:
     """The variables as declared, each with whether its value is a template: one given by --var is taken as it is."""
-    declared = data.get("vars", {})
+    declared = data.get("vars") or {}
     matrix = data.get("matrix", {})
     out: dict[str, tuple[object, bool]] = {name: (value, True) for name, value in declared.items()}
     for name in declared:
@@ -350,14 +351,14 @@ def _film(
             done = value  # its fault is told once, not again wherever it is used
         variables[key] = context[key] = done
     defaults = data.get("defaults", {})
-    raws = cast(Sequence[Data], data["shots"])
+    raws: Sequence[Data] = data["shots"]
     cast_ = _Cast(file, raws, defaults, provider)
     shots = cast_.resolved([cast_.draft(index, raw, context) for index, raw in enumerate(raws)])
-    del context["shot"]
-    title = _or(file, data.get("title", name), context, ("title",)).strip() or name
+    context.pop("shot", None)
+    title = _or(file, data.get("title") or name, context, ("title",)).strip() or name
     film = data.get("film", {})
     cut = []
-    for i, entry in enumerate(film.get("shots", ())):
+    for i, entry in enumerate(film.get("shots") or ()):
         at = ("film", "shots", i)
         wanted = _or(file, entry, context, at)
         if wanted in cast_.ids:
@@ -374,9 +375,9 @@ def _film(
         matrix={axis: str(value) for axis, value in combination.items()},
         title=title,
         shots=shots,
-        cut=tuple(cut) if "shots" in film else tuple(shot.id for shot in shots),
+        cut=tuple(cut) if film.get("shots") else tuple(shot.id for shot in shots),
         audio=audio,
-        max_chain=int(defaults.get("max_chain", 4)),
+        max_chain=defaults.get("max_chain") or 4,
         where=_where(file.document, raws, defaults, cast_.ids),
     )
 
@@ -451,7 +452,7 @@ class _Cast:
         self.file = file
         self.raws = raws
         self.defaults = {name: value for name, value in defaults.items() if name not in ("vars", "max_chain")}
-        self.common_vars = defaults.get("vars", {})
+        self.common_vars = defaults.get("vars") or {}
         self.provider = provider
         self.ids: dict[str, int] = {}
         for index, raw in enumerate(raws):
@@ -474,19 +475,21 @@ class _Cast:
         info: dict[str, object] = {
             "id": name,
             "index": index + 1,
-            "duration": merged.get("duration", 5),
-            "resolution": merged.get("resolution", "1080p"),
-            "tags": merged.get("tags", ()),
+            "duration": merged.get("duration") or 5,
+            "resolution": merged.get("resolution") or "1080p",
+            "tags": merged.get("tags") or (),
         }
         context["shot"] = info
         if "vars" in raw or self.common_vars:
             context = self.own_vars(index, raw, context)
         for field in ("resolution", "tags"):  # first: other templates may print them
-            if field in merged:
+            if merged.get(field) is not None:
                 self.field(draft, field, merged[field], context)
                 info[field] = draft.fields.get(field, info[field])
         for field, value in merged.items():
-            if field not in ("id", "vars", "resolution", "tags") and value is not None:
+            if value is None:
+                draft.skipped = True
+            elif field not in ("id", "vars", "resolution", "tags"):
                 self.field(draft, field, value, context)
         if self.provider is not None:
             draft.fields["provider"] = self.provider
@@ -503,7 +506,7 @@ class _Cast:
                 out.pop("prompt", None)
             elif "prompt" in raw and "prompt_file" not in raw:
                 out.pop("prompt_file", None)
-        if "clip" in raw:
+        if raw.get("clip"):
             for field in _NOT_WITH_CLIP:
                 if field in raw:
                     what = f"'{field}' says how to make a clip, but '{raw['id']}' brings one of its own"
@@ -514,7 +517,7 @@ class _Cast:
         for field in given[1:]:
             what = f"'{raw['id']}' has both {given[0]} and {field}: a shot begins with one frame"
             self.file.fault("exclusive", what, "keep one of the two", ("shots", index, field), key=True)
-            del out[field]
+            out[field] = None
         if "prompt" in raw and "prompt_file" in raw:
             what = f"'{raw['id']}' has both prompt and prompt_file"
             self.file.fault("exclusive", what, "keep one of the two", ("shots", index, "prompt_file"), key=True)
@@ -525,7 +528,7 @@ class _Cast:
         """The context with the shot's own variables over the storyboard's."""
         own: dict[str, object] = dict(cast(dict[str, object], context["vars"]))
         out = {**context, "vars": own}
-        mine = raw.get("vars", {})
+        mine = raw.get("vars") or {}
         for name, value in {**self.common_vars, **mine}.items():
             at: Path = ("shots", index, "vars", name) if name in mine else ("defaults", "vars", name)
             _check_name(self.file, name, at)
@@ -555,7 +558,9 @@ class _Cast:
 
     def choice(self, field: str, value: str, context: dict[str, object], at: Path) -> str:
         if "{" not in value:
-            return value  # the schema has seen it
+            if value not in _CHOICES[field]:
+                raise _Skip  # the schema has told it
+            return value
         text = self.file.text(value, context, at)
         if text not in _CHOICES[field]:
             self.file.fault("value", f"there is no {field} '{text}'", self.file.meant(text, _CHOICES[field]), at)
@@ -662,7 +667,7 @@ class _Cast:
         if re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,6})?s", text):
             seconds = Decimal(text[:-1])
             other = self.raws[self.ids[shot]]
-            length = other.get("duration", self.defaults.get("duration", 5))
+            length = other.get("duration") or self.defaults.get("duration") or 5
             if seconds > length and "clip" not in other:
                 what = f"'{shot}' lasts {length} s: it has no frame at {text}"
                 self.file.fault("frame", what, "name an earlier time, or `last`", at)

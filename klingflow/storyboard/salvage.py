@@ -1,0 +1,158 @@
+"""What can be read of a storyboard whose shape is wrong.
+
+The schema tells what is wrong with the shape, `load` what is wrong with the meaning. A person wants both at once: so
+values of the wrong kind are put out of the way here, and load goes on with the rest. None in the place of a value says:
+something stood here, and its fault is told already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Data = Mapping[str, Any]
+Kind = Callable[[Any], bool]
+
+
+def sound(data: object) -> Data:
+    """The storyboard's data with every value of the kind that load expects; the same object where all of them are."""
+    if not isinstance(data, dict):
+        return {"shots": ()}
+    out = _fields(data, _TOP)
+    if "defaults" in out:
+        out = _put(out, "defaults", _fields(out["defaults"] or {}, _DEFAULTS))
+    if "matrix" in out:
+        axes = {name: value for name, value in (out["matrix"] or {}).items() if _axis(name, value)}
+        out = _put(out, "matrix", axes)
+    if "film" in out:
+        out = _put(out, "film", _fields(out["film"] or {}, _FILM))
+    shots = out.get("shots") or ()
+    kept = [_shot(i, shot) for i, shot in enumerate(shots)]
+    if any(new is not old for new, old in zip(kept, shots, strict=True)) or not shots:
+        out = _put(out, "shots", kept)
+    return out
+
+
+def _put(data: Data, name: str, value: object) -> Data:
+    return data if data.get(name) is value or data.get(name) == value else {**data, name: value}
+
+
+def _fields(data: Data, kinds: Mapping[str, Kind]) -> Data:
+    """The mapping with None for values of the wrong kind, and for fields that nobody knows."""
+    for name, value in data.items():
+        if name not in kinds or not kinds[name](value):
+            break
+    else:
+        return data
+    return {name: value if name in kinds and kinds[name](value) else None for name, value in data.items()}
+
+
+def _shot(index: int, raw: object) -> Data:
+    shot = _fields(raw, _SHOT) if isinstance(raw, dict) else {"?": None}
+    if shot.get("id") is None:
+        return {**shot, "id": f"#{index + 1}"}  # no reference can name it
+    return shot
+
+
+def _text(value: Any) -> bool:
+    return type(value) is str
+
+
+def _number(value: Any) -> bool:
+    return type(value) is int
+
+
+def _flag(value: Any) -> bool:
+    return type(value) is bool
+
+
+def _mapping(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+def _all(kind: Kind) -> Kind:
+    return lambda value: isinstance(value, list) and all(map(kind, value))
+
+
+def _frame(value: Any) -> bool:
+    if isinstance(value, dict):
+        sources = [name for name in ("url", "shot", "still") if name in value]
+        if len(sources) != 1 or not isinstance(value.get("frame", ""), str | int):
+            return False
+        return _text(value[sources[0]]) and _text(value.get("sha256", ""))
+    return type(value) is str
+
+
+def _element(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and _frame(value.get("frontal_image"))
+        and _all(_frame)(value.get("reference_images", []))
+    )
+
+
+def _multi_shot(value: Any) -> bool:
+    if not isinstance(value, dict) or value.get("by") not in ("customize", "intelligence"):
+        return False
+    shots = value.get("shots", [])
+    if (value["by"] == "customize") != bool(shots) or not isinstance(shots, list):
+        return False
+    return all(isinstance(one, dict) and _text(one.get("prompt")) and _number(one.get("duration")) for one in shots)
+
+
+def _axis(name: str, value: Any) -> bool:
+    if name == "exclude":
+        return isinstance(value, list) and all(isinstance(rule, dict) for rule in value)
+    return isinstance(value, list) and bool(value) and all(isinstance(one, str | int | float) for one in value)
+
+
+_COMMON: Mapping[str, Kind] = {
+    "title": _text,
+    "notes": _text,
+    "tags": _all(_text),
+    "prompt": _text,
+    "prompt_file": _text,
+    "negative_prompt": _text,
+    "images": _all(_frame),
+    "elements": _all(_element),
+    "multi_shot": _multi_shot,
+    "duration": _number,
+    "resolution": _text,
+    "sound": _flag,
+    "aspect_ratio": _text,
+    "model": _text,
+    "provider": _text,
+    "takes": _number,
+    "hold": _flag,
+    "vars": _mapping,
+}
+_SHOT: Mapping[str, Kind] = {
+    **_COMMON,
+    "id": _text,
+    "first_frame": _frame,
+    "last_frame": _frame,
+    "continues": _text,
+    "meets": _text,
+    "take": _number,
+    "clip": _text,
+}
+_DEFAULTS: Mapping[str, Kind] = {**_COMMON, "max_chain": _number}
+_FILM: Mapping[str, Kind] = {
+    "shots": _all(_text),
+    "audio": _text,
+    "max_jump": lambda value: True,
+}
+_TOP: Mapping[str, Kind] = {
+    "klingflow": lambda value: True,
+    "title": _text,
+    "notes": _text,
+    "vars": _mapping,
+    "defaults": _mapping,
+    "matrix": _mapping,
+    "shots": _list,
+    "film": _mapping,
+}
