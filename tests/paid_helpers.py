@@ -43,7 +43,7 @@ def dedented(text: str) -> str:
 def studio(
     folder: Path, name: str, board: str = CHAIN, *, publish: bool = True, **options: Any
 ) -> Iterator[tuple[Project, Any]]:
-    """A project with one storyboard (film.yaml, its provider in place of NAME) and one still, and the API it buys from."""
+    """A project with one storyboard (film.yaml, its provider in place of NAME), and the API it buys from."""
     frames = folder / "public"
     frames.mkdir(parents=True, exist_ok=True)
     with APIS[name](frames=frames, **options) as api:

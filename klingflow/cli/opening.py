@@ -182,7 +182,7 @@ def _files(films: Sequence[Film], project: Project) -> tuple[Inputs, list[Proble
 
     for film in films:
         for shot in film.shots:
-            for role, frame in _own_frames(shot):
+            for role, frame in own_frames(shot):
                 if not isinstance(frame, FileStill):
                     continue
                 facts = _look(frame.path, project.image, stills, bad)
@@ -201,7 +201,7 @@ def _files(films: Sequence[Film], project: Project) -> tuple[Inputs, list[Proble
     return Inputs(stills=stills, clips=clips), list(problems.values())
 
 
-def _own_frames(shot: Shot) -> tuple[tuple[str, Frame], ...]:
+def own_frames(shot: Shot) -> tuple[tuple[str, Frame], ...]:
     """A shot's frames, each with the field in which it was declared."""
     return tuple(("meets" if shot.meets and role == "first_frame" else role, frame) for role, frame in shot.frames())
 

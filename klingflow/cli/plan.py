@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from klingflow.cli import planning
@@ -12,7 +13,7 @@ from klingflow.cli.against import against_ref
 from klingflow.cli.failing import say
 from klingflow.cli.opening import open_lock, open_storyboard
 from klingflow.core.errors import DONE, WouldMake
-from klingflow.core.source import render
+from klingflow.core.source import Severity, render
 from klingflow.io.files import write_durably
 from klingflow.output import markdown, planfile, plantext
 from klingflow.planning.plan import Action
@@ -35,6 +36,10 @@ def plan(
     planned = planning.make(opened, lock, asked, provider)
     compared = against_ref(opened, planned, asked, against, var, provider) if against is not None else None
     shown = planning.chosen(opened, planned, select, exclude, compared)
+    unsendable = planning.unsendable(opened, shown)
+    if unsendable is not None:
+        warned = (*shown.films[0].warnings, replace(unsendable, severity=Severity.WARNING))
+        shown = replace(shown, films=(replace(shown.films[0], warnings=warned), *shown.films[1:]))
     if out is not None or format == "json":
         inputs = planning.fingerprint(opened)
         text = planfile.dump(

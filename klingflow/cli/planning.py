@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,10 +12,11 @@ from pathlib import Path
 
 import platformdirs
 
-from klingflow.cli.opening import Opened, parse_vars
+from klingflow.cli.opening import Opened, own_frames, parse_vars
 from klingflow.core.digest import of_bytes
 from klingflow.core.errors import UsageError
-from klingflow.core.model import ClipRecord, Digest, Key, Shot, ShotId
+from klingflow.core.model import ClipRecord, Digest, Key, Shot, ShotId, UrlStill
+from klingflow.core.source import Problem
 from klingflow.execution import host
 from klingflow.io import config, ledger
 from klingflow.io.config import Config
@@ -30,7 +30,7 @@ from klingflow.planning.job import Kind, State
 from klingflow.planning.plan import Action, FilmPlan, Plan, Standing
 from klingflow.planning.select import select as select_shots
 from klingflow.providers import TABLE
-from klingflow.providers.base import FailureClass
+from klingflow.providers.base import FailureClass, Settings
 from klingflow.providers.failure import RULES
 from klingflow.storyboard.lock import Lock
 
@@ -128,6 +128,28 @@ def make(opened: Opened, lock: Lock, asked: Asked, provider: str | None) -> Plan
     return Plan(storyboard=opened.relative, films=tuple(films), rehearsal=opened.rehearsal, provider=provider)
 
 
+def unsendable(opened: Opened, plan: Plan) -> Problem | None:
+    """The first frame that its provider could not read, since it is published nowhere. A run refuses, a plan warns."""
+    for film, film_plan in zip(opened.films, plan.films, strict=True):
+        shots = film.by_id()
+        for step in film_plan.steps:
+            if step.action is not Action.MAKE or TABLE[step.provider].caps.frames != "url":
+                continue
+            own = opened.config.settings.get(step.provider, Settings())
+            if opened.config.publish is not None or own.data_uri:
+                continue
+            for role, frame in own_frames(shots[step.shot]):
+                if not isinstance(frame, UrlStill):
+                    return Problem(
+                        rule="unpublished",
+                        what=f"shot '{step.shot}' sends a frame to {step.provider}, which takes images by public URL "
+                        "alone, and this project publishes nowhere",
+                        mend="three ways: set publish.to in klingflow.yaml (a folder behind a web server, or object "
+                        "storage); or use provider: mulerouter, which takes images inline; or set "
+                        f"providers.{step.provider}.data_uri: true in klingflow.yaml (not documented for this model)",
+                        span=film.where(step.shot, role),
+                    )
+    return None
 
 
 def fingerprint(opened: Opened) -> dict[str, Digest]:

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
+from klingflow.cli import planning
 from klingflow.cli.failing import say
 from klingflow.cli.opening import Opened
-from klingflow.core.errors import KlingflowError, UsageError
-from klingflow.core.model import Digest, TaskId, UrlStill
+from klingflow.core.errors import KlingflowError, StoryboardError, UsageError
+from klingflow.core.model import Digest, TaskId
 from klingflow.core.redact import redact
 from klingflow.io import client, webhook
 from klingflow.io.files import IMAGE_BYTES, Project
@@ -120,9 +121,7 @@ def open_services(
     environ: Mapping[str, str] = os.environ,
 ) -> Services:
     """What the plan needs of the environment. Raises UsageError for a missing key or a frame that no API could read."""
-    busy = [
-        (film.variant, step) for film in plan.films for step in film.steps if step.action in (Action.MAKE, Action.RESUME)
-    ]
+    busy = [step for film in plan.films for step in film.steps if step.action in (Action.MAKE, Action.RESUME)]
     keys = {name: environ[p.caps.key_variable] for name, p in TABLE.items() if p.caps.paid and environ.get(p.caps.key_variable)}
     settings = dict(opened.config.settings)
     if callback_url is not None:
@@ -132,22 +131,16 @@ def open_services(
             raise UsageError("--callback-url must be an https URL", "it is the address under which --listen is reached")
         settings["hiapi"] = replace(settings.get("hiapi", Settings()), callback_url=callback_url)
     publisher = open_publisher(opened.config.publish, opened.project.root)
-    films = {film.variant: film.by_id() for film in opened.films}
-    for variant, step in busy:
+    for step in busy:
         provider = TABLE[step.provider]
         if provider.caps.paid and step.provider not in keys:
             raise UsageError(
                 f"{step.provider} has no key: {provider.caps.key_variable} is not set",
                 f"export {provider.caps.key_variable}=…, or rehearse for nothing with --provider animatic",
             )
-        frames = [frame for _, frame in films[variant][step.shot].frames() if not isinstance(frame, UrlStill)]
-        own = settings.get(step.provider, Settings())
-        if step.action is Action.MAKE and frames and provider.caps.frames == "url" and publisher is None and not own.data_uri:
-            raise UsageError(
-                f"shot '{step.shot}' sends a frame to {step.provider}, which takes images by public URL alone",
-                "set publish.to in klingflow.yaml (a folder behind a web server, or object storage); or use mulerouter, "
-                f"which takes images inline; or set providers.{step.provider}.data_uri: true (not documented for Kling)",
-            )
+    unsendable = planning.unsendable(opened, plan)
+    if unsendable is not None:
+        raise StoryboardError([unsendable])
     secrets = {name: environ[variable] for name, variable in SECRETS.items() if environ.get(variable)}
     if listen is not None and not secrets:
         raise UsageError(
