@@ -169,36 +169,56 @@ def plain(text: str) -> str:
     return visible(" ".join(text.split()))
 
 
-def wrap(text: str, face: ImageFont.FreeTypeFont, width: int, lines: int) -> list[str]:
+def wrap(text: str, face: ImageFont.FreeTypeFont, width: float, lines: int) -> list[str]:
     """At most `lines` lines no wider than `width`; words too long are broken, and what does not fit ends in "…"."""
     out: list[str] = []
-    words = plain(text[:4000]).split(" ")
     line = ""
-    while words:
-        word = words.pop(0)
+    words = [part for word in plain(text[:4000]).split(" ") for part in _broken(word, face, width)]
+    for n, word in enumerate(words):
         longer = f"{line} {word}" if line else word
-        if face.getlength(longer) <= width:
+        if _wide(longer, face) <= width:
             line = longer
             continue
-        if not line:
-            # An endless word, or a script written without blanks.
-            fits = max(1, next((n for n in range(len(word), 0, -1) if face.getlength(word[:n]) <= width), 1))
-            line, word = word[:fits], word[fits:]
-        words[:0] = [word] if word else []
-        if len(out) == lines - 1 and words:
-            return [*out, shortened(f"{line} {words[0]}", face, width, always=True)]
+        if len(out) == lines - 1:
+            return [*out, shortened(" ".join((line, *words[n : n + 1])), face, width, always=True)]
         out.append(line)
-        line = ""
+        line = word
     return [*out, line] if line else out
 
 
-def shortened(text: str, face: ImageFont.FreeTypeFont, width: int, always: bool = False) -> str:
+def _broken(word: str, face: ImageFont.FreeTypeFont, width: float) -> list[str]:
+    """A word in pieces no wider than `width`: an endless word, or a script written without blanks."""
+    out, begin, used = [], 0, 0.0
+    for i, char in enumerate(word):
+        advance = _advance(face, char)
+        if used + advance > width and i > begin:
+            out.append(word[begin:i])
+            begin, used = i, 0.0
+        used += advance
+    return [*out, word[begin:]]
+
+
+def shortened(text: str, face: ImageFont.FreeTypeFont, width: float, always: bool = False) -> str:
     """The text, cut with "…" where it is too wide (or `always`, because more text follows)."""
-    if not always and face.getlength(text) <= width:
+    if not always and _wide(text, face) <= width:
         return text
-    while text and face.getlength(text + "…") > width:
-        text = text[:-1]
-    return text.rstrip(" ,;:.-–") + "…"
+    room, end = width - _advance(face, "…"), 0
+    for char in text:
+        room -= _advance(face, char)
+        if room < 0:
+            break
+        end += 1
+    return text[:end].rstrip(" ,;:.-–") + "…"
+
+
+def _wide(text: str, face: ImageFont.FreeTypeFont) -> float:
+    """The width of a line: signs stand beside each other without kerning in the basic layout."""
+    return sum(_advance(face, char) for char in text)
+
+
+@lru_cache(maxsize=4096)
+def _advance(face: ImageFont.FreeTypeFont, char: str) -> float:
+    return face.getlength(char)
 
 
 # The frame round the picture -----------------------------------------------------------------------------------

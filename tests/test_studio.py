@@ -1,0 +1,265 @@
+"""The studio: real clips, the same bytes each time, and pictures that a chain of shots hands on untouched."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import av
+import pytest
+from PIL import Image, ImageChops, ImageDraw, ImageStat
+
+from klingflow.core.model import Digest, Key, MultiShot, Shot, ShotId
+from klingflow.io import media, panel
+from klingflow.io.service import Gone
+from klingflow.io.studio import Studio
+from klingflow.output import stills
+from klingflow.providers import animatic
+from klingflow.providers.base import Accepted, Done, Failed, Missing, Pending, Request, Settings
+
+WEIRD = "Größe „so“ – 日本語 🙂 العربية \x1b[31m \u202eodd\u2066 \ud7ff " + "endless" * 90
+
+
+def order(name: str = "dawn", frames: Mapping[str, str] = {}, **fields: object) -> Request:
+    given = {"id": ShotId(name), "index": 0, "prompt": "Waves roll in.", "duration": 1, **fields}
+    key = Key(hashlib.sha256(f"{name} {frames}".encode()).hexdigest())
+    return animatic.submit(Shot(**given), frames, Settings(), key, 1)  # type: ignore[arg-type]
+
+
+async def drawn(studio: Studio, request: Request, to: Path) -> Digest:
+    accepted = animatic.accepted(await studio.send(request))
+    assert isinstance(accepted, Accepted)
+    while True:
+        status = animatic.status(await studio.send(animatic.poll(accepted.task, request.path)), accepted.task)
+        if not isinstance(status, Pending):
+            assert isinstance(status, Done), status
+            return await studio.fetch(status.url, to, lambda received, expected: None)
+
+
+def draw(tmp_path: Path, *requests: Request) -> list[Path]:
+    """The clips of the orders, one after the other; blobs are the files of `tmp_path`."""
+
+    async def all_of() -> list[Path]:
+        studio = Studio(lambda name: tmp_path / name, tmp_path / "studio")
+        out = []
+        try:
+            for n, request in enumerate(requests):
+                out.append(tmp_path / f"{n}.mp4")
+                await drawn(studio, request, out[-1])
+        finally:
+            await studio.close()
+        return out
+
+    return asyncio.run(all_of())
+
+
+def pictures(clip: Path) -> list[Image.Image]:
+    with av.open(str(clip)) as file:
+        return [frame.to_image() for frame in file.decode(video=0)]
+
+
+def psnr(a: Image.Image, b: Image.Image) -> float:
+    square = sum(ImageStat.Stat(ImageChops.difference(a, b)).sum2) / (a.width * a.height * 3)
+    return 99.0 if square == 0 else 10 * math.log10(255**2 / square)
+
+
+def inside(frame: Image.Image) -> Image.Image:
+    return panel.picture_in(frame)
+
+
+@pytest.fixture
+def scenes(tmp_path: Path) -> Path:
+    stills.lantern((640, 360)).save(tmp_path / "a.png")
+    stills.platform((640, 360)).save(tmp_path / "b.png")
+    return tmp_path
+
+
+def test_a_clip_is_real_h264_of_exactly_the_length_that_was_ordered(scenes: Path) -> None:
+    silent, loud = draw(scenes, order(frames={"first_frame": "a.png"}, duration=2), order("loud", sound=True))
+    with av.open(str(silent)) as file:
+        video = file.streams.video[0]
+        assert (video.codec_context.name, video.codec_context.pix_fmt) == ("h264", "yuv420p")
+        context = video.codec_context
+        assert (context.colorspace, context.color_primaries, context.color_trc, context.color_range) == (1, 1, 1, 1)
+        assert (video.width, video.height, str(video.average_rate)) == (1280, 720, "24")
+        assert len(list(file.decode(video))) == 48
+        assert not file.streams.audio
+    data = silent.read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+    with av.open(str(loud)) as file:
+        heard = file.streams.audio[0]
+        assert (heard.codec_context.name, heard.rate) == ("aac", 48000)
+        assert heard.duration is not None
+        assert heard.time_base is not None
+        assert abs(float(heard.duration * heard.time_base) - 1.0) < 0.0005
+
+
+def test_the_same_order_gives_the_same_bytes(scenes: Path) -> None:
+    frames = {"first_frame": "a.png", "last_frame": "b.png"}
+    one = draw(scenes, order(frames=frames, sound=True))[0].read_bytes()
+    two = draw(scenes, order(frames=frames, sound=True))[0].read_bytes()
+    assert one == two
+
+
+def test_a_clip_begins_and_ends_with_its_stills(scenes: Path) -> None:
+    clip = draw(scenes, order(frames={"first_frame": "a.png", "last_frame": "b.png"}))[0]
+    shown = pictures(clip)
+    for name, frame in (("a.png", shown[0]), ("b.png", shown[-1])):
+        still = panel.fitted(Image.open(scenes / name).convert("RGB"), inside(frame).size)
+        assert psnr(inside(frame), still) > 36, name
+
+
+def test_captions_never_pile_up_along_a_chain(scenes: Path) -> None:
+    """Each clip takes up the very picture that the one before ended with; the camera settles."""
+    name, previous, pushes = "a.png", None, []
+    for n in range(4):
+        clip = draw(scenes, order(f"shot{n}", frames={"first_frame": name}))[0]
+        shown = pictures(clip)
+        if previous is not None:
+            assert shown[0].size == previous.size
+            assert psnr(inside(shown[0]), inside(previous)) > 38
+        name = f"last{n}.png"
+        media.cut(clip, "last", scenes / name)
+        previous = shown[-1]
+        pushes.append(panel.pushes_of(previous))
+    assert pushes == [1, 2, 3, 4]
+
+
+def test_a_loop_closes_on_the_picture_it_began_with(scenes: Path) -> None:
+    opening = pictures(draw(scenes, order("opening", frames={"first_frame": "a.png"}))[0])[0]
+    opening.save(scenes / "opening.png")
+    frames = {"first_frame": "b.png", "last_frame": "opening.png"}
+    closing = pictures(draw(scenes, order("closing", frames=frames))[0])[-1]
+    assert psnr(inside(closing), inside(opening)) > 38
+
+
+def test_the_last_frame_is_marked_outside_the_picture(scenes: Path) -> None:
+    shown = pictures(draw(scenes, order(frames={"first_frame": "a.png"}))[0])
+    left = panel.Layout(*shown[0].size).picture[0]
+    bars = [frame.crop((left - 40, 0, left - 2, 40)).convert("L").getextrema()[1] for frame in shown]
+    assert bars[-1] > 120
+    assert max(bars[:-1]) < 60
+
+
+def test_texts_that_the_font_lacks_are_drawn_as_far_as_possible() -> None:
+    at = panel.layout(9 / 16)
+    card = panel.card(at.picture_size, seed="x", over=WEIRD, text=WEIRD)
+    frame = panel.surround(at, shot=WEIRD, text=WEIRD, meta=WEIRD, pushes=0, last=True)
+    assert card.size == at.picture_size
+    assert frame.size == (at.width, at.height)
+    assert panel.plain("a\x1b[31m\u202eb") == "a\\x1b[31m\\u202eb"
+    blank = bytes(panel.font(30).getmask(" "))
+    for sign in "äöüßÄÖÜ„“”‘’«»–—…éčłñЖΩ€":
+        assert bytes(panel.font(30).getmask(sign)) not in (blank, bytes(panel.font(30).getmask("\uffff"))), sign
+
+
+@pytest.mark.parametrize("text", ["word " * 60, "endless" * 60, "日本語" * 60, "", "short"])
+def test_a_caption_keeps_inside_its_lines(text: str) -> None:
+    face = panel.font(21)
+    lines = panel.wrap(text, face, 300, 2)
+    assert len(lines) <= 2
+    assert all(face.getlength(line) <= 300 for line in lines)
+    assert (lines[-1].endswith("…") if lines else False) == (len(text) > 10)
+
+
+@pytest.mark.parametrize("ratio", [16 / 9, 9 / 16, 1.0, 4 / 3, 21 / 9, 1.9, 0.5, 50.0, 0.01, 1.7770])
+def test_every_shape_has_even_sides_and_is_drawn_small(ratio: float) -> None:
+    at = panel.layout(ratio)
+    left, top, right, bottom = at.picture
+    assert max(at.width, at.height) <= 1280
+    assert all(side % 2 == 0 for side in (at.width, at.height, left, top, right - left, bottom - top))
+    frame = panel.surround(at, shot="a", text="b", meta="c", pushes=9, last=False)
+    assert panel.pushes_of(frame) == 9
+
+
+def test_an_ordinary_image_is_not_taken_for_a_frame_of_an_animatic() -> None:
+    assert panel.pushes_of(stills.market((640, 360))) is None
+    assert panel.pushes_of(Image.new("RGB", (1280, 720))) is None
+    assert panel.pushes_of(Image.new("RGB", (3, 3))) is None
+
+
+def test_a_portrait_still_makes_a_portrait_clip(scenes: Path) -> None:
+    Image.open(scenes / "a.png").resize((360, 640)).save(scenes / "tall.png")
+    tall, square = draw(scenes, order(frames={"first_frame": "tall.png"}), order("sq", aspect_ratio="1:1"))
+    assert pictures(tall)[0].size == (720, 1280)
+    assert pictures(square)[0].size == (960, 960)
+
+
+def test_the_parts_of_a_multi_shot_have_cards_of_their_own(scenes: Path) -> None:
+    parts = MultiShot("customize", (("A door opens.", 1), ("Rain.", 1)))
+    shown = pictures(draw(scenes, order(duration=2, multi_shot=parts))[0])
+    assert len(shown) == 48
+    assert psnr(inside(shown[23]), inside(shown[24])) < 25
+
+
+def test_reference_images_are_shown_on_the_card(scenes: Path) -> None:
+    with_image, without = draw(scenes, order("x", frames={"images.0": "a.png"}), order("x"))
+    assert psnr(pictures(with_image)[0], pictures(without)[0]) < 35
+
+
+def test_a_still_that_cannot_be_read_fails_the_task_in_words(tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n junk")
+
+    async def state() -> object:
+        studio = Studio(lambda name: tmp_path / name, tmp_path / "studio")
+        try:
+            request = order(frames={"first_frame": "bad.png"})
+            task = json.loads((await studio.send(request)).body)["task"]
+            return animatic.status(await studio.send(animatic.poll(task, request.path)), task)
+        finally:
+            await studio.close()
+
+    failed = asyncio.run(state())
+    assert isinstance(failed, Failed)
+    assert "first_frame of shot 'dawn' cannot be read" in failed.message
+
+
+def test_one_order_is_one_task_and_another_process_knows_none(tmp_path: Path) -> None:
+    async def talk() -> None:
+        studio, other = (Studio(lambda name: tmp_path / name, tmp_path / where) for where in ("one", "two"))
+        try:
+            request = order()
+            task = json.loads((await studio.send(request)).body)["task"]
+            assert json.loads((await studio.send(request)).body)["task"] == task
+            first, second = tmp_path / "a.mp4", tmp_path / "b.mp4"
+            assert await drawn(studio, request, first) == await drawn(studio, request, second)
+            assert first.read_bytes() == second.read_bytes()
+            poll = animatic.poll(task, request.path)
+            assert animatic.status(await other.send(poll), task) == Missing()
+            with pytest.raises(Gone):
+                await other.fetch(f"file:{tmp_path}/one/{task}.mp4", tmp_path / "c.mp4", lambda *_: None)
+            junk = Request(method="POST", path=request.path, body=b'{"task": "../../x"}')
+            assert (await studio.send(junk)).status == 400
+        finally:
+            await studio.close()
+            await other.close()
+
+    asyncio.run(talk())
+    assert not list((tmp_path / "one").iterdir())
+
+
+def test_closing_stops_a_clip_that_is_being_drawn(tmp_path: Path) -> None:
+    async def begun() -> None:
+        studio = Studio(lambda name: tmp_path / name, tmp_path / "studio", workers=1)
+        for n in range(3):
+            await studio.send(order(f"long{n}", duration=60))
+        await studio.close()
+
+    asyncio.run(asyncio.wait_for(begun(), 5))
+    assert not list((tmp_path / "studio").iterdir())
+
+
+def test_an_image_with_transparency_lies_on_dark_ground(tmp_path: Path) -> None:
+    image = Image.new("RGBA", (640, 360))
+    ImageDraw.Draw(image).rectangle((0, 0, 320, 360), fill=(250, 20, 20, 255))
+    image.save(tmp_path / "clear.png")
+    frame = inside(pictures(draw(tmp_path, order(frames={"first_frame": "clear.png"}))[0])[0])
+    red, dark = frame.getpixel((100, 100)), frame.getpixel((frame.width - 100, 100))
+    assert isinstance(red, tuple)
+    assert isinstance(dark, tuple)
+    assert red[0] > 220
+    assert max(dark) < 40
