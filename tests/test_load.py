@@ -280,7 +280,7 @@ def test_a_bad_top_level_is_refused_at_its_place(lines: str, expected: str) -> N
         "shots: [1, null, {}, {id: 3}, {id: a, prompt: 4, duration: x, first_frame: {url: 1}, images: {}, x: 1}]",
         "vars: []\ndefaults: 4\nmatrix: {a: x, b: []}\nfilm: []\nshots: [{id: a, vars: 3, meets: [a]}]",
         "film: {shots: [1], audio: 3}\nmatrix: 3\nvars: {a: null}\nshots: [{id: a, prompt: '{{ a }}'}]",
-        "defaults: {tags: x, duration: {}, max_chain: x, vars: 1, id: 1}\nshots: [{id: a, elements: [1], multi_shot: 3}]",
+        "defaults: {tags: x, duration: {}, max_chain: x, vars: 1, id: 1}\nshots: [{id: a, elements: [1]}]",
         "matrix: {exclude: [1], a: [{}]}\nshots: [{id: a, first_frame: {}, last_frame: {shot: a, still: b}, clip: 3}]",
     ],
 )
