@@ -354,38 +354,73 @@ def _sum(prices: Iterable[Decimal | None]) -> Decimal | None:
 
 
 _WORD = re.compile(r"\w+(?:['’]\w+)*|\s+|[^\w\s]")
-_MOST_WORDS = 4_000
-"""Comparing takes the square of this at worst; a longer text is shown whole, before and after."""
+_MOST_EDITS = 240
+"""Finding the fewest edits takes their square. Texts further apart are shown whole, which then reads better, too."""
 
 
 def words(old: str, new: str) -> Segments:
     """The two texts word by word. Joining "=" and "-" gives `old`, "=" and "+" gives `new`, exactly."""
-    if old == new:
-        return (("=", old),) if old else ()
-    before, after = _WORD.findall(old), _WORD.findall(new)
-    if len(before) > _MOST_WORDS or len(after) > _MOST_WORDS:
-        return tuple((op, text) for op, text in _pair(old, new) if text)
-    import difflib  # costs 5 ms; a plan without a base never needs it
+    a, b = _WORD.findall(old), _WORD.findall(new)
+    start = 0
+    while start < min(len(a), len(b)) and a[start] == b[start]:
+        start += 1
+    end = 0
+    while end < min(len(a), len(b)) - start and a[-1 - end] == b[-1 - end]:
+        end += 1
+    inner = a[start : len(a) - end], b[start : len(b) - end]
+    pieces: list[tuple[Op, str]] = [("=", "".join(a[:start])), *_edits(*inner), ("=", "".join(a[len(a) - end :]))]
+    return _joined(pieces)
 
-    pieces: list[tuple[str, str, str]] = []  # kept, gone, come
-    for op, a, b, c, d in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
-        kept = "".join(before[a:b]) if op == "equal" else ""
-        pieces.append((kept, "" if kept else "".join(before[a:b]), "" if kept else "".join(after[c:d])))
+
+def _joined(pieces: Sequence[tuple[Op, str]]) -> Segments:
+    """Neighbours of one kind as one piece. A space between two changed words becomes part of one change."""
     out: list[tuple[Op, str]] = []
-    gone = come = ""
-    for i, (kept, minus, plus) in enumerate(pieces):
-        if not kept:
-            gone, come = gone + minus, come + plus
-        elif kept.isspace() and (gone or come) and i + 1 < len(pieces):
-            # A lone space between two changed words reads better as part of one change.
-            gone, come = gone + kept, come + kept
-        else:
-            out += [(op, text) for op, text in _pair(gone, come) if text]
+    kept = gone = come = ""
+    for op, text in (*pieces, ("=", "")):
+        if op == "=":
+            kept += text
+            continue
+        if kept and not ((gone or come) and kept.isspace()):
+            out += [("-", gone), ("+", come), ("=", kept)]
             gone = come = ""
-            out.append(("=", kept))
-    out += [(op, text) for op, text in _pair(gone, come) if text]
-    return tuple(out)
+        else:
+            gone, come = gone + kept, come + kept
+        kept = ""
+        gone, come = (gone + text, come) if op == "-" else (gone, come + text)
+    out += [("-", gone), ("+", come), ("=", kept)]
+    return tuple((op, text) for op, text in out if text)
 
 
-def _pair(gone: str, come: str) -> tuple[tuple[Op, str], tuple[Op, str]]:
-    return ("-", gone), ("+", come)
+def _edits(a: Sequence[str], b: Sequence[str]) -> list[tuple[Op, str]]:
+    """The fewest words to take out and put in (Myers' algorithm); everything, where they are too many."""
+    reach = {1: 0}
+    trail: list[dict[int, int]] = []
+    for edits in range(min(len(a) + len(b), _MOST_EDITS) + 1):
+        trail.append(dict(reach))
+        for line in range(-edits, edits + 1, 2):
+            down = line == -edits or (line != edits and reach[line - 1] < reach[line + 1])
+            x = reach[line + 1] if down else reach[line - 1] + 1
+            while x < len(a) and x - line < len(b) and a[x] == b[x - line]:
+                x += 1
+            reach[line] = x
+            if x >= len(a) and x - line >= len(b):
+                return _walked_back(a, b, trail)
+    return [("-", "".join(a)), ("+", "".join(b))]
+
+
+def _walked_back(a: Sequence[str], b: Sequence[str], trail: Sequence[Mapping[int, int]]) -> list[tuple[Op, str]]:
+    out: list[tuple[Op, str]] = []
+    x, y = len(a), len(b)
+    for edits in range(len(trail) - 1, -1, -1):
+        reach, line = trail[edits], x - y
+        down = line == -edits or (line != edits and reach[line - 1] < reach[line + 1])
+        from_line = line + 1 if down else line - 1
+        from_x = reach[from_line] if edits else 0
+        from_y = from_x - from_line if edits else 0
+        while x > from_x and y > from_y:
+            x, y = x - 1, y - 1
+            out.append(("=", a[x]))
+        if edits:
+            out.append(("+", b[from_y]) if down else ("-", a[from_x]))
+            x, y = from_x, from_y
+    return out[::-1]

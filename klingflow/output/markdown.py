@@ -1,0 +1,406 @@
+"""A plan as a pull request comment in GitHub's Markdown (GitLab reads it too).
+
+Everything that a storyboard says passes `escape` before it stands here: a title, an id, a prompt is text and nothing
+else, whatever it holds. The comment always fits: what is too much is folded away, then summed up, row by row and
+prompt by prompt, and no table or block is ever cut in its middle.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from itertools import islice
+
+from klingflow.core.digest import Change
+from klingflow.core.model import ShotId
+from klingflow.core.redact import redact
+from klingflow.core.source import Problem, visible
+from klingflow.output.plantext import count, duration
+from klingflow.planning.compare import Comparison, FieldChange, Segments, ShotChange, State, words
+from klingflow.planning.plan import SIGN, Action, FilmPlan, Plan, Step, Totals, totals
+from klingflow.planning.price import money
+
+LIMIT = 65_536
+"""Characters of a comment on GitHub; kept in bytes, which are never fewer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """How much of everything is shown."""
+
+    films: int
+    rows: int
+    """Rows of each film's table."""
+    diffs: int
+    """Folded changes, shared out among the films."""
+    text: int
+    """Characters of one folded text."""
+    warnings: int
+    cell: int = 300
+    """Characters of one cell."""
+
+
+ROOMS = (
+    Room(films=40, rows=400, diffs=100, text=6_000, warnings=50),
+    Room(films=40, rows=400, diffs=60, text=1_500, warnings=30),
+    Room(films=40, rows=200, diffs=25, text=800, warnings=20),
+    Room(films=30, rows=100, diffs=10, text=600, warnings=10, cell=160),
+    Room(films=20, rows=40, diffs=3, text=400, warnings=5, cell=120),
+    Room(films=12, rows=15, diffs=0, text=0, warnings=3, cell=100),
+    Room(films=8, rows=5, diffs=0, text=0, warnings=1, cell=80),
+    Room(films=4, rows=1, diffs=0, text=0, warnings=0, cell=60),
+)
+"""From the roomiest to the one that fits whatever the plan: at most 4 films of 1 short row."""
+
+
+def comment(
+    plan: Plan, comparisons: Mapping[str, Comparison] | None = None, *, base: str = "", command: str = ""
+) -> str:
+    """The comment for a plan; `comparisons` by variant, `base` the ref that they compare with.
+
+    `command` is what makes the plan real, as the reader would type it ("klingflow run harbour.yaml").
+    Its first line is a mark that only this storyboard's comments have, so that the next plan replaces it.
+    """
+    for room in ROOMS:
+        text = _comment(plan, comparisons or {}, base, command, room)
+        if len(text.encode()) < LIMIT:
+            return text
+    raise AssertionError("BUG: the smallest comment does not fit")
+
+
+def marker(storyboard: str) -> str:
+    """The hidden first line of the comments about one storyboard. It can neither be ended nor forged by a path."""
+    safe = re.sub(r"[^A-Za-z0-9._/]", lambda m: "".join(f"%{byte:02X}" for byte in m[0].encode()), storyboard)
+    return f"<!-- klingflow:{safe[:500]} -->"
+
+
+def _comment(
+    plan: Plan, comparisons: Mapping[str, Comparison], base: str, command: str, room: Room
+) -> str:
+    sums = totals(plan.films)
+    blocks = [
+        marker(plan.storyboard),
+        f"### {_heading(plan, room)}",
+        f"**{verdict(plan, sums)}**",
+        *_lines(plan, comparisons, base, sums),
+    ]
+    shown = plan.films[: room.films]
+    if len(plan.films) > 1:
+        blocks.append(_films_table(shown, len(plan.films)))
+    room = replace(room, diffs=min(room.diffs, max(1, room.diffs // max(1, len(shown)))))
+    for film in shown:
+        blocks += _film(film, comparisons.get(film.variant), len(plan.films) > 1, room)
+    blocks += _warnings(plan.films, room)
+    blocks.append(_footer(plan, command, room))
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _heading(plan: Plan, room: Room) -> str:
+    title = plan.films[0].title if plan.films else ""
+    path = code(_short(plan.storyboard, 200))
+    return f"{escape(_short(title, room.cell))} · {path}" if title else path
+
+
+def verdict(plan: Plan, sums: Totals) -> str:
+    """The plan in one sentence."""
+    steps = [step for film in plan.films for step in film.steps]
+    orders = [step for step in steps if step.action is Action.MAKE and step.same_as is None]
+    ready = len(steps) - sum(step.action in (Action.MAKE, Action.RESUME, Action.RESOLVE) for step in steps)
+    parts = []
+    if orders:
+        unit = "shot" if all(step.take == 1 for step in orders) else "take"
+        would = "would be drawn" if plan.rehearsal else "would be made"
+        guess = " (estimate)" if any(step.estimate for step in orders) else ""
+        parts.append(f"{count(sums.tasks, unit)} {would}, {_cost(orders, sums)}{guess}, {sums.seconds} s of clip")
+    if resumed := sums.steps.get("resume", 0):
+        are = "is" if resumed == 1 else "are"
+        parts.append(f"{count(resumed, 'order')} on the way {are} collected at no further cost")
+    if doubt := sums.steps.get("resolve", 0):
+        parts.append(f"{count(doubt, 'shot')} {'is' if doubt == 1 else 'are'} in doubt and must be settled first")
+    if not parts:
+        all_of_it = "the one shot is" if ready == 1 else f"all {ready} shots are"
+        return f"Nothing to make: {all_of_it} up to date. A run costs nothing."
+    if ready:
+        parts.append(f"{ready} {'is' if ready == 1 else 'are'} up to date")
+    return "; ".join(parts) + "."
+
+
+def _cost(orders: Sequence[Step], sums: Totals) -> str:
+    if sums.spend is not None:
+        return "free" if sums.spend == 0 else _usd(sums.spend)
+    known = sum((step.price for step in orders if step.price is not None), Decimal(0))
+    unknown = sum(step.price is None for step in orders)
+    return f"{_usd(known)} and {count(unknown, 'order')} of unknown price" if known else "price not known"
+
+
+def _lines(plan: Plan, comparisons: Mapping[str, Comparison], base: str, sums: Totals) -> list[str]:
+    """What stands under the verdict: rehearsal, the change's own cost, time."""
+    out = []
+    if plan.rehearsal:
+        out.append("A rehearsal with the animatic: free, drawn on the spot, and the lock stays as it is.")
+    if comparisons:
+        out.append(_against(list(comparisons.values()), base))
+    longest = max(plan.films, key=lambda film: film.wall_s, default=None)
+    if longest is not None and longest.critical and longest.wall_s >= 1:
+        chain = longest.critical
+        way = " → ".join(code(_short(shot, 100)) for shot in chain[:6])
+        way += f" → … ({len(chain)} shots)" if len(chain) > 6 else ""
+        out.append(f"Expected time: about {duration(longest.wall_s)}, along {way}.")
+    return out
+
+
+def _against(found: Sequence[Comparison], base: str) -> str:
+    name = code(_short(base, 100)) if base else "the base"
+    tally = {state: sum(s is state for c in found for s in c.states.values()) for state in State}
+    said = [f"{n} {state.value}" for state, n in tally.items() if n and state is not State.UNCHANGED]
+    moved = sum(change.moved is not None for c in found for change in c.shots)
+    said += [f"{moved} moved"] if moved else []
+    line = f"Against {name}: {', '.join(said)}." if said else f"Against {name}: no shot differs."
+    adds, before = _sum(c.cost.change for c in found), _sum(c.cost.base_to_buy for c in found)
+    if adds is not None and (adds or before):
+        more = "adds" if adds >= 0 else "saves"
+        line += f" This change {more} **{_usd(abs(adds))}**"
+        line += f" (a run of {name} itself would buy {_usd(before)})." if before else "."
+    whole, was = _sum(c.cost.film for c in found), _sum(c.cost.base_film for c in found)
+    if whole and was is not None and was != whole:
+        line += f" The whole film made anew: {_usd(was)} → {_usd(whole)}."
+    elif whole:
+        line += f" The whole film made anew would be {_usd(whole)}."
+    return line
+
+
+def _films_table(films: Sequence[FilmPlan], every: int) -> str:
+    rows = []
+    for film in films:
+        sums = totals([film])
+        ready = len(film.steps) - sums.steps["make"] - sums.steps["resume"] - sums.steps["resolve"]
+        price = "?" if sums.spend is None else _usd(sums.spend)
+        rows.append((code(_short(film.label, 100)), str(sums.tasks), price, f"{sums.seconds} s", str(ready)))
+    out = _table(("film", "to make", "price", "clip", "up to date"), rows, "lrrrr")
+    rest = every - len(films)
+    return out + (f"\n\n… and {count(rest, 'more film')}; the totals above count them." if rest else "")
+
+
+def _film(film: FilmPlan, comparison: Comparison | None, named: bool, room: Room) -> list[str]:
+    changes = {change.shot: change for change in comparison.shots} if comparison else {}
+    deep = any(step.depth > 1 for step in film.steps)
+    rows = [row for step in film.steps if (row := _row(step, changes.get(step.shot), deep, room)) is not None]
+    rows += [_gone(change, deep) for change in changes.values() if change.state is State.REMOVED]
+    blocks = [f"#### {code(_short(film.label, 100))}"] if named and rows else []
+    if rows:
+        shown = rows[: room.rows]
+        heads = ("", "shot", "why", "price", *(("chain",) if deep else ()))
+        blocks.append(_table(heads, shown, "cllrr"[: len(heads)]))
+        if len(rows) > len(shown):
+            blocks.append(f"… and {count(len(rows) - len(shown), 'more row')}; the totals above count them.")
+    ready = [step.shot for step in film.steps if step.action is Action.REUSE and step.shot not in changes]
+    if rows and ready:
+        names = ", ".join(code(_short(shot, 100)) for shot in ready[: room.rows])
+        more = f" and {len(ready) - room.rows} more" if len(ready) > room.rows else ""
+        blocks.append(_fold(f"{count(len(ready), 'shot')} up to date", names + more))
+    return blocks + _diffs(film, changes, comparison, room)
+
+
+_NOTHING = "–"
+
+
+def _row(step: Step, change: ShotChange | None, deep: bool, room: Room) -> tuple[str, ...] | None:
+    """A step's row; None for a step that is up to date and that the change does not touch."""
+    if step.action is Action.REUSE and change is None:
+        return None
+    name = code(_short(step.shot, 100)) + (f" take {step.take}" if step.take > 1 else "")
+    why = [escape(_short(redact(step.reason), room.cell))] if step.action is not Action.REUSE or change is None else []
+    if change is not None:
+        why += _changed(change, step)
+    if step.action is Action.REUSE:
+        why.append("its clip stays")
+    price = _NOTHING
+    if step.action is Action.MAKE and step.same_as is None:
+        price = "?" if step.price is None else "free" if step.price == 0 else _usd(step.price)
+    row = (code(SIGN[step.action]), name, "; ".join(why), price)
+    if not deep:
+        return row
+    was = f"{change.depth[0]} → " if change is not None and change.depth else ""
+    return (*row, f"{was}{step.depth}")
+
+
+def _changed(change: ShotChange, step: Step) -> list[str]:
+    out = []
+    if change.was is not None:
+        out.append(f"renamed from {code(_short(change.was, 100))}")
+    if change.moved is not None:
+        out.append(f"moved from place {change.moved[0]} to {change.moved[1]}")
+    said = [field.field for field in change.fields if step.action is not Action.MAKE or not field.buys]
+    if said and change.state is not State.NEW:
+        out.append(f"{escape(', '.join(said[:8]))}{' …' if len(said) > 8 else ''} changed")
+    return out
+
+
+def _gone(change: ShotChange, deep: bool) -> tuple[str, ...]:
+    row = (code("-"), code(_short(change.shot, 100)), "removed; what was bought stays in the store", _NOTHING)
+    return (*row, _NOTHING) if deep else row
+
+
+def _diffs(
+    film: FilmPlan, changes: Mapping[ShotId, ShotChange], comparison: Comparison | None, room: Room
+) -> list[str]:
+    """Folded, shot by shot: texts word by word, other fields before and after."""
+    differing = [(change.shot, change.state, change.fields) for change in changes.values() if change.fields]
+    bought = {s.shot: known for s in film.steps if s.shot not in changes and (known := [c for c in s.changes if c.old])}
+    cut = comparison.film if comparison is not None else ()
+    every = len(differing) + len(bought) + bool(cut)
+    if not every:
+        return []
+    if room.diffs == 0:
+        return [f"{count(every, 'shot')} changed; what in them, `klingflow plan --against REF` shows."]
+    out = []
+    for shot, state, fields in differing[: room.diffs]:
+        title = "The new shot" if state is State.NEW else "What changed in"
+        out.append(_fold(f"{title} <b>{escape(_short(shot, 100))}</b>", "\n".join(_line(f, room) for f in fields)))
+    # Without a base to compare with: what the plan knows of the purchase that the lock names.
+    for shot, known in islice(bought.items(), max(0, room.diffs - len(out))):
+        body = "\n".join(_line(_as_field(c), room) for c in known)
+        out.append(_fold(f"What changed in <b>{escape(_short(shot, 100))}</b>", body))
+    if cut and len(out) < room.diffs:
+        out.append(_fold("What changed in <b>the film itself</b>", "\n".join(_line(f, room) for f in cut)))
+    rest = every - len(out)
+    return out + ([f"… and the changes of {count(rest, 'more shot')}."] if rest > 0 else [])
+
+
+_TEXTS = frozenset({"prompt", "negative_prompt", "multi_shot"})
+
+
+def _as_field(change: Change) -> FieldChange:
+    segments = words(change.old, change.new) if change.field in _TEXTS else ()
+    return FieldChange(field=change.field, old=change.old, new=change.new, segments=segments, buys=True)
+
+
+def _line(field: FieldChange, room: Room) -> str:
+    """One field as a list item: its words before and after."""
+    mark = "" if field.buys else " (buys nothing)"
+    if field.segments:
+        return f"- {escape(field.field)}{mark}: {_words(field.segments, room.text)}"
+    half = max(40, room.text // 2)
+    old, new = escape(_short(redact(field.old), half)), escape(_short(redact(field.new), half))
+    return f"- {escape(field.field)}{mark}: " + " → ".join((old or "<i>none</i>", new or "<i>none</i>"))
+
+
+def _words(segments: Segments, most: int) -> str:
+    """A word diff in one line. Long stretches that stayed are shortened first, then the end is left out."""
+    out, left = [], most
+    for i, (op, text) in enumerate(segments):
+        if op == "=":
+            text = _shorten(text, 80, i > 0, i + 1 < len(segments))
+        if left <= 0:
+            out.append(" … (the rest does not fit here)")
+            break
+        text = _short(redact(text), left)
+        left -= len(text)
+        shown = escape(text)
+        out.append(shown if op == "=" else f"<del>{shown}</del>" if op == "-" else f"<ins>{shown}</ins>")
+    return "".join(out)
+
+
+def _shorten(text: str, keep: int, before: bool, after: bool) -> str:
+    """A stretch that stayed, with at most `keep` characters beside each change."""
+    if len(text) <= 2 * keep:
+        return text
+    head = text[:keep] if before else ""
+    tail = text[-keep:] if after else ""
+    return f"{head} … {tail}"
+
+
+def _warnings(films: Sequence[FilmPlan], room: Room) -> list[str]:
+    found: dict[str, None] = {}
+    for film in films:
+        for problem in film.warnings:
+            found[_warning(problem, room)] = None
+    if not found:
+        return []
+    shown = list(found)[: room.warnings]
+    if not shown:
+        return [f"{count(len(found), 'warning')}: `klingflow check` shows them."]
+    rest = len(found) - len(shown)
+    return ["\n".join(["**Warnings**", "", *shown, *([f"- … and {rest} more"] if rest else [])])]
+
+
+def _warning(problem: Problem, room: Room) -> str:
+    place = f"{code(_short(str(problem.span), 200))} " if problem.span else ""
+    mend = f" → {escape(_short(redact(problem.mend), room.cell))}" if problem.mend else ""
+    return f"- {place}{escape(_short(redact(problem.what), room.cell))}{mend}"
+
+
+def _footer(plan: Plan, command: str, room: Room) -> str:
+    doubt = [step.shot for film in plan.films for step in film.steps if step.action is Action.RESOLVE]
+    lines = []
+    if doubt:
+        name = code(_short(f"klingflow resolve {plan.storyboard} {doubt[0]}", 300))
+        lines.append(f"Settle what is in doubt with {name}.")
+    if command:
+        lines.append(f"Nothing was bought for this comment. {code(_short(command, 300))} does what it says.")
+    else:
+        lines.append("Nothing was bought for this comment.")
+    signs = " ".join(f"{code(sign)} {action.value}" for action, sign in SIGN.items())
+    return "\n".join((*lines, f"<sub>{signs} {code('-')} removed</sub>"))
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], sides: str) -> str:
+    rule = {"l": ":--", "r": "--:", "c": ":-:"}
+    lines = [_cells(heads), _cells([rule[side] for side in sides]), *(_cells(row) for row in rows)]
+    return "\n".join(lines)
+
+
+def _cells(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _fold(summary: str, body: str) -> str:
+    """A part that opens on a click. The empty lines let the body be Markdown."""
+    return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
+
+
+_ACTIVE = frozenset("\\`*_{}[]<>()#!|~&@:$\"'=+^")
+"""Every character that Markdown, HTML, mentions, references, emoji, formulas or the log of a job may act on. As a
+character reference it is the same letter to a reader and nothing to a parser."""
+_BREAK = "&#8203;"
+"""A space of no width: what is looked for in finished text (mentions, references, bare links) is there no more."""
+_LINKS = re.compile(r"(?i)@|:(?=//)|\bwww(?=\.)|\b(?:mailto|xmpp):")
+_REFERENCES = re.compile(r"(?i)#(?=\d)|\bGH-(?=\d)|:(?=[a-z0-9+_-]+:)")
+
+
+def escape(text: str) -> str:
+    """Text that is only text in a comment: no markup, HTML, mention, link, reference, fence, command or control."""
+    return _inert(_REFERENCES.sub("\\g<0>\0", _flat(text)))
+
+
+def code(text: str) -> str:
+    """The same as code, where nobody looks for references: so that it can be copied as it stands."""
+    return f"<code>{_inert(_flat(text))}</code>"
+
+
+def _flat(text: str) -> str:
+    return visible(text.replace("\r\n", "\n")).replace("\n", " ⏎ ").replace("\t", " ")
+
+
+def _inert(text: str) -> str:
+    broken = _LINKS.sub("\\g<0>\0", text)
+    return "".join(_BREAK if c == "\0" else f"&#{ord(c)};" if c in _ACTIVE else c for c in broken)
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: max(0, most - 1)] + "…"
+
+
+def _usd(amount: Decimal) -> str:
+    return money(amount).replace("<", "&lt;")
+
+
+def _sum(amounts: Iterable[Decimal | None]) -> Decimal | None:
+    total = Decimal(0)
+    for amount in amounts:
+        if amount is None:
+            return None
+        total += amount
+    return total

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from decimal import Decimal
+from html import unescape
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from klingflow.core.digest import Change
+from klingflow.core.model import ShotId
+from klingflow.core.source import Problem, Severity, Span, visible
+from klingflow.output.markdown import LIMIT, code, comment, escape, marker
+from klingflow.planning.compare import compare
+from klingflow.planning.plan import Action
+from tests.review_helpers import film, film_plan, plan, shot, step
+from tests.test_compare import side
+
+READ = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+OURS = {
+    "h3", "h4", "p", "strong", "code", "table", "thead", "tbody", "tr", "th", "td", "details", "summary",
+    "b", "ul", "li", "del", "ins", "i", "sub",
+}  # fmt: skip
+
+
+class Page(HTMLParser):
+    """The tags, attributes and text of a comment as a browser would show them."""
+
+    def __init__(self, markdown: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.open: list[str] = []
+        self.text = ""
+        self.prose = ""
+        """The text that is not code: where GitHub looks for references."""
+        self.feed(READ.render(markdown))
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if "code" not in self.open:
+            self.prose += data
+
+
+def page(text: str) -> Page:
+    read = Page(text)
+    assert read.open == []
+    assert read.tags <= OURS
+    assert read.attributes <= {"style"}  # the sides of a table's columns
+    return read
+
+
+BASE = film(shot("dawn"), shot("harbour", continues="dawn"), shot("gone"), shot("x", title="old"))
+RED = shot("dawn", prompt="the red dawn")
+HEAD = film(RED, shot("harbour", continues="dawn"), shot("pier"), shot("x", title="new"))
+PLAN = plan(
+    film_plan(
+        step("dawn", Action.MAKE),
+        step("harbour", Action.MAKE, reason="continues dawn, which will be made", key=None, depth=2),
+        step("pier", Action.MAKE, reason="new shot"),
+        step("x"),
+        critical=(ShotId("dawn"), ShotId("harbour")),
+        wall_s=372,
+    )
+)
+COMPARED = {"": compare(side(BASE), replace(side(HEAD), plan=PLAN.films[0]))}
+
+
+def test_a_comment_says_what_happens_first_and_why_shot_by_shot() -> None:
+    text = comment(PLAN, COMPARED, base="origin/main", command="klingflow run harbour.yaml")
+    first, _, rest = text.partition("\n")
+    assert first == "<!-- klingflow:harbour.yaml -->"
+    assert "**3 shots would be made, $1.68 (estimate), 15 s of clip; 1 is up to date.**" in rest
+    assert "Against <code>origin/main</code>: 1 new, 2 changed, 1 removed. This change adds **$1.68**." in rest
+    assert "Expected time: about 6 min, along <code>dawn</code> → <code>harbour</code>." in rest
+    assert "| <code>&#43;</code> | <code>dawn</code> | prompt changed | $0.56 | 1 |" in rest
+    assert "continues dawn, which will be made | $0.56 | 1 → 2 |" in rest
+    assert "| <code>gone</code> | removed; what was bought stays in the store | – | – |" in rest
+    assert "title changed; its clip stays" in rest
+    assert "- prompt: the <ins>red </ins>dawn" in rest
+    assert page(text).text.count("klingflow run harbour.yaml") == 1
+
+
+def test_a_plan_with_nothing_to_make_is_one_sentence() -> None:
+    text = comment(plan(film_plan(step("dawn"), step("harbour"))))
+    assert "**Nothing to make: all 2 shots are up to date. A run costs nothing.**" in text
+    assert "|" not in text.replace("&#124;", "")
+
+
+def test_unknown_prices_doubt_and_orders_on_the_way_are_said() -> None:
+    steps = (
+        step("a", Action.MAKE, price=None),
+        step("b", Action.MAKE),
+        step("c", Action.RESUME, price=Decimal(0)),
+        step("d", Action.RESOLVE, price=Decimal(0)),
+    )
+    text = comment(plan(film_plan(*steps)))
+    assert "2 shots would be made, $0.56 and 1 order of unknown price" in text
+    assert "1 order on the way is collected at no further cost" in text
+    assert "1 shot is in doubt and must be settled first" in text
+    assert "klingflow resolve harbour.yaml d" in page(text).text
+
+
+def test_a_rehearsal_is_free_and_says_so() -> None:
+    drawn = step("a", Action.MAKE, price=Decimal(0), provider="animatic")
+    text = comment(plan(film_plan(drawn), rehearsal=True))
+    assert "1 shot would be drawn, free" in text
+    assert "the lock stays as it is" in text
+
+
+def test_films_of_a_matrix_have_their_own_totals_and_tables() -> None:
+    films = [film_plan(step("a", Action.MAKE), step("b"), variant=name) for name in ("16x9", "9x16")]
+    text = comment(plan(*films))
+    assert "| <code>harbour &#91;16x9&#93;</code> | 1 | $0.56 | 5 s | 1 |" in text
+    assert text.count("#### ") == 2
+
+
+def test_without_a_base_the_purchase_that_the_lock_names_is_compared() -> None:
+    text = comment(plan(film_plan(step("a", Action.MAKE, changes=(Change("prompt", "a slow pan", "a fast pan"),)))))
+    assert "- prompt: a <del>slow</del><ins>fast</ins> pan" in text
+
+
+def test_warnings_come_once_with_their_place_and_mend() -> None:
+    span = Span("harbour.yaml", 12, 5, 9)
+    warning = Problem(rule="long-chain", what="five in a row", mend="use meets", span=span, severity=Severity.WARNING)
+    films = [film_plan(step("a"), variant=name, warnings=(warning,)) for name in ("x", "y")]
+    read = page(comment(plan(*films)))
+    assert read.text.count("harbour.yaml:12:5 five in a row → use meets") == 1
+
+
+HOSTILE = [
+    "<script>alert(1)</script><img src=x onerror=alert(1)>",
+    "](https://evil.example) ![x](https://evil.example/p.png) [a]: https://evil.example",
+    "@octocat and @org/team fix #1, GH-2, octo/repo#3 and user@evil.example",
+    "https://evil.example www.evil.example mailto:a@b.c :tada: $x^2$",
+    "```\nfence\n```\n~~~\n    indented",
+    "| cell | cell\n|--|--|\n# heading\n> quote\n- item\n1. item\n***\n---",
+    "</code></details></summary><details open> <!-- x --> &lt;b&gt; &#60;b&#62;",
+    "::set-output name=a::b\n::error file=x::y\n##[group]z\n::add-mask::x",
+    "\x1b[31mred\x1b[0m \x07\x00\r\n\u202eright to left\u200b\u2028\ufeff\U000e0041",
+    "`code` ``two`` \\` <b>**bold**__b__~~s~~*i*_i_",
+    "--> -- <!--",
+    "a\\|b\\\\|c",
+]
+
+
+def hostile_plan(text: str) -> Any:
+    warning = Problem(rule="x", what=text, mend=text, span=Span(text, 1, 1, 2), severity=Severity.WARNING)
+    changes = (Change("prompt", text, f"{text} more"), Change(text, text, text))
+    steps = (
+        step(text, Action.MAKE, reason=text, changes=changes),
+        step("b", provider=text, model=text),
+    )
+    planned = film_plan(*steps, title=text, warnings=(warning,), variant=text, critical=(ShotId(text),), wall_s=99)
+    other = film(shot(text, prompt="before", title=text), shot("b"))
+    now = film(shot(text, prompt=text, notes=text, tags=(text,)), shot("b", first_frame=None, clip=None), title=text)
+    compared = compare(side(other), replace(side(now), plan=planned))
+    return plan(planned, film_plan(*steps), storyboard=text), {text: compared}
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_is_only_text(text: str) -> None:
+    made, compared = hostile_plan(text)
+    out = comment(made, compared, base=text, command=text)
+    read = page(out)
+    assert "\x1b" not in out
+    assert "\u202e" not in out
+    assert not re.search(r"@\w|https?://|www\.|mailto:\w", read.text)
+    assert not re.search(r"#\d|GH-\d|:tada:", read.prose)
+    assert not re.search(r"^(::|##\[)", out, re.MULTILINE)
+
+
+@given(st.text(max_size=80))
+def test_escaped_text_is_read_back_as_it_stands_and_as_nothing_else(text: str) -> None:
+    for cell in (escape(text), code(text)):
+        read = page(f"| a |\n| :-- |\n| x{cell}x |")
+        expected = visible(text.replace("\r\n", "\n")).replace("\n", " ⏎ ").replace("\t", " ")
+        assert read.text.replace("\u200b", "").split("a\n", 1)[1].strip() == f"x{expected}x"
+        assert read.tags <= {"table", "thead", "tbody", "tr", "th", "td", "code"}
+
+
+@given(st.text())
+def test_the_mark_is_one_line_that_no_path_can_end(path: str) -> None:
+    mark = marker(path)
+    assert re.fullmatch(r"<!-- klingflow:[A-Za-z0-9._/%]* -->", mark)
+
+
+def test_two_storyboards_have_two_marks() -> None:
+    assert len({marker("a-b.yaml"), marker("a_b.yaml"), marker("a%2Db.yaml"), marker("a b.yaml")}) == 4
+
+
+@pytest.mark.parametrize(
+    ("films", "shots", "prompt"),
+    [(1, 1, 200_000), (1, 300, 3_000), (1, 5_000, 2_500), (60, 40, 2_500), (400, 3, 300)],
+)
+def test_a_comment_always_fits_with_its_tables_whole(films: int, shots: int, prompt: int) -> None:
+    change = (Change("prompt", "*old* " * (prompt // 6), "<new> " * (prompt // 6)),)
+    steps = [step(f"shot-{i:04}", Action.MAKE, changes=change, depth=2) for i in range(shots)]
+    made = plan(*(film_plan(*steps, variant=f"v{i}") for i in range(films)))
+    out = comment(made)
+    assert len(out.encode()) < LIMIT
+    rows = [line.count("|") for line in out.splitlines() if line.startswith("|")]
+    assert set(rows) <= {6}
+    assert out.count("<details>") == out.count("</details>")
+    assert f"{shots} shot" in page(out).text.split("up to date")[0]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.text(alphabet="`<>|*_@#&\u202e\U000e0041 \n", min_size=200, max_size=400), st.integers(1, 6))
+def test_a_comment_fits_whatever_the_names_are(text: str, films: int) -> None:
+    made, compared = hostile_plan(text * 20)
+    out = comment(replace(made, films=made.films * films), compared, base=text * 20, command=text * 20)
+    assert len(out.encode()) < LIMIT
+    page(out)
+
+
+def test_what_was_left_out_is_counted() -> None:
+    steps = [step(f"shot-{i:04}", Action.MAKE, reason="prompt changed " * 15) for i in range(3_000)]
+    out = comment(plan(film_plan(*steps)))
+    shown = sum("| <code>shot-" in line for line in out.splitlines())
+    assert f"… and {3_000 - shown} more rows; the totals above count them." in unescape(out)
