@@ -40,6 +40,8 @@ def view(*, json: bool, quiet: bool) -> Iterator[Emit]:
 
 
 def _json_line(event: Event) -> None:
+    if event.event == "film" and "fraction" in event.data:
+        return  # for bars alone; programs hear of the film when it is there
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     line: dict[str, object] = {"version": 1, "time": now, "event": event.event}
     line |= {name: value for name, value in (("film", event.film), ("shot", event.shot), ("take", event.take)) if value}

@@ -1,0 +1,38 @@
+"""What every test may ask for, and what none may do: nothing leaves this machine, nothing of the user's is read."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli import Project
+
+LOCAL = ("127.", "::1", "localhost")
+
+
+@pytest.fixture(autouse=True)
+def _sealed(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Sockets reach loopback alone, caches lie in a folder of the test, and no key of this machine is seen."""
+    real = socket.socket.connect
+
+    def connect(self: socket.socket, address: object) -> None:
+        if isinstance(address, tuple) and not str(address[0]).startswith(LOCAL):
+            raise OSError(f"a test wanted to reach {address}")
+        real(self, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    for name in ("HIAPI_API_KEY", "MULEROUTER_API_KEY", "KLINGFLOW_STORE", "KLINGFLOW_PUBLISH_TO"):
+        monkeypatch.delenv(name, raising=False)
+    yield
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """An empty project folder, in which the command runs as a process."""
+    root = tmp_path / "project"
+    root.mkdir()
+    return Project(root, {})

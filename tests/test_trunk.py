@@ -1,0 +1,300 @@
+"""The whole line on the animatic provider, as a newcomer goes through it: the command as a process, real clips."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import av
+import pytest
+from PIL import Image, ImageChops, ImageDraw, ImageStat
+
+from klingflow.core.source import Document
+from klingflow.storyboard import schema
+from tests.cli import Project
+
+BOARD = """\
+klingflow: 1
+title: Harbour Dawn
+vars:
+  boat: a red fishing boat
+defaults:
+  duration: 3
+  resolution: 720p
+shots:
+  - id: dawn
+    first_frame: frames/dawn.png
+    prompt: Gentle waves, {{ boat }} drifts.
+  - id: harbour
+    continues: dawn
+    last_frame: frames/harbour.png
+    prompt: The boat glides in.
+  - id: market
+    meets: harbour
+    prompt: The market opens.
+    sound: true
+"""
+
+
+def still(colour: tuple[int, int, int], size: tuple[int, int] = (640, 360)) -> bytes:
+    image = Image.new("RGB", size, colour)
+    draw = ImageDraw.Draw(image)
+    for x in range(0, size[0], 40):
+        draw.line((x, 0, size[0] - x, size[1]), fill=(255, 255, 255), width=2)
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.fixture
+def harbour(project: Project) -> Project:
+    project.write("film.yaml", BOARD)
+    project.write("frames/dawn.png", still((200, 120, 60)))
+    project.write("frames/harbour.png", still((40, 80, 140)))
+    return project
+
+
+@pytest.fixture(scope="session")
+def _rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The film of BOARD, run once for all tests that begin where a first run ended."""
+    folder = tmp_path_factory.mktemp("rendered")
+    project = Project(folder / "project", {})
+    project.write("film.yaml", BOARD)
+    project.write("frames/dawn.png", still((200, 120, 60)))
+    project.write("frames/harbour.png", still((40, 80, 140)))
+    ended = project.run("run", "film.yaml")
+    assert ended.code == 0, ended.said
+    return project.root
+
+
+@pytest.fixture
+def filmed(_rendered: Path, project: Project) -> Project:
+    shutil.copytree(_rendered, project.root, dirs_exist_ok=True)
+    return project
+
+
+def plan(project: Project, *words: str) -> dict[str, dict[str, object]]:
+    """The steps of a plan by shot."""
+    ended = project.run("plan", "film.yaml", "--format", "json", *words)
+    assert ended.code == 0, ended.said
+    return {step["shot"]: step for step in json.loads(ended.out)["steps"]}
+
+
+def actions(project: Project) -> dict[str, object]:
+    return {shot: step["action"] for shot, step in plan(project).items()}
+
+
+def pictures(path: Path) -> list[Image.Image]:
+    with av.open(str(path)) as film:
+        return [frame.to_image() for frame in film.decode(video=0)]
+
+
+def test_a_storyboard_becomes_a_film_and_the_second_run_makes_nothing(harbour: Project) -> None:
+    first = harbour.run("run", "film.yaml")
+    assert first.code == 0, first.said
+    assert "3 clips made" in first.err
+    out = harbour.root / "out" / "film"
+    made = sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())
+    assert made == [
+        ".made.json",
+        "film.mp4",
+        "frames/dawn.last.png",
+        "frames/harbour.last.png",
+        "frames/market.last.png",
+        "shots/dawn.mp4",
+        "shots/harbour.mp4",
+        "shots/market.mp4",
+    ]
+    frames = pictures(out / "film.mp4")
+    assert len(frames) == 72 * 3 - 1  # the seam of dawn and harbour is shown once
+    lock = (harbour.root / "film.lock.yaml").read_bytes()
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()}
+    second = harbour.run("run", "film.yaml")
+    assert second.code == 0, second.said
+    assert "0 clips made, 3 up to date" in second.err
+    assert (harbour.root / "film.lock.yaml").read_bytes() == lock
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()} == before
+
+
+def test_the_frame_at_a_continued_seam_is_the_last_frame_of_the_clip_before(filmed: Project) -> None:
+    out = filmed.root / "out" / "film"
+    last = Image.open(out / "frames" / "dawn.last.png").convert("RGB")
+    shown = pictures(out / "shots" / "dawn.mp4")[-1]
+    assert max(ImageStat.Stat(ImageChops.difference(last, shown)).mean) < 3
+
+
+def test_an_edited_prompt_in_a_chain_remakes_it_and_what_follows_and_nothing_else(filmed: Project) -> None:
+    filmed.write("film.yaml", BOARD.replace("Gentle waves", "Hard waves"))
+    steps = plan(filmed)
+    assert steps["dawn"]["action"] == "make"
+    assert steps["dawn"]["reason"] == "prompt changed"
+    assert steps["harbour"]["action"] == "make"
+    assert steps["harbour"]["key"] is None
+    assert steps["harbour"]["reason"] == "continues dawn, which will be made"
+    assert steps["market"]["action"] == "reuse"
+    text = filmed.run("plan", "film.yaml").out
+    assert "- Gentle waves, a red fishing boat drifts." in text
+    assert "+ Hard waves, a red fishing boat drifts." in text
+
+
+def test_ids_titles_notes_order_and_comments_buy_nothing(filmed: Project) -> None:
+    text = BOARD.replace("harbour", "haven").replace("frames/haven", "frames/harbour")
+    text = text.replace("    sound: true", "    sound: true\n    title: The market\n    notes: bread # and fish")
+    filmed.write("film.yaml", text)
+    assert set(actions(filmed).values()) == {"reuse"}
+
+
+def test_a_fresh_clone_plans_from_the_lock_alone(filmed: Project, tmp_path: Path) -> None:
+    clone = Project(tmp_path / "clone", {})
+    shutil.copytree(filmed.root, clone.root, ignore=shutil.ignore_patterns(".klingflow", "out"))
+    assert set(actions(clone).values()) == {"reuse"}
+    assert clone.run("plan", "film.yaml", "--exit-code").code == 0
+    lock = (clone.root / "film.lock.yaml").read_bytes()
+    ended = clone.run("run", "film.yaml")  # what is free is drawn again, and comes out the same
+    assert ended.code == 0, ended.said
+    assert (clone.root / "film.lock.yaml").read_bytes() == lock
+
+
+def test_a_rehearsal_leaves_the_lock_as_it_is(harbour: Project) -> None:
+    ended = harbour.run("run", "film.yaml", "--provider", "animatic")
+    assert ended.code == 0, ended.said
+    assert (harbour.root / "out" / "film" / "animatic" / "film.mp4").is_file()
+    assert not (harbour.root / "film.lock.yaml").exists()
+
+
+def test_a_killed_run_leaves_nothing_half_and_the_next_one_finishes(harbour: Project) -> None:
+    for after in (0.4, 0.9, 1.6):
+        process = harbour.start("run", "film.yaml")
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=after)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    ended = harbour.run("run", "film.yaml")
+    assert ended.code == 0, ended.said
+    assert harbour.run("store").code == 0
+    assert len(pictures(harbour.root / "out" / "film" / "film.mp4")) == 72 * 3 - 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_soon_and_says_how_to_go_on(harbour: Project, number: signal.Signals) -> None:
+    process = harbour.start("run", "film.yaml")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "making 3 s" in line:
+            break
+    began = time.monotonic()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert time.monotonic() - began < 8
+    assert "klingflow run film.yaml" in err
+    assert "Traceback" not in err
+    assert not list((harbour.root / ".klingflow").glob("run-*"))
+    assert harbour.run("run", "film.yaml").code == 0
+
+
+def test_events_fit_their_schema(harbour: Project) -> None:
+    ended = harbour.run("run", "film.yaml", "--json")
+    assert ended.code == 0, ended.said
+    lines = [json.loads(line) for line in ended.out.splitlines()]
+    assert [line["event"] for line in lines][0] == "plan"
+    assert lines[-1]["event"] == "done"
+    assert lines[-1]["made"] == 3
+    for line in lines:
+        problems = schema.check(Document("events", "", line, dict), "events")
+        assert not problems, (line, problems)
+
+
+def test_frozen_refuses_to_make_and_exit_code_tells(harbour: Project) -> None:
+    assert harbour.run("run", "film.yaml", "--frozen").code == 6
+    assert harbour.run("plan", "film.yaml", "--exit-code").code == 6
+    assert harbour.run("run", "film.yaml").code == 0
+    assert harbour.run("run", "film.yaml", "--frozen").code == 0
+    assert harbour.run("plan", "film.yaml", "--exit-code").code == 0
+
+
+def test_takes_are_bought_side_by_side_and_one_counts(filmed: Project) -> None:
+    filmed.write("film.yaml", BOARD.replace("    meets: harbour\n", "    meets: harbour\n    takes: 3\n    take: 2\n"))
+    assert filmed.run("run", "film.yaml").code == 0
+    shots = filmed.root / "out" / "film" / "shots"
+    assert {p.name for p in shots.iterdir()} >= {"market.mp4", "market.take1.mp4", "market.take3.mp4"}
+    listed = filmed.run("takes", "film.yaml").out
+    assert [line[0] for line in listed.splitlines() if "market" in line] == [" ", "*", " "]
+
+
+def test_hold_keeps_the_clip_whatever_changes(filmed: Project) -> None:
+    before = plan(filmed)["harbour"]["clip"]
+    held = BOARD.replace("Gentle", "Hard").replace("    continues: dawn\n", "    continues: dawn\n    hold: true\n")
+    filmed.write("film.yaml", held)
+    step = plan(filmed)["harbour"]
+    assert (step["action"], step["clip"]) == ("hold", before)
+
+
+def test_a_clip_of_ones_own_is_brought_in_and_continued(filmed: Project) -> None:
+    clip = (filmed.root / "out" / "film" / "shots" / "market.mp4").read_bytes()
+    filmed.write("footage/insert.mp4", clip)
+    own = BOARD + "  - {id: insert, clip: footage/insert.mp4}\n  - {id: after, continues: insert, prompt: On it goes.}\n"
+    filmed.write("film.yaml", own)
+    assert actions(filmed)["insert"] == "adopt"
+    ended = filmed.run("run", "film.yaml")
+    assert ended.code == 0, ended.said
+    assert set(actions(filmed).values()) == {"reuse"}
+    assert len(pictures(filmed.root / "out" / "film" / "film.mp4")) == 72 * 5 - 2
+
+
+def test_two_shots_with_one_key_are_made_once(harbour: Project) -> None:
+    twin = "  - {id: twin, first_frame: frames/dawn.png, prompt: 'Gentle waves, {{ boat }} drifts.'}\n"
+    harbour.write("film.yaml", BOARD + twin)
+    assert plan(harbour)["twin"]["same_as"] == "dawn"
+    ended = harbour.run("run", "film.yaml")
+    assert "3 clips made, 1 up to date" in ended.err, ended.said
+    assert len(list((harbour.root / ".klingflow" / "store" / "clips").iterdir())) == 3
+
+
+def test_a_failed_shot_skips_what_needs_it_and_nothing_else(filmed: Project) -> None:
+    bad = "  - {id: insert, clip: footage/bad.mp4}\n  - {id: after, continues: insert, prompt: Never.}\n"
+    filmed.write("film.yaml", BOARD + bad)
+    filmed.write("footage/bad.mp4", b"<html>not a clip</html>")
+    ended = filmed.run("run", "film.yaml")
+    assert ended.code == 1
+    assert "0 clips made, 3 up to date" in ended.err
+    assert "1 failed" in ended.err
+    assert "skipped: after (needs insert)" in ended.err
+    assert "film.yaml:20:" in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_variables_override_and_unknown_ones_are_refused(harbour: Project) -> None:
+    ended = harbour.run("plan", "film.yaml", "--var", "boat=a white yacht", "--format", "json")
+    assert ended.code == 0
+    refused = harbour.run("plan", "film.yaml", "--var", "boot=x")
+    assert refused.code == 2
+    assert "did you mean" in refused.err
+
+
+def test_a_damaged_clip_in_the_store_is_found_and_not_handed_on(filmed: Project) -> None:
+    clip = str(plan(filmed)["dawn"]["clip"])
+    blob = filmed.root / ".klingflow" / "store" / "blobs" / clip[:2] / clip[2:]
+    blob.chmod(0o644)
+    data = bytearray(blob.read_bytes())
+    data[len(data) // 2] ^= 1
+    blob.write_bytes(bytes(data))
+    ended = filmed.run("store")
+    assert ended.code == 1
+    assert clip[:12] in ended.said
+
+
+def test_output_never_follows_a_link_out_of_the_project(harbour: Project, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    os.symlink(outside, harbour.root / "out")
+    ended = harbour.run("run", "film.yaml")
+    assert ended.code == 2, ended.said
+    assert "link out of the project" in ended.err
+    assert not list(outside.iterdir())
