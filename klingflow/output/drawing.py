@@ -283,13 +283,13 @@ def _rows(columns: list[list[_Spot]]) -> None:
     """Orders each column so that few lines cross, and sets every spot level with its neighbours where there is room."""
     for column in columns:
         _stack(column)
-    for sweep in range(8):
+    for sweep in range(9):
         forward = sweep % 2 == 0
         for column in columns if forward else reversed(columns):
             pull = {id(spot): _pull(spot.before if forward else spot.after, spot.y) for spot in column}
             column.sort(key=lambda spot: pull[id(spot)])
             _stack(column)
-    for sweep in range(4):
+    for sweep in range(5):
         forward = sweep % 2 == 0
         for column in columns if forward else reversed(columns):
             _level(column, [_pull(spot.before if forward else spot.after, spot.y) for spot in column])
