@@ -1,0 +1,92 @@
+"""`klingflow init`: a project that runs at once, and never over somebody's files."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from klingflow.core.errors import UsageError
+from klingflow.output import scaffold
+from tests.cli import Project
+
+
+def test_what_init_writes_runs_and_the_second_run_makes_nothing(tmp_path: Path) -> None:
+    project = Project(tmp_path / "film", {})
+    project.root.mkdir()
+    ended = project.run("init")
+    assert ended.code == 0, ended.said
+    assert "klingflow run film.yaml" in ended.out
+    assert project.run("check", "film.yaml").code == 0
+    run = project.run("run", "film.yaml")
+    assert run.code == 0, run.said
+    assert (project.root / "out" / "film" / "film.mp4").stat().st_size > 10_000
+    again = project.run("run", "film.yaml")
+    assert (again.code, "0 clips made" in again.said) == (0, True), again.said
+
+
+def test_every_file_is_named_and_is_what_it_says(tmp_path: Path) -> None:
+    written = scaffold.create(tmp_path / "new" / "deep", "my-film")
+    names = {str(path.relative_to(tmp_path / "new" / "deep")) for path in written}
+    assert names == {
+        "my-film.yaml",
+        "klingflow.yaml",
+        ".gitignore",
+        ".github/workflows/klingflow.yml",
+        "schemas/storyboard.schema.json",
+        "frames/lighthouse.png",
+        "frames/lantern.png",
+        "frames/dawn.png",
+    }
+    assert all(path.is_file() for path in written)
+    folder = tmp_path / "new" / "deep"
+    text = (folder / "my-film.yaml").read_text()
+    assert "NAME" not in text
+    assert json.loads((folder / "schemas/storyboard.schema.json").read_text())["$schema"]
+    for path in folder.glob("frames/*.png"):
+        with Image.open(path) as image:
+            assert image.size == scaffold.STILL_SIZE
+
+
+def test_the_recipe_holds_no_key_and_its_commands_are_real(tmp_path: Path) -> None:
+    scaffold.create(tmp_path, "film")
+    text = (tmp_path / ".github/workflows/klingflow.yml").read_text()
+    recipe = yaml.safe_load(text)
+    assert recipe["permissions"] == {"contents": "read"}
+    assert "secrets." not in text
+    project = Project(tmp_path, {})
+    for line in re.findall(r"klingflow (check|plan) (.*)", text):
+        words = [word.strip('"') for word in " ".join(line).split(" >>")[0].split()]
+        if "--against" in words:  # needs a repository; the rest of the command stands alone
+            at = words.index("--against")
+            del words[at : at + 2]
+        ended = project.run(*words)
+        assert ended.code == 0, ended.said
+
+
+@pytest.mark.parametrize("existing", ["film.yaml", ".gitignore", "frames/dawn.png"])
+def test_nothing_that_exists_is_overwritten(tmp_path: Path, existing: str) -> None:
+    (tmp_path / existing).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / existing).write_text("mine")
+    with pytest.raises(UsageError) as refused:
+        scaffold.create(tmp_path, "film")
+    assert existing in refused.value.what
+    assert (tmp_path / existing).read_text() == "mine"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / existing]
+
+
+@pytest.mark.parametrize("name", ["../film", "", "a/b", ".hidden", "klingflow", "film.yaml"])
+def test_a_name_that_is_no_file_name_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError):
+        scaffold.create(tmp_path, name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written"):
+        scaffold.create(tmp_path / "file", "film")
