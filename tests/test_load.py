@@ -395,3 +395,13 @@ def test_load_reads_every_field_that_the_schema_has() -> None:
             assert getattr(one, name) == value
         elif name != "vars":
             assert one != Shot(id=ShotId("a"), index=0)
+
+
+def test_a_storyboard_of_costly_templates_ends_soon() -> None:
+    loops = "{% for a in l %}{% for b in l %}{% endfor %}{% endfor %}"
+    shots = "".join(f"  - {{id: s{i}, prompt: '{loops}{i}'}}\n" for i in range(1000))
+    start = time.process_time()
+    found = faults(f"klingflow: 1\nvars: {{l: [{'1,' * 200}]}}\nshots:\n{shots}")
+    assert found[0] == "4:24 template-size: the template takes over 10000 rounds"
+    assert len(found) < 200
+    assert time.process_time() - start < 10

@@ -108,6 +108,8 @@ class _File:
         return self.rendered(value, context, lambda offset, length: self.inside(at, value, offset, length))
 
     def rendered(self, text: str, context: Mapping[str, object], where: prompt.Where) -> str:
+        if self.budget.spent:
+            raise _Skip  # told once: every template from here on would say the same
         try:
             return prompt.render(text, context, where=where, include=self.include, budget=self.budget)
         except StoryboardError as exc:

@@ -63,6 +63,10 @@ class Budget:
     guesses: int = 25
     """Searches for the name that was meant; a file with thousands of faults is not searched thousands of times."""
 
+    @property
+    def spent(self) -> bool:
+        return self.steps < 0 or self.chars < 0
+
     def nearest(self, name: str, names: Sequence[str]) -> str | None:
         self.guesses -= 1
         return nearest(name, names) if self.guesses >= 0 else None
@@ -389,12 +393,16 @@ class _Run:
 
     def step(self, node: nodes.Node) -> None:
         self.line = node.lineno
-        self.steps -= 1
-        self.budget.steps -= 1
+        self.pay(1)
+
+    def pay(self, steps: int) -> None:
+        self.steps -= steps
+        self.budget.steps -= steps
         if self.steps < 0 or self.budget.steps < 0:
             raise _Fault("template-size", "the template takes too many steps", "use fewer or shorter loops")
 
     def round(self) -> None:
+        self.pay(5)
         self.loops -= 1
         if self.loops < 0:
             raise _Fault("template-size", f"the template takes over {MAX_LOOPS} rounds", "use fewer or shorter loops")
