@@ -26,7 +26,7 @@ from klingflow.core.model import Key, Shot, ShotId, TaskId
 from klingflow.core.redact import redact
 from klingflow.io import client, config
 from klingflow.io.files import find_root
-from klingflow.io.publish import open_publisher
+from klingflow.io.places import open_publisher
 from klingflow.io.service import NotSent, Unanswered
 from klingflow.io.store import proves_create_only
 from klingflow.planning import price

@@ -21,7 +21,8 @@ from klingflow.execution import host
 from klingflow.io import config, ledger
 from klingflow.io.config import Config
 from klingflow.io.files import find_root
-from klingflow.io.store import Store, open_store
+from klingflow.io.places import open_store
+from klingflow.io.store import Store
 from klingflow.output import planfile
 from klingflow.planning import plan as planning
 from klingflow.planning import price

@@ -17,7 +17,8 @@ from klingflow.core.model import Digest, TaskId
 from klingflow.core.redact import redact
 from klingflow.io import client, webhook
 from klingflow.io.files import IMAGE_BYTES, Project
-from klingflow.io.publish import Publisher, open_publisher
+from klingflow.io.places import open_publisher
+from klingflow.io.publish import Publisher
 from klingflow.io.service import Broken, Gone, Service
 from klingflow.io.store import Store
 from klingflow.io.studio import Studio

@@ -9,15 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
-from klingflow.core.errors import StoreError, UsageError
+from klingflow.core.errors import StoreError
 from klingflow.core.model import Digest
 from klingflow.core.redact import redact
-from klingflow.io.store import TEMP, missing_extra
+from klingflow.io.store import TEMP
 
 LEAST_S = 25 * 3600
 """A lost answer is replayed with the same bytes, and so with the same URL, for up to 24 h (HiAPI's own client, read
@@ -53,49 +51,6 @@ class Publisher(Protocol):
         A presigned URL is made anew each time: its life begins now. Blocks. Raises StoreError.
         """
         ...
-
-
-def open_publisher(settings: Publish | None, root: Path) -> Publisher | None:
-    """The publisher that the project asks for; None where it asks for none. Writes and connects to nothing here."""
-    if settings is None:
-        return None
-    prefix = None if settings.public_url is None else _prefix(settings.public_url, settings.trusted)
-    if "://" not in settings.to:
-        if prefix is None:
-            raise UsageError(
-                f"frames are published to the folder {settings.to}, and no `public_url` says where it can be read",
-                "set `publish.public_url` in klingflow.yaml, or KLINGFLOW_PUBLISH_URL",
-            )
-        return FolderPublisher(root / settings.to, prefix)
-    try:
-        from klingflow.io import objects  # obstore is an extra, and few projects publish
-    except ModuleNotFoundError as exc:
-        raise missing_extra(settings.to) from exc
-    if prefix is None and settings.expires_s > MOST_S:
-        raise UsageError("`publish.expires` is longer than 7 days: no presigned URL lives so long", "give 7d or less")
-    life = timedelta(seconds=max(settings.expires_s, LEAST_S))
-    return objects.ObjectPublisher(objects.connect(settings.to), redact(settings.to.rstrip("/")), prefix, life)
-
-
-def _prefix(url: str, trusted: bool) -> str:
-    """The URL without a last slash, or UsageError."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    if host is None or port == 0 or parts.username is not None or parts.query or parts.fragment or " " in url:
-        raise UsageError(
-            f"`public_url` {redact(url)} is not the beginning of a URL",
-            "write it like https://frames.example.com/klingflow, without user, query or #",
-        )
-    if parts.scheme != "https" and not (trusted and parts.scheme == "http"):
-        raise UsageError(
-            f"`public_url` {redact(url)} is not https",
-            "frames are sent to an API that reads them from the internet: serve them by https "
-            "(http is allowed for a test, by KLINGFLOW_PUBLISH_URL in the environment)",
-        )
-    return url.rstrip("/")
 
 
 def checked(digest: Digest, data: bytes, suffix: str) -> str:

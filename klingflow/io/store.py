@@ -25,7 +25,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from klingflow.core.errors import StoreError, UsageError
+from klingflow.core.errors import StoreError
 from klingflow.core.model import Digest
 from klingflow.core.redact import redact
 
@@ -81,27 +81,6 @@ class Store(Protocol):
 
 class BlobMissing(StoreError):
     """No blob with this digest is in the store."""
-
-
-def open_store(place: str, root: Path, cache: Path) -> Store:
-    """The store at `place`: a folder (relative to `root`), or s3://bucket/prefix, gs://…, az://….
-
-    `cache` is a local folder for what object storage holds. Nothing is read, written or connected to here.
-    """
-    if "://" not in place:
-        return FolderStore(root / place)
-    try:
-        from klingflow.io import objects  # obstore is an extra, and a folder store must not pay for it
-    except ModuleNotFoundError as exc:
-        raise missing_extra(place) from exc
-    return objects.open_objects(place, FolderStore(cache))
-
-
-def missing_extra(place: str) -> UsageError:
-    return UsageError(
-        f"{redact(place)} is object storage, and the library for it is not installed",
-        "pip install 'klingflow[objects]'",
-    )
 
 
 def blob_name(digest: Digest) -> str:

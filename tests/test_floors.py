@@ -1,0 +1,189 @@
+"""The house: who may know whom. Read from the source text, so that an import which is never run counts too."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "klingflow"
+FLOORS = ("core", "storyboard", "planning", "providers", "io", "execution", "output", "cli")
+"""From the ground up: a module imports from its own floor and from those below it."""
+
+OUTSIDE = {"os", "asyncio", "time", "socket", "pathlib", "av", "httpx", "subprocess"}
+"""What a pure floor may not touch. (`shutil`, `tempfile` and the like come by way of these.)"""
+
+HOUSES = {
+    "httpx": {"klingflow.io.client"},
+    "obstore": {"klingflow.io.objects"},
+    "av": {"klingflow.io.media", "klingflow.io.studio", "klingflow.output.film"},
+    "h11": {"klingflow.io.webhook"},
+    "jsonschema": {"klingflow.storyboard.schema"},
+    "yaml": {"klingflow.storyboard.yamlread"},
+    "jinja2": {"klingflow.storyboard.prompt"},
+    "rich": {"klingflow.output.progress"},
+}
+"""Libraries that are at home in these modules alone."""
+
+HIDDEN = {
+    ("klingflow.cli.app", "klingflow.cli.failing"): "the error tree, after `--version` and `--help` are answered",
+    ("klingflow.cli.delivery", "klingflow.io.media"): "av: a run with nothing to make never looks at a clip",
+    ("klingflow.cli.delivery", "klingflow.output.film"): "av: a film that stands already is not joined again",
+    ("klingflow.cli.shelf", "klingflow.io.media"): "av: only a clip of one's own is looked at",
+    ("klingflow.io.places", "klingflow.io.objects"): "obstore is an extra",
+}
+"""Every import of ours that hides in a function, and what it spares. A new one is a decision, not an accident."""
+
+PURE = FLOORS[:4]
+
+
+@dataclass(frozen=True)
+class Import:
+    module: str
+    """Who imports."""
+    name: str
+    """What: a module, with its dots."""
+    line: int
+    hidden: bool
+    """In a function."""
+
+    def __str__(self) -> str:
+        return f"{self.module}:{self.line} imports {self.name}"
+
+
+def _sources() -> dict[str, ast.Module]:
+    out = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        out[".".join(parts).removesuffix(".__init__")] = ast.parse(path.read_text("utf-8"), str(path))
+    return out
+
+
+SOURCES = _sources()
+
+
+def _imports(module: str, node: ast.AST, hidden: bool = False) -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        inside = hidden or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        match child:
+            case ast.Import():
+                for alias in child.names:
+                    yield Import(module, alias.name, child.lineno, hidden)
+            case ast.ImportFrom():
+                assert child.module is not None, f"{module}:{child.lineno}: imports are absolute"
+                assert child.level == 0, f"{module}:{child.lineno}: imports are absolute"
+                for alias in child.names:
+                    whole = f"{child.module}.{alias.name}"
+                    yield Import(module, whole if whole in SOURCES else child.module, child.lineno, hidden)
+            case _ if not _types_only(child):
+                yield from _imports(module, child, inside)
+
+
+def _types_only(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+IMPORTS = [found for module, tree in SOURCES.items() for found in _imports(module, tree)]
+OURS = [found for found in IMPORTS if found.name in SOURCES and found.name != "klingflow"]
+
+
+def _floor(module: str) -> int:
+    """The root package has the version alone and lies under the ground; `__main__` stands on the roof."""
+    if module == "klingflow":
+        return -1
+    name = module.split(".")[1]
+    return len(FLOORS) if name == "__main__" else FLOORS.index(name)
+
+
+def test_every_module_stands_on_a_floor() -> None:
+    names = {module.split(".")[1] for module in SOURCES if module != "klingflow"}
+    assert names == {*FLOORS, "__main__"}
+    assert len(IMPORTS) > 300  # this test reads what it thinks it reads
+
+
+def test_imports_go_down_only() -> None:
+    assert [str(found) for found in OURS if _floor(found.name) > _floor(found.module)] == []
+
+
+def test_no_modules_import_each_other_in_a_ring() -> None:
+    graph: dict[str, set[str]] = {}
+    for found in OURS:
+        if found.name != found.module:
+            graph.setdefault(found.module, set()).add(found.name)
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as ring:
+        pytest.fail(" -> ".join(ring.args[1]))
+
+
+def test_no_import_of_ours_hides_in_a_function_but_those_that_are_listed() -> None:
+    assert {(found.module, found.name) for found in OURS if found.hidden} == set(HIDDEN)
+
+
+def test_modules_are_imported_by_name_only_in_app() -> None:
+    calls = [
+        (module, ast.unparse(node))
+        for module, tree in SOURCES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__"))
+    ]
+    assert [module for module, _ in calls] == ["klingflow.cli.app"], calls
+
+
+def test_pure_floors_touch_nothing_outside() -> None:
+    pure = [found for found in IMPORTS if _floor(found.module) in range(len(PURE))]
+    assert [str(found) for found in pure if found.name.partition(".")[0] in OUTSIDE] == []
+    # What opens a file without any import.
+    opens = [
+        f"{module}:{node.lineno}"
+        for module, tree in SOURCES.items()
+        if _floor(module) in range(len(PURE))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("open", "input", "print")
+    ]
+    assert opens == []
+
+
+@pytest.mark.parametrize("library", sorted(HOUSES))
+def test_a_library_is_at_home_in_its_modules_alone(library: str) -> None:
+    users = {found.module for found in IMPORTS if found.name.partition(".")[0] == library}
+    assert users == HOUSES[library]
+
+
+def test_the_core_below_the_command_line_never_prints_or_exits() -> None:
+    """Text reaches people through cli and output.progress, where it is redacted."""
+    found = [
+        f"{module}:{node.lineno}"
+        for module, tree in SOURCES.items()
+        if _floor(module) < FLOORS.index("cli") and module != "klingflow.output.progress"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "sys.exit", "exit", "quit")
+    ]
+    assert found == []
+
+
+def test_one_line_of_the_program_sends_a_paid_request() -> None:
+    """And doctor's probe, which says what it costs and asks first."""
+    sends = [
+        module
+        for module, tree in SOURCES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        for word in node.keywords
+        if word.arg == "paid" and ast.unparse(node.func).endswith(".send") and ast.unparse(word.value) != "False"
+    ]
+    assert sends == ["klingflow.cli.doctor", "klingflow.execution.purchase"]
+    # Nor does one hide behind a word of another name or a keyword that is passed on.
+    passed = [
+        f"{module}:{node.lineno}"
+        for module, tree in SOURCES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func).endswith(".send")
+        and (len(node.args) > 1 or any(word.arg is None for word in node.keywords))
+    ]
+    assert passed == []
