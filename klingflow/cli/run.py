@@ -41,6 +41,7 @@ from klingflow.output import planfile, plantext, progress
 from klingflow.planning.plan import Action, FilmPlan, Plan, totals
 from klingflow.planning.price import exceeded, money
 from klingflow.providers import TABLE
+from klingflow.providers.failure import RULES
 from klingflow.storyboard.lock import Lock
 
 
@@ -273,8 +274,9 @@ def _code(ran: Sequence[Ran], interrupted: bool) -> int:
     if Result.IN_DOUBT in results:
         return InDoubt.code
     failures = [outcome.failure for outcome in outcomes if outcome.result is Result.FAILED and outcome.failure]
-    if any(not failure.limit for failure in failures):
-        return ShotsFailed.code
+    codes = {RULES[failure.kind].exit_code for failure in failures if not failure.limit}
+    if codes:
+        return ShotsFailed.code if len(codes) > 1 else codes.pop()
     if failures:
         return SpendRefused.code
     return Detached.code if Result.OPEN in results else DONE

@@ -642,7 +642,9 @@ def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
 
 
 def _why(exc: BaseException) -> str:
-    return redact(str(exc)) or type(exc).__name__
+    if isinstance(exc, httpx.TimeoutException | TimeoutError):
+        return "no answer came in time"
+    return redact(str(exc)) or f"the connection broke ({type(exc).__name__})"
 
 
 def _disk(path: Path, exc: OSError) -> StoreError:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from klingflow.core.model import Film
-from klingflow.core.source import visible
+from klingflow.core.source import Problem, render, visible
 from klingflow.execution.outcome import Outcome, Result
 from klingflow.planning.plan import SIGN, Action, FilmPlan, Plan, Step, totals
 from klingflow.planning.price import money
@@ -110,6 +110,15 @@ def _sums(tasks: int, seconds: int, spend: Decimal | None, estimate: bool) -> st
     return f"{count(tasks, 'clip')} to make, {seconds} s of film, {cost}"
 
 
+def _cost(outcome: Outcome) -> str:
+    """What a shot that did not end well has cost in this run."""
+    if not outcome.spent:
+        return "nothing in this run"
+    if outcome.result is Result.IN_DOUBT:
+        return f"{money(outcome.spent)} if it was taken; booked until it is settled"
+    return f"{money(outcome.spent)} booked, as for a clip that was made; whether it is charged, the provider's bill says"
+
+
 def ending(
     films: Sequence[tuple[Film, tuple[Outcome, ...]]],
     storyboard: str,
@@ -124,14 +133,13 @@ def ending(
         failure = outcome.failure
         if failure is None or outcome.good:
             continue
-        where = film.where(outcome.shot, "")
         verb = {Result.IN_DOUBT: "is in doubt", Result.OPEN: "is not finished"}.get(outcome.result, "failed")
-        code = f" [{visible(failure.code)}]" if failure.code else ""
-        lines.append(f"{where}: shot '{outcome.shot}' {verb}: {visible(failure.message)}{code}")
-        if failure.charged:
-            lines.append("  it was paid for")
-        if failure.next:
-            lines.append(f"mend: {failure.next}")
+        code = f" [{failure.code}]" if failure.code else ""
+        what = f"shot '{outcome.shot}' {verb}: {failure.message}{code}"
+        span = film.where(outcome.shot, "")
+        lines.append(render(Problem(rule="run", what=what, span=span, mend="")))
+        lines += [f"cost: {_cost(outcome)}"] if outcome.result is not Result.OPEN else []
+        lines += [f"mend: {visible(failure.next)}", ""] if failure.next else [""]
     skipped = [outcome for _, outcome in outcomes if outcome.result is Result.SKIPPED]
     if skipped:
         names = ", ".join(f"{o.shot} (needs {o.because})" for o in skipped[:6]) + (", …" if len(skipped) > 6 else "")

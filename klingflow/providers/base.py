@@ -93,6 +93,8 @@ class Unclear:
     message: str
     final: bool = False
     """True where the same bytes again can tell no more (HiAPI 422, key mismatch): a person must look, now."""
+    retry_after: float | None = None
+    """Seconds that the provider asks for before the same bytes come again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

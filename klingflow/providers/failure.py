@@ -51,7 +51,8 @@ RULES: Mapping[FailureClass, Rule] = {
     FailureClass.UNAUTHORISED: Rule(
         stops_provider=True,
         exit_code=errors.UsageError.code,
-        what_next="check the key of {provider} with `klingflow doctor`, then `klingflow run {storyboard}`",
+        what_next="check the key and the base URL of {provider} with `klingflow doctor`, then "
+        "`klingflow run {storyboard}`",
     ),
     FailureClass.MODERATED: Rule(
         again_by_run=False,

@@ -179,17 +179,13 @@ def accepted(answer: Answer) -> Submitted:
             if code in ("", "idempotency_key_processing")
             else Unclear(message=f"HiAPI answered HTTP 409: {says}")
         )
-    if status == 503 and (says.code or (body is not None and "code" in body)):
-        # In HiAPI's own words the platform turned the order away before it worked on it. A gateway's page says nothing.
-        return Refused(
-            kind=FailureClass.THROTTLED,
-            code=says.code or "HTTP 503",
-            message=says.message or "HiAPI is not available for the moment",
-            retry_after=reading.retry_after(answer.headers),
-        )
     refused = reading.refusal(answer, status, says)
     if refused is None:
-        return Unclear(message=f"HiAPI answered HTTP {status}" + (f": {says}" if str(says) else ""))
+        # HiAPI's client takes its 503 for a no. The same bytes with the same key are right whether it was one or not.
+        return Unclear(
+            message=f"HiAPI answered HTTP {status}" + (f": {says}" if str(says) else ""),
+            retry_after=reading.retry_after(answer.headers),
+        )
     if refused.kind is FailureClass.INVALID and _CODES.get(code) is FailureClass.PROVIDER_FAULT:
         return Refused(
             kind=FailureClass.PROVIDER_FAULT,

@@ -197,10 +197,10 @@ def refusal(answer: Answer, status: int, says: Says) -> Refused | None:
     match status:
         case 301 | 302 | 307 | 308:
             return Refused(
-                kind=FailureClass.INVALID,
+                kind=FailureClass.UNAUTHORISED,
                 code=f"HTTP {status}",
                 message="the API's address answered with a redirect, and an order and its key are never sent on to "
-                "another address; check the base URL in the environment",
+                "another address",
             )
         case 401:
             kind = FailureClass.UNAUTHORISED
