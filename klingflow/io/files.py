@@ -102,14 +102,7 @@ class Project:
 
     def read_text(self, rel: str) -> str:
         """A text file in UTF-8, with its line ends as \\n. Raises BadFile."""
-        raw = self.read_bytes(rel)
-        try:
-            text = raw.decode("utf-8-sig")
-        except UnicodeDecodeError as bad:
-            raise BadFile(f"'{rel}' is not UTF-8 text (byte {bad.start + 1})", "save it as UTF-8") from None
-        if "\0" in text:
-            raise BadFile(f"'{rel}' is not text", "name a text file in UTF-8")
-        return text.replace("\r\n", "\n")
+        return decoded(rel, self.read_bytes(rel))
 
     def digest(self, rel: str) -> Digest:
         """SHA-256 of the file's bytes. An unchanged file is not read again. Raises BadFile."""
@@ -133,7 +126,7 @@ class Project:
             with self._open(rel, IMAGE_BYTES) as file:
                 known = os.fstat(file.fileno())
                 data = _whole(file, rel, IMAGE_BYTES)
-            facts = _Facts(hashlib.sha256(data).hexdigest(), *_picture(rel, data))
+            facts = _Facts(hashlib.sha256(data).hexdigest(), *picture(rel, data))
             self._digests.put(real, known, facts)
         return ImageFacts(
             digest=Digest(facts.digest),
@@ -237,6 +230,17 @@ class Project:
         return BadFile(f"there is no file '{rel}'", f"did you mean '{where}{close}'?" if close else "")
 
 
+def decoded(rel: str, raw: bytes) -> str:
+    """A text file's bytes as text, with its line ends as \\n. Raises BadFile."""
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as bad:
+        raise BadFile(f"'{rel}' is not UTF-8 text (byte {bad.start + 1})", "save it as UTF-8") from None
+    if "\0" in text:
+        raise BadFile(f"'{rel}' is not text", "name a text file in UTF-8")
+    return text.replace("\r\n", "\n")
+
+
 def _below(real: str, root: str) -> bool:
     return real == root or real.startswith(root.rstrip(os.sep) + os.sep)
 
@@ -265,7 +269,7 @@ def _size(count: int) -> str:
 _MARKUP = (b"<svg", b"<?xml", b"<!doctype", b"<html")
 
 
-def _picture(rel: str, data: bytes) -> tuple[str, int, int]:
+def picture(rel: str, data: bytes) -> tuple[str, int, int]:
     """(format, width, height) of an image file's bytes. Raises BadFile."""
     import struct
     import warnings

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -393,9 +394,11 @@ def _joined(pieces: Sequence[tuple[Op, str]]) -> Segments:
 
 def _edits(a: Sequence[str], b: Sequence[str]) -> list[tuple[Op, str]]:
     """The fewest words to take out and put in (Myers' algorithm); everything, where they are too many."""
+    shared = sum((Counter(a) & Counter(b)).values())
+    least = len(a) + len(b) - 2 * shared
     reach = {1: 0}
     trail: list[dict[int, int]] = []
-    for edits in range(min(len(a) + len(b), _MOST_EDITS) + 1):
+    for edits in range(min(len(a) + len(b), _MOST_EDITS) + 1 if least <= _MOST_EDITS else 0):
         trail.append(dict(reach))
         for line in range(-edits, edits + 1, 2):
             down = line == -edits or (line != edits and reach[line - 1] < reach[line + 1])

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from klingflow.core.errors import UsageError
+from klingflow.io.files import BadFile, Project
+from klingflow.io.git import Tree
+
+Git = Callable[..., str]
+ENV = {
+    "PATH": os.environ["PATH"],
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
+    **{f"GIT_{who}_{what}": "t@t" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+}
+
+
+def git(folder: Path, *words: str, check: bool = True) -> str:
+    done = subprocess.run(["git", *words], cwd=folder, env=ENV, capture_output=True, text=True, check=check)
+    return done.stdout.strip()
+
+
+def png(colour: str) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (64, 36), colour).save(out, "PNG")
+    return out.getvalue()
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 5\n"
+
+
+@pytest.fixture(scope="module")
+def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two commits on main: `films/` is the project; everything was changed or removed after the first (tag v1)."""
+    top = tmp_path_factory.mktemp("repo")
+    films = top / "films"
+    (films / "frames").mkdir(parents=True)
+    git(top, "init", "-q", "-b", "main")
+    (top / "outside.txt").write_text("outside the project\n")
+    (films / "harbour.yaml").write_bytes(b"title: old\r\n")
+    (films / "ümläut name.yaml").write_text("x: 1\n")
+    (films / "frames" / "a.png").write_bytes(png("red"))
+    (films / "frames" / "cut.png").write_bytes(png("red")[:60])
+    (films / "frames" / "big.png").write_text(POINTER.format("a" * 64))
+    (films / "frames" / "here.png").write_text(POINTER.format(hashlib.sha256(png("blue")).hexdigest()))
+    (films / "large.yaml").write_bytes(b"#" * (3 << 20))
+    (films / ".env").write_text("SECRET=1\n")
+    (films / "link.yaml").symlink_to("harbour.yaml")
+    (films / "passwd").symlink_to("/etc/passwd")
+    (films / "up").symlink_to("../../../../etc/passwd")
+    (films / "dangling").symlink_to("nothing")
+    (films / "loop").symlink_to("loop")
+    git(top, "add", "-A")
+    inner = git(top, "hash-object", "-t", "commit", "-w", "--stdin", check=False) or "1" * 40
+    git(top, "update-index", "--add", "--cacheinfo", f"160000,{inner},films/library")
+    git(top, "commit", "-q", "-m", "one")
+    git(top, "tag", "v1")
+    (films / "harbour.yaml").write_text("title: new\n")
+    (films / "frames" / "a.png").unlink()
+    git(top, "add", "-A", "--", "films/harbour.yaml", "films/frames")
+    git(top, "commit", "-q", "-m", "two")
+    blue = hashlib.sha256(png("blue")).hexdigest()
+    kept = top / ".git" / "lfs" / "objects" / blue[:2] / blue[2:4]
+    kept.mkdir(parents=True)
+    (kept / blue).write_bytes(png("blue"))
+    return top
+
+
+@pytest.fixture
+def old(repo: Path) -> Tree:
+    return Tree(repo / "films", "v1")
+
+
+def test_files_are_read_as_they_were_without_a_checkout(repo: Path, old: Tree) -> None:
+    with old:
+        assert old.read_text("harbour.yaml") == "title: old\n"
+        assert old.read("frames/none.png") is None
+        assert old.read("harbour.yaml/inside") is None
+        assert old.read_text("./frames/../harbour.yaml") == "title: old\n"
+        assert old.read_text("ümläut name.yaml") == "x: 1\n"
+        assert old.digest("frames/a.png") == hashlib.sha256(png("red")).hexdigest()
+    assert (repo / "films" / "harbour.yaml").read_text() == "title: new\n"
+
+
+def test_an_image_has_the_same_facts_as_on_disk(repo: Path, old: Tree, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png("red"))
+    with old:
+        assert old.image("frames/a.png") == Project(tmp_path).image("a.png")
+        with pytest.raises(BadFile, match="damaged or cut short"):
+            old.image("frames/cut.png")
+
+
+def test_a_link_is_followed_inside_the_repository_only(old: Tree) -> None:
+    with old:
+        assert old.read_text("link.yaml") == "title: old\n"
+        for name in ("passwd", "up", "dangling", "loop"):
+            with pytest.raises(BadFile, match="is a link that leads to no file of the repository"):
+                old.read(name)
+        assert old.read_text("harbour.yaml") == "title: old\n"
+
+
+@pytest.mark.parametrize("path", ["../outside.txt", "/etc/passwd", "~/x", "a\nb", "", "http://h/x", "frames\\a.png"])
+def test_a_path_is_held_to_the_rules_of_a_project(old: Tree, path: str) -> None:
+    with old, pytest.raises(BadFile):
+        old.read(path)
+
+
+def test_hidden_files_folders_and_too_large_files_are_refused(old: Tree) -> None:
+    with old:
+        for path, said in ((".env", "hidden"), ("frames", "folder"), ("large.yaml", "at most"), ("frames", "folder")):
+            with pytest.raises(BadFile, match=said):
+                old.read(path)
+        assert old.read_text("harbour.yaml") == "title: old\n"
+
+
+def test_a_submodule_is_named_as_what_it_is(old: Tree) -> None:
+    with old, pytest.raises(BadFile, match="in the submodule 'films/library'"):
+        old.read("library/a.png")
+
+
+def test_a_large_file_pointer_gives_its_digest_and_its_image_where_it_was_fetched(old: Tree) -> None:
+    with old:
+        assert old.digest("frames/big.png") == "a" * 64
+        assert old.image("frames/here.png").digest == hashlib.sha256(png("blue")).hexdigest()
+        with pytest.raises(BadFile) as refused:
+            old.image("frames/big.png")
+    assert "Git LFS" in refused.value.what
+    assert "git lfs fetch origin v1" in refused.value.mend
+
+
+@pytest.mark.parametrize("ref", ["main", "HEAD", "HEAD~1", "v1", "refs/heads/main"])
+def test_a_ref_is_a_branch_a_tag_or_a_commit(repo: Path, ref: str) -> None:
+    with Tree(repo / "films", ref) as tree:
+        assert tree.commit == git(repo, "rev-parse", f"{ref}^{{commit}}")
+
+
+def test_an_unknown_ref_says_how_to_fetch_it(repo: Path) -> None:
+    with pytest.raises(UsageError) as refused:
+        Tree(repo, "origin/main")
+    assert refused.value.what == "git knows no commit origin/main here"
+    assert refused.value.mend == "fetch it: git fetch origin main (in CI: fetch-depth: 0 for actions/checkout)"
+
+
+def test_a_shallow_clone_is_told(repo: Path, tmp_path: Path) -> None:
+    git(tmp_path, "clone", "-q", "--depth", "1", f"file://{repo}", "clone")
+    with pytest.raises(UsageError, match="this is a shallow clone"):
+        Tree(tmp_path / "clone", "v1")
+
+
+@pytest.mark.parametrize("ref", ["--output=x", "-h", "", "a b", "a:b", "\x1b[31m", "x\ny", "a" * 600])
+def test_what_is_no_ref_never_reaches_git(repo: Path, ref: str) -> None:
+    with pytest.raises(UsageError, match="is not a git ref"):
+        Tree(repo, ref)
+
+
+def test_a_folder_outside_git_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is not in a git repository, so there is no main"):
+        Tree(tmp_path, "main")
+
+
+def test_nothing_that_a_repository_configures_is_run(repo: Path, tmp_path: Path) -> None:
+    git(tmp_path, "clone", "-q", str(repo), "clone")
+    clone = tmp_path / "clone"
+    trap = tmp_path / "trap"
+    trap.write_text(f"#!/bin/sh\ntouch {tmp_path}/sprung\n")
+    trap.chmod(0o755)
+    for name in ("core.fsmonitor", "core.pager", "core.sshCommand", "diff.external", "core.editor", "core.askPass"):
+        git(clone, "config", name, str(trap))
+    git(clone, "config", "alias.cat-file", f"!{trap}")
+    git(clone, "config", "remote.origin.url", f"ext::{trap}")
+    git(clone, "config", "remote.origin.promisor", "true")
+    with Tree(clone / "films", "v1") as tree:
+        assert tree.read_text("harbour.yaml") == "title: old\n"
+        with pytest.raises(BadFile):
+            tree.read("library/a.png")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_git_sees_no_key_of_a_provider_and_no_other_repository(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_DIR", str(tmp_path))
+    monkeypatch.setenv("HIAPI_API_KEY", "secret-key")
+    fake = tmp_path / "bin"
+    fake.mkdir()
+    (fake / "git").write_text(f'#!/bin/sh\nenv >> {tmp_path}/seen\nPATH={os.environ["PATH"]} exec git "$@"\n')
+    (fake / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake}:{os.environ['PATH']}")
+    with Tree(repo / "films", "v1") as tree:
+        assert tree.read_text("harbour.yaml") == "title: old\n"
+    assert "secret-key" not in (tmp_path / "seen").read_text()
+
+
+def test_no_process_is_left_behind(repo: Path) -> None:
+    tree = Tree(repo / "films", "v1")
+    tree.read("harbour.yaml")
+    process = tree._batch
+    assert process is not None
+    tree.close()
+    assert process.returncode is not None
