@@ -14,7 +14,7 @@ the edge of film stock, tells a frame of an animatic from any other image, and h
     | timecode   of it                  code |
     +----------------------------------------+
 
-Pillow alone; knows no video, no file but the fonts, and no task.
+Pillow alone; knows no video, no file but its font, and no task.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
+import font_source_sans_pro
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from klingflow.core.source import visible
@@ -151,16 +151,13 @@ def fitted(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 # Text ----------------------------------------------------------------------------------------------------------
 
-_FONTS = Path(__file__).parent.parent / "fonts"
-
-
 @lru_cache(maxsize=64)
 def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """Noto Sans as it is shipped: Pillow's own font has no umlauts, and a system's fonts would change the bytes.
+    """Source Sans Pro from its package: Pillow's own font has no umlauts, and a system's fonts would change the bytes.
 
     The basic layout engine, because the other one is not in every Pillow.
     """
-    path = _FONTS / f"NotoSans-{'Bold' if bold else 'Regular'}.ttf"
+    path = font_source_sans_pro.font_files_ttf["SourceSansProSemibold" if bold else "SourceSansPro"]
     return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
 
 
