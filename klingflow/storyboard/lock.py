@@ -203,7 +203,8 @@ _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*|(?!0[xob])[0-9][0-9a-z]*[acdfp][0-
 """Words, and texts such as 7d1f…, 1080p and 1920x1080 that are no number in any YAML: there only e, x, o, b, _ and
 digits may stand in one."""
 _MEANT = frozenset(["null", "true", "false", "yes", "no", "on", "off", "y", "n"])
-_ESCAPED = re.compile(r'[\\"\x00-\x1f\x7f-\U0010ffff]')
+_ESCAPED = re.compile(r"[^ !#-\[\]-~]")
+"""All but printable ASCII, and of that the quote and the backslash."""
 
 
 def _scalar(value: Scalar) -> str:
