@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import rfc8785
@@ -77,7 +78,26 @@ def _frame(
 
 def canonical(value: object) -> bytes:
     """RFC 8785 canonical JSON: the one way of writing a value that is hashed or sent."""
+    if _plain(value):
+        with suppress(UnicodeEncodeError):  # half a character: rfc8785 refuses it in its own words
+            return _PLAIN_JSON.encode(value).encode()
     return rfc8785.dumps(value)  # type: ignore[arg-type]
+
+
+_PLAIN_JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def _plain(value: object) -> bool:
+    """Whether the standard library, which is ten times as fast, writes the value as RFC 8785 does: no float, no number
+    that a JavaScript reader would round, and names whose order is the same in UTF-8 and UTF-16."""
+    kind = type(value)
+    if kind is str or kind is bool:
+        return True
+    if kind is int:
+        return -(2**53) < value < 2**53  # type: ignore[operator]
+    if kind is dict:
+        return all(type(name) is str and name.isascii() and _plain(inner) for name, inner in value.items())  # type: ignore[attr-defined]
+    return kind is list and all(map(_plain, value))  # type: ignore[call-overload]
 
 
 def key(listed: Mapping[str, object]) -> Key:
