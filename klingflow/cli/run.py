@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -206,6 +207,7 @@ async def buying(
     """A Buyer with its doors open and a folder of its own for what is on its way."""
     parent = opened.project.to_write(".klingflow")
     parent.mkdir(exist_ok=True)
+    _sweep(parent)
     with tempfile.TemporaryDirectory(prefix="run-", dir=parent, ignore_cleanup_errors=True) as scratch:
         async with services.opened(store, Path(scratch)) as doors:
             yield Buyer(
@@ -226,6 +228,14 @@ async def buying(
                 rng=random.Random(),
                 detach=detach,
             )
+
+
+def _sweep(parent: Path) -> None:
+    """Removes what killed runs left on its way. A day old: no run lasts that long."""
+    for folder in parent.glob("run-*"):
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > 86400:
+                shutil.rmtree(folder)
 
 
 async def execute(
