@@ -1,14 +1,50 @@
-"""The same storyboard at a git ref, for `plan --against` and `check`'s neighbours: read from git, without a checkout."""
+"""The same storyboard at a git ref, for `plan --against`: read from git's objects, without a checkout."""
 
 from __future__ import annotations
 
-from klingflow.cli.opening import Opened
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from klingflow.cli import planning
+from klingflow.cli.failing import say
+from klingflow.cli.opening import Opened, parse_vars, read_films
 from klingflow.cli.planning import Asked
-from klingflow.planning.compare import Comparison
+from klingflow.core.errors import KlingflowError, StoryboardError
+from klingflow.core.source import Severity
+from klingflow.io.git import Tree
+from klingflow.planning.compare import Comparison, Side, compare
 from klingflow.planning.plan import Plan
+from klingflow.storyboard.lock import Lock
 
 
 def against_ref(
-    opened: Opened, planned: Plan, asked: Asked, ref: str, variables: object, provider: str | None
+    opened: Opened, planned: Plan, asked: Asked, ref: str, variables: Sequence[str], provider: str | None
 ) -> dict[str, Comparison]:
-    raise NotImplementedError
+    """What the storyboard changes against that ref, by variant. A storyboard that the ref does not have, or that was
+    broken there, makes every shot new. Raises UsageError where there is no such ref."""
+    with Tree(opened.project.root, ref) as tree:
+        base = _base(opened, asked, tree, ref, variables, provider)
+    head = planning.sides(opened, planned, asked)
+    return {variant: compare(base.get(variant), side) for variant, side in head.items()}
+
+
+def _base(
+    opened: Opened, asked: Asked, tree: Tree, ref: str, variables: Sequence[str], provider: str | None
+) -> Mapping[str, Side]:
+    if tree.read(opened.relative) is None:
+        return {}
+    shown = f"{ref}:{opened.relative}"
+    try:
+        content, problems = read_films(tree, shown, opened.relative, parse_vars(variables), provider)
+        errors = [problem for problem in problems if problem.severity is Severity.ERROR]
+        if content is None or errors:
+            raise StoryboardError(errors)
+        lock = Lock()
+        beside = opened.beside(opened.lock_path.name)
+        if not opened.rehearsal and tree.read(beside) is not None:
+            lock = planning.read_lock(tree, f"{ref}:{beside}", beside)
+    except KlingflowError as bad:
+        say(f"{shown} cannot be read ({bad}), so every shot is told as new")
+        return {}
+    before = replace(opened, films=content.films, inputs=content.inputs, read=content.texts)
+    return planning.sides(before, planning.make(before, lock, asked, provider), asked)

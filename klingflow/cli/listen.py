@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from klingflow.cli import planning
 from klingflow.cli.failing import say
-from klingflow.cli.opening import open_lock, open_storyboard
+from klingflow.cli.opening import open_storyboard
 from klingflow.cli.run import buying, execute, keep
 from klingflow.cli.services import open_services
 from klingflow.core.errors import DONE
@@ -50,7 +50,7 @@ async def _serve(path: str, address: str) -> None:
     async with services.listening(wake):
         while not stop.is_set():
             opened = open_storyboard(path)
-            store, lock = planning.store_of(opened), open_lock(opened)
+            store, lock = planning.store_of(opened), planning.open_lock(opened)
             asked = planning.ask(opened, store)
             planned = planning.make(opened, lock, asked, None)
             waiting = replace(

@@ -1,4 +1,4 @@
-"""From a path on the command line to everything that planning needs: the films, their files, the project, the lock.
+"""From a path on the command line to everything that planning needs: the films, their files, the project.
 
 Every fault of the storyboard, its templates, its images and its project file is collected and told at once.
 """
@@ -9,21 +9,19 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from klingflow.core.digest import of_bytes
 from klingflow.core.errors import KlingflowError, StoryboardError, UsageError
-from klingflow.core.model import Digest, FileStill, Film, Frame, ImageFacts, Shot
+from klingflow.core.model import Digest, FileStill, Film, Frame, ImageFacts, Inputs, Shot
 from klingflow.core.source import Document, Problem, Severity, Span
 from klingflow.io import config as project_file
 from klingflow.io.config import Config
 from klingflow.io.files import Project, find_root, recall, remember
 from klingflow.planning import graph
-from klingflow.planning.plan import Inputs
 from klingflow.providers import TABLE
 from klingflow.providers.images import image_problems
-from klingflow.storyboard import load, lock, schema, yamlread
-from klingflow.storyboard.lock import Lock
+from klingflow.storyboard import load, schema, yamlread
 
 T = TypeVar("T")
 
@@ -98,63 +96,78 @@ def inspect(
     except StoryboardError as bad:
         problems += bad.problems
     relative = Path(os.path.realpath(file.parent), file.name).relative_to(root).as_posix()
-    raw = project.read_bytes(relative, yamlread.MAX_BYTES)
-    texts: dict[str, Digest] = {relative: of_bytes(raw)}
-    try:
-        document, faults = _parse(path, raw, "storyboard")
-    except StoryboardError as bad:
-        return None, _sorted([*problems, *bad.problems])
-    problems += faults
-    if document.data is None:
-        return None, _sorted(problems)
-
-    def read(name: str) -> str:
-        text = project.read_text(name)
-        texts[name] = of_bytes(text.encode())
-        return text
-
-    folder = relative.rpartition("/")[0]
-    name = file.name.removesuffix(file.suffix)
-    films, found = load.load(document, name=name, folder=folder, read=read, overrides=overrides, provider=provider)
+    content, found = read_films(project, path, relative, overrides, provider)
     problems += found
-    inputs, found = _files(films, project)
-    problems += found
-    for film in films:
-        problems += graph.cycles(film)
-        for shot in film.shots:
-            if shot.clip is None and shot.provider in TABLE:
-                problems += TABLE[shot.provider].check(film, shot)
     project.save_cache()
-    if config is None:
+    if config is None or content is None:
         return None, _sorted(problems)
     opened = Opened(
         path=file,
-        name=name,
+        name=file.name.removesuffix(file.suffix),
         relative=relative,
         project=project,
         config=config,
-        films=films,
-        inputs=inputs,
-        read=texts,
+        films=content.films,
+        inputs=content.inputs,
+        read=content.texts,
         warnings=tuple(p for p in problems if p.severity is Severity.WARNING),
         rehearsal=provider == "animatic",
     )
     return opened, _sorted(problems)
 
 
-def open_lock(opened: Opened) -> Lock:
-    """The lock beside the storyboard; an empty one where there is none, or in a rehearsal. Raises StoryboardError."""
-    path = opened.lock_path
-    if opened.rehearsal or not os.path.lexists(path):
-        return Lock()
-    raw = opened.project.read_bytes(opened.beside(path.name), yamlread.MAX_BYTES)
-    document, problems = _parse(os.path.relpath(path), raw, "lock")
-    if problems:
-        raise StoryboardError(problems)
-    return lock.parse(document)
+class Reader(Protocol):
+    """Where a storyboard and its files are read from: the project's folder (io.files), or a git ref (io.git)."""
+
+    def read_bytes(self, rel: str, most: int = ...) -> bytes: ...
+    def read_text(self, rel: str) -> str: ...
+    def image(self, rel: str) -> ImageFacts: ...
+    def digest(self, rel: str) -> Digest: ...
 
 
-def _parse(path: str, raw: bytes, kind: str) -> tuple[Document, list[Problem]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What a storyboard says, with the facts of its files."""
+
+    films: tuple[Film, ...]
+    inputs: Inputs
+    texts: Mapping[str, Digest]
+    """Every text file that went in, by path from the root."""
+
+
+def read_films(
+    files: Reader, shown: str, relative: str, overrides: Mapping[str, str], provider: str | None
+) -> tuple[Content | None, list[Problem]]:
+    """The films of the storyboard at `relative`, and all that is wrong with it; `shown` is its path in messages."""
+    raw = files.read_bytes(relative, yamlread.MAX_BYTES)
+    texts: dict[str, Digest] = {relative: of_bytes(raw)}
+    try:
+        document, problems = parse(shown, raw, "storyboard")
+    except StoryboardError as bad:
+        return None, list(bad.problems)
+    if document.data is None:
+        return None, problems
+
+    def read(name: str) -> str:
+        text = files.read_text(name)
+        texts[name] = of_bytes(text.encode())
+        return text
+
+    folder, _, name = relative.rpartition("/")
+    stem = name.rpartition(".")[0]
+    films, found = load.load(document, name=stem, folder=folder, read=read, overrides=overrides, provider=provider)
+    problems = problems + found
+    inputs, found = _files(films, files)
+    problems += found
+    for film in films:
+        problems += graph.cycles(film)
+        for shot in film.shots:
+            if shot.clip is None and shot.provider in TABLE:
+                problems += TABLE[shot.provider].check(film, shot)
+    return Content(films=films, inputs=inputs, texts=texts), problems
+
+
+def parse(path: str, raw: bytes, kind: str) -> tuple[Document, list[Problem]]:
     """A file as data that fits its schema (None where that cannot be made of it), and its faults. What was found good
     once is not checked again."""
     digest = of_bytes(raw)
@@ -170,7 +183,7 @@ def _parse(path: str, raw: bytes, kind: str) -> tuple[Document, list[Problem]]:
     return document, problems
 
 
-def _files(films: Sequence[Film], project: Project) -> tuple[Inputs, list[Problem]]:
+def _files(films: Sequence[Film], project: Reader) -> tuple[Inputs, list[Problem]]:
     """Facts of every file that the films name, and what is wrong with them, told at each shot's own place once."""
     stills: dict[str, ImageFacts] = {}
     clips: dict[str, Digest] = {}

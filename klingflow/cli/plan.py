@@ -11,7 +11,7 @@ from pathlib import Path
 from klingflow.cli import planning
 from klingflow.cli.against import against_ref
 from klingflow.cli.failing import say
-from klingflow.cli.opening import open_lock, open_storyboard
+from klingflow.cli.opening import open_storyboard
 from klingflow.core.errors import DONE, WouldMake
 from klingflow.core.source import Severity, render
 from klingflow.io.files import write_durably
@@ -31,7 +31,7 @@ def plan(
     exit_code: bool = False,
 ) -> int:
     opened = open_storyboard(path, var, provider)
-    lock = open_lock(opened)
+    lock = planning.open_lock(opened)
     asked = planning.ask(opened, planning.store_of(opened))
     planned = planning.make(opened, lock, asked, provider)
     compared = against_ref(opened, planned, asked, against, var, provider) if against is not None else None

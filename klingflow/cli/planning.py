@@ -1,4 +1,4 @@
-"""Asks the store, the ledger and the prices what `planning.plan.make` wants to know."""
+"""Asks the lock, the store, the ledger and the prices what `planning.plan.make` wants to know."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 
 import platformdirs
 
-from klingflow.cli.opening import Opened, own_frames, parse_vars
+from klingflow.cli.opening import Opened, Reader, own_frames, parse, parse_vars
 from klingflow.core.digest import of_bytes
-from klingflow.core.errors import UsageError
+from klingflow.core.errors import StoryboardError, UsageError
 from klingflow.core.model import ClipRecord, Digest, Key, Shot, ShotId, UrlStill
 from klingflow.core.source import Problem
 from klingflow.execution import host
@@ -33,6 +33,8 @@ from klingflow.planning.select import select as select_shots
 from klingflow.providers import TABLE
 from klingflow.providers.base import FailureClass, Settings
 from klingflow.providers.failure import RULES
+from klingflow.storyboard import lock as locks
+from klingflow.storyboard import yamlread
 from klingflow.storyboard.lock import Lock
 
 
@@ -45,6 +47,21 @@ class Asked:
     expect: Callable[[Shot], float]
     find: Callable[[Key], ClipRecord | None]
     standing: Callable[[Key, Shot], Standing | None]
+
+
+def open_lock(opened: Opened) -> Lock:
+    """The lock beside the storyboard; an empty one where there is none, or in a rehearsal. Raises StoryboardError."""
+    path = opened.lock_path
+    if opened.rehearsal or not os.path.lexists(path):
+        return Lock()
+    return read_lock(opened.project, os.path.relpath(path), opened.beside(path.name))
+
+
+def read_lock(files: Reader, shown: str, relative: str) -> Lock:
+    document, problems = parse(shown, files.read_bytes(relative, yamlread.MAX_BYTES), "lock")
+    if problems:
+        raise StoryboardError(problems)
+    return locks.parse(document)
 
 
 def store_of(opened: Opened) -> Store:

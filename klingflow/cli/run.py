@@ -18,7 +18,7 @@ from pathlib import Path
 
 from klingflow.cli import delivery, planning
 from klingflow.cli.failing import say
-from klingflow.cli.opening import Opened, open_lock, open_storyboard
+from klingflow.cli.opening import Opened, open_storyboard
 from klingflow.cli.services import Services, open_services
 from klingflow.cli.shelf import shelf_of
 from klingflow.core.errors import (
@@ -76,7 +76,7 @@ def run(
         say(render(problem) + "\n")
     limits = _limits(opened.config.limits, max_spend, max_seconds, max_tasks)
     store = planning.store_of(opened)
-    lock = open_lock(opened)
+    lock = planning.open_lock(opened)
     asked = planning.ask(opened, store)
     planned = planning.make(opened, lock, asked, provider)
     chosen = planning.chosen(opened, planned, select, exclude)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from klingflow.cli import planning
-from klingflow.cli.opening import open_lock, open_storyboard
+from klingflow.cli.opening import open_storyboard
 from klingflow.core.errors import DONE
 from klingflow.planning.price import money
 
@@ -14,7 +14,7 @@ def takes(path: str, format: str = "text") -> int:
     """Lists what the lock names: a run keeps every take of a shot that lives, so that a person can go back to one."""
     opened = open_storyboard(path)
     store = planning.store_of(opened)
-    lock = open_lock(opened)
+    lock = planning.open_lock(opened)
     rows: list[dict[str, object]] = []
     for film in opened.films:
         for shot in film.shots:

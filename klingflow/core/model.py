@@ -170,6 +170,14 @@ class ImageFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What is known of a film's files: images and clips of one's own, by path relative to the project root."""
+
+    stills: Mapping[str, ImageFacts]
+    clips: Mapping[str, Digest]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClipFacts:
     """What is known of a clip: measured from the file, never taken from the order.
 

@@ -11,13 +11,14 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import cache
 
 from klingflow.core import digest
 from klingflow.core.errors import KlingflowError
-from klingflow.core.model import ClipRecord, Digest, Film, Key, Shot, ShotId
+from klingflow.core.model import ClipRecord, Digest, Film, Inputs, Key, Shot, ShotId
 from klingflow.execution.outcome import Emit, Event, Failure, Outcome, Result
-from klingflow.execution.purchase import Bought, Buyer, Order
-from klingflow.planning.plan import Action, FilmPlan, Inputs, Step
+from klingflow.execution.purchase import Buyer, Order
+from klingflow.planning.plan import Action, FilmPlan, Step
 from klingflow.providers.base import FailureClass
 
 ANSWER_S = 5.0
@@ -53,13 +54,13 @@ async def run(
 ) -> tuple[Outcome, ...]:
     """Runs every step of one film; outcomes stand in the plan's order. Raises only for a broken store, or a bug.
 
-    `known` are the clips of shots that the plan was narrowed down from (--select): they are there, and stay as they are.
+    `known` are the clips of shots that the plan was narrowed down from (--select): they are there and stay as they are.
     When `stop` is set nothing more is submitted: requests on their way get a few seconds to be answered and recorded,
     tasks are left to the provider, and what was not done stands as STOPPED or OPEN.
     """
     shots = film.by_id()
     ended: dict[tuple[ShotId, int], asyncio.Task[Outcome]] = {}
-    weights = _weights(film, expect)
+    weigh = cache(lambda: _weights(film, expect))  # asks what the ledger has learnt: only when something is to be made
 
     async def one(step: Step) -> Outcome:
         shot = shots[step.shot] if step.take == shots[step.shot].take else replace(shots[step.shot], take=step.take)
@@ -71,7 +72,8 @@ async def run(
             upstream = await asyncio.shield(ended[need, shots[need].take])
             if upstream.clip is None:
                 because = upstream.because or upstream.shot
-                emit(Event(event="step-skipped", film=film.label, shot=step.shot, take=step.take, data={"because": because}))
+                said = {"because": because}
+                emit(Event(event="step-skipped", film=film.label, shot=step.shot, take=step.take, data=said))
                 result = Result.STOPPED if upstream.result is Result.STOPPED else Result.SKIPPED
                 return Outcome(shot=step.shot, take=step.take, counted=step.counted, result=result, because=because)
             clips[need] = upstream.clip.facts.digest
@@ -79,31 +81,32 @@ async def run(
             outcome = await _step(step, shot, clips)
         except KlingflowError as bad:
             failure = Failure(kind=FailureClass.BAD_OUTPUT, message=bad.what, next=bad.mend)
-            outcome = Outcome(
-                shot=step.shot, take=step.take, counted=step.counted, result=Result.FAILED, key=step.key, failure=failure
-            )
+            outcome = Outcome(shot=step.shot, take=step.take, counted=step.counted, result=Result.FAILED, key=step.key)
+            outcome = replace(outcome, failure=failure)
         _tell(emit, film, outcome)
         return outcome
 
     async def _step(step: Step, shot: Shot, clips: Mapping[ShotId, Digest]) -> Outcome:
         outcome = Outcome(shot=step.shot, take=step.take, counted=step.counted, result=Result.REUSED, key=step.key)
         if step.action is Action.HOLD:
-            held = await asyncio.to_thread(shelf.held, step)
+            held = await buyer.do(shelf.held, step)
             if held is not None:
                 return replace(outcome, result=Result.HELD, clip=held)
-            return _refused(outcome, "the held clip is not in the store", "run where the store is shared, or take `hold` out")
+            mend = "run where the store is shared, or take `hold` out"
+            return _refused(outcome, "the held clip is not in the store", mend)
         stills = {path: facts.digest for path, facts in inputs.stills.items()}
         parts = digest.parts(shot, step.model, inputs.stills, clips, inputs.clips)
         assert parts is not None  # BUG: every clip that it needs is there
         key = digest.key(parts)
         outcome = replace(outcome, key=key)
-        locked = await asyncio.to_thread(shelf.locked, step, key)
+        locked = await buyer.do(shelf.locked, step, key)
         if locked is not None:
             return replace(outcome, clip=locked)
         if shot.clip is not None:
-            return replace(outcome, result=Result.ADOPTED, clip=await asyncio.to_thread(shelf.own, shot, key))
+            return replace(outcome, result=Result.ADOPTED, clip=await buyer.do(shelf.own, shot, key))
         if frozen and step.action is not Action.RESUME:
-            return _refused(outcome, "its clip would have to be made, but --frozen refuses that", "run without --frozen")
+            message = "its clip would have to be made, but --frozen refuses that"
+            return _refused(outcome, message, "run without --frozen")
         emit(
             Event(
                 event="step-started",
@@ -124,12 +127,12 @@ async def run(
             model=step.model,
             price=price(shot),
             expected_s=expect(shot),
-            priority=weights[shot.id],
+            priority=weigh()[shot.id],
+            frozen=frozen,
         )
-        bought = await bargains.obtain(order)
+        bought = await buyer.obtain(order)
         return replace(outcome, result=bought.result, clip=bought.clip, spent=bought.spent, failure=bought.failure)
 
-    bargains = _Bargains(buyer)
     for step in plan.steps:
         ended[step.shot, step.take] = asyncio.create_task(one(step), name=f"{film.label} {step.shot} take {step.take}")
     everything = asyncio.gather(*ended.values())
@@ -137,44 +140,26 @@ async def run(
     try:
         waits: set[asyncio.Future[object]] = {everything, stopping}  # type: ignore[arg-type]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        if everything.done():
+        if everything.done() and everything.exception() is None:
             return tuple(everything.result())
         buyer.stopping = True
         await buyer.finish(ANSWER_S)
+        if everything.done():
+            return tuple(everything.result())
     finally:
         stopping.cancel()
         everything.cancel()
         for task in ended.values():
             task.cancel()
         await asyncio.gather(everything, *ended.values(), return_exceptions=True)
-    return tuple(_stopped(step, ended[step.shot, step.take], buyer) for step in plan.steps)
+    return tuple(_stopped(film, step, ended[step.shot, step.take], buyer) for step in plan.steps)
 
 
-def _stopped(step: Step, task: asyncio.Task[Outcome], buyer: Buyer) -> Outcome:
-    if not task.cancelled() and task.exception() is None:
+def _stopped(film: Film, step: Step, task: asyncio.Task[Outcome], buyer: Buyer) -> Outcome:
+    if not task.cancelled():
         return task.result()
-    result = Result.OPEN if (step.shot, step.take) in buyer.open else Result.STOPPED
+    result = Result.OPEN if (film.label, step.shot, step.take) in buyer.open else Result.STOPPED
     return Outcome(shot=step.shot, take=step.take, counted=step.counted, result=result, key=step.key)
-
-
-class _Bargains:
-    """Orders with one key are one purchase, however many shots ask."""
-
-    def __init__(self, buyer: Buyer) -> None:
-        self._buyer = buyer
-        self._under_way: dict[Key, asyncio.Task[Bought]] = {}
-
-    async def obtain(self, order: Order) -> Bought:
-        task = self._under_way.get(order.key)
-        if task is not None:
-            first = await asyncio.shield(task)
-            return replace(first, spent=Decimal(0), result=Result.ADOPTED if first.clip else first.result)
-        task = self._under_way[order.key] = asyncio.create_task(self._buyer.obtain(order))
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            task.cancel()
-            raise
 
 
 def _refused(outcome: Outcome, message: str, what_next: str) -> Outcome:

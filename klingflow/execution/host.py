@@ -27,7 +27,8 @@ class Host:
         return {"who": self.who, "machine": self.machine, "pid": self.pid, "started": self.started}
 
     def mine(self, detail: Mapping[str, object]) -> bool:
-        return (detail.get("machine"), detail.get("pid"), detail.get("started")) == (self.machine, self.pid, self.started)
+        written = detail.get("machine"), detail.get("pid"), detail.get("started")
+        return written == (self.machine, self.pid, self.started)
 
     def died(self, detail: Mapping[str, object]) -> bool:
         """True only when the writer certainly runs no more."""

@@ -1,4 +1,4 @@
-"""How a step of a run ended, and what is told while it goes on. Plain values; progress, lock and exit code read them."""
+"""How a step of a run ended, and what is told while it goes on. Plain values for progress, lock and exit code."""
 
 from __future__ import annotations
 

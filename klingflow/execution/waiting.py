@@ -19,6 +19,8 @@ from klingflow.providers.base import Answer, Done, Failed, Later, Missing, Pendi
 
 FIRST_POLL_S = 0.5
 LONGEST_PAUSE_S = 20.0  # MuleRouter's own clients poll every 20 s, HiAPI's every 3 to 5 s (read 2026-11)
+TOGETHER_S = 0.25
+"""Tasks that are due within so long are asked after at once."""
 UNAUTHORISED_POLLS = 5
 """Polls in a row that the key may be refused before a person has to look; the task itself goes on."""
 
@@ -92,7 +94,7 @@ class Slots:
                 turn.set_result(None)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Watch:
     task: TaskId
     path: str
@@ -103,6 +105,8 @@ class _Watch:
     tell: Callable[[Pending], None]
     ended: asyncio.Future[Status]
     due: float = 0.0
+    """When to ask next; infinity while a question is on its way, because a slow answer must not hold up the others."""
+    was_due: float = 0.0
     failures: int = 0
     unauthorised: int = 0
     said: set[str] = field(default_factory=set)
@@ -118,7 +122,7 @@ class Poller:
         self._provider = provider
         self._service = service
         self._rng = rng
-        self._watched: dict[TaskId, _Watch] = {}
+        self._watched: list[_Watch] = []
         self._kick = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
         self._asking: set[asyncio.Task[None]] = set()
@@ -150,25 +154,23 @@ class Poller:
             ended=loop.create_future(),
             due=now + (0.0 if elapsed_s > 5 else FIRST_POLL_S * self._rng.uniform(0.8, 1.2)),
         )
-        self._watched[task] = watch
+        self._watched.append(watch)
         if self._loop is None or self._loop.done():
             self._loop = asyncio.create_task(self._run())
         self._kick.set()
         try:
             return await watch.ended
         finally:
-            self._watched.pop(task, None)
-            if not self._watched and self._loop is not None:
-                self._loop.cancel()
+            self._watched.remove(watch)
+            self._kick.set()  # the loop ends by itself when nobody waits any more
 
     def wake(self, task: TaskId) -> bool:
         """A callback spoke of this task: ask after it at once. False for a task that nobody waits for."""
-        watch = self._watched.get(task)
-        if watch is None:
-            return False
-        watch.due = 0.0
+        woken = [watch for watch in self._watched if watch.task == task]
+        for watch in woken:
+            watch.due = 0.0
         self._kick.set()
-        return True
+        return bool(woken)
 
     async def _local(self, task: TaskId, path: str, tell: Callable[[Pending], None]) -> Status:
         """The animatic answers a question when there is something to say, so it is simply asked again."""
@@ -182,55 +184,64 @@ class Poller:
         loop = asyncio.get_running_loop()
         while self._watched:
             now = loop.time()
-            soonest = min(watch.due for watch in self._watched.values())
+            soonest = min(watch.due for watch in self._watched)
             if soonest > now:
                 self._kick.clear()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(None if soonest == float("inf") else soonest - now):
                         await self._kick.wait()
                 continue
-            due = [watch for watch in self._watched.values() if watch.due <= now + 0.25]
-            for watch in due:
-                watch.due = float("inf")  # until it is answered; a slow answer must not keep the others waiting
-            asking = asyncio.create_task(self._ask(due))
+            ask = [watch for watch in self._watched if watch.due <= now + TOGETHER_S]
+            idle = [watch for watch in self._watched if watch.due < float("inf")]
+            by_list = bool(self._provider.caps.list_size) and len(idle) > 2
+            if by_list:
+                ask = idle  # one list tells of all of them, so none has to be asked after for a while
+            for watch in ask:
+                watch.was_due, watch.due = watch.due, float("inf")
+            asking = asyncio.create_task(self._ask(ask, now + TOGETHER_S, by_list=by_list))
             self._asking.add(asking)
             asking.add_done_callback(self._asking.discard)
 
-    async def _ask(self, due: list[_Watch]) -> None:
+    async def _ask(self, watches: list[_Watch], now: float, *, by_list: bool) -> None:
         try:
-            if self._provider.caps.list_size and len(due) > 2:
-                due = await self._ask_list(due)
-            await asyncio.gather(*(self._ask_one(watch) for watch in due))
+            if by_list:
+                watches = await self._ask_list(watches, now)
+            await asyncio.gather(*(self._ask_one(watch) for watch in watches))
         except Exception as bug:
-            for watch in due:
+            for watch in watches:
                 if not watch.ended.done():
                     watch.ended.set_exception(bug)
         self._kick.set()
 
-    async def _ask_list(self, due: list[_Watch]) -> list[_Watch]:
-        """Asks the list; returns those that must be asked one by one (ended, or on no page that was read)."""
-        left = {watch.task: watch for watch in due}
+    async def _ask_list(self, watches: list[_Watch], now: float) -> list[_Watch]:
+        """Asks the list; returns those that must be asked one by one: they ended, or were due and stood on no page."""
+        left = watches
         single: list[_Watch] = []
-        pages = 1 + -(-len(self._watched) // self._provider.caps.list_size)
+        pages = 1 + -(-len(watches) // self._provider.caps.list_size)
         for page in range(1, pages + 1):
             request = self._provider.poll_many(page)
-            answer = await self._send(request) if request else None
+            answer = await self._send(request) if request else Later(message="there is no list")
             found = self._provider.statuses(answer) if isinstance(answer, Answer) else answer
-            if found is None or isinstance(found, Later):
-                for watch in left.values():
-                    self._hear(watch, found or Later(message="no answer"))
+            if isinstance(found, Later):
+                for watch in left:
+                    self._hear(watch, found)
                 return single
-            for task, status in found.items():
-                if task not in left:
-                    continue
-                watch = left.pop(task)
-                if isinstance(status, Pending) and status.state != "done":
+            unlisted = []
+            for watch in left:
+                status = found.get(watch.task)
+                if status is None:
+                    unlisted.append(watch)
+                elif isinstance(status, Pending) and status.state != "done":
                     self._hear(watch, status)
                 else:
                     single.append(watch)
+            left = unlisted
             if not left or not found:
                 break
-        return single + list(left.values())
+        for watch in left:
+            if watch.was_due > now and watch.due == float("inf"):
+                watch.due = watch.was_due
+        return single + [watch for watch in left if watch.was_due <= now]
 
     async def _ask_one(self, watch: _Watch) -> None:
         answer = await self._send(self._provider.poll(watch.task, watch.path))

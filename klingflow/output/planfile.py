@@ -69,7 +69,7 @@ def dump(saved: Saved, *, against: str | None = None, comparisons: Mapping[str, 
     else:
         heads = ({"variant": film.variant, "matrix": dict(film.matrix)} for film in plan.films)
         out["films"] = [head | film for head, film in zip(heads, films, strict=True)]
-    out["totals"] = _totals(totals(plan.films))
+    out["totals"] = totals_json(totals(plan.films))
     return json.dumps(out, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
 
 
@@ -77,7 +77,7 @@ def _film(film: FilmPlan, comparison: Comparison | None) -> dict[str, object]:
     out: dict[str, object] = {
         "title": film.title,
         "steps": [_step(step) for step in film.steps],
-        "totals": _totals(totals([film])),
+        "totals": totals_json(totals([film])),
         "warnings": [
             {
                 "rule": problem.rule,
@@ -117,7 +117,8 @@ def _step(step: Step) -> dict[str, object]:
     }
 
 
-def _totals(sums: Totals) -> dict[str, object]:
+def totals_json(sums: Totals) -> dict[str, object]:
+    """The totals as they stand in the plan file and in the event stream."""
     return {
         "steps": {action.value: sums.steps.get(action.value, 0) for action in Action},
         "spend": _number(sums.spend),

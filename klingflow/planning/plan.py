@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from klingflow.core import digest
 from klingflow.core.digest import Change
-from klingflow.core.model import ClipRecord, Digest, Film, ImageFacts, Key, Shot, ShotFrame, ShotId
+from klingflow.core.model import ClipRecord, Digest, Film, Inputs, Key, Shot, ShotFrame, ShotId
 from klingflow.core.source import Problem
 from klingflow.planning import graph
 from klingflow.planning.price import Price
@@ -128,14 +128,6 @@ class Standing:
 
     action: Action
     reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inputs:
-    """What is known of a film's files: images and clips of one's own, by path relative to the project root."""
-
-    stills: Mapping[str, ImageFacts]
-    clips: Mapping[str, Digest]
 
 
 def make(

@@ -56,31 +56,26 @@ def check(document: Document, name: str) -> list[Problem]:
 
 
 def sift(document: Document, name: str) -> tuple[list[Problem], object]:
-    """As `check`; and the data without what is wrong in it, so that the rest can be looked at in the same go. None
-    where too little is left to make sense of."""
+    """As `check`; and the data with null in the place of what is wrong in it, so that the rest can be looked at in the
+    same go and everything still stands at its place. None where the whole is of the wrong kind."""
     problems, places = _faults(document, name)
     if not problems:
         return [], document.data
     data = json.loads(json.dumps(document.data))
-    # The last entries of a list go first, so that the places of the others stay true.
-    for path in sorted(places, key=lambda path: [(isinstance(part, int), part) for part in path], reverse=True):
-        if not _remove(data, path):
+    for path in places:
+        if not path:
             return problems, None
-    left = Document(document.path, document.text, data, document.remark)
-    return problems, data if not places or not _faults(left, name)[0] else None
+        _blank(data, path)
+    return problems, data
 
 
-def _remove(data: Any, path: Path) -> bool:
-    if not path:
-        return False
+def _blank(data: Any, path: Path) -> None:
     for part in path[:-1]:
-        try:
-            data = data[part]
-        except (KeyError, IndexError, TypeError):
-            return True  # it went with something above it
-    if isinstance(data, dict):
-        data.pop(path[-1], None)
-    return isinstance(data, dict)  # an entry of a list cannot go: every later one would stand at another place
+        if data is None:
+            return  # it went with something above it
+        data = data[part]
+    if data is not None:
+        data[path[-1]] = None
 
 
 def _faults(document: Document, name: str) -> tuple[list[Problem], list[Path]]:
