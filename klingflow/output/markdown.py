@@ -70,6 +70,21 @@ def comment(
     raise AssertionError("BUG: the smallest comment does not fit")
 
 
+def refused(storyboard: str, problems: Sequence[Problem]) -> str:
+    """The comment for a storyboard that no plan can be made of: it replaces the last plan, which holds no more."""
+    rows = [_problem(problem, ROOMS[0]) for problem in problems[:30]]
+    if len(problems) > len(rows):
+        rows.append(f"- … and {len(problems) - len(rows)} more: `klingflow check` shows them.")
+    blocks = [
+        marker(storyboard),
+        f"### {code(_short(storyboard, 200))}",
+        f"**There is no plan: {count(len(problems), 'thing')} to mend first.**",
+        "\n".join(rows),
+        "Nothing was bought for this comment.",
+    ]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
 def marker(storyboard: str) -> str:
     """The hidden first line of the comments about one storyboard. It can neither be ended nor forged by a path."""
     safe = re.sub(r"[^A-Za-z0-9._/]", lambda m: "".join(f"%{byte:02X}" for byte in m[0].encode()), storyboard)
@@ -148,6 +163,11 @@ def _lines(plan: Plan, comparisons: Mapping[str, Comparison], base: str, sums: T
         way = " → ".join(code(_short(shot, 100)) for shot in chain[:6])
         way += f" → … ({len(chain)} shots)" if len(chain) > 6 else ""
         out.append(f"Expected time: about {duration(longest.wall_s)}, along {way}.")
+        out += [
+            f"{code(found.shot)}: <code>meets</code> {code(found.meets)} instead of <code>continues</code> would save "
+            f"about {duration(found.saves_s)}."
+            for found in longest.shortcuts[:3]
+        ]
     return out
 
 
@@ -316,7 +336,7 @@ def _warnings(films: Sequence[FilmPlan], room: Room) -> list[str]:
     found: dict[str, None] = {}
     for film in films:
         for problem in film.warnings:
-            found[_warning(problem, room)] = None
+            found[_problem(problem, room)] = None
     if not found:
         return []
     shown = list(found)[: room.warnings]
@@ -326,10 +346,14 @@ def _warnings(films: Sequence[FilmPlan], room: Room) -> list[str]:
     return ["\n".join(["**Warnings**", "", *shown, *([f"- … and {rest} more"] if rest else [])])]
 
 
-def _warning(problem: Problem, room: Room) -> str:
+def _problem(problem: Problem, room: Room) -> str:
     place = f"{code(_short(str(problem.span), 200))} " if problem.span else ""
-    mend = f" → {escape(_short(redact(problem.mend), room.cell))}" if problem.mend else ""
-    return f"- {place}{escape(_short(redact(problem.what), room.cell))}{mend}"
+    return f"- {place}{_said(problem, room.cell)}"
+
+
+def _said(problem: Problem, most: int) -> str:
+    mend = f" → {escape(_short(redact(problem.mend), most))}" if problem.mend else ""
+    return f"{escape(_short(redact(problem.what), most))}{mend}"
 
 
 def _footer(plan: Plan, command: str, room: Room) -> str:

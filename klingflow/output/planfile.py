@@ -20,7 +20,7 @@ from klingflow.core.model import Digest, Key, ShotId
 from klingflow.core.redact import redact
 from klingflow.core.source import Document, Problem, Severity, visible
 from klingflow.planning.compare import Comparison, FieldChange
-from klingflow.planning.plan import Action, FilmPlan, Plan, Step, Totals, totals
+from klingflow.planning.plan import Action, FilmPlan, Plan, Shortcut, Step, Totals, totals
 from klingflow.storyboard import schema
 
 VERSION = 1
@@ -89,6 +89,7 @@ def _film(film: FilmPlan, comparison: Comparison | None) -> dict[str, object]:
         ],
         "critical": list(film.critical),
         "wall_s": round(film.wall_s, 1),
+        "shortcuts": [{"shot": s.shot, "meets": s.meets, "saves_s": round(s.saves_s, 1)} for s in film.shortcuts],
     }
     if comparison is not None:
         out["comparison"] = _comparison(comparison)
@@ -219,6 +220,7 @@ def _read_film(data: Mapping[str, Any], name: str) -> FilmPlan:
         ),
         critical=tuple(ShotId(shot) for shot in data["critical"]),
         wall_s=float(data["wall_s"]),
+        shortcuts=tuple(Shortcut(ShotId(s["shot"]), ShotId(s["meets"]), float(s["saves_s"])) for s in data["shortcuts"]),
     )
 
 

@@ -65,6 +65,8 @@ def _film(film: FilmPlan, colour: bool, details: bool) -> str:
         chain = " -> ".join(film.critical)
         shape = chain if len(chain) <= 44 else f"{film.critical[0]} -> … -> {film.critical[-1]}"
         lines.append(f"  longest wait: {shape}, about {duration(film.wall_s)}")
+    for found in film.shortcuts[:3]:
+        lines.append(f"  {found.shot}: `meets: {found.meets}` instead of `continues` would save {duration(found.saves_s)}")
     return "\n".join(lines)
 
 

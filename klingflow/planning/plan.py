@@ -6,10 +6,11 @@ functions and mappings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
+from itertools import pairwise
 
 from klingflow.core import digest
 from klingflow.core.digest import Change
@@ -77,6 +78,15 @@ class Step:
     """Clips in the run of `continues` that ends here, this one included."""
 
 
+@dataclass(frozen=True, slots=True)
+class Shortcut:
+    """`shot` could begin with the still that `meets` ends with, instead of waiting for its clip."""
+
+    shot: ShotId
+    meets: ShotId
+    saves_s: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilmPlan:
     name: str
@@ -89,6 +99,8 @@ class FilmPlan:
     """The chain of shots to make that takes longest; empty when nothing is to be made."""
     wall_s: float = 0.0
     """Expected seconds along it."""
+    shortcuts: tuple[Shortcut, ...] = ()
+    """Where `meets` instead of `continues` would shorten the wait, the most first."""
 
     @property
     def label(self) -> str:
@@ -178,7 +190,24 @@ def make(
         warnings=tuple(graph.chain_warnings(film)),
         critical=tuple(shot for shot in critical if shot in busy),
         wall_s=wall,
+        shortcuts=_shortcuts(film, busy, critical, wall),
     )
+
+
+def _shortcuts(film: Film, busy: Mapping[ShotId, float], critical: Sequence[ShotId], wall: float) -> tuple[Shortcut, ...]:
+    """Only a shot on the longest chain, whose predecessor declares a still to end with, can shorten the wait."""
+    shots = film.by_id()
+    out = []
+    for before, name in pairwise(critical):
+        first, still = shots[name].first_frame, shots[before].last_frame
+        if first != ShotFrame(before) or still is None or isinstance(still, ShotFrame) or before not in busy:
+            continue
+        other = replace(shots[name], first_frame=still)
+        changed = replace(film, shots=tuple(other if shot.id == name else shot for shot in film.shots))
+        saves = wall - graph.critical(changed, busy)[1]
+        if saves >= 1:
+            out.append(Shortcut(name, before, saves))
+    return tuple(sorted(out, key=lambda found: -found.saves_s))
 
 
 def _decide(
