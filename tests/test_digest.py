@@ -74,7 +74,8 @@ def _parts(shot: Shot, model: str = "kling-3.0-omni") -> dict[str, object]:
 
 def test_a_key_never_changes_from_one_klingflow_to_the_next() -> None:
     """Were this key to change, every clip in the world would be bought again. Raise RECIPE only for that."""
-    shot = _shot(first_frame=FileStill("a.png"), last_frame=ShotFrame(ShotId("dawn"), "-3"), take=2, negative_prompt="fog")
+    last = ShotFrame(ShotId("dawn"), "-3")
+    shot = _shot(first_frame=FileStill("a.png"), last_frame=last, take=2, negative_prompt="fog")
     assert digest.canonical(_parts(shot)).decode() == (
         '{"duration":5,"first_frame":{"sha256":"' + "a" * 64 + '"},'
         '"last_frame":{"clip":"' + "c" * 64 + '","frame":"-3"},"model":"kling-3.0-omni","negative_prompt":"fog",'
