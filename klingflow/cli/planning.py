@@ -103,8 +103,8 @@ def ask(opened: Opened, store: Store) -> Asked:
             case State.FAILED:
                 last = job.last(Kind.FAILED)
                 kind = FailureClass(str(last.detail["class"])) if last else FailureClass.PROVIDER_FAULT
-                what = f"failed before ({kind})"
-                return Standing(action=Action.MAKE, reason=what + (": tried again" if RULES[kind].again_by_run else ""))
+                then = "tried again" if RULES[kind].again_by_run else "not ordered again unless it is changed"
+                return Standing(action=Action.MAKE, reason=f"failed before ({kind}): {then}")
             case _:
                 return None
 

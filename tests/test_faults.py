@@ -1,0 +1,342 @@
+"""What goes wrong between the command and an API, on real sockets: what is bought, what is said, what comes next."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import standins
+from tests.cli import Ended
+from tests.paid_helpers import CHAIN, LAST, asked, both, bought, studio
+from tests.standins import Exchange, Outcome, Thief
+
+LOST = {
+    "closed unread": standins.drop_before,
+    "closed after reading": standins.drop_after,
+    "reset": standins.reset_after,
+    "half JSON": standins.half_json,
+    "no id": standins.answer(200, {}, process=True),
+    "gateway, taken": standins.html(502, process=True),
+    "gateway, not taken": standins.html(502),
+    "server error": standins.answer(500, {"message": "boom"}),
+    "not available, taken": standins.answer(503, {"code": 503, "message": "busy"}, {"Retry-After": "1"}, process=True),
+    "not available": standins.html(503),
+}
+
+
+def words(*names: str, provider: str = "NAME") -> str:
+    """A storyboard of text-to-video shots, of which the film shows only the first: joining clips takes time."""
+    shots = "".join(f"\n      - {{id: {name}, prompt: the {name}}}" for name in names)
+    return f"""
+    klingflow: 1
+    title: Words
+    defaults: {{provider: {provider}, duration: 3, resolution: 720p, aspect_ratio: "16:9"}}
+    film: {{shots: [{names[0]}]}}
+    shots:{shots}
+"""
+
+
+def names(count: int) -> list[str]:
+    return [f"s{number}" for number in range(count)]
+
+
+def complaint(ended: Ended, shot: str) -> str:
+    """What the end of a run says of one shot, with its place, cost and mend."""
+    found = [part for part in ended.err.split("\n\n") if f": shot '{shot}' " in part]
+    assert len(found) == 1, ended.err
+    start = found[0].index(f"shot '{shot}' ")
+    return found[0][found[0].rindex("film.yaml:", 0, start) :]
+
+
+# Lost answers -------------------------------------------------------------------------------------------------------
+
+
+def test_at_hiapi_every_lost_answer_is_asked_for_again_with_the_same_key_and_bytes(tmp_path: Path) -> None:
+    with studio(tmp_path, "hiapi", words(*names(len(LOST)))) as (project, api):
+        for fault in LOST.values():
+            api.faults.add("POST", fault)
+        ran = project.run("run", "film.yaml", "--yes")
+        assert ran.code == 0, ran.said
+        prompts = sorted(asked(one)["prompt"] for one in api.purchases)
+        assert prompts == sorted(f"the {name}" for name in names(len(LOST)))
+        sent: dict[str, set[bytes]] = {}
+        for seen in api.calls("POST"):
+            sent.setdefault(seen.headers["idempotency-key"], set()).add(seen.body)
+        assert len(sent) == len(LOST)
+        assert all(len(bodies - {b""}) == 1 for bodies in sent.values()), "a replay is the same to the byte"
+        assert "$2.52 booked" in ran.said, "a replay costs nothing"
+
+
+def test_at_mulerouter_a_lost_answer_stops_its_shot_and_no_other(tmp_path: Path) -> None:
+    with studio(tmp_path, "mulerouter", words(*names(len(LOST) + 2))) as (project, api):
+        for fault in LOST.values():
+            api.faults.add("POST", fault)
+        ran = project.run("run", "film.yaml", "--yes")
+        assert ran.code == 4, ran.said
+        posts = len(api.calls("POST"))
+        assert posts == len(LOST) + 2
+        assert ran.err.count("is in doubt: ") == len(LOST)
+        assert f"2 clips made, 0 up to date, {len(LOST)} in doubt" in ran.err
+        doubted = next(name for name in names(12) if f"shot '{name}' is in doubt" in ran.err)
+        said = complaint(ran, doubted)
+        assert said.startswith("film.yaml:")
+        assert "^" in said
+        assert "$0.25 if it was taken" in said
+        assert f"klingflow resolve film.yaml {doubted} --task ID" in said
+        assert f"klingflow resolve film.yaml {doubted} --not-bought" in said
+        again = project.run("run", "film.yaml", "--yes")
+        assert again.code == 4, again.said
+        assert len(api.calls("POST")) == posts, "nothing in doubt is ever sent again unasked"
+
+
+# A definite no ------------------------------------------------------------------------------------------------------
+
+
+@both
+def test_who_is_told_to_wait_waits_as_long_and_buys_once(tmp_path: Path, name: str) -> None:
+    with studio(tmp_path, name, words("one", "two")) as (project, api):
+        api.faults.add("POST", standins.answer(429, {"message": "slow down"}, {"Retry-After": "2"}), times=2)
+        ran = project.run("run", "film.yaml", "--yes")
+        assert ran.code == 0, ran.said
+        assert len(api.purchases) == 2
+        posts = api.calls("POST")
+        refused = max(seen.at for seen in posts if seen.status == 429)
+        assert min(seen.at for seen in posts if seen.status != 429) - refused >= 1.9
+
+
+@both
+def test_an_empty_account_is_told_and_asked_no_more_in_this_run(tmp_path: Path, name: str) -> None:
+    with studio(tmp_path, name, words(*names(6)), credit=1) as (project, api):
+        project.write("klingflow.yaml", f"providers: {{{name}: {{concurrency: 1}}}}\n")
+        ran = project.run("run", "film.yaml", "--yes")
+        assert ran.code == 1, ran.said
+        assert len(api.calls("POST")) == 2
+        assert f"top up the account at {name}" in ran.err
+        assert "$0.25 booked" in ran.err
+        api.credit = 9
+        ran = project.run("run", "film.yaml", "--yes")
+        assert ran.code == 0, ran.said
+        assert len(api.purchases) == 6
+
+
+@both
+def test_a_refused_key_is_a_matter_of_configuration(tmp_path: Path, name: str) -> None:
+    with studio(tmp_path, name, words("one")) as (project, api):
+        variable = {"hiapi": "HIAPI_API_KEY", "mulerouter": "MULEROUTER_API_KEY"}[name]
+        ran = project.run("run", "film.yaml", "--yes", **{variable: "sk-not-this-one-0000"})
+        assert ran.code == 2, ran.said
+        assert "klingflow doctor" in complaint(ran, "one")
+        assert project.run("run", "film.yaml", "--yes").code == 0
+        assert len(api.purchases) == 1
+
+
+# How tasks end ------------------------------------------------------------------------------------------------------
+
+
+@both
+def test_each_bad_end_of_a_task_has_its_own_rule(tmp_path: Path, name: str) -> None:
+    hiapi = name == "hiapi"
+    ends = {
+        "moderated": Outcome(fail=("content_policy" if hiapi else 3005, "blocked: the boat shows a flag")),
+        "invalid": Outcome(fail=("TASK_FAILED" if hiapi else 2001, "the prompt cannot be read")),
+        "broken": Outcome(fail=("model_error" if hiapi else 3002, "a machine fell over")),
+        "empty": Outcome(no_output=True),
+        "short": Outcome(seconds=1),
+        "page": Outcome(clip=b"<html>sorry</html>"),
+    }
+    options = {} if hiapi else {"errors": "async"}
+    with studio(tmp_path, name, words("good", "late", *ends), **options) as (project, api):
+        for shot, outcome in ends.items():
+            api.becomes(outcome, prompt=f"the {shot}", times=-1)
+        api.becomes(Outcome(expires_s=0.0), prompt="the late")
+        ran = project.run("run", "film.yaml", "--yes")
+        assert ran.code == 1, ran.said
+        assert "blocked: the boat shows a flag" in complaint(ran, "moderated")
+        assert "change the prompt or the images of 'moderated'" in complaint(ran, "moderated")
+        assert "the prompt cannot be read" in complaint(ran, "invalid")
+        assert "a machine fell over" in complaint(ran, "broken")
+        assert "names no video" in complaint(ran, "empty")
+        assert "its clip lasts 1.000 s where 3 s were ordered" in complaint(ran, "short")
+        assert "its clip did not come" in complaint(ran, "page")
+        assert "run again to fetch it" in complaint(ran, "page")
+        assert all("$0.25 booked" in complaint(ran, shot) for shot in ends if shot != "broken")
+        assert "$0.50 booked" in complaint(ran, "broken")
+        counted = [asked(one)["prompt"] for one in api.purchases]
+        assert {shot: counted.count(f"the {shot}") for shot in ["good", "late", *ends]} == {
+            **dict.fromkeys(["good", "late", *ends], 1),
+            "broken": 2,
+        }
+        assert len(bought(api, "the late").issues) == 2, "a dead URL is replaced by a fresh one"
+
+        again = project.run("run", "film.yaml", "--yes")
+        assert again.code == 1, again.said
+        counted = [asked(one)["prompt"] for one in api.purchases]
+        assert counted.count("the broken") == 4, "what the provider's side broke is ordered again by a later run"
+        assert len(counted) == 8 + 1 + 2
+        assert "this very order was tried before" in complaint(again, "moderated")
+        assert "blocked: the boat shows a flag" in complaint(again, "moderated")
+
+
+@both
+def test_a_refused_continuation_says_which_clip_its_frame_came_from(tmp_path: Path, name: str) -> None:
+    with studio(tmp_path, name) as (project, api):
+        refused = standins.answer(400, {"message": "content policy", "detail": "content policy: a flag"})
+        api.faults.add("POST", refused, after=1)
+        ran = project.run("run", "film.yaml", "--yes")
+        assert ran.code == 1, ran.said
+        said = " ".join(complaint(ran, "noon").split())
+        assert "content policy" in said
+        assert "last frame of" in said
+        assert "dawn" in said
+        assert said.startswith("film.yaml:8:9")
+        clip = json.loads(project.run("plan", "film.yaml", "--format", "json").out)["steps"][0]["clip"]
+        assert clip[:12] in said
+
+
+@both
+def test_an_unknown_word_and_a_storm_of_bad_polls_lose_nothing(tmp_path: Path, name: str) -> None:
+    with studio(tmp_path, name, words("one", "two", "three")) as (project, api):
+        strange = Outcome(word="pondering")
+        api.becomes(strange, prompt="the one")
+        polls = "GET /v"
+        for fault in (
+            standins.html(502),
+            standins.drop_before,
+            standins.reset_after,
+            standins.half_json,
+            standins.answer(200, b"null"),
+            standins.answer(429, {}, {"Retry-After": "1"}),
+            standins.html(404),
+        ):
+            api.faults.add(polls, fault)
+        running = project.start("run", "film.yaml", "--yes")
+        deadline = time.monotonic() + 60
+        while len([seen for seen in api.calls(polls) if seen.status == 200]) < 4 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        strange.word = None
+        _, err = running.communicate(timeout=60)
+        assert running.returncode == 0, err
+        assert len(api.purchases) == 3
+
+
+# Downloads ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_clip_arrives_whole_or_not_at_all(tmp_path: Path) -> None:
+    faults = [
+        standins.cut(),
+        standins.wrong_length(),
+        standins.no_length(0.5),
+        standins.no_length(),
+        standins.xml(200),
+        standins.xml(403),
+        standins.gzipped,
+        standins.html(503),
+        standins.reset_after,
+    ]
+    with studio(tmp_path, "hiapi", words(*names(len(faults)))) as (project, api):
+        for fault in faults:
+            api.faults.add("GET /files/", fault)
+        ran = project.run("run", "film.yaml", "--yes")
+        assert ran.code == 0, ran.said
+        assert len(api.purchases) == len(faults)
+        for one in api.purchases:
+            shot = asked(one)["prompt"].removeprefix("the ")
+            assert (project.root / f"out/film/shots/{shot}.mp4").read_bytes() == api.clip(one)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://169.254.169.254/latest/meta-data", "https://10.0.0.7/clip.mp4", "https://user:pw@127.0.0.1/clip.mp4"]
+)
+def test_a_result_that_lies_at_a_private_address_is_not_fetched(tmp_path: Path, url: str) -> None:
+    with studio(tmp_path, "mulerouter", words("one")) as (project, api):
+        api.url = lambda purchase: (url, 0.0)
+        ran = project.run("run", "film.yaml", "--yes")
+        assert ran.code == 1, ran.said
+        assert "paid" in complaint(ran, "one")
+        assert "user:pw" not in ran.said
+        del api.url
+        assert project.run("run", "film.yaml", "--yes").code == 0, "the task is collected once it has an address"
+        assert len(api.purchases) == 1
+
+
+# Keys ---------------------------------------------------------------------------------------------------------------
+
+
+@both
+def test_no_redirect_carries_the_key_away(tmp_path: Path, name: str) -> None:
+    with Thief() as thief, studio(tmp_path, name, words("one", "two", "three")) as (project, api):
+        project.write("klingflow.yaml", f"providers: {{{name}: {{concurrency: 1}}}}\n")
+        api.faults.add("POST", standins.redirect(f"{thief.base_url}/v1/tasks", 307), after=1)
+        api.faults.add("GET /v", standins.redirect(f"{thief.base_url}/v1/tasks/x", 302))
+        api.faults.add("GET /files/", standins.redirect(f"{thief.base_url}/loot.mp4", 302))
+        ran = project.run("run", "film.yaml", "--yes")
+        assert ran.code == 2, ran.said
+        assert "redirect" in ran.err
+        assert "base URL" in ran.err
+        assert len(api.purchases) == 1
+        assert len(api.calls("POST")) == 2, "an address that sends orders elsewhere gets no more of them"
+        assert thief.stolen == []
+        assert {seen.line for seen in thief.requests} <= {"GET /loot.mp4"}, "a download may go there, without the key"
+        assert project.run("run", "film.yaml", "--yes").code == 0
+        assert len(api.purchases) == 3
+
+
+def test_a_secret_stands_in_nothing_that_is_written_or_said(tmp_path: Path) -> None:
+    key, secret = "CANARYkey-7f3a91c2d4", "CANARYhook-55aa66bb77"
+
+    def echo(exchange: Exchange) -> None:
+        said = exchange.seen.headers.get("authorization", "")
+        standins.answer(400, {"code": 400, "message": f"no good: {said} {key} https://h.example/p?token={key}"})(exchange)
+
+    with studio(tmp_path, "hiapi", key=key) as (project, api):
+        extra = {"HIAPI_WEBHOOK_SECRET": secret}
+        said = []
+        api.faults.add("POST", echo)
+        said.append(project.run("run", "film.yaml", "--yes", **extra))
+        api.faults.add("POST", standins.drop_after)
+        api.faults.add("GET /files/", standins.xml(403))
+        said.append(project.run("run", "film.yaml", "--yes", "--json", **extra))
+        assert said[-1].code == 0, said[-1].said
+        for command in (
+            ["status", "film.yaml"],
+            ["status", "film.yaml", "--format", "json"],
+            ["plan", "film.yaml", "--format", "json"],
+            ["takes", "film.yaml"],
+            ["doctor"],
+        ):
+            said.append(project.run(*command, **extra))
+        assert "no good" in said[0].said
+        spoken = "".join(ended.said for ended in said)
+        written = {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        assert any("/ledger/" in path for path in written)
+        for canary in (key, secret, "X-Amz-Signature="):
+            assert canary not in spoken
+            assert [path for path, data in written.items() if canary.encode() in data] == []
+
+
+# The event stream ---------------------------------------------------------------------------------------------------
+
+
+def test_the_events_of_a_run_tell_what_was_ordered_and_how_it_ended(tmp_path: Path) -> None:
+    with studio(tmp_path, "mulerouter", CHAIN) as (project, api):
+        api.faults.add("POST", standins.drop_after, after=1)
+        ran = project.run("run", "film.yaml", "--yes", "--json")
+        assert ran.code == 4
+        events = [json.loads(line) for line in ran.out.splitlines()]
+        kinds = [event["event"] for event in events]
+        assert kinds[0] == "plan"
+        assert kinds[-1] == "done"
+        done: dict[str, Any] = events[-1]
+        assert (done["exit_code"], done["made"], done["failed"], done["spent"]) == (4, 1, 1, 0.504)
+        (submitted,) = [event for event in events if event["event"] == "submitted"]
+        assert submitted["task"] == api.purchases[0].task
+        (doubt,) = [event for event in events if event["event"] == "step-in-doubt"]
+        assert doubt["shot"] == "noon"
+        assert bought(api, "noon comes").numbers == {"first_frame": (1, LAST)}
+
+
