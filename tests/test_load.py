@@ -402,6 +402,24 @@ def test_a_storyboard_of_costly_templates_ends_soon() -> None:
     shots = "".join(f"  - {{id: s{i}, prompt: '{loops}{i}'}}\n" for i in range(1000))
     start = time.process_time()
     found = faults(f"klingflow: 1\nvars: {{l: [{'1,' * 200}]}}\nshots:\n{shots}")
-    assert found[0] == "4:24 template-size: the template takes over 10000 rounds"
+    assert found[0] == "4:23 template-size: the template takes over 10000 rounds"
     assert len(found) < 200
     assert time.process_time() - start < 10
+
+
+def test_what_the_schema_blanks_out_makes_no_second_fault() -> None:
+    text = """\
+        klingflow: 1
+        vars: {v: x}
+        shots:
+          - {id: a, promt: x}
+          - {prompt: "{{ v }}", continues: zz}
+          - {id: c, first_frame: "http://h/x.png", images: [a.png, {url: "http://x"}], duration: 99}
+          - {id: d, meets: a, film: 1, prompt: "{{ w }}"}
+        film: {shots: [a, 3]}
+        """
+    document = yamlread.read("film.yaml", dedent(text))
+    told, document.data = schema.sift(document, "storyboard")
+    assert len(told) == 7
+    _, problems = load.load(document, name="film", folder="", read=lambda path: "", overrides={}, provider=None)
+    assert [(str(p.span), p.rule) for p in problems] == [("film.yaml:7:41", "undefined")]
