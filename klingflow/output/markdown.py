@@ -206,17 +206,19 @@ def _films_table(films: Sequence[FilmPlan], every: int) -> str:
 def _film(film: FilmPlan, comparison: Comparison | None, named: bool, room: Room) -> list[str]:
     changes = {change.shot: change for change in comparison.shots} if comparison else {}
     deep = any(step.depth > 1 for step in film.steps)
-    rows = [row for step in film.steps if (row := _row(step, changes.get(step.shot), deep, room)) is not None]
-    rows += [_gone(change, deep) for change in changes.values() if change.state is State.REMOVED]
-    blocks = [f"#### {code(_short(film.label, 100))}"] if named and rows else []
-    if rows:
-        shown = rows[: room.rows]
+    told = [step for step in film.steps if step.action is not Action.REUSE or step.shot in changes]
+    gone = [change for change in changes.values() if change.state is State.REMOVED]
+    blocks = [f"#### {code(_short(film.label, 100))}"] if named and (told or gone) else []
+    if told or gone:
+        rows = [_row(step, changes.get(step.shot), deep, room) for step in told[: room.rows]]
+        rows += [_gone(change, deep) for change in gone[: max(0, room.rows - len(rows))]]
         heads = ("", "shot", "why", "price", *(("chain",) if deep else ()))
-        blocks.append(_table(heads, shown, "cllrr"[: len(heads)]))
-        if len(rows) > len(shown):
-            blocks.append(f"… and {count(len(rows) - len(shown), 'more row')}; the totals above count them.")
+        blocks.append(_table(heads, rows, "cllrr"[: len(heads)]))
+        rest = len(told) + len(gone) - len(rows)
+        if rest:
+            blocks.append(f"… and {count(rest, 'more row')}; the totals above count them.")
     ready = [step.shot for step in film.steps if step.action is Action.REUSE and step.shot not in changes]
-    if rows and ready:
+    if (told or gone) and ready:
         names = ", ".join(code(_short(shot, 100)) for shot in ready[: room.rows])
         more = f" and {len(ready) - room.rows} more" if len(ready) > room.rows else ""
         blocks.append(_fold(f"{count(len(ready), 'shot')} up to date", names + more))
@@ -226,10 +228,7 @@ def _film(film: FilmPlan, comparison: Comparison | None, named: bool, room: Room
 _NOTHING = "–"
 
 
-def _row(step: Step, change: ShotChange | None, deep: bool, room: Room) -> tuple[str, ...] | None:
-    """A step's row; None for a step that is up to date and that the change does not touch."""
-    if step.action is Action.REUSE and change is None:
-        return None
+def _row(step: Step, change: ShotChange | None, deep: bool, room: Room) -> tuple[str, ...]:
     name = code(_short(step.shot, 100)) + (f" take {step.take}" if step.take > 1 else "")
     why = [escape(_short(redact(step.reason), room.cell))] if step.action is not Action.REUSE or change is None else []
     if change is not None:
@@ -333,13 +332,10 @@ def _shorten(text: str, keep: int, before: bool, after: bool) -> str:
 
 
 def _warnings(films: Sequence[FilmPlan], room: Room) -> list[str]:
-    found: dict[str, None] = {}
-    for film in films:
-        for problem in film.warnings:
-            found[_problem(problem, room)] = None
+    found = {(problem.what, problem.span): problem for film in films for problem in film.warnings}
     if not found:
         return []
-    shown = list(found)[: room.warnings]
+    shown = [_problem(problem, room) for problem in islice(found.values(), room.warnings)]
     if not shown:
         return [f"{count(len(found), 'warning')}: `klingflow check` shows them."]
     rest = len(found) - len(shown)

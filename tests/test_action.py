@@ -1,0 +1,347 @@
+"""The action and the ready workflows: read as data, and their scripts run for real with a stand-in for `gh`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from klingflow.cli.app import parser
+
+ROOT = Path(__file__).parents[1]
+ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text())
+STEPS: list[dict[str, Any]] = ACTION["runs"]["steps"]
+GITHUB = [ROOT / "docs" / "ci" / name for name in ("github-plan.yml", "github-run.yml")]
+GITLAB = ROOT / "docs" / "ci" / "gitlab-ci.yml"
+
+
+def workflow(path: Path) -> dict[Any, Any]:
+    data: dict[Any, Any] = yaml.safe_load(path.read_text())
+    return data
+
+
+def jobs(path: Path) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = workflow(path)["jobs"]
+    return found
+
+
+def script(name: str) -> str:
+    [text] = [step["run"] for step in STEPS if step.get("name") == name]
+    return str(text)
+
+
+def scripts() -> list[str]:
+    gitlab = [
+        line
+        for job in workflow(GITLAB).values()
+        if isinstance(job, dict)
+        for part in ("before_script", "script", "after_script")
+        for line in job.get(part, [])
+    ]
+    steps = [step for path in GITHUB for job in jobs(path).values() for step in job["steps"]]
+    return [step["run"] for step in (*STEPS, *steps) if "run" in step] + gitlab
+
+
+def test_only_official_actions_are_used_each_at_a_major_version() -> None:
+    steps = [*STEPS, *(step for path in GITHUB for job in jobs(path).values() for step in job["steps"])]
+    used = {step["uses"] for step in steps if "uses" in step}
+    assert used
+    for name in used:
+        assert re.fullmatch(r"actions/[a-z-]+@v\d+|klingflow/klingflow@v\d+", name)
+
+
+def test_no_expression_stands_in_a_script() -> None:
+    assert len(scripts()) > 10
+    for text in scripts():
+        assert "${{" not in text
+
+
+def test_no_script_lets_python_import_from_the_checkout() -> None:
+    for text in scripts():
+        for call in re.findall(r"\bpython3?\b[^|;&\n]*", text):
+            assert re.match(r'python3?"? -I ', call), call
+
+
+def test_only_harmless_facts_of_a_pull_request_are_read_at_all() -> None:
+    for path in (ROOT / "action.yml", *GITHUB):
+        for name in re.findall(r"github\.(?:event|head_ref)[\w.]*", path.read_text()):
+            assert name in (
+                "github.event_name",  # GitHub's word
+                "github.event.pull_request.number",  # a number
+                "github.event.pull_request.head.repo.fork",  # true or false
+            )
+
+
+def test_a_pull_request_meets_no_secret_and_no_target_trigger() -> None:
+    for path in GITHUB:
+        text = re.sub(r"#.*", "", path.read_text())
+        assert "pull_request_target" not in text
+        assert "workflow_run" not in text
+    plan = re.sub(r"#.*", "", GITHUB[0].read_text())
+    assert "secrets" not in plan
+    assert workflow(GITHUB[0])["permissions"] == {"contents": "read", "pull-requests": "write"}
+
+
+def test_secrets_and_writing_are_in_the_protected_job_alone() -> None:
+    plan, run = jobs(GITHUB[1])["plan"], jobs(GITHUB[1])["run"]
+    assert workflow(GITHUB[1])["permissions"] == {"contents": "read"}
+    assert "secrets" not in json.dumps(plan)
+    assert "permissions" not in plan
+    assert run["environment"]
+    assert run["needs"] == "plan"
+    assert workflow(GITHUB[1])["concurrency"]["cancel-in-progress"] is False
+
+
+def test_workflows_give_the_action_only_inputs_that_it_has() -> None:
+    for path in GITHUB:
+        for job in jobs(path).values():
+            for step in job["steps"]:
+                if step.get("uses", "").startswith("klingflow/"):
+                    assert set(step["with"]) <= set(ACTION["inputs"])
+    assert all("description" in each for each in ACTION["inputs"].values())
+
+
+def test_every_klingflow_command_of_a_recipe_is_one_that_klingflow_knows() -> None:
+    known = parser()
+    found = 0
+    for text in scripts():
+        for line in re.findall(r"(?m)(?:^|[;&|] )\s*klingflow ((?:check|plan|run) [^\n]*)", text):
+            words = re.sub(r"\$\{\w+:\+([^}]*)\}", r"\1", line)  # an option that is there when its variable is
+            words = re.sub(r"(>|<|\|\||&$).*", "", words).replace('"${storyboards[@]}"', "film.yaml")
+            words = re.sub(r'"?\$\{?\w+\}?"?', "film.yaml", words)
+            known.parse_args([word.strip('"') for word in words.split()])
+            found += 1
+    assert found >= 7
+
+
+def test_the_pre_commit_hook_checks_the_repository() -> None:
+    [hook] = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    program, *words = hook["entry"].split()
+    assert program == "klingflow"
+    parser().parse_args(words)
+    assert hook["pass_filenames"] is False
+    for name in ("film.yaml", "frames/a.png", "prompts/x.txt"):
+        assert re.search(hook["files"], name)
+
+
+# -- the scripts themselves
+
+
+class Runner:
+    """A folder that looks to a script like GitHub's runner. `gh` and, unless told otherwise, `klingflow` are stand-ins
+    that write down how they were called."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.temp = folder / "temp"
+        self.bin = folder / "bin"
+        self.work = folder / "work"
+        for each in (self.temp, self.bin, self.work):
+            each.mkdir()
+        self.environment = {
+            "PATH": f"{self.bin}:{Path(sys.executable).parent}:/usr/bin:/bin",
+            "HOME": str(folder),
+            "RUNNER_TEMP": str(self.temp),
+            "GITHUB_OUTPUT": str(folder / "output"),
+            "GITHUB_STEP_SUMMARY": str(folder / "summary"),
+            "GITHUB_REPOSITORY": "studio/film",
+            "GITHUB_REF_NAME": "main",
+            "GITHUB_RUN_ID": "77",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_NOSYSTEM": "1",
+        }
+
+    def program(self, name: str, body: str) -> None:
+        (self.bin / name).write_text(f"#!/bin/bash\n{body}\n")
+        (self.bin / name).chmod(0o755)
+
+    def run(self, text: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", text],
+            cwd=self.work,
+            env=self.environment | environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def text(self, name: str) -> str:
+        path = self.folder / name
+        return path.read_text() if path.exists() else ""
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Runner:
+    made = Runner(tmp_path)
+    made.program("klingflow", f'printf "%s\\n" "$*" >> {tmp_path}/called; exit "${{FAIL:-0}}"')
+    return made
+
+
+PLANNER = """
+printf '%s\\n' "$*" >> {folder}/called
+while [ $# -gt 0 ]; do [ "$1" = --out ] && out="$2"; shift; done
+echo '{{"totals": {{"tasks": 3}}}}' > "$out"
+echo '<!-- klingflow:film.yaml -->'
+echo 'a plan'
+"""
+
+
+def test_the_plan_step_plans_each_storyboard_against_the_base(runner: Runner) -> None:
+    runner.program("klingflow", PLANNER.format(folder=runner.folder))
+    given = {"STORYBOARDS": "a.yaml\nfilms/b c.yaml\n", "AGAINST": "", "STORE": "", "GITHUB_BASE_REF": "main"}
+    done = runner.run(script("Plan"), **given)
+    assert done.returncode == 0, done.stderr
+    saved = runner.temp / "klingflow-plans"
+    assert runner.text("called").splitlines() == [
+        f"plan a.yaml --against origin/main --format markdown --out {saved}/a.yaml.json",
+        f"plan films/b c.yaml --against origin/main --format markdown --out {saved}/films/b c.yaml.json",
+    ]
+    assert runner.text("output").splitlines() == ["tasks=6", "code=0"]
+    assert runner.text("summary").count("a plan") == 2
+
+
+def test_a_storyboards_name_is_never_a_command(runner: Runner) -> None:
+    runner.program("klingflow", PLANNER.format(folder=runner.folder))
+    name = f"$(touch {runner.folder}/sprung)`touch {runner.folder}/sprung`;touch x.yaml"
+    done = runner.run(script("Plan"), STORYBOARDS=name, AGAINST=name, STORE="")
+    assert done.returncode == 0, done.stderr
+    assert not (runner.folder / "sprung").exists()
+    assert f"plan {name} --against {name}" in runner.text("called")
+
+
+def test_a_plan_that_fails_is_told_after_its_comment(runner: Runner) -> None:
+    runner.program("klingflow", "echo '<!-- klingflow:film.yaml -->'; exit 2")
+    done = runner.run(script("Plan"), STORYBOARDS="film.yaml", AGAINST="", STORE="")
+    assert done.returncode == 0, done.stderr
+    assert runner.text("output").splitlines() == ["tasks=0", "code=2"]
+    assert (runner.temp / "klingflow-comments" / "1.md").read_text()
+    assert runner.run(script("Say how it ended"), CHECKED="0", PLANNED="2").returncode == 2
+    assert runner.run(script("Say how it ended"), CHECKED="0", PLANNED="0").returncode == 0
+
+
+GH = """
+printf '%s|' "$@" >> {folder}/gh; echo >> {folder}/gh
+case "$*" in *--paginate*) printf '{old}' ;; esac
+exit {code}
+"""
+
+
+Done = subprocess.CompletedProcess[str]
+
+
+def comment_step(runner: Runner, *, old: str = "", code: int = 0, fork: str = "false") -> Done:
+    runner.program("gh", GH.format(folder=runner.folder, old=old, code=code))
+    comments = runner.temp / "klingflow-comments"
+    comments.mkdir(exist_ok=True)
+    (comments / "1.md").write_text("<!-- klingflow:film.yaml -->\n$(touch sprung) @all\n")
+    return runner.run(script("Comment"), NUMBER="12", FORK=fork, GH_TOKEN="t")
+
+
+def test_the_first_comment_is_written_and_later_ones_replace_it(runner: Runner) -> None:
+    assert comment_step(runner).returncode == 0
+    assert "POST|repos/studio/film/issues/12/comments|-F|body=@" in runner.text("gh")
+    (runner.folder / "gh").unlink()
+    assert comment_step(runner, old="41\\n42\\n").returncode == 0
+    assert "PATCH|repos/studio/film/issues/comments/41|-F|body=@" in runner.text("gh")
+    assert not (runner.work / "sprung").exists()
+
+
+def test_a_fork_gets_no_comment_and_a_refused_comment_is_no_failure(runner: Runner) -> None:
+    done = comment_step(runner, fork="true")
+    assert (done.returncode, runner.text("gh")) == (0, "")
+    assert "::notice::" in done.stdout
+    done = comment_step(runner, code=1)
+    assert done.returncode == 0
+    assert "::notice::" in done.stdout
+
+
+def test_the_run_step_runs_each_saved_plan_and_goes_on_after_a_failure(runner: Runner) -> None:
+    done = runner.run(script("Run"), STORYBOARDS="a.yaml\nb.yaml", PLANS="plans", MAX_SPEND="20.00", FAIL="4")
+    assert done.returncode == 0, done.stderr
+    assert runner.text("called").splitlines() == [
+        "run a.yaml --plan plans/a.yaml.json --yes --max-spend 20.00",
+        "run b.yaml --plan plans/b.yaml.json --yes --max-spend 20.00",
+    ]
+    assert runner.text("output") == "code=4\n"
+
+
+def test_a_cancelled_job_tells_the_run_and_waits_for_it(runner: Runner) -> None:
+    told = f"echo told >> {runner.folder}/called; kill $waits; exit 130"
+    runner.program("klingflow", f"trap '{told}' TERM; sleep 60 & waits=$!; touch {runner.folder}/up; wait $waits")
+    words = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script("Run")]
+    environment = runner.environment | {"STORYBOARDS": "a.yaml\nb.yaml", "PLANS": "plans", "MAX_SPEND": ""}
+    with subprocess.Popen(words, cwd=runner.work, env=environment) as job:
+        while not (runner.folder / "up").exists():
+            assert job.poll() is None
+        job.terminate()
+        job.wait(timeout=20)
+    assert runner.text("called") == "told\n"
+    assert runner.text("output") == "code=130\n"
+
+
+def git(folder: Path, *words: str) -> str:
+    who = {f"GIT_{role}_{what}": "t@t" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    own = {"PATH": os.environ["PATH"], "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    done = subprocess.run(["git", *words], cwd=folder, env=own | who, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def remote(runner: Runner) -> Path:
+    """The runner's work folder is a clone of a bare repository with one commit."""
+    bare = runner.folder / "remote.git"
+    git(runner.folder, "init", "-q", "--bare", "-b", "main", str(bare))
+    git(runner.work, "init", "-q", "-b", "main")
+    (runner.work / "film.yaml").write_text("klingflow: 1\n")
+    git(runner.work, "add", "-A")
+    git(runner.work, "commit", "-q", "-m", "one")
+    git(runner.work, "remote", "add", "origin", str(bare))
+    git(runner.work, "push", "-q", "origin", "main")
+    return bare
+
+
+def keep(runner: Runner, commit: str) -> Done:
+    return runner.run(script("Keep the lock"), STORYBOARDS="film.yaml\nother.yaml", COMMIT=commit)
+
+
+def test_the_lock_and_nothing_else_is_committed_and_pushed(runner: Runner, remote: Path) -> None:
+    (runner.work / "film.lock.yaml").write_text("lock: 1\n")
+    (runner.work / "scrap.txt").write_text("x")
+    done = keep(runner, "push")
+    assert done.returncode == 0, done.stderr
+    assert git(remote, "show", "--name-only", "--format=%s|%an", "main").split("\n") == [
+        "klingflow: what the run made|github-actions[bot]",
+        "",
+        "film.lock.yaml",
+    ]
+    assert "as it was" in keep(runner, "push").stdout
+
+
+def test_a_lock_is_pushed_onto_a_branch_that_went_on(runner: Runner, remote: Path) -> None:
+    other = runner.folder / "other"
+    git(runner.folder, "clone", "-q", str(remote), str(other))
+    (other / "notes.md").write_text("x")
+    git(other, "add", "-A")
+    git(other, "commit", "-q", "-m", "meanwhile")
+    git(other, "push", "-q", "origin", "main")
+    (runner.work / "film.lock.yaml").write_text("lock: 1\n")
+    done = keep(runner, "push")
+    assert done.returncode == 0, done.stderr
+    assert git(remote, "log", "--format=%s", "main").split("\n") == ["klingflow: what the run made", "meanwhile", "one"]
+
+
+def test_a_lock_can_be_proposed_instead(runner: Runner, remote: Path) -> None:
+    runner.program("gh", GH.format(folder=runner.folder, old="", code=0))
+    (runner.work / "film.lock.yaml").write_text("lock: 1\n")
+    done = keep(runner, "pull-request")
+    assert done.returncode == 0, done.stderr
+    assert git(remote, "log", "--format=%s", "main") == "one"
+    assert git(remote, "log", "-1", "--format=%s", "klingflow/lock-77-1") == "klingflow: what the run made"
+    assert "pr|create|--base|main|--head|klingflow/lock-77-1|" in runner.text("gh")
