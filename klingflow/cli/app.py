@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 from klingflow import __version__
@@ -87,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
 
     p = parts["resolve"]
     _storyboard(p)
-    p.add_argument("shot", metavar="SHOT")
+    p.add_argument("shot", metavar="SHOT", help="the id of the shot in doubt")
     p.add_argument("--take", type=int, default=None, metavar="N", help="default: the take in doubt")
     said = p.add_mutually_exclusive_group(required=True)
     said.add_argument("--task", metavar="ID", help="the provider took the order: this is its task")
@@ -151,6 +153,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = arguments.pop("command")
     from klingflow.cli.failing import report  # after parsing: `--version` and `--help` need no error tree
 
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # CI systems and service managers end a command so
     try:
         command = getattr(importlib.import_module(f"klingflow.cli.{name}"), name)
         code = command(**arguments)

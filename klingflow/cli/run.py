@@ -103,6 +103,8 @@ def run(
         ran, interrupted, spent = asyncio.run(
             _until_signal(opened, chosen, known, store, lock, asked, services, limits, frozen, detach, show)
         )
+        # The loop took its handlers away; what follows writes whole files or none, and may be ended like any command.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         keep(opened, lock, ran)
         code = _code(ran, interrupted)
         for each in ran:
