@@ -121,6 +121,8 @@ class Shot:
 
     def needs(self) -> tuple[ShotId, ...]:
         """The shots whose clips this one waits for, each once, in order of mention."""
+        if not (isinstance(self.last_frame, ShotFrame) or self.images or self.elements):  # nearly every shot, often asked
+            return (self.first_frame.shot,) if isinstance(self.first_frame, ShotFrame) else ()
         return tuple(dict.fromkeys(f.shot for _, f in self.frames() if isinstance(f, ShotFrame)))
 
     def takes_made(self) -> tuple[int, ...]:

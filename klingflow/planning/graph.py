@@ -17,21 +17,14 @@ from klingflow.core.source import Problem, Severity
 
 def needs(film: Film) -> Mapping[ShotId, tuple[ShotId, ...]]:
     """The shots of the film that each shot waits for, each once, in order of mention."""
-    return {shot.id: _needs(shot) for shot in film.shots}
-
-
-def _needs(shot: Shot) -> tuple[ShotId, ...]:
-    """`shot.needs()`, quickly for the shots that nearly all are: 10,000 of them are asked at every plan."""
-    if isinstance(shot.last_frame, ShotFrame) or shot.images or shot.elements:
-        return shot.needs()
-    return (shot.first_frame.shot,) if isinstance(shot.first_frame, ShotFrame) else ()
+    return {shot.id: shot.needs() for shot in film.shots}
 
 
 def dependants(film: Film) -> Mapping[ShotId, tuple[ShotId, ...]]:
     """The shots that wait for each shot directly, in film order."""
     out: dict[ShotId, list[ShotId]] = {shot.id: [] for shot in film.shots}
     for shot in film.shots:
-        for other in _needs(shot):
+        for other in shot.needs():
             out[other].append(shot.id)
     return {name: tuple(waiting) for name, waiting in out.items()}
 
@@ -66,7 +59,7 @@ def _in_order(film: Film) -> bool:
     """Whether every shot stands after those that it waits for, as in most storyboards: then nothing is to be sorted."""
     seen: set[ShotId] = set()
     for shot in film.shots:
-        for other in _needs(shot):
+        for other in shot.needs():
             if other not in seen:
                 return False
         seen.add(shot.id)
@@ -198,7 +191,7 @@ def critical(film: Film, seconds: Mapping[ShotId, float]) -> tuple[tuple[ShotId,
     for shot in order(film):
         if shot.id not in seconds:
             continue
-        longest = max((other for other in _needs(shot) if other in best), key=best.__getitem__, default=None)
+        longest = max((other for other in shot.needs() if other in best), key=best.__getitem__, default=None)
         best[shot.id] = seconds[shot.id] + (best[longest] if longest is not None else 0.0)
         if longest is not None:
             before[shot.id] = longest

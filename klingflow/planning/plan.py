@@ -223,32 +223,33 @@ def _decide(
     clips: Mapping[ShotId, Digest],
     depth: Mapping[ShotId, int],
 ) -> Step:
-    needs = shot.needs()
     neutral = OWN if shot.clip else model(shot)
+    parts = digest.parts(shot, neutral, inputs.stills, clips, inputs.clips)
+    key = None if parts is None else digest.key(parts)
+    entry = lock.entry(film.variant, shot.id, shot.take)
+    answer = entry.clip if entry is not None and entry.key == key else None
     step = Step(
         shot=shot.id,
         take=shot.take,
         counted=counted,
         action=Action.REUSE,
         reason="up to date",
-        key=None,
-        needs=needs,
+        key=key,
+        clip=answer,
+        needs=shot.needs(),
         provider=OWN if shot.clip else shot.provider,
         model=neutral,
         seconds=0,
         price=Decimal(0),
         depth=depth[shot.id],
     )
-    entry = lock.entry(film.variant, shot.id, shot.take)
     if shot.hold and entry is not None:
-        return replace(step, action=Action.HOLD, reason="held: keeps the clip that the lock names", key=entry.key, clip=entry.clip)
-    parts = digest.parts(shot, neutral, inputs.stills, clips, inputs.clips)
-    if parts is None:
+        why = "held: keeps the clip that the lock names"
+        return replace(step, action=Action.HOLD, reason=why, key=entry.key, clip=entry.clip)
+    if parts is None or key is None:
         return _unknown(step, shot, clips, price(shot))
-    key = digest.key(parts)
-    step = replace(step, key=key)
-    if entry is not None and entry.key == key:
-        return replace(step, clip=entry.clip)
+    if answer is not None:
+        return step
     if shot.clip is not None:
         return replace(step, action=Action.ADOPT, reason=f"a clip of one's own: {shot.clip}", clip=inputs.clips[shot.clip])
     known = lock.find(key)
