@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -120,6 +121,20 @@ def test_added_removed_and_moved_shots_are_named() -> None:
         "market": State.REMOVED,
     }
     assert found["harbour"].moved == (2, 1)
+
+
+def test_the_film_itself_changes_in_title_music_and_cut() -> None:
+    shots = BASE.film.shots
+    base = replace(BASE, film=film(*shots, audio="score.wav"), clips={"score.wav": Digest("a" * 64)})
+    cut = (ShotId("market"), ShotId("dawn"))
+    dusk = film(*shots, audio="score.wav", title="Dusk", cut=cut)
+    head = replace(BASE, film=dusk, clips={"score.wav": Digest("b" * 64)})
+    comparison = compare(base, head)
+    assert [(c.field, c.old, c.new, c.buys) for c in comparison.film] == [
+        ("title", "Harbour Dawn", "Dusk", False),
+        ("audio", "score.wav (aaaaaaaa)", "score.wav (bbbbbbbb)", False),
+        ("film.shots", "dawn, harbour, market", "market, dawn", False),
+    ]
 
 
 def test_two_shots_that_swap_their_ids_are_two_changed_shots() -> None:

@@ -87,7 +87,7 @@ def test_a_comment_says_what_happens_first_and_why_shot_by_shot() -> None:
     assert "**3 shots would be made, $1.68 (estimate), 15 s of clip; 1 is up to date.**" in rest
     assert "Against <code>origin/main</code>: 1 new, 2 changed, 1 removed. This change adds **$1.68**." in rest
     assert "Expected time: about 6 min, along <code>dawn</code> → <code>harbour</code>." in rest
-    assert "| <code>&#43;</code> | <code>dawn</code> | prompt changed | $0.56 | 1 |" in rest
+    assert "| <code>+</code> | <code>dawn</code> | prompt changed | $0.56 | 1 |" in rest
     assert "continues dawn, which will be made | $0.56 | 1 → 2 |" in rest
     assert "| <code>gone</code> | removed; what was bought stays in the store | – | – |" in rest
     assert "title changed; its clip stays" in rest
@@ -181,6 +181,7 @@ def test_hostile_text_is_only_text(text: str) -> None:
     assert "\u202e" not in out
     assert not re.search(r"@\w|https?://|www\.|mailto:\w", read.text)
     assert not re.search(r"#\d|GH-\d|:tada:", read.prose)
+    assert "##[" not in out
     assert not re.search(r"^(::|##\[)", out, re.MULTILINE)
 
 

@@ -134,6 +134,8 @@ def verdict(plan: Plan, sums: Totals) -> str:
         parts.append(f"{count(resumed, 'order')} on the way {are} collected at no further cost")
     if doubt := sums.steps.get("resolve", 0):
         parts.append(f"{count(doubt, 'shot')} {'is' if doubt == 1 else 'are'} in doubt and must be settled first")
+    if not steps:
+        return "No shot is selected."
     if not parts:
         all_of_it = "the one shot is" if ready == 1 else f"all {ready} shots are"
         return f"Nothing to make: {all_of_it} up to date. A run costs nothing."
@@ -381,9 +383,9 @@ def _fold(summary: str, body: str) -> str:
     return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
 
 
-_ACTIVE = frozenset("\\`*_{}[]<>()#!|~&@:$\"'=+^")
-"""Every character that Markdown, HTML, mentions, references, emoji, formulas or the log of a job may act on. As a
-character reference it is the same letter to a reader and nothing to a parser."""
+_ACTIVE = frozenset("\\`*_[]<>#|~&@$")
+"""Every character that Markdown, HTML, mentions, references, formulas or the log of a job may act on inside a line. As
+a character reference it is the same letter to a reader and nothing to a parser. No line begins with text of others."""
 _BREAK = "&#8203;"
 """A space of no width: what is looked for in finished text (mentions, references, bare links) is there no more."""
 _LINKS = re.compile(r"(?i)@|:(?=//)|\bwww(?=\.)|\b(?:mailto|xmpp):")

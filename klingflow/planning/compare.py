@@ -180,7 +180,7 @@ def compare(base: Side | None, head: Side) -> Comparison:
             states[shot.id] = State.REMOVED
             changes.append(ShotChange(shot=shot.id, state=State.REMOVED))
     cost = Cost(to_buy=_spend(head.plan), base_to_buy=_spend(base.plan), film=_total(head), base_film=_total(base))
-    return Comparison(shots=tuple(changes), states=states, film=_film(base.film, head.film, new_ids), cost=cost)
+    return Comparison(shots=tuple(changes), states=states, film=_film(base, head, new_ids), cost=cost)
 
 
 def _same_shots(base: _Side, head: _Side) -> dict[ShotId, ShotId]:
@@ -232,7 +232,6 @@ def _said(shot: Shot, side: _Side, names: Mapping[ShotId, ShotId]) -> dict[str, 
     def element(value: Element) -> str:
         return " + ".join((frame(value.frontal_image), *(frame(image) for image in value.reference_images)))
 
-    own = side.clips.get(shot.clip) if shot.clip else None
     return {
         "title": shot.title,
         "prompt": shot.prompt,
@@ -242,7 +241,7 @@ def _said(shot: Shot, side: _Side, names: Mapping[ShotId, ShotId]) -> dict[str, 
         "last_frame": frame(shot.last_frame),
         "images": ", ".join(frame(image) for image in shot.images),
         "elements": ", ".join(element(value) for value in shot.elements),
-        "clip": (f"{shot.clip} ({own[:8]})" if own else shot.clip) if shot.clip else "",
+        "clip": _own_file(side, shot.clip),
         "duration": f"{shot.duration} s",
         "resolution": shot.resolution,
         "sound": "on" if shot.sound else "off",
@@ -293,12 +292,19 @@ def _change(name: str, old: str, new: str, buys: bool = False) -> FieldChange:
     return FieldChange(field=name, old=old, new=new, segments=words(old, new) if name in _TEXTS else (), buys=buys)
 
 
-def _film(base: Film, head: Film, new_ids: Mapping[ShotId, ShotId]) -> tuple[FieldChange, ...]:
-    old, new = {"title": base.title, "audio": base.audio or ""}, {"title": head.title, "audio": head.audio or ""}
-    if not (_whole(base) and _whole(head)):
-        old["film.shots"] = ", ".join(new_ids.get(shot, shot) for shot in base.cut)
-        new["film.shots"] = ", ".join(head.cut)
+def _film(base: Side, head: Side, new_ids: Mapping[ShotId, ShotId]) -> tuple[FieldChange, ...]:
+    old = {"title": base.film.title, "audio": _own_file(base, base.film.audio)}
+    new = {"title": head.film.title, "audio": _own_file(head, head.film.audio)}
+    if not (_whole(base.film) and _whole(head.film)):
+        old["film.shots"] = ", ".join(new_ids.get(shot, shot) for shot in base.film.cut)
+        new["film.shots"] = ", ".join(head.film.cut)
     return tuple(_change(name, old[name], new[name]) for name in new if old[name] != new[name])
+
+
+def _own_file(side: Side | _Side, path: str | None) -> str:
+    """A file of one's own with the head of its digest: it may be another one under the same name."""
+    known = side.clips.get(path) if path else None
+    return f"{path} ({known[:8]})" if known else path or ""
 
 
 def _whole(film: Film) -> bool:

@@ -1,0 +1,236 @@
+"""A studio's week with the ready workflows: their scripts and commands run for real, in clones of a bare repository.
+
+Only `gh` is a stand-in (a folder of comments); every job starts from a fresh clone, as on a real runner.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.test_action import GITLAB, ROOT, Done, Runner, git, script, workflow
+
+FILM = """\
+klingflow: 1
+title: Harbour Dawn
+vars: {look: 35 mm film}
+defaults: {provider: animatic, resolution: 720p, duration: 3}
+shots:
+  - id: dawn
+    prompt: Gentle waves roll in. {{ look }}
+  - id: harbour
+    continues: dawn
+    prompt: The boat glides into the harbour. {{ look }}
+"""
+
+GH = """
+case "$*" in
+*--paginate*) for each in {folder}/comments/*; do [ -e "$each" ] && basename "$each"; done; exit 0 ;;
+*PATCH*) name="$(basename "$4")" ;;
+*) name="$(ls {folder}/comments | wc -l)" ;;
+esac
+for word in "$@"; do case "$word" in body=@*) cat "${{word#body=@}}" > "{folder}/comments/$name" ;; esac; done
+"""
+
+
+class Studio:
+    """The bare repository, the shared store, and the comments of a pull request."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.bare = folder / "remote.git"
+        self.store = folder / "shared-store"
+        (folder / "comments").mkdir()
+        git(folder, "init", "-q", "--bare", "-b", "main", str(self.bare))
+        desk = folder / "desk"
+        git(folder, "init", "-q", "-b", "main", str(desk))
+        git(desk, "remote", "add", "origin", str(self.bare))
+        self.desk = desk
+        (desk / ".gitignore").write_text(".klingflow/\nout/\nklingflow-plans/\n")
+        self.write(FILM)
+        self.push("main")
+
+    def write(self, text: str) -> None:
+        (self.desk / "film.yaml").write_text(text)
+
+    def push(self, branch: str) -> None:
+        git(self.desk, "checkout", "-q", "-B", branch)
+        git(self.desk, "add", "-A")
+        git(self.desk, "commit", "-q", "--allow-empty", "-m", "work")
+        git(self.desk, "push", "-q", "-f", "origin", branch)
+
+    def merge(self, branch: str) -> None:
+        git(self.desk, "fetch", "-q", "origin")
+        git(self.desk, "checkout", "-q", "-B", "main", "origin/main")
+        git(self.desk, "merge", "-q", "--no-edit", branch)
+        git(self.desk, "push", "-q", "origin", "main")
+
+    def job(self, name: str, branch: str) -> Runner:
+        """A fresh machine with a clone of that branch."""
+        place = self.folder / name
+        place.mkdir()
+        runner = Runner(place)
+        runner.work.rmdir()
+        git(place, "clone", "-q", "--branch", branch, str(self.bare), str(runner.work))
+        runner.program("klingflow", f'PYTHONPATH={ROOT} exec {shlex.quote(sys.executable)} -P -m klingflow "$@"')
+        runner.program("gh", GH.format(folder=self.folder))
+        runner.environment |= {"STORYBOARDS": "film.yaml\n", "PLANS": "klingflow-plans", "MAX_SPEND": "20.00"}
+        return runner
+
+    def comments(self) -> list[str]:
+        return [path.read_text() for path in sorted((self.folder / "comments").iterdir())]
+
+
+SHORT = FILM.partition("  - id: harbour")[0]
+"""The same with one shot: for what needs no chain."""
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Studio:
+    return Studio(tmp_path)
+
+
+def good(done: Done) -> str:
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def plan_job(studio: Studio, name: str, branch: str, base: str = "") -> tuple[Runner, dict[str, str]]:
+    """The steps of the action's plan mode; answers with the job and what its steps put out."""
+    runner = studio.job(name, branch)
+    given = {"AGAINST": "", "STORE": "", **({"GITHUB_BASE_REF": base} if base else {})}
+    good(runner.run(script("Check")))
+    good(runner.run(script("Plan"), **given))
+    out = dict(line.split("=", 1) for line in runner.text("output").splitlines())
+    if base:
+        good(runner.run(script("Comment"), NUMBER="1", FORK="false", GH_TOKEN="t"))
+    return runner, out
+
+
+def run_job(studio: Studio, name: str, plans: Path) -> tuple[Runner, str]:
+    """The steps of the action's run mode on main, from the plans that another job saved."""
+    runner = studio.job(name, "main")
+    shutil.copytree(plans, runner.work / "klingflow-plans")
+    good(runner.run(script("Run"), KLINGFLOW_STORE=str(studio.store)))
+    good(runner.run(script("Keep the lock"), COMMIT="push", GH_TOKEN="t"))
+    return runner, runner.text("output")
+
+
+def test_from_a_pull_request_to_a_film_and_a_second_run_that_makes_nothing(studio: Studio) -> None:
+    studio.write(FILM.replace("Gentle waves", "Heavy waves"))
+    studio.push("storm")
+    runner, out = plan_job(studio, "pr", "storm", base="main")
+    assert out["tasks"] == "2"
+    [comment] = studio.comments()
+    assert "Against <code>origin/main</code>: 1 changed." in comment
+    assert "<del>Gentle</del><ins>Heavy</ins> waves" in comment
+    good(runner.run(script("Draw the animatic")))
+    assert (runner.work / "out" / "film" / "animatic" / "film.mp4").stat().st_size > 10_000
+    assert git(runner.work, "status", "--porcelain") == ""
+
+    studio.write(FILM.replace("Gentle waves", "High waves"))
+    studio.push("storm")
+    plan_job(studio, "pr-again", "storm", base="main")
+    [comment] = studio.comments()
+    assert "<ins>High</ins> waves" in comment
+
+    studio.merge("storm")
+    planner, out = plan_job(studio, "main-plan", "main")
+    assert out["tasks"] == "2"
+    plans = planner.temp / "klingflow-plans"
+    runner, output = run_job(studio, "main-run", plans)
+    assert output == "code=0\n"
+    assert (runner.work / "out" / "film" / "film.mp4").stat().st_size > 10_000
+    assert git(studio.bare, "show", "--name-only", "--format=%s", "main").split("\n\n") == [
+        "klingflow: what the run made",
+        "film.lock.yaml",
+    ]
+
+    planner, out = plan_job(studio, "second-plan", "main")
+    assert out["tasks"] == "0"
+    second = studio.job("second-run", "main")
+    good(second.run("klingflow run film.yaml --frozen --quiet", KLINGFLOW_STORE=str(studio.store)))
+    assert (second.work / "out" / "film" / "film.mp4").exists()
+    assert git(second.work, "status", "--porcelain") == ""
+
+    _, output = run_job(studio, "late", plans)
+    assert output == "code=2\n"
+
+
+def test_a_job_that_is_run_again_collects_what_it_bought(studio: Studio) -> None:
+    studio.write(SHORT)
+    studio.push("main")
+    planner, _ = plan_job(studio, "plan", "main")
+    plans = planner.temp / "klingflow-plans"
+    first = studio.job("first", "main")
+    shutil.copytree(plans, first.work / "klingflow-plans")
+    good(first.run(script("Run"), KLINGFLOW_STORE=str(studio.store)))
+    again, output = run_job(studio, "again", plans)
+    assert output == "code=0\n"
+    assert (again.work / "film.lock.yaml").exists()
+
+
+def test_a_broken_storyboard_is_annotated_on_its_line_and_fails_the_job(studio: Studio) -> None:
+    studio.write(FILM.replace("continues: dawn", "continues: down"))
+    studio.push("typo")
+    runner = studio.job("pr", "typo")
+    out = good(runner.run(script("Check")))
+    assert re.search(r"(?m)^::error file=film\.yaml,line=9,", out)
+    good(runner.run(script("Plan"), AGAINST="", STORE="", GITHUB_BASE_REF="main"))
+    codes = [line for line in runner.text("output").splitlines() if line.startswith("code=")]
+    assert codes == ["code=2", "code=2"]
+
+
+def test_a_hostile_storyboard_commands_neither_the_log_nor_the_comment(studio: Studio) -> None:
+    bad = "::error::x <img src=x> @everyone \\u202e\\u001b[31m ##[group]x](https://evil.example)"
+    text = SHORT.replace("title: Harbour Dawn", f'title: "{bad}"').replace("Gentle waves", "Gentle {{ bad }} waves")
+    studio.write(text.replace("vars: {look: 35 mm film}", f'vars: {{look: 35 mm film, bad: "::add-mask::x\\n{bad}"}}'))
+    studio.push("hostile")
+    runner = studio.job("pr", "hostile")
+    checked = good(runner.run(script("Check")))
+    planned = good(runner.run(script("Plan"), AGAINST="", STORE="", GITHUB_BASE_REF="main"))
+    good(runner.run(script("Comment"), NUMBER="1", FORK="false", GH_TOKEN="t"))
+    drawn = runner.run("klingflow run film.yaml --provider animatic < /dev/null")
+    assert drawn.returncode == 0
+    assert len(studio.comments()) == 1
+    shown = [checked, planned, drawn.stdout, drawn.stderr, runner.text("summary"), *studio.comments()]
+    for text in shown:
+        assert not re.search(r"(?m)^\s*::(?!error file=|warning file=)", text)
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+    for text in (runner.text("summary"), *studio.comments()):
+        assert "<img" not in text
+        assert "@everyone" not in text
+        assert "##[" not in text
+
+
+def test_the_gitlab_jobs_plan_and_run_the_same_film(studio: Studio) -> None:
+    recipe = workflow(GITLAB)
+    studio.write(SHORT)
+    studio.push("main")
+    studio.write(SHORT.replace("Gentle waves", "Heavy waves"))
+    studio.push("storm")
+
+    def run(name: str, branch: str, *, plan: Path | None = None, **variables: str) -> Runner:
+        runner = studio.job(name.replace(" ", "-"), branch)
+        own = {**recipe["variables"], **recipe[name].get("variables", {}), **variables}
+        exports = "\n".join(f'export {key}="{value}"' for key, value in own.items() if key != "GIT_DEPTH")
+        if plan is not None:
+            shutil.copy(plan, runner.work)
+        lines = [line for line in recipe[name]["script"] if line.startswith("klingflow")]
+        assert lines
+        good(runner.run(f"export CI_PROJECT_DIR={runner.work}\n{exports}\n" + "\n".join(lines)))
+        return runner
+
+    base = git(studio.bare, "rev-parse", "main")
+    merge_request = run("plan merge request", "storm", CI_MERGE_REQUEST_DIFF_BASE_SHA=base)
+    assert "<ins>Heavy</ins>" in (merge_request.work / "plan.md").read_text()
+    planned = run("plan main", "main")
+    made = run("run main", "main", plan=planned.work / "plan.json", KLINGFLOW_STORE=str(studio.store))
+    assert (made.work / "film.lock.yaml").exists()
+    assert (made.work / "out" / "film" / "film.mp4").exists()
