@@ -27,7 +27,8 @@ SHORT = CHAIN.replace("    shots:\n", "    film: {shots: [dawn]}\n    shots:\n",
 CROSSINGS = {"create": 8, "put": 3, "post": 2, "poll": 2, "fetch": 2}
 """How often each door is crossed by SHORT: four records for each shot; two clips and the frame between them."""
 
-EVERY = [(door, n, side) for door, most in CROSSINGS.items() for n in range(1, most + 1) for side in ("before", "after")]
+SIDES = ("before", "after")
+EVERY = [(door, n, side) for door, most in CROSSINGS.items() for n in range(1, most + 1) for side in SIDES]
 SAMPLE = {
     "hiapi": [
         ("create", 1, "before"),

@@ -148,7 +148,9 @@ def make(opened: Opened, lock: Lock, asked: Asked, provider: str | None) -> Plan
 
 def unsendable(opened: Opened, plan: Plan) -> Problem | None:
     """The first frame that its provider could not read, since it is published nowhere. A run refuses, a plan warns."""
-    for film, film_plan in zip(opened.films, plan.films, strict=True):
+    films = {film.variant: film for film in opened.films}
+    for film_plan in plan.films:
+        film = films[film_plan.variant]
         shots = film.by_id()
         for step in film_plan.steps:
             if step.action is not Action.MAKE or TABLE[step.provider].caps.frames != "url":

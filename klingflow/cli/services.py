@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from klingflow.cli import planning
 from klingflow.cli.failing import say
@@ -108,7 +109,11 @@ class Services:
         def told(provider: str, task: TaskId) -> None:
             wake(provider, task)
 
-        async with webhook.listen(host, port, secrets=self.secrets, providers=TABLE, wake=told, refused=say) as at:
+        url = self.settings["hiapi"].callback_url if "hiapi" in self.settings else None
+        also = {urlsplit(url).path or "/": "hiapi"} if url is not None else {}
+        async with webhook.listen(
+            host, port, secrets=self.secrets, providers=TABLE, also=also, wake=told, refused=say
+        ) as at:
             say(f"listening for callbacks on {at.host}:{at.port} ({', '.join(sorted(at.paths.values()))})")
             yield
 

@@ -67,11 +67,13 @@ async def listen(
     secrets: Mapping[str, str],
     wake: Wake,
     prefix: str = "",
+    also: Mapping[str, str] | None = None,
     refused: Callable[[str], None] = lambda line: None,
     now: Callable[[], float] = time.time,
 ) -> AsyncIterator[Listening]:
     """Receives callbacks until the block is left. `secrets` are by provider name; those without one are not served.
 
+    `also` names more paths, and the provider of each: that of a callback URL, where nothing on the way rewrites it.
     `refused` gets one line for each new reason why callbacks were not believed: for our log, never for the sender.
     Raises UsageError when there is no secret at all, or the address cannot be bound.
     """
@@ -82,6 +84,7 @@ async def listen(
             "no webhook secret is set, so no callback could be believed",
             "set HIAPI_WEBHOOK_SECRET to the signing key of the account's console, or run without --listen",
         )
+    served |= {path: name for path, name in (also or {}).items() if name in served.values()}
     for secret in secrets.values():
         register(secret)
     receiver = _Receiver(providers=providers, secrets=secrets, served=served, wake=wake, refused=refused, now=now)
@@ -91,7 +94,7 @@ async def listen(
         raise UsageError(f"cannot listen on {host}:{port}: {exc.strerror or exc}", "choose another address") from exc
     try:
         bound = server.sockets[0].getsockname()[1]
-        yield Listening(host=host, port=bound, paths={name: path for path, name in served.items()})
+        yield Listening(host=host, port=bound, paths={name: path for path, name in reversed(served.items())})
     finally:
         server.close()
         await receiver.close()
