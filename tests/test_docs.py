@@ -113,7 +113,7 @@ def kind_of(text: str) -> str:
     return "lock" if "klingflow_lock" in data else "project"
 
 
-YAML = [case for case in blocks("yaml") if case[0].startswith(("README.md", "docs/format", "docs/commands", "docs/prov"))]
+YAML = [case for case in blocks("yaml") if not case[0].startswith("docs/ci/")]  # those are workflows
 FRAGMENTS = [case for case in YAML if case[1] == "fragment"]
 WHOLE = [case for case in YAML if case[1] == ""]
 BOARDS = [case for case in WHOLE if kind_of(case[2]) == "storyboard"]
@@ -179,7 +179,8 @@ def test_a_command_in_a_document_is_one_that_the_parser_takes(where: str, line: 
     try:
         app.parser().parse_args(own)
     except SystemExit as refused:
-        assert refused.code == 0, f"{where}: {line}"
+        if refused.code:
+            pytest.fail(f"{where}: the parser refuses {line}")
 
 
 def test_the_examples_of_the_commands_work(
