@@ -31,15 +31,13 @@ SIDES = ("before", "after")
 EVERY = [(door, n, side) for door, most in CROSSINGS.items() for n in range(1, most + 1) for side in SIDES]
 SAMPLE = {
     "hiapi": [
-        ("create", 1, "before"),
         ("create", 1, "after"),
         ("post", 2, "after"),
         ("create", 6, "after"),
-        ("fetch", 2, "after"),
         ("put", 3, "after"),
         ("create", 7, "after"),
     ],
-    "mulerouter": [("post", 1, "before"), ("post", 2, "after"), ("create", 2, "after"), ("create", 7, "before")],
+    "mulerouter": [("post", 2, "after"), ("create", 2, "after"), ("fetch", 2, "after")],
 }
 POINTS = [
     pytest.param(name, point, id=f"{name} {point[0]} {point[1]} {point[2]}")
@@ -207,7 +205,7 @@ def test_an_interrupted_run_ends_soon_and_the_next_pays_nothing(
         asked_at = time.monotonic()
         running.send_signal(number)
         _, err = running.communicate(timeout=60)
-        assert time.monotonic() - asked_at < 6.5
+        assert time.monotonic() - asked_at < 6
         assert running.returncode == 130, err
         assert "klingflow run film.yaml" in err
         assert "Traceback" not in err
@@ -217,14 +215,13 @@ def test_an_interrupted_run_ends_soon_and_the_next_pays_nothing(
         assert len(api.purchases) == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_interrupted_while_it_joins_the_film_leaves_no_half_film(tmp_path: Path, number: signal.Signals) -> None:
-    board = CHAIN.replace("duration: 3", "duration: 15")
+def test_a_run_interrupted_while_it_joins_the_film_leaves_no_half_film(tmp_path: Path) -> None:
+    board = CHAIN.replace("duration: 3", "duration: 10")
     with studio(tmp_path, "mulerouter", board) as (project, api):
         running = project.start("run", "film.yaml", "--yes")
         folder = project.root / "out/film"
         until(lambda: folder.exists() and [path for path in folder.iterdir() if "film" in path.name], "the film's file")
-        running.send_signal(number)
+        running.send_signal(signal.SIGTERM)
         _, err = running.communicate(timeout=60)
         assert running.returncode == 130, err
         assert "Traceback" not in err
