@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from klingflow import __version__
 
@@ -37,26 +37,35 @@ COMMANDS = {
 }
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(only: str | None = None) -> argparse.ArgumentParser:
+    """The whole command line; with `only`, the arguments of that command alone: those of all cost more than Python's
+    own start."""
     top = argparse.ArgumentParser(
         prog="klingflow",
         description="Terraform for AI film: storyboards in YAML, planned, bought once, kept by content.",
         epilog=EXITS,
     )
     top.add_argument("--version", action="version", version=f"klingflow {__version__}")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    parts = {name: commands.add_parser(name, help=text, description=text, epilog=EXITS) for name, text in COMMANDS.items()}
+    commands = top.add_subparsers(prog="klingflow", dest="command", metavar="COMMAND", required=True)
+    for name, text in COMMANDS.items():
+        p = commands.add_parser(name, help=text, description=text, epilog=EXITS)
+        if only is None or only == name:
+            ARGUMENTS[name](p)
+    return top
 
-    p = parts["init"]
+
+def _init(p: argparse.ArgumentParser) -> None:
     p.add_argument("folder", nargs="?", default=".", help="where to write it (default: here)")
     p.add_argument("--name", default="film", help="the storyboard's name (default: film)")
 
-    p = parts["check"]
+
+def _check(p: argparse.ArgumentParser) -> None:
     p.add_argument("paths", nargs="+", metavar="PATH", help="storyboards, or folders that hold some")
     p.add_argument("--format", choices=("text", "json", "github", "sarif"), default="text", help="default: text")
     _vars(p)
 
-    p = parts["plan"]
+
+def _plan(p: argparse.ArgumentParser) -> None:
     _storyboard(p)
     _vars(p)
     _provider(p)
@@ -66,7 +75,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--against", metavar="GITREF", help="compare with the storyboard and lock at that git ref")
     p.add_argument("--exit-code", action="store_true", help="exit 6 when something would be made")
 
-    p = parts["run"]
+
+def _run(p: argparse.ArgumentParser) -> None:
     _storyboard(p)
     _vars(p)
     _provider(p)
@@ -83,11 +93,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--json", action="store_true", help="one event a line on stdout")
     p.add_argument("--quiet", action="store_true", help="no progress on stderr")
 
-    p = parts["status"]
+
+def _status(p: argparse.ArgumentParser) -> None:
     _storyboard(p)
     p.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
 
-    p = parts["resolve"]
+
+def _resolve(p: argparse.ArgumentParser) -> None:
     _storyboard(p)
     p.add_argument("shot", metavar="SHOT", help="the id of the shot in doubt")
     p.add_argument("--take", type=int, default=None, metavar="N", help="default: the take in doubt")
@@ -95,35 +107,41 @@ def parser() -> argparse.ArgumentParser:
     said.add_argument("--task", metavar="ID", help="the provider took the order: this is its task")
     said.add_argument("--not-bought", action="store_true", help="the provider did not take it; it may be bought again")
 
-    p = parts["takes"]
+
+def _takes(p: argparse.ArgumentParser) -> None:
     _storyboard(p)
     p.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
 
-    p = parts["film"]
+
+def _film(p: argparse.ArgumentParser) -> None:
     _storyboard(p)
     _vars(p)
     _provider(p)
 
-    p = parts["graph"]
+
+def _graph(p: argparse.ArgumentParser) -> None:
     _storyboard(p)
     _vars(p)
     p.add_argument("--format", choices=("mermaid", "dot", "svg"), default="mermaid", help="default: mermaid")
 
-    p = parts["listen"]
+
+def _listen(p: argparse.ArgumentParser) -> None:
     _storyboard(p)
     p.add_argument("--listen", metavar="HOST:PORT", default="127.0.0.1:8477", help="default: 127.0.0.1:8477")
 
-    p = parts["doctor"]
+
+def _doctor(p: argparse.ArgumentParser) -> None:
     p.add_argument("path", nargs="?", metavar="PATH", help="a storyboard, or a folder of the project (default: here)")
     p.add_argument("--paid-probe", action="store_true", help="prove HiAPI's Idempotency-Key with one cheap paid request")
     p.add_argument("--yes", action="store_true", help="spend on the probe without asking")
 
-    p = parts["store"]
+
+def _store(p: argparse.ArgumentParser) -> None:
     p.add_argument("path", nargs="?", metavar="PATH", help="a storyboard, or a folder of the project (default: here)")
 
-    p = parts["schema"]
+
+def _schema(p: argparse.ArgumentParser) -> None:
     p.add_argument("name", choices=("storyboard", "project", "lock", "plan", "events"))
-    return top
 
 
 def _storyboard(p: argparse.ArgumentParser) -> None:
@@ -147,9 +165,28 @@ def _select(p: argparse.ArgumentParser) -> None:
     p.add_argument("--exclude", metavar="WHICH", help="not these shots")
 
 
+ARGUMENTS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
+    "init": _init,
+    "check": _check,
+    "plan": _plan,
+    "run": _run,
+    "status": _status,
+    "resolve": _resolve,
+    "takes": _takes,
+    "film": _film,
+    "graph": _graph,
+    "listen": _listen,
+    "doctor": _doctor,
+    "store": _store,
+    "schema": _schema,
+}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
-    arguments = vars(parser().parse_args(argv))
+    words = sys.argv[1:] if argv is None else argv
+    named = next((word for word in words if word in COMMANDS), "")
+    arguments = vars(parser(named).parse_args(words))
     name = arguments.pop("command")
     from klingflow.cli.failing import report  # after parsing: `--version` and `--help` need no error tree
 

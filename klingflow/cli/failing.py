@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
 import traceback
 
@@ -29,7 +28,7 @@ def report(error: BaseException) -> int:
             return Interrupted.code
         case _:
             lines = "".join(traceback.format_exception(error))
-            versions = f"klingflow {__version__}, Python {platform.python_version()}, {platform.system()}"
+            versions = f"klingflow {__version__}, Python {sys.version.split()[0]}, {sys.platform}"
             say(f"this is a bug in klingflow ({versions}); please report it with the text below\n\n{lines}")
             return BUG
 

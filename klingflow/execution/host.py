@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +44,7 @@ def this() -> Host:
     except OSError:
         space = ""
     pid = os.getpid()
-    return Host(who=_who(), machine=f"{platform.node()} {boot} {space}".strip(), pid=pid, started=_started(pid) or "")
+    return Host(who=_who(), machine=f"{os.uname().nodename} {boot} {space}".strip(), pid=pid, started=_started(pid) or "")
 
 
 def _who() -> str:
