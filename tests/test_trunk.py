@@ -295,3 +295,40 @@ def test_output_never_follows_a_link_out_of_the_project(harbour: Project, tmp_pa
     assert ended.code == 2, ended.said
     assert "link out of the project" in ended.err
     assert not list(outside.iterdir())
+
+
+def test_a_selected_run_leaves_the_others_and_still_delivers_the_film(filmed: Project) -> None:
+    filmed.write("film.yaml", BOARD.replace("The market opens.", "The market closes."))
+    ended = filmed.run("run", "film.yaml", "--select", "market")
+    assert ended.code == 0, ended.said
+    out = filmed.root / "out" / "film"
+    assert {p.name for p in (out / "shots").iterdir()} == {"dawn.mp4", "harbour.mp4", "market.mp4"}
+    assert len(pictures(out / "film.mp4")) == 72 * 3 - 1
+    assert set(actions(filmed).values()) == {"reuse"}
+
+
+def test_a_selection_of_nothing_and_one_without_its_upstream_are_refused(harbour: Project) -> None:
+    assert harbour.run("plan", "film.yaml", "--select", "tag:none").code == 2
+    refused = harbour.run("run", "film.yaml", "--select", "harbour")
+    assert refused.code == 2
+    assert "--select '+harbour'" in refused.err
+
+
+def test_a_saved_plan_runs_or_is_refused_in_words(harbour: Project) -> None:
+    assert harbour.run("plan", "film.yaml", "--select", "market", "--out", "plan.json").code == 0
+    harbour.write("film.yaml", BOARD.replace("The market opens.", "The market closes."))
+    refused = harbour.run("run", "film.yaml", "--plan", "plan.json")
+    assert refused.code == 2
+    assert "film.yaml" in refused.err
+    harbour.write("film.yaml", BOARD)
+    ended = harbour.run("run", "film.yaml", "--plan", "plan.json")
+    assert ended.code == 0, ended.said
+    assert "1 clip made" in ended.err
+
+
+def test_a_broken_storyboard_still_gives_a_comment(harbour: Project) -> None:
+    harbour.write("film.yaml", BOARD.replace("duration: 3", "duraton: 3"))
+    ended = harbour.run("plan", "film.yaml", "--format", "markdown")
+    assert ended.code == 2
+    assert ended.out.startswith("<!-- klingflow:film.yaml -->")
+    assert "duraton" in ended.out

@@ -35,7 +35,7 @@ def _base(
         return {}
     shown = f"{ref}:{opened.relative}"
     try:
-        content, problems = read_films(tree, shown, opened.relative, parse_vars(variables), provider)
+        content, problems = read_films(tree, shown, opened.relative, parse_vars(variables), provider, opened.config)
         errors = [problem for problem in problems if problem.severity is Severity.ERROR]
         if content is None or errors:
             raise StoryboardError(errors)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from klingflow.cli.opening import Opened
@@ -97,11 +97,14 @@ def folder_of(opened: Opened, film: Film) -> Path:
     return opened.project.to_write("/".join(parts))
 
 
-def deliver(opened: Opened, film: Film, outcomes: Sequence[Outcome], store: Store, show: Emit) -> None:
-    """Brings `out/` up to date with what a film's steps came to."""
+def deliver(
+    opened: Opened, film: Film, outcomes: Sequence[Outcome], others: Mapping[ShotId, ClipFacts], store: Store, show: Emit
+) -> None:
+    """Brings `out/` up to date with what a film's steps came to. `others` are the clips of shots that the run was not
+    about (--select): the film needs them, and their files stay."""
     folder = folder_of(opened, film)
     made = _Made(folder)
-    clips: dict[ShotId, tuple[Digest, ClipFacts]] = {}
+    clips = {shot: (facts.digest, facts) for shot, facts in others.items()}
     for outcome in outcomes:
         if outcome.clip is None:
             continue
@@ -118,7 +121,8 @@ def deliver(opened: Opened, film: Film, outcomes: Sequence[Outcome], store: Stor
             Media().cut(store.blob(facts.digest), "last", target)
     if all(shot in clips for shot in film.cut):
         _film(opened, film, clips, store, made, folder, show)
-    made.finish(complete=all(outcome.good for outcome in outcomes))
+    told = {outcome.shot for outcome in outcomes}
+    made.finish(complete=all(outcome.good for outcome in outcomes) and all(shot.id in told for shot in film.shots))
 
 
 def _film(

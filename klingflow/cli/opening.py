@@ -20,7 +20,8 @@ from klingflow.io.config import Config
 from klingflow.io.files import Project, find_root, recall, remember
 from klingflow.planning import graph
 from klingflow.providers import TABLE
-from klingflow.providers.images import image_problems
+from klingflow.providers.base import Settings
+from klingflow.providers.images import image_bytes, image_problems
 from klingflow.storyboard import load, schema, yamlread
 
 T = TypeVar("T")
@@ -95,8 +96,8 @@ def inspect(
         config = project_file.load(root, environ)
     except StoryboardError as bad:
         problems += bad.problems
-    relative = Path(os.path.realpath(file.parent), file.name).relative_to(root).as_posix()
-    content, found = read_films(project, path, relative, overrides, provider)
+    relative = below_root(path)
+    content, found = read_films(project, path, relative, overrides, provider, config)
     problems += found
     project.save_cache()
     if config is None or content is None:
@@ -114,6 +115,12 @@ def inspect(
         rehearsal=provider == "animatic",
     )
     return opened, _sorted(problems)
+
+
+def below_root(path: str) -> str:
+    """The storyboard's path from its project's root, with forward slashes."""
+    file = Path(path)
+    return Path(os.path.realpath(file.parent), file.name).relative_to(find_root(file)).as_posix()
 
 
 class Reader(Protocol):
@@ -136,9 +143,17 @@ class Content:
 
 
 def read_films(
-    files: Reader, shown: str, relative: str, overrides: Mapping[str, str], provider: str | None
+    files: Reader,
+    shown: str,
+    relative: str,
+    overrides: Mapping[str, str],
+    provider: str | None,
+    config: Config | None,
 ) -> tuple[Content | None, list[Problem]]:
-    """The films of the storyboard at `relative`, and all that is wrong with it; `shown` is its path in messages."""
+    """The films of the storyboard at `relative`, and all that is wrong with it; `shown` is its path in messages.
+
+    `config` is None where the project file is broken: then stills are held against what a project has without one.
+    """
     raw = files.read_bytes(relative, yamlread.MAX_BYTES)
     texts: dict[str, Digest] = {relative: of_bytes(raw)}
     try:
@@ -157,7 +172,7 @@ def read_films(
     stem = name.rpartition(".")[0]
     films, found = load.load(document, name=stem, folder=folder, read=read, overrides=overrides, provider=provider)
     problems = problems + found
-    inputs, found = _files(films, files)
+    inputs, found = _files(films, files, config)
     problems += found
     for film in films:
         problems += graph.cycles(film)
@@ -183,7 +198,7 @@ def parse(path: str, raw: bytes, kind: str) -> tuple[Document, list[Problem]]:
     return document, problems
 
 
-def _files(films: Sequence[Film], project: Reader) -> tuple[Inputs, list[Problem]]:
+def _files(films: Sequence[Film], project: Reader, config: Config | None) -> tuple[Inputs, list[Problem]]:
     """Facts of every file that the films name, and what is wrong with them, told at each shot's own place once."""
     stills: dict[str, ImageFacts] = {}
     clips: dict[str, Digest] = {}
@@ -203,7 +218,10 @@ def _files(films: Sequence[Film], project: Reader) -> tuple[Inputs, list[Problem
                     error = bad[frame.path]
                     note(film.where(shot.id, role), "image", error.what, error.mend)
                 elif shot.clip is None and shot.provider in TABLE:
-                    for what, mend in image_problems(TABLE[shot.provider].caps, facts):
+                    caps = TABLE[shot.provider].caps
+                    settings = config.settings[shot.provider] if config else Settings()
+                    most = image_bytes(caps, settings, shot, published=bool(config and config.publish))
+                    for what, mend in image_problems(caps, facts, most, shrinks=bool(config and config.shrink)):
                         note(film.where(shot.id, role), "image", f"{frame.path}: {what}", mend)
             if shot.clip is not None and _look(shot.clip, project.digest, clips, bad) is None:
                 error = bad[shot.clip]

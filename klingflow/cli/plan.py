@@ -11,8 +11,8 @@ from pathlib import Path
 from klingflow.cli import planning
 from klingflow.cli.against import against_ref
 from klingflow.cli.failing import say
-from klingflow.cli.opening import open_storyboard
-from klingflow.core.errors import DONE, WouldMake
+from klingflow.cli.opening import below_root, open_storyboard
+from klingflow.core.errors import DONE, StoryboardError, WouldMake
 from klingflow.core.source import Severity, render
 from klingflow.io.files import write_durably
 from klingflow.output import markdown, planfile, plantext
@@ -30,7 +30,12 @@ def plan(
     against: str | None = None,
     exit_code: bool = False,
 ) -> int:
-    opened = open_storyboard(path, var, provider)
+    try:
+        opened = open_storyboard(path, var, provider)
+    except StoryboardError as bad:
+        if format == "markdown":  # the comment with the last plan must not stay up when no plan can be made any more
+            sys.stdout.write(markdown.refused(below_root(path), bad.problems))
+        raise
     lock = planning.open_lock(opened)
     asked = planning.ask(opened, planning.store_of(opened))
     planned = planning.make(opened, lock, asked, provider)

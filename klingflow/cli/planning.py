@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache
@@ -192,14 +192,25 @@ def options(variables: Sequence[str], select: str | None, exclude: str | None) -
 def chosen(
     opened: Opened, plan: Plan, select: str | None, exclude: str | None, comparisons: Mapping[str, Comparison] | None = None
 ) -> Plan:
-    """The plan with only the selected shots in it. Raises UsageError where one needs a clip that is to be made and is not
-    selected."""
+    """The plan with only the selected shots in it. Raises UsageError where that is none, or where one needs a clip that is
+    not there and is not selected."""
     if select is None and exclude is None:
         return plan
-    films = []
-    for film, film_plan in zip(opened.films, plan.films, strict=True):
+    named = {}
+    for film in opened.films:
         found = (comparisons or {}).get(film.variant)
-        names = select_shots(select or "", exclude or "", film, found.states if found else None)
+        named[film.variant] = select_shots(select or "", exclude or "", film, found.states if found else None)
+    if not any(named.values()) and "state:" not in f"{select} {exclude}":  # that nothing changed is an answer
+        raise UsageError("no shot is selected", "look at the ids and tags, or leave --select and --exclude out")
+    return only(plan, named)
+
+
+def only(plan: Plan, named: Mapping[str, Collection[ShotId]]) -> Plan:
+    """The plan with only the named shots of each variant in it. Raises UsageError where one needs a clip that is not
+    there and is not named."""
+    films = []
+    for film_plan in plan.films:
+        names = named.get(film_plan.variant, ())
         waiting = {step.shot for step in film_plan.steps if step.counted and step.clip is None}
         for step in film_plan.steps:
             missing = [need for need in step.needs if need in waiting and need not in names]

@@ -31,7 +31,7 @@ from klingflow.core.errors import (
     UsageError,
     WouldMake,
 )
-from klingflow.core.model import Digest, Film, ShotId
+from klingflow.core.model import ClipFacts, Digest, Film, ShotId
 from klingflow.core.source import render
 from klingflow.execution import engine, host
 from klingflow.execution.outcome import Emit, Event, Outcome, Result
@@ -79,13 +79,19 @@ def run(
     lock = planning.open_lock(opened)
     asked = planning.ask(opened, store)
     planned = planning.make(opened, lock, asked, provider)
-    chosen = planning.chosen(opened, planned, select, exclude)
+    saved = _load_plan(plan) if plan is not None else None
+    if saved is not None and select is None and exclude is None:
+        # A selection against a base (`state:…`) cannot be made again here: the plan's own shots are meant.
+        select, exclude = saved.options.select, saved.options.exclude
+        chosen = planning.only(planned, {film.variant: {s.shot for s in film.steps} for film in saved.plan.films})
+    else:
+        chosen = planning.chosen(opened, planned, select, exclude)
     known = planning.known_clips(planned)
-    if plan is not None:
+    if plan is not None and saved is not None:
         now = planfile.Saved(
             plan=chosen, inputs=planning.fingerprint(opened), options=planning.options(var, select, exclude)
         )
-        _refuse_if_moved(plan, now)
+        _refuse_if_moved(plan, saved, now)
     sums = totals(chosen.films)
     if not quiet and not json:
         say(plantext.summary(chosen, colour=progress.coloured()))
@@ -109,20 +115,38 @@ def run(
         code = _code(ran, interrupted)
         for each in ran:
             if not interrupted:
-                delivery.deliver(opened, each.film, each.outcomes, store, show)
+                delivery.deliver(opened, each.film, each.outcomes, others(each, known, lock, store), store, show)
         show(Event(event="done", data=_done(ran, code, spent)))
     if not json:
         say(plantext.ending([(r.film, r.outcomes) for r in ran], path, spent, time.monotonic() - began, interrupted))
     return code
 
 
-def _refuse_if_moved(path: str, now: planfile.Saved) -> None:
-    """A saved plan is never obeyed, only compared with: what runs is what is true now, and it must be what was reviewed."""
+def others(
+    ran: Ran, known: Mapping[str, Mapping[ShotId, Digest]], lock: Lock, store: Store
+) -> dict[ShotId, ClipFacts]:
+    """The clips of shots that the run was not about, where they are at hand."""
+    told = {outcome.shot for outcome in ran.outcomes}
+    out = {}
+    for shot in ran.film.shots:
+        entry = lock.entry(ran.film.variant, shot.id, shot.take)
+        clip = known[ran.film.variant].get(shot.id)
+        if shot.id not in told and entry is not None and entry.clip == clip and store.holds(clip):
+            out[shot.id] = entry.facts()
+    return out
+
+
+def _load_plan(path: str) -> planfile.Saved:
     try:
         text = Path(path).read_bytes()
     except OSError as bad:
         raise UsageError(f"{path} cannot be read: {bad.strerror}", "save one with `klingflow plan --out FILE`") from bad
-    moved = planfile.differences(planfile.load(text, path), now)
+    return planfile.load(text, path)
+
+
+def _refuse_if_moved(path: str, saved: planfile.Saved, now: planfile.Saved) -> None:
+    """A saved plan is never obeyed, only compared with: what runs is what is true now, and it must be what was reviewed."""
+    moved = planfile.differences(saved, now)
     if moved:
         listed = "\n".join(f"  - {what}" for what in moved[:20]) + ("\n  - …" if len(moved) > 20 else "")
         raise UsageError(
@@ -221,6 +245,7 @@ async def buying(
                 media=delivery.Media(),
                 stills=services.stills,
                 fetch_still=doors.fetch_still,
+                shrinks=opened.config.shrink,
                 limits=limits,
                 storyboard=opened.relative,
                 scratch=Path(scratch),
