@@ -42,7 +42,7 @@ shots:
   - {{id: g, multi_shot: {{by: customize, shots: [{{prompt: a, duration: 3}}, {{prompt: b, duration: 2}}]}}}}
   - {{id: h, multi_shot: {{by: intelligence}}, prompt_file: prompts/h.txt, model: kling-3.0-omni, title: t, notes: n}}
   - {{id: i, clip: footage/insert.mp4, sound: true, tags: [night, sea]}}
-film: {{shots: [dawn, b, dawn], audio: score.wav, max_jump: 6}}
+film: {{shots: [dawn, b, dawn], audio: score.wav}}
 """
 
 

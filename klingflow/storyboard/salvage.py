@@ -144,7 +144,6 @@ _DEFAULTS: Mapping[str, Kind] = {**_COMMON, "max_chain": _number}
 _FILM: Mapping[str, Kind] = {
     "shots": _all(_text),
     "audio": _text,
-    "max_jump": lambda value: True,
 }
 _TOP: Mapping[str, Kind] = {
     "klingflow": lambda value: True,
