@@ -430,7 +430,7 @@ the store, so `take: 1` brings it back and costs nothing. `takes: 3` makes takes
 ## hold and clip
 
 `hold: true` keeps the clip that the lock names, whatever changed in the shot or before it. It costs nothing; `klingflow plan`
-says what is held.
+says what is held. A held shot that has no clip yet is made once.
 
 `clip: footage/insert.mp4` brings a clip of one's own: any size, any rate, with or without sound. It costs nothing, other
 shots may continue it, and it takes no field that says how to make a clip.
@@ -920,8 +920,8 @@ are silent it says so, [below](#what-the-vendors-do-not-document).
 [[caps]]
 
 What a provider cannot do is refused by `klingflow check` at the shot's own place, before any money. An image that breaks a
-limit is refused too; `images: {shrink: lossless}` or `{shrink: high-quality}` in `klingflow.yaml` lets klingflow send a smaller
-copy of one that only has too many bytes or pixels. Nothing is shrunk unless you say so.
+limit is refused too; `images: {shrink: lossless}` or `{shrink: high-quality}` in `klingflow.yaml` lets klingflow send a copy
+that fits. The original stays in the shot's key, and nothing is shrunk unless you say so.
 
 ## Keys and addresses
 
@@ -996,8 +996,8 @@ klingflow run film.yaml --listen 127.0.0.1:8477 --callback-url https://hooks.exa
 klingflow listen film.yaml --listen 127.0.0.1:8477       # alone, for detached runs
 ```
 
-The receiver serves `/hiapi` and `/mulerouter`, each only when its secret is set; TLS belongs to what stands before it. HiAPI is told
-the callback URL with each order; MuleRouter's events are set up in its console for the whole account. A callback more than
+The receiver serves `/hiapi` and `/mulerouter`, each only when its secret is set, and the path of `--callback-url`; TLS belongs to
+what stands before it. HiAPI is told the callback URL with each order; MuleRouter's events are set up in its console for the whole account. A callback more than
 [[window]] seconds old, larger than [[body]] KiB, or with a wrong signature gets an empty 404.
 
 ## Prices
