@@ -162,13 +162,15 @@ class Film:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFacts:
-    """What is known of an image file: digest of its bytes, format by content (PNG, JPEG, WEBP), size."""
+    """What is known of an image file: digest of its bytes, format by content (PNG, JPEG, WEBP), size as it is shown."""
 
     digest: Digest
     format: str
     width: int
     height: int
     bytes: int
+    turned: bool = False
+    """Only its EXIF orientation makes it upright."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

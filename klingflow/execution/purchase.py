@@ -40,7 +40,7 @@ from klingflow.core.redact import redact
 from klingflow.execution.host import Host
 from klingflow.execution.outcome import Emit, Event, Failure, Result
 from klingflow.execution.waiting import Poller, Slots, backoff
-from klingflow.io import ledger
+from klingflow.io import ledger, shrink
 from klingflow.io.publish import Publisher
 from klingflow.io.service import Broken, Gone, NotSent, Service, Unanswered
 from klingflow.io.store import Store
@@ -64,6 +64,7 @@ from klingflow.providers.base import (
     Unclear,
 )
 from klingflow.providers.failure import RULES
+from klingflow.providers.images import image_bytes, too_large
 
 PATIENCE_S = 150.0
 """How long another runner's intent may stand without an answer, from our first sight of it: a paid request is over
@@ -210,6 +211,7 @@ class Buyer:
         media: Media,
         stills: Stills,
         fetch_still: Callable[[str], Awaitable[tuple[bytes, str]]],
+        shrinks: shrink.How | None = None,
         limits: Limits,
         storyboard: str,
         scratch: Path,
@@ -228,6 +230,7 @@ class Buyer:
         self._media = media
         self._stills = stills
         self._fetch_still = fetch_still
+        self._shrinks = shrinks
         self._storyboard = storyboard
         self._scratch = scratch
         self._host = host
@@ -768,7 +771,7 @@ class Buyer:
         return f"klingflow resolve {self._storyboard} {order.shot.id}{take}"
 
     async def _inputs(self, order: Order, provider: Provider) -> tuple[dict[str, str], dict[str, Digest]]:
-        """What stands for each image in the request, and the digest of each image, by role."""
+        """What stands for each image in the request, and the digest of each image as it goes in, by role."""
         texts: dict[str, str] = {}
         images: dict[str, Digest] = {}
         settings = self._settings.get(provider.name, Settings())
@@ -793,9 +796,25 @@ class Buyer:
                     if pinned and digest != pinned:
                         what = f"{redact(url)} is not the image that the storyboard pins"
                         raise KlingflowError(what, "update its sha256")
+            if provider.caps.frames != "blob":
+                most = image_bytes(provider.caps, settings, order.shot, published=self._publisher is not None)
+                data, form = await self._fitting(role, data, form, most, provider)
+                digest = await self.do(_sha256, data)
             images[role] = digest
             texts[role] = await self._stand_in(provider, settings, digest, data, form)
         return texts, images
+
+    async def _fitting(self, role: str, data: bytes, form: str, most: int, provider: Provider) -> tuple[bytes, str]:
+        """The image as the provider takes it: itself, or a smaller copy where the project asks for one."""
+        if self._shrinks is None:
+            if len(data) <= most:
+                return data, form
+            what, mend = too_large(len(data), most)
+            raise KlingflowError(f"{role} for {provider.name}: {what}", mend)
+        try:
+            return await self.do(shrink.smaller, data, form, most, provider.caps.image_formats, self._shrinks)
+        except MediaError as bad:
+            raise KlingflowError(f"{role} for {provider.name}: {bad.what}", bad.mend) from bad
 
     async def _stand_in(self, provider: Provider, settings: Settings, digest: Digest, data: bytes, form: str) -> str:
         mime = f"image/{form.lower()}"

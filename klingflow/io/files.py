@@ -134,6 +134,7 @@ class Project:
             width=facts.width,
             height=facts.height,
             bytes=known.st_size,
+            turned=facts.turned,
         )
 
     def to_write(self, rel: str) -> Path:
@@ -269,8 +270,8 @@ def _size(count: int) -> str:
 _MARKUP = (b"<svg", b"<?xml", b"<!doctype", b"<html")
 
 
-def picture(rel: str, data: bytes) -> tuple[str, int, int]:
-    """(format, width, height) of an image file's bytes. Raises BadFile."""
+def picture(rel: str, data: bytes) -> tuple[str, int, int, bool]:
+    """(format, width, height as shown, whether EXIF must turn or mirror it) of an image file's bytes. Raises BadFile."""
     import struct
     import warnings
     from io import BytesIO
@@ -300,7 +301,7 @@ def picture(rel: str, data: bytes) -> tuple[str, int, int]:
                 if form != "JPEG" and getattr(picture, "n_frames", 1) > 1:
                     raise BadFile(f"'{rel}' is an animation", "save one frame of it")
                 picture.load()
-                turned = picture.getexif().get(0x0112) in (5, 6, 7, 8)
+                orientation = picture.getexif().get(0x0112, 1)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError):
         raise BadFile(
             f"'{rel}' has too many pixels; at most {IMAGE_PIXELS // 10**6} million are read", "make it smaller"
@@ -309,7 +310,9 @@ def picture(rel: str, data: bytes) -> tuple[str, int, int]:
         raise BadFile(f"'{rel}' is no picture that can be read", mend) from None
     except (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error) as error:
         raise BadFile(f"'{rel}' is damaged or cut short ({error})", "export it again") from None
-    return (form, height, width) if turned else (form, width, height)
+    if orientation in (5, 6, 7, 8):
+        width, height = height, width
+    return form, width, height, orientation in range(2, 9)
 
 
 # -- what is remembered
@@ -322,9 +325,10 @@ class _Facts:
     """Empty: the file was hashed, not looked at as a picture."""
     width: int = 0
     height: int = 0
+    turned: bool = False
 
 
-_FACTS_VERSION = 1
+_FACTS_VERSION = 2
 """Raised when an image that passed may be refused now."""
 _RACY_NS = 2_000_000_000
 """A file written so shortly before it was hashed may change again without a new time of change."""
@@ -348,7 +352,7 @@ class _Digests:
 
     def put(self, real: str, known: os.stat_result, facts: _Facts) -> None:
         row: list[object] = [known.st_size, known.st_mtime_ns, known.st_ino, known.st_ctime_ns]
-        row += [facts.digest, facts.format, facts.width, facts.height]
+        row += [facts.digest, facts.format, facts.width, facts.height, facts.turned]
         self._fresh[real] = row
 
     def _load(self) -> dict[str, list[object]]:
@@ -358,7 +362,7 @@ class _Digests:
         files = found.get("files")
         if not isinstance(files, dict):
             return {}
-        return {path: row for path, row in files.items() if isinstance(row, list) and len(row) == 8}
+        return {path: row for path, row in files.items() if isinstance(row, list) and len(row) == 9}
 
     def save(self) -> None:
         now = time.time_ns()

@@ -164,6 +164,8 @@ class Caps:
     concurrency: int
     """Tasks in flight that klingflow begins with."""
     requests_per_minute: int | None
+    body_bytes: int | None = None
+    """Of a whole request, images inside it included; None where no limit is documented."""
     list_size: int = 0
     """Tasks that one list request can tell of; 0: there is no list."""
     paid: bool = True

@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
-from klingflow.core.model import ImageFacts
-from klingflow.providers.base import Caps
+from klingflow.core.model import ImageFacts, Shot, UrlStill
+from klingflow.providers.base import Caps, Settings
+
+BODY_ROOM = 64 * 1024
+"""Of a request's body for all but its images: the prompt at its longest takes 18 KB as JSON."""
 
 
-def image_problems(caps: Caps, facts: ImageFacts) -> list[tuple[str, str]]:
-    """Each limit that the image breaks: (what, mend)."""
+def image_bytes(caps: Caps, settings: Settings, shot: Shot, *, published: bool) -> int:
+    """How many bytes each image of a shot may have on its way to the provider.
+
+    The provider's limit for an image counts the file's own bytes, also where it goes as Base64 (so MuleRouter's docs
+    speak of a file of 10 MB). Where HiAPI gets images inside the request, they share its body, a third larger as text.
+    """
+    if caps.body_bytes is None or published or not settings.data_uri:
+        return caps.image_bytes
+    inside = sum(not isinstance(frame, UrlStill) for _, frame in shot.frames())
+    share = (caps.body_bytes - BODY_ROOM) // max(1, inside)
+    return min(caps.image_bytes, share // 4 * 3)
+
+
+def image_problems(
+    caps: Caps, facts: ImageFacts, most_bytes: int | None = None, shrinks: bool = False
+) -> list[tuple[str, str]]:
+    """Each limit that the image breaks: (what, mend). `most_bytes`: see `image_bytes`.
+
+    `shrinks`: the project has smaller, upright copies sent where that is needed.
+    """
+    most = caps.image_bytes if most_bytes is None else most_bytes
     out: list[tuple[str, str]] = []
     if facts.format not in caps.image_formats:
         allowed = ", ".join(caps.image_formats)
         out.append((f"the image is {facts.format}; the provider takes {allowed}", "convert it to PNG"))
-    if facts.bytes > caps.image_bytes:
-        has, most = _mib(facts.bytes), _mib(caps.image_bytes)
-        out.append((f"the image has {has}; the provider takes {most}", "make it smaller, or save it as JPEG"))
+    if facts.bytes > most and not shrinks:
+        out.append(too_large(facts.bytes, most))
+    if facts.turned and caps.paid and not shrinks:
+        out.append(
+            (
+                "the image lies on its side or is mirrored, and only its EXIF orientation says so; a provider may not "
+                "heed that",
+                "save it upright, or set `images: {shrink: lossless}` in klingflow.yaml to send an upright copy",
+            )
+        )
     short, long = sorted((facts.width, facts.height))
     if short < caps.image_side:
         out.append(
@@ -32,6 +61,15 @@ def image_problems(caps: Caps, facts: ImageFacts) -> list[tuple[str, str]]:
             )
         )
     return out
+
+
+def too_large(has: int, most: int) -> tuple[str, str]:
+    """That an image has too many bytes: (what, mend)."""
+    return (
+        f"the image has {_mib(has)}; the provider takes {_mib(most)}",
+        "make it smaller, or set `images: {shrink: lossless}` or `{shrink: high-quality}` in klingflow.yaml to send a "
+        "smaller copy",
+    )
 
 
 def _mib(size: int) -> str:

@@ -1,0 +1,164 @@
+"""Smaller copies of images: they fit, show the same, and are made only where that is needed."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, ImageOps
+
+from klingflow.core.errors import MediaError
+from klingflow.core.model import FileStill, ImageFacts, Shot, ShotFrame, ShotId, UrlStill
+from klingflow.io.shrink import How, smaller
+from klingflow.providers import TABLE, hiapi, mulerouter
+from klingflow.providers.base import Settings
+from klingflow.providers.images import BODY_ROOM, image_bytes, image_problems
+
+BOTH = ("JPEG", "PNG")
+ALL = ("JPEG", "PNG", "WEBP")
+
+
+def scene(width: int = 1280, height: int = 800, noise: int = 24) -> Image.Image:
+    """A slope with some grain: what a photograph is to a coder."""
+    grain = np.random.default_rng(7).integers(0, noise, (height, width, 3))
+    slope = np.linspace(20, 200, width)[None, :, None] + np.linspace(0, 30, height)[:, None, None]
+    return Image.fromarray((slope + grain).astype(np.uint8))
+
+
+def coded(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, form, **options)
+    return out.getvalue()
+
+
+def opened(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image
+
+
+def off(one: Image.Image, other: Image.Image) -> float:
+    """Mean difference of two pictures of one size, in levels."""
+    a, b = (np.asarray(each.convert("RGB"), dtype=np.int16) for each in (one, other))
+    return float(np.abs(a - b).mean())
+
+
+@pytest.mark.parametrize("how", ["lossless", "high-quality"])
+def test_an_image_that_fits_is_sent_as_it_is(how: How) -> None:
+    data = coded(scene(64, 64))
+    assert smaller(data, "PNG", len(data), BOTH, how) == (data, "PNG")
+
+
+def test_lossless_is_the_same_pixels_as_png_and_then_as_webp() -> None:
+    data = coded(scene(), compress_level=0)
+    png, form = smaller(data, "PNG", len(data) - 1, ALL, "lossless")
+    assert form == "PNG"
+    assert off(opened(png), scene()) == 0
+    webp, form = smaller(data, "PNG", len(png) - 1, ALL, "lossless")
+    assert form == "WEBP"
+    assert len(webp) < len(png)
+    assert off(opened(webp), scene()) == 0
+    with pytest.raises(MediaError, match="the smallest lossless copy") as refused:
+        smaller(data, "PNG", len(png) - 1, BOTH, "lossless")
+    assert "high-quality" in refused.value.mend
+
+
+def test_high_quality_is_a_jpeg_with_full_colour_and_scaled_down_only_when_that_is_not_enough() -> None:
+    data = coded(scene())
+    same, form = smaller(data, "PNG", len(data) // 2, BOTH, "high-quality")
+    assert (form, opened(same).size) == ("JPEG", (1280, 800))
+    assert [each[1:3] for each in opened(same).layer] == [(1, 1)] * 3, "4:4:4"  # type: ignore[attr-defined]
+    assert off(opened(same), scene()) < 5
+    scaled, _ = smaller(data, "PNG", 330_000, BOTH, "high-quality")
+    assert len(scaled) <= 330_000
+    width, height = opened(scaled).size
+    assert 720 <= height < 800
+    assert abs(width / height - 1.6) < 0.01
+    with pytest.raises(MediaError, match="high-quality copy"):
+        smaller(data, "PNG", 10_000, BOTH, "high-quality")
+
+
+@pytest.mark.parametrize("how", ["lossless", "high-quality"])
+@pytest.mark.parametrize("orientation", [2, 3, 6, 8])
+def test_an_image_that_exif_turns_is_sent_upright_and_without_metadata(how: How, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    exif[0x010F] = "a camera of somebody's"
+    data = coded(scene(160, 80), "JPEG", quality=95, exif=exif, comment=b"secret place")
+    upright = ImageOps.exif_transpose(opened(data))
+    copy, form = smaller(data, "JPEG", 10_000_000, BOTH, how)
+    assert form == ("PNG" if how == "lossless" else "JPEG")
+    assert opened(copy).size == upright.size
+    assert not opened(copy).getexif()
+    assert b"camera" not in copy
+    assert b"secret" not in copy
+    assert off(opened(copy), upright) <= (0 if how == "lossless" else 3)
+
+
+def test_the_colour_profile_stays_with_the_pixels() -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    data = coded(scene(), icc_profile=profile, compress_level=0)
+    hows: tuple[How, ...] = ("lossless", "high-quality")
+    for how in hows:
+        copy, _ = smaller(data, "PNG", len(data) - 1, ALL, how)
+        assert opened(copy).info["icc_profile"] == profile
+
+
+def test_what_a_copy_could_not_hold_is_refused_with_a_mend() -> None:
+    grey = Image.fromarray(np.tile(np.linspace(0, 65535, 512, dtype=np.uint16), (512, 1)))
+    deep = coded(grey, compress_level=0)
+    with pytest.raises(MediaError, match="more than 8 bits") as refused:
+        smaller(deep, "PNG", len(deep) // 2, ALL, "lossless")
+    assert "high-quality" in refused.value.mend
+    copy, _ = smaller(deep, "PNG", len(deep) // 2, ALL, "high-quality")
+    levels = np.asarray(opened(copy).convert("L"))
+    assert (levels[:, 0].max() < 4, levels[:, -1].min() > 250, abs(int(levels[0, 256]) - 128) < 4) == (True, True, True)
+    glass = scene()
+    glass.putalpha(128)
+    clear = coded(glass, compress_level=0)
+    with pytest.raises(MediaError, match="transparent"):
+        smaller(clear, "PNG", len(clear) // 2, ALL, "high-quality")
+    assert opened(smaller(clear, "PNG", len(clear) - 1, ALL, "lossless")[0]).mode == "RGBA"
+
+
+def test_a_prints_colours_become_a_screens() -> None:
+    data = coded(scene().convert("CMYK"), "JPEG", quality=100)
+    with pytest.raises(MediaError, match="CMYK"):
+        smaller(data, "JPEG", len(data) // 2, ALL, "lossless")
+    copy, _ = smaller(data, "JPEG", len(data) // 2, ALL, "high-quality")
+    assert opened(copy).mode == "RGB"
+    assert off(opened(copy), scene()) < 6
+
+
+def facts(**more: Any) -> ImageFacts:
+    plain: dict[str, Any] = {"digest": "0" * 64, "format": "PNG", "width": 1920, "height": 1080, "bytes": 9_000_000}
+    return ImageFacts(**(plain | more))
+
+
+def test_an_image_inside_hiapis_request_has_its_share_of_the_body() -> None:
+    one = Shot(id=ShotId("a"), index=0, first_frame=FileStill("a.png"))
+    two = Shot(id=ShotId("b"), index=1, first_frame=ShotFrame(ShotId("a")), last_frame=FileStill("b.png"))
+    linked = Shot(id=ShotId("c"), index=2, first_frame=UrlStill("https://x/a.png"), last_frame=FileStill("b.png"))
+    inside = Settings(data_uri=True)
+    shares = [image_bytes(hiapi.caps, inside, shot, published=False) for shot in (one, two, linked)]
+    assert shares[0] == shares[2] == (10_000_000 - BODY_ROOM) // 4 * 3
+    assert shares[1] == (10_000_000 - BODY_ROOM) // 2 // 4 * 3
+    assert image_bytes(hiapi.caps, inside, two, published=True) == 50 * 2**20
+    assert image_bytes(mulerouter.caps, inside, two, published=False) == 10 * 2**20
+
+
+def test_only_bytes_and_orientation_are_mended_by_a_copy() -> None:
+    bad = facts(bytes=11 * 2**20, turned=True, width=299, height=300)
+    told = [(what.split(";")[0], mend) for what, mend in image_problems(mulerouter.caps, bad)]
+    assert [what for what, _ in told] == [
+        "the image has 11.0 MiB",
+        "the image lies on its side or is mirrored, and only its EXIF orientation says so",
+        "the image is 299x300 pixels",
+    ]
+    assert all("images: {shrink: lossless}" in mend for _, mend in told[:2])
+    assert [what for what, _ in image_problems(mulerouter.caps, bad, shrinks=True)] == [
+        "the image is 299x300 pixels; each side needs at least 300"
+    ]
+    assert image_problems(TABLE["animatic"].caps, facts(turned=True)) == []
