@@ -897,7 +897,7 @@ PROVIDERS = """\
 
 | provider | what it is |
 | --- | --- |
-| `animatic` | draws a rough moving film on this machine: free, no account, the same bytes for the same storyboard |
+| `animatic` | draws a rough moving film on this machine: free, no account, the same bytes for the same storyboard on the same library versions |
 | `hiapi` | HiAPI, sells Kling 3.0 Omni: image-to-video and text-to-video, up to 4K |
 | `mulerouter` | MuleRouter, sells the same model: image-, text- and reference-to-video, with elements and multi-shot |
 
