@@ -131,8 +131,9 @@ def test_the_installed_wheel_makes_a_film(installed: Path, tmp_path: Path) -> No
     klingflow = installed / "klingflow"
     assert said([klingflow, "--version"], tmp_path).strip() == f"klingflow {__version__}"
     said([klingflow, "init", "."], tmp_path)
-    first = said([klingflow, "run", "film.yaml"], tmp_path)
-    assert "5 clips made" in first
+    board = tmp_path / "film.yaml"
+    board.write_text(board.read_text().partition("\n  - id: vigil")[0])  # three shots say as much as five, and sooner
+    assert "3 clips made" in said([klingflow, "run", "film.yaml"], tmp_path)
     assert (tmp_path / "out/film/film.mp4").stat().st_size > 100_000
     assert "nothing to make" in said([klingflow, "plan", "film.yaml"], tmp_path)
 
