@@ -152,11 +152,6 @@ def test_every_whole_storyboard_is_good(project: Project) -> None:
     assert f"{len(BOARDS)} storyboard" in ended.said
 
 
-@pytest.mark.parametrize(("where", "info", "text"), named(blocks("json")))
-def test_a_json_example_is_json(where: str, info: str, text: str) -> None:
-    json.loads(text)
-
-
 COMMAND_LINES = [
     (where, line)
     for where, _, text in blocks("sh")

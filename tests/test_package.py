@@ -132,7 +132,7 @@ def test_the_installed_wheel_makes_a_film(installed: Path, tmp_path: Path) -> No
     assert said([klingflow, "--version"], tmp_path).strip() == f"klingflow {__version__}"
     said([klingflow, "init", "."], tmp_path)
     board = tmp_path / "film.yaml"
-    board.write_text(board.read_text().partition("\n  - id: vigil")[0])  # three shots say as much as five, and sooner
+    board.write_text(board.read_text().partition("\n  - id: vigil")[0])  # three shots say as much as five
     assert "3 clips made" in said([klingflow, "run", "film.yaml"], tmp_path)
     assert (tmp_path / "out/film/film.mp4").stat().st_size > 100_000
     assert "nothing to make" in said([klingflow, "plan", "film.yaml"], tmp_path)
