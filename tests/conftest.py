@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ LOCAL = ("127.", "::1", "localhost")
 
 
 @pytest.fixture(autouse=True)
-def _sealed(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _sealed(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Sockets reach loopback alone, caches lie in a folder of the test, and no key of this machine is seen."""
     real = socket.socket.connect
 
@@ -27,7 +26,6 @@ def _sealed(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     for name in ("HIAPI_API_KEY", "MULEROUTER_API_KEY", "KLINGFLOW_STORE", "KLINGFLOW_PUBLISH_TO"):
         monkeypatch.delenv(name, raising=False)
-    yield
 
 
 @pytest.fixture

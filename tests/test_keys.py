@@ -1,6 +1,7 @@
 """The keys of a fixed film, pinned for ever: no release of klingflow may ask anybody to buy a clip again.
 
-If a test here fails, the change is wrong, not the test. A new field of the format must leave keys that do not use it alone.
+If a test here fails, the change is wrong, not the test. A new field of the format must leave alone the keys that do
+not use it.
 """
 
 from __future__ import annotations

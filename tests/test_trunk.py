@@ -200,7 +200,7 @@ def test_events_fit_their_schema(harbour: Project) -> None:
     ended = harbour.run("run", "film.yaml", "--json")
     assert ended.code == 0, ended.said
     lines = [json.loads(line) for line in ended.out.splitlines()]
-    assert [line["event"] for line in lines][0] == "plan"
+    assert lines[0]["event"] == "plan"
     assert lines[-1]["event"] == "done"
     assert lines[-1]["made"] == 3
     for line in lines:
@@ -236,7 +236,9 @@ def test_hold_keeps_the_clip_whatever_changes(filmed: Project) -> None:
 def test_a_clip_of_ones_own_is_brought_in_and_continued(filmed: Project) -> None:
     clip = (filmed.root / "out" / "film" / "shots" / "market.mp4").read_bytes()
     filmed.write("footage/insert.mp4", clip)
-    own = BOARD + "  - {id: insert, clip: footage/insert.mp4}\n  - {id: after, continues: insert, prompt: On it goes.}\n"
+    own = (
+        BOARD + "  - {id: insert, clip: footage/insert.mp4}\n  - {id: after, continues: insert, prompt: On it goes.}\n"
+    )
     filmed.write("film.yaml", own)
     assert actions(filmed)["insert"] == "adopt"
     ended = filmed.run("run", "film.yaml")

@@ -132,7 +132,9 @@ def _listen(p: argparse.ArgumentParser) -> None:
 
 def _doctor(p: argparse.ArgumentParser) -> None:
     p.add_argument("path", nargs="?", metavar="PATH", help="a storyboard, or a folder of the project (default: here)")
-    p.add_argument("--paid-probe", action="store_true", help="prove HiAPI's Idempotency-Key with one cheap paid request")
+    p.add_argument(
+        "--paid-probe", action="store_true", help="prove HiAPI's Idempotency-Key with one cheap paid request"
+    )
     p.add_argument("--yes", action="store_true", help="spend on the probe without asking")
 
 

@@ -45,13 +45,17 @@ def _storyboards(path: str) -> list[str]:
         return [path]
     found = []
     for folder, folders, names in os.walk(path):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in ("out", "node_modules"))
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and name not in ("out", "node_modules")
+        )
         for name in sorted(names):
             full = os.path.join(folder, name)
             if name.endswith((".yaml", ".yml")) and not name.endswith(".lock.yaml") and _says_klingflow(full):
                 found.append(full)
     if not found:
-        raise UsageError(f"there is no storyboard in {path}", "a storyboard is a YAML file that begins with `klingflow: 1`")
+        raise UsageError(
+            f"there is no storyboard in {path}", "a storyboard is a YAML file that begins with `klingflow: 1`"
+        )
     return found
 
 
@@ -76,7 +80,7 @@ def _json(problem: Problem) -> dict[str, object]:
 
 
 def _github(problem: Problem) -> str:
-    """One workflow command: GitHub shows it on the line. What people wrote can neither end the command nor begin one."""
+    """One workflow command: GitHub shows it on the line. What people wrote can neither end it nor begin one."""
 
     def data(text: str) -> str:
         return visible(redact(text)).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
@@ -110,5 +114,7 @@ def _sarif(problems: Sequence[Problem]) -> dict[str, object]:
     return {
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
-        "runs": [{"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": [result(p) for p in problems]}],
+        "runs": [
+            {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": [result(p) for p in problems]}
+        ],
     }

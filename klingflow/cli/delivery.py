@@ -98,7 +98,12 @@ def folder_of(opened: Opened, film: Film) -> Path:
 
 
 def deliver(
-    opened: Opened, film: Film, outcomes: Sequence[Outcome], others: Mapping[ShotId, ClipFacts], store: Store, show: Emit
+    opened: Opened,
+    film: Film,
+    outcomes: Sequence[Outcome],
+    others: Mapping[ShotId, ClipFacts],
+    store: Store,
+    show: Emit,
 ) -> None:
     """Brings `out/` up to date with what a film's steps came to. `others` are the clips of shots that the run was not
     about (--select): the film needs them, and their files stay."""
@@ -205,5 +210,3 @@ class _Made:
         if not isinstance(found, dict):
             return {}
         return {name: source for name, source in found.items() if _OURS.fullmatch(name) and isinstance(source, str)}
-
-

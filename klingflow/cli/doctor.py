@@ -81,7 +81,9 @@ def _prices(settings: config.Config) -> list[Finding]:
     out = []
     for name in ("hiapi", "mulerouter"):
         cost = price.of(name, "1080p", False, 5, settings.prices)
-        kind = "an estimate: Kling's list price of 2026-11; state your own under `prices`" if cost.estimate else "stated"
+        kind = (
+            "an estimate: Kling's list price of 2026-11; state your own under `prices`" if cost.estimate else "stated"
+        )
         out.append(Finding(cost.amount is not None, f"price: 5 s of 1080p at {name} {cost.amount} USD ({kind})"))
     return out
 
@@ -124,13 +126,18 @@ def _heard(name: str, provider: Provider, answer: Answer) -> list[Finding]:
     if answer.status in (401, 403):
         return [Finding(False, f"{name}: the key is refused ({answer.status})", f"check {provider.caps.key_variable}")]
     if answer.status not in (200, 404):
-        return [Finding(False, f"{name}: answers {answer.status}", "look at the provider's status page, try again later")]
+        return [
+            Finding(False, f"{name}: answers {answer.status}", "look at the provider's status page, try again later")
+        ]
     out = [Finding(True, f"{name}: reached, the key is taken")]
     try:
         off = parsedate_to_datetime(answer.headers["date"]).timestamp() - time.time()
     except (KeyError, ValueError, TypeError):
         return out
-    return [*out, Finding(abs(off) < CLOCK_S, f"clock: {abs(off):.0f} s off {name}'s", "set this machine's clock (NTP)")]
+    return [
+        *out,
+        Finding(abs(off) < CLOCK_S, f"clock: {abs(off):.0f} s off {name}'s", "set this machine's clock (NTP)"),
+    ]
 
 
 async def _published(settings: config.Config, environ: Mapping[str, str]) -> list[Finding]:
@@ -185,7 +192,9 @@ async def _probe(environ: Mapping[str, str], yes: bool) -> list[Finding]:
     try:
         first = provider.accepted(await send())
         if not isinstance(first, Accepted):
-            return [Finding(False, f"probe: HiAPI did not take the order: {first}", "nothing was proved; try again later")]
+            return [
+                Finding(False, f"probe: HiAPI did not take the order: {first}", "nothing was proved; try again later")
+            ]
         again = provider.accepted(await send())
     except (NotSent, Unanswered) as lost:
         return [Finding(False, f"probe: no answer: {lost}", "look at HiAPI's console before you try again")]

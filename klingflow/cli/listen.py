@@ -65,7 +65,11 @@ async def _serve(path: str, address: str) -> None:
                     async with buying(opened, store, services, opened.config.limits, False, show) as buyer:
                         at_work.append(buyer)
                         known = planning.known_clips(planned)
-                        keep(opened, lock, await execute(opened, waiting, known, store, lock, asked, buyer, True, show, stop))
+                        keep(
+                            opened,
+                            lock,
+                            await execute(opened, waiting, known, store, lock, asked, buyer, True, show, stop),
+                        )
                         at_work.clear()
                         say("collected what was being made; `klingflow run` goes on from here")
             with suppress(TimeoutError):

@@ -237,9 +237,7 @@ def own_frames(shot: Shot) -> tuple[tuple[str, Frame], ...]:
     return tuple(("meets" if shot.meets and role == "first_frame" else role, frame) for role, frame in shot.frames())
 
 
-def _look(
-    path: str, look: Callable[[str], T], known: dict[str, T], bad: dict[str, KlingflowError]
-) -> T | None:
+def _look(path: str, look: Callable[[str], T], known: dict[str, T], bad: dict[str, KlingflowError]) -> T | None:
     if path in bad:
         return None
     if path not in known:

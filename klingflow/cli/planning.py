@@ -18,6 +18,7 @@ from klingflow.core.errors import StoryboardError, UsageError
 from klingflow.core.model import ClipRecord, Digest, Key, Shot, ShotId, UrlStill
 from klingflow.core.source import Problem
 from klingflow.execution import host
+from klingflow.execution.host import Host
 from klingflow.io import config, ledger
 from klingflow.io.config import Config
 from klingflow.io.files import find_root
@@ -27,7 +28,7 @@ from klingflow.output import planfile
 from klingflow.planning import plan as planning
 from klingflow.planning import price
 from klingflow.planning.compare import Comparison, Side
-from klingflow.planning.job import Kind, State
+from klingflow.planning.job import Job, Kind, State
 from klingflow.planning.plan import Action, FilmPlan, Plan, Standing
 from klingflow.planning.select import select as select_shots
 from klingflow.providers import TABLE
@@ -36,6 +37,9 @@ from klingflow.providers.failure import RULES
 from klingflow.storyboard import lock as locks
 from klingflow.storyboard import yamlread
 from klingflow.storyboard.lock import Lock
+
+ASKING_S = 120.0
+"""How old an intent of a living run may be to count as one that is being answered: a paid request ends by then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,31 +87,6 @@ def ask(opened: Opened, store: Store) -> Asked:
     me = host.this()
     prices = opened.config.prices
 
-    def standing(key: Key, shot: Shot) -> Standing | None:
-        job = ledger.job(store, key)
-        intent = job.last(Kind.INTENT)
-        if intent is None:
-            return None
-        name = str(intent.detail["provider"])
-        match job.state:
-            case State.ACCEPTED:
-                return Standing(action=Action.RESUME, reason=f"task {job.task} at {name} was paid for: collect it")
-            case State.INTENDED:
-                window = TABLE[name].caps.replay_s
-                age = time.time() - intent.at_ms / 1000
-                if window is not None and age < window:
-                    return Standing(action=Action.RESUME, reason=f"asked {name}, answer not on record: the same request again")
-                if not me.died(intent.detail) and age < 120:
-                    return Standing(action=Action.RESUME, reason="another run is asking for it at this moment")
-                return Standing(action=Action.RESOLVE, reason=f"asked {name}, and it is not known whether it was bought")
-            case State.FAILED:
-                last = job.last(Kind.FAILED)
-                kind = FailureClass(str(last.detail["class"])) if last else FailureClass.PROVIDER_FAULT
-                then = "tried again" if RULES[kind].again_by_run else "not ordered again unless it is changed"
-                return Standing(action=Action.MAKE, reason=f"failed before ({kind}): {then}")
-            case _:
-                return None
-
     @cache
     def find(key: Key) -> ClipRecord | None:
         return ledger.clip(store, key)
@@ -117,8 +96,35 @@ def ask(opened: Opened, store: Store) -> Asked:
         price=lambda shot: price.of(shot.provider, shot.resolution, shot.sound, shot.duration, prices),
         expect=_expect,
         find=find,
-        standing=standing,
+        standing=lambda key, shot: standing(ledger.job(store, key), me),
     )
+
+
+def standing(job: Job, me: Host) -> Standing | None:
+    """What the ledger asks of a run where nothing was bought yet; None where it says nothing."""
+    intent = job.last(Kind.INTENT)
+    if intent is None:
+        return None
+    name = str(intent.detail["provider"])
+    match job.state:
+        case State.ACCEPTED:
+            return Standing(action=Action.RESUME, reason=f"task {job.task} at {name} was paid for: collect it")
+        case State.INTENDED:
+            window = TABLE[name].caps.replay_s if name in TABLE else None
+            age = time.time() - intent.at_ms / 1000
+            if window is not None and age < window:
+                again = f"asked {name}, answer not on record: the same request again"
+                return Standing(action=Action.RESUME, reason=again)
+            if not me.died(intent.detail) and age < ASKING_S:
+                return Standing(action=Action.RESUME, reason="another run is asking for it at this moment")
+            return Standing(action=Action.RESOLVE, reason=f"asked {name}, and it is not known whether it was bought")
+        case State.FAILED:
+            last = job.last(Kind.FAILED)
+            kind = FailureClass(str(last.detail["class"])) if last else FailureClass.PROVIDER_FAULT
+            then = "tried again" if RULES[kind].again_by_run else "not ordered again unless it is changed"
+            return Standing(action=Action.MAKE, reason=f"failed before ({kind}): {then}")
+        case _:
+            return None
 
 
 def _expect(shot: Shot) -> float:
@@ -190,10 +196,14 @@ def options(variables: Sequence[str], select: str | None, exclude: str | None) -
 
 
 def chosen(
-    opened: Opened, plan: Plan, select: str | None, exclude: str | None, comparisons: Mapping[str, Comparison] | None = None
+    opened: Opened,
+    plan: Plan,
+    select: str | None,
+    exclude: str | None,
+    comparisons: Mapping[str, Comparison] | None = None,
 ) -> Plan:
-    """The plan with only the selected shots in it. Raises UsageError where that is none, or where one needs a clip that is
-    not there and is not selected."""
+    """The plan with only the selected shots in it. Raises UsageError where that is none, or where one needs a clip that
+    is not there and is not selected."""
     if select is None and exclude is None:
         return plan
     named = {}

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 
-from klingflow.cli import planning
-from klingflow.cli.opening import open_storyboard
-from klingflow.cli.status import jobs_of
+from klingflow.cli.status import jobs_at
 from klingflow.core.errors import DONE, UsageError
 from klingflow.execution import host
 from klingflow.io import ledger
@@ -16,9 +14,8 @@ from klingflow.planning.job import Job, Kind, State
 def resolve(path: str, shot: str, take: int | None = None, task: str | None = None, not_bought: bool = False) -> int:
     """Settles the one open purchase of a shot: `--task ID` records the task, so that the next run collects it;
     `--not-bought` gives it up, so that the next run may buy."""
-    opened = open_storyboard(path)
-    store = planning.store_of(opened)
-    open_jobs = [job for job in jobs_of(opened, store) if _shot(job) == shot and take in (None, _take(job))]
+    store, jobs = jobs_at(path)
+    open_jobs = [job for job in jobs if _shot(job) == shot and take in (None, _take(job))]
     wanted = (State.INTENDED,) if task is not None else (State.INTENDED, State.ACCEPTED)
     found = [job for job in open_jobs if job.state in wanted]
     if not found:
@@ -26,7 +23,8 @@ def resolve(path: str, shot: str, take: int | None = None, task: str | None = No
     if len(found) > 1:
         takes = sorted({_take(job) for job in found})
         raise UsageError(
-            f"shot '{shot}' has {len(found)} open purchases (takes {', '.join(map(str, takes))})", "name one with --take N"
+            f"shot '{shot}' has {len(found)} open purchases (takes {', '.join(map(str, takes))})",
+            "name one with --take N",
         )
     job = found[0]
     now = time.time_ns() // 1_000_000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import shutil
 import signal
@@ -104,7 +103,12 @@ def run(
     _confirm(chosen, sums.spend, yes)
     with ExitStack() as stack:
         show = stack.enter_context(progress.view(json=json, quiet=quiet))
-        show(Event(event="plan", data={"totals": planfile.totals_json(sums), "steps": sum(len(f.steps) for f in chosen.films)}))
+        show(
+            Event(
+                event="plan",
+                data={"totals": planfile.totals_json(sums), "steps": sum(len(f.steps) for f in chosen.films)},
+            )
+        )
         began = time.monotonic()
         ran, interrupted, spent = asyncio.run(
             _until_signal(opened, chosen, known, store, lock, asked, services, limits, frozen, detach, show)
@@ -122,9 +126,7 @@ def run(
     return code
 
 
-def others(
-    ran: Ran, known: Mapping[str, Mapping[ShotId, Digest]], lock: Lock, store: Store
-) -> dict[ShotId, ClipFacts]:
+def others(ran: Ran, known: Mapping[str, Mapping[ShotId, Digest]], lock: Lock, store: Store) -> dict[ShotId, ClipFacts]:
     """The clips of shots that the run was not about, where they are at hand."""
     told = {outcome.shot for outcome in ran.outcomes}
     out = {}
@@ -145,7 +147,7 @@ def _load_plan(path: str) -> planfile.Saved:
 
 
 def _refuse_if_moved(path: str, saved: planfile.Saved, now: planfile.Saved) -> None:
-    """A saved plan is never obeyed, only compared with: what runs is what is true now, and it must be what was reviewed."""
+    """A saved plan is never obeyed, only compared with: what is true now runs, and must be what was reviewed."""
     moved = planfile.differences(saved, now)
     if moved:
         listed = "\n".join(f"  - {what}" for what in moved[:20]) + ("\n  - …" if len(moved) > 20 else "")
@@ -193,7 +195,9 @@ def _confirm(plan: Plan, spend: Decimal | None, yes: bool) -> None:
     estimate = any(step.estimate for step in paid)
     amount = "an unknown sum" if spend is None else f"{money(spend)}{' (estimate)' if estimate else ''}"
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise SpendRefused(f"this run would spend {amount}, and nobody said yes", "look at the plan, then run with --yes")
+        raise SpendRefused(
+            f"this run would spend {amount}, and nobody said yes", "look at the plan, then run with --yes"
+        )
     sys.stderr.write(f"Spend {amount} on {plantext.count(len(paid), 'clip')}? Only 'yes' is taken as yes: ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() != "yes":
@@ -329,5 +333,3 @@ def _done(ran: Sequence[Ran], code: int, spent: Decimal) -> dict[str, object]:
         "skipped": sum(results.count(r) for r in (Result.SKIPPED, Result.OPEN, Result.STOPPED)),
         "spent": float(spent),
     }
-
-

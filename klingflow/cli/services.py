@@ -65,7 +65,9 @@ class Services:
     @asynccontextmanager
     async def opened(self, store: Store, scratch: Path) -> AsyncIterator[Doors]:
         """Opens every door, and closes it whatever happens."""
-        services: dict[str, Service] = {"animatic": Studio(lambda digest: store.blob(Digest(digest)), scratch / "studio")}
+        services: dict[str, Service] = {
+            "animatic": Studio(lambda digest: store.blob(Digest(digest)), scratch / "studio")
+        }
         for name, key in self.keys.items():
             caps = TABLE[name].caps
             own = self.environ.get(caps.base_variable)
@@ -128,7 +130,11 @@ def open_services(
 ) -> Services:
     """What the plan needs of the environment. Raises UsageError for a missing key or a frame that no API could read."""
     busy = [step for film in plan.films for step in film.steps if step.action in (Action.MAKE, Action.RESUME)]
-    keys = {name: environ[p.caps.key_variable] for name, p in TABLE.items() if p.caps.paid and environ.get(p.caps.key_variable)}
+    keys = {
+        name: environ[p.caps.key_variable]
+        for name, p in TABLE.items()
+        if p.caps.paid and environ.get(p.caps.key_variable)
+    }
     settings = dict(opened.config.settings)
     if callback_url is not None:
         if listen is None:

@@ -64,9 +64,7 @@ def parts(
     return out
 
 
-def _frame(
-    frame: Frame, stills: Mapping[str, ImageFacts], clips: Mapping[ShotId, Digest]
-) -> dict[str, object] | None:
+def _frame(frame: Frame, stills: Mapping[str, ImageFacts], clips: Mapping[ShotId, Digest]) -> dict[str, object] | None:
     match frame:
         case FileStill(path):
             return {"sha256": stills[path].digest}
@@ -109,7 +107,7 @@ def of_bytes(data: bytes) -> Digest:
 
 
 def brief(listed: Mapping[str, object]) -> dict[str, str | int | bool]:
-    """The parts short enough for a lock: scalars as they are, texts and lists as the first 12 digits of their digest."""
+    """The parts short enough for a lock: scalars as they are, texts and lists by 12 digits of their digest."""
     out: dict[str, str | int | bool] = {}
     for name in sorted(listed):
         value = listed[name]

@@ -105,7 +105,7 @@ class Shot:
     """The shot whose still this shot begins with, when it was declared so; for explanations only."""
 
     def frames(self) -> tuple[tuple[str, Frame], ...]:
-        """Every frame that goes in, each with its role: first_frame, last_frame, images.0, elements.0.frontal_image, …"""
+        """Every frame that goes in, with its role: first_frame, last_frame, images.0, elements.0.frontal_image, …"""
         if self.first_frame is None and self.last_frame is None and not self.images and not self.elements:
             return ()
         out: list[tuple[str, Frame]] = []
@@ -121,7 +121,9 @@ class Shot:
 
     def needs(self) -> tuple[ShotId, ...]:
         """The shots whose clips this one waits for, each once, in order of mention."""
-        if not (isinstance(self.last_frame, ShotFrame) or self.images or self.elements):  # nearly every shot, often asked
+        if not (
+            isinstance(self.last_frame, ShotFrame) or self.images or self.elements
+        ):  # nearly every shot, often asked
             return (self.first_frame.shot,) if isinstance(self.first_frame, ShotFrame) else ()
         return tuple(dict.fromkeys(f.shot for _, f in self.frames() if isinstance(f, ShotFrame)))
 

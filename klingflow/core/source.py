@@ -117,7 +117,9 @@ def visible(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(
-        c if c == "\n" or c == "\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp") else _escape(c)
+        c
+        if c == "\n" or c == "\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+        else _escape(c)
         for c in text
     )
 
@@ -144,12 +146,20 @@ def render(problem: Problem) -> str:
 
 def _window(span: Span, most: int = 100) -> tuple[str, int, int]:
     """The line cut to a readable width round the span, made harmless: (text, caret column from 0, caret width)."""
-    before, inside, after = span.text[: span.col - 1], span.text[span.col - 1 : span.end_col - 1], span.text[span.end_col - 1 :]
+    before, inside, after = (
+        span.text[: span.col - 1],
+        span.text[span.col - 1 : span.end_col - 1],
+        span.text[span.end_col - 1 :],
+    )
     before, inside, after = (visible(part).replace("\t", " ") for part in (before, inside, after))
     if len(before) > most // 2:
         before = "…" + before[-(most // 2) :]
     inside = inside if len(inside) <= most else inside[: most - 1] + "…"
-    after = after if len(before) + len(inside) + len(after) <= most else after[: max(0, most - len(before) - len(inside))] + "…"
+    after = (
+        after
+        if len(before) + len(inside) + len(after) <= most
+        else after[: max(0, most - len(before) - len(inside))] + "…"
+    )
     return before + inside + after, _width(before), max(1, _width(inside))
 
 

@@ -210,5 +210,3 @@ def _tell(emit: Emit, film: Film, outcome: Outcome) -> None:
             "next": failure.next,
         }
         emit(Event(event="step-failed", data=data, **say))  # type: ignore[arg-type]
-
-

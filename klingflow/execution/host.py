@@ -44,7 +44,9 @@ def this() -> Host:
     except OSError:
         space = ""
     pid = os.getpid()
-    return Host(who=_who(), machine=f"{os.uname().nodename} {boot} {space}".strip(), pid=pid, started=_started(pid) or "")
+    return Host(
+        who=_who(), machine=f"{os.uname().nodename} {boot} {space}".strip(), pid=pid, started=_started(pid) or ""
+    )
 
 
 def _who() -> str:

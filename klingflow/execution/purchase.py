@@ -540,7 +540,7 @@ class Buyer:
         waited = now - self._first_seen.setdefault((job.key, job.attempt), now)
         patience = REPLAY_AFTER_S if self._replayable(intent) else PATIENCE_S
         if waited < patience and not self._host.died(intent.detail):
-            await asyncio.sleep(min(1.0 + waited / 4, 15.0, patience - waited))
+            await asyncio.sleep(min(1.0 + waited / 4, 15.0))
             return Bought(result=Result.OPEN) if self.stopping else None
         async with self._slot(str(intent.detail["provider"])).hold(order.priority):
             ended = "the run that asked for it ended before the answer was on record"

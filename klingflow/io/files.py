@@ -271,7 +271,7 @@ _MARKUP = (b"<svg", b"<?xml", b"<!doctype", b"<html")
 
 
 def picture(rel: str, data: bytes) -> tuple[str, int, int, bool]:
-    """(format, width, height as shown, whether EXIF must turn or mirror it) of an image file's bytes. Raises BadFile."""
+    """(format, width, height as shown, whether EXIF must turn or mirror it) of an image's bytes. Raises BadFile."""
     import struct
     import warnings
     from io import BytesIO

@@ -220,7 +220,9 @@ def _read_film(data: Mapping[str, Any], name: str) -> FilmPlan:
         ),
         critical=tuple(ShotId(shot) for shot in data["critical"]),
         wall_s=float(data["wall_s"]),
-        shortcuts=tuple(Shortcut(ShotId(s["shot"]), ShotId(s["meets"]), float(s["saves_s"])) for s in data["shortcuts"]),
+        shortcuts=tuple(
+            Shortcut(ShotId(s["shot"]), ShotId(s["meets"]), float(s["saves_s"])) for s in data["shortcuts"]
+        ),
     )
 
 

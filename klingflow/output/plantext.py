@@ -66,7 +66,9 @@ def _film(film: FilmPlan, colour: bool, details: bool) -> str:
         shape = chain if len(chain) <= 44 else f"{film.critical[0]} -> … -> {film.critical[-1]}"
         lines.append(f"  longest wait: {shape}, about {duration(film.wall_s)}")
     for found in film.shortcuts[:3]:
-        lines.append(f"  {found.shot}: `meets: {found.meets}` instead of `continues` would save {duration(found.saves_s)}")
+        lines.append(
+            f"  {found.shot}: `meets: {found.meets}` instead of `continues` would save {duration(found.saves_s)}"
+        )
     return "\n".join(lines)
 
 
@@ -108,7 +110,13 @@ def _estimated(films: Sequence[FilmPlan]) -> bool:
 
 
 def _sums(tasks: int, seconds: int, spend: Decimal | None, estimate: bool) -> str:
-    cost = "price unknown" if spend is None else "free" if not spend else money(spend) + (" (estimate)" if estimate else "")
+    cost = (
+        "price unknown"
+        if spend is None
+        else "free"
+        if not spend
+        else money(spend) + (" (estimate)" if estimate else "")
+    )
     return f"{count(tasks, 'clip')} to make, {seconds} s of film, {cost}"
 
 
@@ -118,7 +126,9 @@ def _cost(outcome: Outcome) -> str:
         return "nothing in this run"
     if outcome.result is Result.IN_DOUBT:
         return f"{money(outcome.spent)} if it was taken; booked until it is settled"
-    return f"{money(outcome.spent)} booked, as for a clip that was made; whether it is charged, the provider's bill says"
+    return (
+        f"{money(outcome.spent)} booked, as for a clip that was made; whether it is charged, the provider's bill says"
+    )
 
 
 def ending(

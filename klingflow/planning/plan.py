@@ -178,7 +178,9 @@ def make(
             mine.append(step)
     ordered = tuple(step for shot in film.shots for step in steps[shot.id])
     busy = {
-        shot.id: expect(shot) for shot in film.shots if any(s.action in (Action.MAKE, Action.RESUME) for s in steps[shot.id])
+        shot.id: expect(shot)
+        for shot in film.shots
+        if any(s.action in (Action.MAKE, Action.RESUME) for s in steps[shot.id])
     }
     critical, wall = graph.critical(film, busy) if busy else ((), 0.0)
     return FilmPlan(
@@ -194,7 +196,9 @@ def make(
     )
 
 
-def _shortcuts(film: Film, busy: Mapping[ShotId, float], critical: Sequence[ShotId], wall: float) -> tuple[Shortcut, ...]:
+def _shortcuts(
+    film: Film, busy: Mapping[ShotId, float], critical: Sequence[ShotId], wall: float
+) -> tuple[Shortcut, ...]:
     """Only a shot on the longest chain, whose predecessor declares a still to end with, can shorten the wait."""
     shots = film.by_id()
     out = []
@@ -251,7 +255,9 @@ def _decide(
     if answer is not None:
         return step
     if shot.clip is not None:
-        return replace(step, action=Action.ADOPT, reason=f"a clip of one's own: {shot.clip}", clip=inputs.clips[shot.clip])
+        return replace(
+            step, action=Action.ADOPT, reason=f"a clip of one's own: {shot.clip}", clip=inputs.clips[shot.clip]
+        )
     known = lock.find(key)
     if known is not None:
         return replace(step, clip=known.clip, reason="the lock has this very clip under another name")
@@ -314,7 +320,9 @@ def _why(
 def _sentence(film: Film, shot: Shot, change: Change) -> str:
     frame = dict(shot.frames()).get(change.field)
     if isinstance(frame, ShotFrame):
-        return f"{frame.shot} has a new clip" if change.old.startswith(f"{frame.frame} of ") else f"{change.field} changed"
+        return (
+            f"{frame.shot} has a new clip" if change.old.startswith(f"{frame.frame} of ") else f"{change.field} changed"
+        )
     path = getattr(frame, "path", None)
     if path is not None:
         return f"still {path} changed" if change.old else f"{change.field} added"
@@ -334,7 +342,11 @@ def totals(films: Iterable[FilmPlan]) -> Totals:
     for film in films:
         for step in film.steps:
             steps[step.action.value] += 1
-            if step.action is not Action.MAKE or step.same_as is not None or (step.key is not None and step.key in seen):
+            if (
+                step.action is not Action.MAKE
+                or step.same_as is not None
+                or (step.key is not None and step.key in seen)
+            ):
                 continue
             if step.key is not None:
                 seen.add(step.key)

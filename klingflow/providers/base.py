@@ -201,7 +201,7 @@ class Provider(Protocol):
 
     def submit(self, shot: Shot, inputs: Mapping[str, str], settings: Settings, key: Key, attempt: int) -> Request:
         """The one paid request. `inputs` has each frame's role with what stands for it in the request: a URL,
-        Base64 text in the form that the settings name, or a blob's digest. The bytes are the same for the same arguments."""
+        Base64 text in the form that the settings name, or a blob's digest. The same arguments give the same bytes."""
         ...
 
     def accepted(self, answer: Answer) -> Submitted: ...
