@@ -70,7 +70,7 @@ def test_every_frame_that_is_sent_is_the_exact_frame_of_the_right_clip(tmp_path:
         assert again.code == 0, again.said
         assert len(api.requests) == requests, "a run with nothing to make asks nobody"
         lines = project.run("status", "film.yaml").out
-        assert lines.count(": stored; ") == 7
+        assert lines.count("  stored  ") == 7
         assert all(one.task in lines for one in api.purchases)
         if name == "hiapi":
             published = sorted(path.name for path in (tmp_path / "public").iterdir())

@@ -207,5 +207,5 @@ def _next(rows: Sequence[Row], path: str) -> list[str]:
         lines.append(f"in doubt: look at the console of {places}, then say what you found")
         lines += [f"  {row.next}" for row in doubts]
     if any(row.state in (ASKED, MADE) for row in rows):
-        lines.append(f"to collect what is being made: klingflow run {shlex.quote(path)}")
+        lines.append(f"to collect: klingflow run {shlex.quote(path)}")
     return lines

@@ -1,0 +1,108 @@
+"""`klingflow status`: what was ever submitted, as a person reads it and as a program does."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from klingflow.core.model import Key
+from klingflow.io import ledger
+from klingflow.io.store import FolderStore
+from klingflow.planning.job import Job, Kind, State, fold
+from tests import standins
+from tests.cli import Project
+from tests.paid_helpers import studio
+
+BOARD = "klingflow: 1\ntitle: T\nshots:\n  - id: dawn\n    prompt: dawn\n"
+TASK = "tk-hiapi-01HZTQ8BX2N3GM3YFK4Z9D7VQR"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    made = Project(tmp_path / "project", {})
+    made.write("film.yaml", BOARD)
+    return made
+
+
+def book(
+    project: Project, letter: str, *records: tuple[Kind, dict[str, object]], age_s: float = 7300, **intent: object
+) -> None:
+    """One job in the project's ledger, from its records; the first is the intent."""
+    store = FolderStore(project.root / ".klingflow/store")
+    base = {
+        "provider": "mulerouter", "storyboard": "film.yaml", "film": "film", "shot": "dawn", "take": 1, "price": "0.56",
+        "seconds": 5,
+    }  # fmt: skip
+    job = Job(key=Key(letter * 64), state=State.NEW, attempt=0, records=())
+    for kind, detail in ((Kind.INTENT, {**base, **intent}), *records):
+        record = job.next(kind, int((time.time() - age_s) * 1000), detail)
+        assert ledger.write(store, record)
+        job = fold(job.key, [*job.records, record])
+
+
+def test_every_task_stands_in_one_table_doubts_first_with_the_next_command(project: Project) -> None:
+    accepted = (Kind.ACCEPTED, {"task": TASK})
+    book(project, "a", accepted, (Kind.STORED, {"clip": "c" * 64}), provider="hiapi", shot="noon", age_s=200_000)
+    book(project, "b", accepted, provider="hiapi", shot="dusk", age_s=150, price=None)
+    refused = (Kind.REFUSED, {"class": "moderated", "message": "no \x1b[31mviolence", "sent": True})
+    book(project, "c", refused, shot="night")
+    book(project, "d", take=2)
+    book(project, "e", accepted, (Kind.STORED, {}), provider="animatic", price="0", storyboard="other.yaml")
+    told = project.run("status", "film.yaml")
+    assert told.code == 0, told.said
+    assert told.out.splitlines() == [
+        "SHOT         STATE         AGE    PRICE  PROVIDER",
+        "dawn take 2  in doubt      2 h    $0.56  mulerouter",
+        "dusk         being made  2 min  unknown  hiapi",
+        f"    task {TASK}",
+        "noon         stored        2 d    $0.56  hiapi",
+        f"    task {TASK}",
+        "night        refused       2 h    $0.56  mulerouter",
+        "    no \\x1b[31mviolence",
+        "4 tasks, $1.12 booked, and 1 task of unknown price",
+        "in doubt: look at the console of mulerouter, then say what you found",
+        "  klingflow resolve film.yaml dawn --take 2 --task ID | --not-bought",
+        "to collect: klingflow run film.yaml",
+    ]
+
+    rows = json.loads(project.run("status", "film.yaml", "--format", "json").out)["tasks"]
+    assert [(row["shot"], row["take"], row["state"], row["price"]) for row in rows] == [
+        ("dawn", 2, "in doubt", 0.56),
+        ("dusk", 1, "being made", None),
+        ("noon", 1, "stored", 0.56),
+        ("night", 1, "refused", 0.56),
+    ]
+    assert rows[1]["task"] == TASK
+    assert rows[1]["next"] == "klingflow run film.yaml"
+    assert rows[2]["next"] is None
+    assert 150 <= rows[1]["age_s"] < 300
+
+
+def test_a_broken_storyboard_hides_nothing_that_was_paid_for(project: Project) -> None:
+    assert "no task was ever submitted" in project.run("status", "film.yaml").out
+    book(project, "a")
+    project.write("film.yaml", "klingflow: [")
+    told = project.run("status", "film.yaml")
+    assert (told.code, "in doubt" in told.out) == (0, True)
+    settled = project.run("resolve", "film.yaml", "dawn", "--not-bought")
+    assert settled.code == 0, settled.said
+    assert "given up" in project.run("status", "film.yaml").out
+    missing = project.run("status", "flim.yaml")
+    assert (missing.code, "flim.yaml is not a storyboard" in missing.err) == (2, True)
+
+
+def test_what_hiapi_may_be_asked_again_is_no_doubt_and_what_mulerouter_lost_is_one(tmp_path: Path) -> None:
+    with studio(tmp_path, "mulerouter") as (paid, api):
+        api.faults.add("POST", standins.drop_after)
+        assert paid.run("run", "film.yaml", "--yes").code == 4
+        told = paid.run("status", "film.yaml").out
+        assert "in doubt: look at the console of mulerouter" in told
+        assert "  klingflow resolve film.yaml dawn --task ID | --not-bought" in told
+        book(paid, "f", provider="hiapi", shot="noon", age_s=60)
+        assert [line.split()[:2] for line in paid.run("status", "film.yaml").out.splitlines()[1:3]] == [
+            ["dawn", "in"],
+            ["noon", "asked"],
+        ]
