@@ -71,6 +71,9 @@ PATIENCE_S = 150.0
 after 120 s (io.client), and a margin."""
 REPLAY_AFTER_S = 60.0
 """The same where a replay buys nothing: then asking too early costs an answer "still being taken", no more."""
+SKEW_S = 600.0
+"""How far the clocks of two runners may be apart: an intent that is older than that, and than the patience, is over at
+first sight. A clock that is off by more costs a question to a person, or an answer told again; never a purchase."""
 REPLAY_PATIENCE_S = 900.0
 """How long one run goes on sending the same bytes, or coming back after a throttling answer, before it leaves the rest
 to the next run."""
@@ -538,9 +541,10 @@ class Buyer:
         assert intent is not None
         now = asyncio.get_running_loop().time()
         waited = now - self._first_seen.setdefault((job.key, job.attempt), now)
+        waited = max(waited, (self._now_ms() - intent.at_ms) / 1000 - SKEW_S)
         patience = REPLAY_AFTER_S if self._replayable(intent) else PATIENCE_S
         if waited < patience and not self._host.died(intent.detail):
-            await asyncio.sleep(min(1.0 + waited / 4, 15.0))
+            await asyncio.sleep(min(1.0 + max(0.0, waited) / 4, 15.0))
             return Bought(result=Result.OPEN) if self.stopping else None
         async with self._slot(str(intent.detail["provider"])).hold(order.priority):
             ended = "the run that asked for it ended before the answer was on record"
@@ -627,13 +631,13 @@ class Buyer:
                     got = await self._bring(order, name, status)
                     if isinstance(got, ClipFacts):
                         return await self._keep(order, job, got)
-                    broken += 1
                     if isinstance(got, NotAClip):
-                        if got.digest == seen or broken >= DOWNLOADS:
+                        if got.digest == seen:  # the same bytes twice: it is the clip, not the way here
                             await self._end(job, Failed(kind=FailureClass.BAD_OUTPUT, code="", message=got.why))
                             return None
-                        seen = got.digest
-                    elif broken >= DOWNLOADS:
+                        seen, got = got.digest, got.why
+                    broken += 1
+                    if broken >= DOWNLOADS:
                         what_next = f"the clip of task {task} is paid: run again to fetch it"
                         return _failed(FailureClass.EXPIRED, f"its clip did not come: {got}", what_next)
                     await asyncio.sleep(backoff(broken, 0.0, self._rng))
