@@ -106,3 +106,32 @@ def test_what_hiapi_may_be_asked_again_is_no_doubt_and_what_mulerouter_lost_is_o
             ["dawn", "in"],
             ["noon", "asked"],
         ]
+
+
+def test_two_doubts_about_one_shot_of_two_films_are_settled_one_by_one(tmp_path: Path) -> None:
+    board = """
+        klingflow: 1
+        title: Two films
+        matrix: {aspect: ["16:9", "9:16"]}
+        defaults: {provider: mulerouter, duration: 3, resolution: 720p, aspect_ratio: "{{ aspect }}"}
+        shots:
+          - id: dawn
+            prompt: dawn breaks
+    """
+    with studio(tmp_path, "mulerouter", board) as (project, api):
+        api.faults.add("POST", standins.drop_before, 2)
+        lost = project.run("run", "film.yaml", "--yes")
+        assert lost.code == 4, lost.said
+        told = project.run("status", "film.yaml").out
+        lines = [line.strip() for line in told.splitlines() if "--key" in line]
+        commands = [line.removesuffix(" --task ID | --not-bought") for line in lines]
+        assert len(set(commands)) == 2, told
+        assert all(f"`{command} --not-bought`" in lost.err for command in commands)
+        unclear = project.run("resolve", "film.yaml", "dawn", "--not-bought")
+        assert unclear.code == 2
+        assert "name one with --take or --key" in unclear.err
+        for command in commands:
+            settled = project.run(*command.split()[1:], "--not-bought")
+            assert settled.code == 0, settled.said
+        assert project.run("run", "film.yaml", "--yes").code == 0
+        assert len(api.purchases) == 2

@@ -110,6 +110,7 @@ def _resolve(p: argparse.ArgumentParser) -> None:
 
 def _takes(p: argparse.ArgumentParser) -> None:
     _storyboard(p)
+    p.add_argument("--key", default=None, metavar="KEY", help="tells two purchases of one take apart; status names it")
     p.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
 
 

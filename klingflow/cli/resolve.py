@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import time
 
-from klingflow.cli.status import jobs_at
+from klingflow.cli.status import KEY_SHOWN, jobs_at
 from klingflow.core.errors import DONE, UsageError
 from klingflow.execution import host
 from klingflow.io import ledger
 from klingflow.planning.job import Job, Kind, State
 
 
-def resolve(path: str, shot: str, take: int | None = None, task: str | None = None, not_bought: bool = False) -> int:
+def resolve(
+    path: str,
+    shot: str,
+    take: int | None = None,
+    key: str | None = None,
+    task: str | None = None,
+    not_bought: bool = False,
+) -> int:
     """Settles the one open purchase of a shot: `--task ID` records the task, so that the next run collects it;
     `--not-bought` gives it up, so that the next run may buy."""
     store, jobs = jobs_at(path)
-    open_jobs = [job for job in jobs if _shot(job) == shot and take in (None, _take(job))]
+    meant = [job for job in jobs if _shot(job) == shot and take in (None, _take(job))]
+    open_jobs = [job for job in meant if job.key.startswith(key or "")]
     wanted = (State.INTENDED,) if task is not None else (State.INTENDED, State.ACCEPTED)
     found = [job for job in open_jobs if job.state in wanted]
     if not found:
         raise UsageError(f"nothing is in doubt for shot '{shot}'", f"klingflow status {path} lists every task")
     if len(found) > 1:
-        takes = sorted({_take(job) for job in found})
-        raise UsageError(
-            f"shot '{shot}' has {len(found)} open purchases (takes {', '.join(map(str, takes))})",
-            "name one with --take N",
-        )
+        listed = ", ".join(sorted(f"take {_take(job)} of {_film(job)} (--key {job.key[:KEY_SHOWN]})" for job in found))
+        raise UsageError(f"shot '{shot}' has {len(found)} open purchases: {listed}", "name one with --take or --key")
     job = found[0]
     now = time.time_ns() // 1_000_000
     me = host.this()
@@ -50,6 +55,11 @@ def resolve(path: str, shot: str, take: int | None = None, task: str | None = No
 def _shot(job: Job) -> object:
     intent = job.last(Kind.INTENT)
     return intent.detail.get("shot") if intent else None
+
+
+def _film(job: Job) -> object:
+    intent = job.last(Kind.INTENT)
+    return intent.detail.get("film") if intent else None
 
 
 def _take(job: Job) -> int:

@@ -9,6 +9,7 @@ import json
 import shlex
 import textwrap
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
@@ -24,10 +25,12 @@ from klingflow.execution.host import Host
 from klingflow.io import ledger
 from klingflow.io.store import Store
 from klingflow.output.plantext import WIDTH, count
-from klingflow.planning.job import Job, Kind, Record
+from klingflow.planning.job import Job, Kind, Record, State
 from klingflow.planning.plan import Action
 from klingflow.planning.price import money, spent
 
+KEY_SHOWN = 12
+"""Digits of a key that people are shown: enough to tell any two apart."""
 DOUBT, ASKED, MADE = "in doubt", "asked", "being made"
 """States in which something is still to be done, in the order in which they are shown."""
 
@@ -68,7 +71,9 @@ class Row:
 def status(path: str, format: str = "text") -> int:
     store, jobs = jobs_at(path)
     me = host.this()
-    rows = [row for job in jobs for row in _rows(job, path, me)]
+    # A film of a matrix, or a shot that was changed since, may have the same shot and take open under another key.
+    open_jobs = Counter(_place(job) for job in jobs if job.state in (State.INTENDED, State.ACCEPTED))
+    rows = [row for job in jobs for row in _rows(job, path, me, by_key=open_jobs[_place(job)] > 1)]
     rows.sort(key=lambda row: (_rank(row), row.film, row.at, row.shot, row.take))
     if format == "json":
         told = {"version": 1, "storyboard": below_root(path), "tasks": [asdict(row) for row in rows]}
@@ -99,12 +104,18 @@ def jobs_at(path: str) -> tuple[Store, list[Job]]:
     return store, found
 
 
+def _place(job: Job) -> tuple[str, str]:
+    """The shot and take that a job's newest attempt was for, as text."""
+    intent = job.last(Kind.INTENT)
+    return (str(intent.detail.get("shot")), str(intent.detail.get("take"))) if intent else ("", "")
+
+
 def _rank(row: Row) -> int:
     order = (DOUBT, ASKED, MADE)
     return order.index(row.state) if row.state in order else len(order)
 
 
-def _rows(job: Job, path: str, me: Host) -> list[Row]:
+def _rows(job: Job, path: str, me: Host, *, by_key: bool) -> list[Row]:
     """One row an attempt."""
     rows = []
     for attempt in range(1, job.attempt + 1):
@@ -115,7 +126,7 @@ def _rows(job: Job, path: str, me: Host) -> list[Row]:
         detail = intent.detail
         state, then = _ENDED[last.kind], None
         if attempt == job.attempt:
-            state, then = _standing(job, last, path, me)
+            state, then = _standing(job, last, path, me, by_key=by_key)
         accepted = next((record for record in records if record.kind is Kind.ACCEPTED), None)
         message = last.detail.get("message") or last.detail.get("why")
         take, seconds = detail.get("take"), detail.get("seconds")
@@ -140,7 +151,7 @@ def _rows(job: Job, path: str, me: Host) -> list[Row]:
     return rows
 
 
-def _standing(job: Job, last: Record, path: str, me: Host) -> tuple[str, str | None]:
+def _standing(job: Job, last: Record, path: str, me: Host, *, by_key: bool) -> tuple[str, str | None]:
     """The state of the newest attempt, and the command that goes on from it."""
     shown = shlex.quote(path)
     found = planning.standing(job, me)
@@ -152,6 +163,7 @@ def _standing(job: Job, last: Record, path: str, me: Host) -> tuple[str, str | N
         return ASKED, f"klingflow run {shown}"
     take = last.detail.get("take")
     which = f"{last.detail.get('shot')}{f' --take {take}' if take != 1 else ''}"
+    which += f" --key {job.key[:KEY_SHOWN]}" if by_key else ""
     return DOUBT, f"klingflow resolve {shown} {which} --task ID | --not-bought"
 
 

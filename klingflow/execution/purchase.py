@@ -772,7 +772,8 @@ class Buyer:
 
     def _resolve(self, order: Order) -> str:
         take = f" --take {order.shot.take}" if order.shot.take != 1 else ""
-        return f"klingflow resolve {self._storyboard} {order.shot.id}{take}"
+        key = f" --key {order.key[:12]}" if order.film.variant else ""  # films of a matrix have the same shots
+        return f"klingflow resolve {self._storyboard} {order.shot.id}{take}{key}"
 
     async def _inputs(self, order: Order, provider: Provider) -> tuple[dict[str, str], dict[str, Digest]]:
         """What stands for each image in the request, and the digest of each image as it goes in, by role."""
