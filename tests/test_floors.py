@@ -33,6 +33,10 @@ HIDDEN = {
     ("klingflow.cli.app", "klingflow.cli.failing"): "the error tree, after `--version` and `--help` are answered",
     ("klingflow.cli.delivery", "klingflow.io.media"): "av: a run with nothing to make never looks at a clip",
     ("klingflow.cli.delivery", "klingflow.output.film"): "av: a film that stands already is not joined again",
+    ("klingflow.cli.plan", "klingflow.cli.against"): "git and comparing: only --against",
+    ("klingflow.cli.plan", "klingflow.cli.saving"): "the saved plan: only --out and --format json",
+    ("klingflow.cli.plan", "klingflow.output.planfile"): "the saved plan: only --out and --format json",
+    ("klingflow.cli.plan", "klingflow.output.markdown"): "only --format markdown",
     ("klingflow.cli.shelf", "klingflow.io.media"): "av: only a clip of one's own is looked at",
     ("klingflow.io.places", "klingflow.io.objects"): "obstore is an extra",
 }

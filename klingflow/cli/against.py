@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from decimal import Decimal
 
 from klingflow.cli import planning
 from klingflow.cli.failing import say
@@ -24,7 +25,7 @@ def against_ref(
     broken there, makes every shot new. Raises UsageError where there is no such ref."""
     with Tree(opened.project.root, ref) as tree:
         base = _base(opened, asked, tree, ref, variables, provider)
-    head = planning.sides(opened, planned, asked)
+    head = _sides(opened, planned, asked)
     return {variant: compare(base.get(variant), side) for variant, side in head.items()}
 
 
@@ -47,4 +48,18 @@ def _base(
         say(f"{shown} cannot be read ({bad}), so every shot is told as new")
         return {}
     before = replace(opened, films=content.films, inputs=content.inputs, read=content.texts)
-    return planning.sides(before, planning.make(before, lock, asked, provider), asked)
+    return _sides(before, planning.make(before, lock, asked, provider), asked)
+
+
+def _sides(opened: Opened, plan: Plan, asked: Asked) -> dict[str, Side]:
+    """Each film as one side of a comparison, by variant."""
+    return {
+        film.variant: Side(
+            film=film,
+            plan=film_plan,
+            stills=opened.inputs.stills,
+            clips=opened.inputs.clips,
+            prices={shot.id: Decimal(0) if shot.clip else asked.price(shot).amount for shot in film.shots},
+        )
+        for film, film_plan in zip(opened.films, plan.films, strict=True)
+    }

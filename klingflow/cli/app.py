@@ -11,8 +11,9 @@ import importlib
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 
 from klingflow import __version__
 
@@ -37,18 +38,24 @@ COMMANDS = {
 }
 
 
+_Help = partial(argparse.HelpFormatter, width=80)
+"""Help of one width, on a terminal, in CI and in the documents. (To learn the terminal's, argparse loads three
+libraries of compression, at every start.)"""
+
+
 def parser(only: str | None = None) -> argparse.ArgumentParser:
     """The whole command line; with `only`, the arguments of that command alone: those of all cost more than Python's
     own start."""
     top = argparse.ArgumentParser(
         prog="klingflow",
+        formatter_class=_Help,
         description="Terraform for AI film: storyboards in YAML, planned, bought once, kept by content.",
         epilog=EXITS,
     )
     top.add_argument("--version", action="version", version=f"klingflow {__version__}")
     commands = top.add_subparsers(prog="klingflow", dest="command", metavar="COMMAND", required=True)
     for name, text in COMMANDS.items():
-        p = commands.add_parser(name, help=text, description=text, epilog=EXITS)
+        p = commands.add_parser(name, help=text, description=text, epilog=EXITS, formatter_class=_Help)
         if only is None or only == name:
             ARGUMENTS[name](p)
     return top
@@ -103,6 +110,7 @@ def _resolve(p: argparse.ArgumentParser) -> None:
     _storyboard(p)
     p.add_argument("shot", metavar="SHOT", help="the id of the shot in doubt")
     p.add_argument("--take", type=int, default=None, metavar="N", help="default: the take in doubt")
+    p.add_argument("--key", default=None, metavar="KEY", help="tells two purchases of one take apart; status names it")
     said = p.add_mutually_exclusive_group(required=True)
     said.add_argument("--task", metavar="ID", help="the provider took the order: this is its task")
     said.add_argument("--not-bought", action="store_true", help="the provider did not take it; it may be bought again")
@@ -110,7 +118,6 @@ def _resolve(p: argparse.ArgumentParser) -> None:
 
 def _takes(p: argparse.ArgumentParser) -> None:
     _storyboard(p)
-    p.add_argument("--key", default=None, metavar="KEY", help="tells two purchases of one take apart; status names it")
     p.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
 
 
@@ -193,7 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = arguments.pop("command")
     from klingflow.cli.failing import report  # after parsing: `--version` and `--help` need no error tree
 
-    if threading.current_thread() is threading.main_thread():
+    with suppress(ValueError):  # in a thread signals cannot be received
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # CI systems and service managers end a command so
     try:
         command = getattr(importlib.import_module(f"klingflow.cli.{name}"), name)

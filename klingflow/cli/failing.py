@@ -2,35 +2,59 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-import traceback
 
 from klingflow import __version__
-from klingflow.core.errors import BUG, Interrupted, KlingflowError, StoryboardError
+from klingflow.core.errors import BUG, Interrupted, KlingflowError, StoryboardError, UsageError
 from klingflow.core.redact import redact
 from klingflow.core.source import render, visible
+
+_ELSEWHERE = "make the project writable, or work in a copy of it; clips that are in the store are not made again"
+_ROOM = "make room on the disk and run again; clips that are in the store are not made again"
+_PLACES = {
+    errno.EACCES: _ELSEWHERE,
+    errno.EPERM: _ELSEWHERE,
+    errno.EROFS: _ELSEWHERE,
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+}
+"""Faults of the place where the project lies, not of klingflow, and their mends."""
 
 
 def report(error: BaseException) -> int:
     """Says what went wrong; returns the exit code. What is not a KlingflowError is a bug of ours."""
     match error:
         case StoryboardError():
-            say("\n\n".join(render(problem) for problem in error.problems))
+            say(explained(error))
             count = len(error.problems)
             say(f"\n{count} problem{'s' if count != 1 else ''}; nothing was made")
             return error.code
         case KlingflowError():
-            say(visible(error.what) + (f"\nmend: {visible(error.mend)}" if error.mend else ""))
+            say(explained(error))
             return error.code
+        case OSError(errno=number) if number in _PLACES:
+            where = f"'{visible(str(error.filename))}'" if error.filename is not None else "a file"
+            say(f"{where} cannot be read or written: {error.strerror}\nmend: {_PLACES[number]}")
+            return UsageError.code
         case KeyboardInterrupt():
             say("interrupted; nothing is half written")
             return Interrupted.code
         case _:
+            import traceback  # a command without a bug does not need it
+
             lines = "".join(traceback.format_exception(error))
             versions = f"klingflow {__version__}, Python {sys.version.split()[0]}, {sys.platform}"
             say(f"this is a bug in klingflow ({versions}); please report it with the text below\n\n{lines}")
             return BUG
+
+
+def explained(error: KlingflowError) -> str:
+    """What went wrong, where, and its mend."""
+    if isinstance(error, StoryboardError):
+        return "\n\n".join(render(problem) for problem in error.problems)
+    return visible(error.what) + (f"\nmend: {visible(error.mend)}" if error.mend else "")
 
 
 def say(text: str) -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import platformdirs
-
-from klingflow.cli.opening import Opened, Reader, own_frames, parse, parse_vars
+from klingflow.cli.opening import Opened, Reader, own_frames, parse
 from klingflow.core.digest import of_bytes
 from klingflow.core.errors import StoryboardError, UsageError
 from klingflow.core.model import ClipRecord, Digest, Key, Shot, ShotId, UrlStill
@@ -21,13 +19,11 @@ from klingflow.execution import host
 from klingflow.execution.host import Host
 from klingflow.io import config, ledger
 from klingflow.io.config import Config
-from klingflow.io.files import find_root
+from klingflow.io.files import cache_folder, find_root
 from klingflow.io.places import open_store
 from klingflow.io.store import Store
-from klingflow.output import planfile
 from klingflow.planning import plan as planning
 from klingflow.planning import price
-from klingflow.planning.compare import Comparison, Side
 from klingflow.planning.job import Job, Kind, State
 from klingflow.planning.plan import Action, FilmPlan, Plan, Standing
 from klingflow.planning.select import select as select_shots
@@ -37,6 +33,9 @@ from klingflow.providers.failure import RULES
 from klingflow.storyboard import lock as locks
 from klingflow.storyboard import yamlread
 from klingflow.storyboard.lock import Lock
+
+if TYPE_CHECKING:
+    from klingflow.planning.compare import Comparison  # a plan without a base compares nothing
 
 ASKING_S = 120.0
 """How old an intent of a living run may be to count as one that is being answered: a paid request ends by then."""
@@ -79,7 +78,7 @@ def open_project_store(path: Path, environ: Mapping[str, str] = os.environ) -> S
 
 
 def _store(settings: Config, root: Path) -> Store:
-    local = Path(platformdirs.user_cache_dir("klingflow")) / "store" / of_bytes(settings.store.encode())[:16]
+    local = Path(cache_folder() or root / ".klingflow" / "cache") / "store" / of_bytes(settings.store.encode())[:16]
     return open_store(settings.store, root, local)
 
 
@@ -178,23 +177,6 @@ def unsendable(opened: Opened, plan: Plan) -> Problem | None:
     return None
 
 
-def fingerprint(opened: Opened) -> dict[str, Digest]:
-    """Every file that the plan was made from, by path from the project root, with the digest of its bytes."""
-    out = dict(opened.read)
-    out |= {path: facts.digest for path, facts in opened.inputs.stills.items()}
-    out |= opened.inputs.clips
-    if opened.lock_path.exists() and not opened.rehearsal:
-        out[opened.beside(opened.lock_path.name)] = of_bytes(opened.lock_path.read_bytes())
-    settings = opened.project.root / "klingflow.yaml"
-    if settings.exists():
-        out["klingflow.yaml"] = of_bytes(settings.read_bytes())
-    return out
-
-
-def options(variables: Sequence[str], select: str | None, exclude: str | None) -> planfile.Options:
-    return planfile.Options(vars=parse_vars(variables), select=select, exclude=exclude)
-
-
 def chosen(
     opened: Opened,
     plan: Plan,
@@ -238,18 +220,4 @@ def known_clips(plan: Plan) -> dict[str, dict[ShotId, Digest]]:
     return {
         film.variant: {step.shot: step.clip for step in film.steps if step.counted and step.clip is not None}
         for film in plan.films
-    }
-
-
-def sides(opened: Opened, plan: Plan, asked: Asked) -> dict[str, Side]:
-    """Each film as one side of a comparison, by variant."""
-    return {
-        film.variant: Side(
-            film=film,
-            plan=film_plan,
-            stills=opened.inputs.stills,
-            clips=opened.inputs.clips,
-            prices={shot.id: Decimal(0) if shot.clip else asked.price(shot).amount for shot in film.shots},
-        )
-        for film, film_plan in zip(opened.films, plan.films, strict=True)
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import shutil
 import signal
@@ -15,8 +16,8 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from klingflow.cli import delivery, planning
-from klingflow.cli.failing import say
+from klingflow.cli import delivery, planning, saving
+from klingflow.cli.failing import explained, say
 from klingflow.cli.opening import Opened, open_storyboard
 from klingflow.cli.services import Services, open_services
 from klingflow.cli.shelf import shelf_of
@@ -25,13 +26,14 @@ from klingflow.core.errors import (
     Detached,
     InDoubt,
     Interrupted,
+    KlingflowError,
     ShotsFailed,
     SpendRefused,
     UsageError,
     WouldMake,
 )
 from klingflow.core.model import ClipFacts, Digest, Film, ShotId
-from klingflow.core.source import render
+from klingflow.core.source import render, visible
 from klingflow.execution import engine, host
 from klingflow.execution.outcome import Emit, Event, Outcome, Result
 from klingflow.execution.purchase import Buyer
@@ -87,19 +89,19 @@ def run(
         chosen = planning.chosen(opened, planned, select, exclude)
     known = planning.known_clips(planned)
     if plan is not None and saved is not None:
-        now = planfile.Saved(
-            plan=chosen, inputs=planning.fingerprint(opened), options=planning.options(var, select, exclude)
-        )
-        _refuse_if_moved(plan, saved, now)
+        _refuse_if_moved(plan, saved, saving.of(opened, chosen, var, select, exclude))
     sums = totals(chosen.films)
     if not quiet and not json:
         say(plantext.summary(chosen, colour=progress.coloured()))
     if frozen and sums.tasks:
-        raise WouldMake(f"--frozen: {plantext.count(sums.tasks, 'clip')} would have to be made", "run without --frozen")
+        what = f"{plantext.count(sums.tasks, 'clip')} would have to be made; nothing was made"
+        raise WouldMake(what, "`klingflow run` without --frozen makes what is missing")
     why = exceeded(limits, sums.spend, sums.seconds, sums.tasks)
     if why:
         raise SpendRefused(why, "raise the limit, or select fewer shots with --select")
     services = open_services(opened, chosen, listen=listen, callback_url=callback_url)
+    if sums.tasks:
+        delivery.check_beds(opened)
     _confirm(chosen, sums.spend, yes)
     with ExitStack() as stack:
         show = stack.enter_context(progress.view(json=json, quiet=quiet))
@@ -117,13 +119,30 @@ def run(
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         keep(opened, lock, ran)
         code = _code(ran, interrupted)
-        for each in ran:
-            if not interrupted:
-                delivery.deliver(opened, each.film, each.outcomes, others(each, known, lock, store), store, show)
+        delivered: list[Path] = []
+        broken: list[KlingflowError] = []
+        for each in () if interrupted else ran:
+            try:
+                there = others(each, known, lock, store)
+                delivered += delivery.deliver(opened, each.film, each.outcomes, there, store, show)
+            except KlingflowError as bad:
+                broken.append(bad)
+        code = code or max((bad.code for bad in broken), default=DONE)
         show(Event(event="done", data=_done(ran, code, spent)))
     if not json:
         say(plantext.ending([(r.film, r.outcomes) for r in ran], path, spent, time.monotonic() - began, interrupted))
+    for unjoined in broken:
+        say(f"the film was not joined; every clip is kept\n{explained(unjoined)}")
+    if not json and not quiet:
+        for film in delivered:
+            say(f"the film: {visible(_from_here(film))}")
     return code
+
+
+def _from_here(path: Path) -> str:
+    """A path that can be opened from the folder in which the command was given."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
 
 
 def others(ran: Ran, known: Mapping[str, Mapping[ShotId, Digest]], lock: Lock, store: Store) -> dict[ShotId, ClipFacts]:
@@ -315,9 +334,11 @@ def _code(ran: Sequence[Ran], interrupted: bool) -> int:
     if Result.IN_DOUBT in results:
         return InDoubt.code
     failures = [outcome.failure for outcome in outcomes if outcome.result is Result.FAILED and outcome.failure]
-    codes = {RULES[failure.kind].exit_code for failure in failures if not failure.limit}
+    codes = {RULES[failure.kind].exit_code for failure in failures if not (failure.limit or failure.frozen)}
     if codes:
         return ShotsFailed.code if len(codes) > 1 else codes.pop()
+    if any(failure.frozen for failure in failures):
+        return WouldMake.code
     if failures:
         return SpendRefused.code
     return Detached.code if Result.OPEN in results else DONE

@@ -226,9 +226,17 @@ class Project:
                 names = [entry.name for entry in islice(entries, 2000) if not entry.name.startswith(".")]
         except OSError:
             names = []
-        close = next((n for n in names if n.casefold() == name.casefold()), None) or nearest(name, names)
+        close = next((n for n in names if n.casefold() == name.casefold()), None) or _nearest_file(name, names)
         where = f"{folder}/" if folder else ""
-        return BadFile(f"there is no file '{rel}'", f"did you mean '{where}{close}'?" if close else "")
+        mend = f"did you mean '{where}{close}'?" if close else "put it there, or correct the path"
+        return BadFile(f"there is no file '{rel}'", mend)
+
+
+def _nearest_file(name: str, names: list[str]) -> str | None:
+    """The file that was most likely meant: an ending that two files share does not make their names alike."""
+    stems = {os.path.splitext(each)[0]: each for each in reversed(names)}
+    alike = nearest(os.path.splitext(name)[0], tuple(stems))
+    return stems[alike] if alike is not None else None
 
 
 def decoded(rel: str, raw: bytes) -> str:
@@ -401,7 +409,7 @@ def _parsed(kind: str, digest: str) -> str:
 
 
 def _prune() -> None:
-    folder = _cache_folder()
+    folder = cache_folder()
     if folder is None:
         return
     place = os.path.join(folder, "parsed")
@@ -416,7 +424,7 @@ def _prune() -> None:
         return
 
 
-def _cache_folder() -> str | None:
+def cache_folder() -> str | None:
     """The user's cache folder; None where there is no home."""
     try:
         if sys.platform == "linux":  # what platformdirs says there; importing it costs 8 ms
@@ -432,7 +440,7 @@ def _cache_folder() -> str | None:
 
 
 def _read_json(name: str) -> object | None:
-    folder = _cache_folder()
+    folder = cache_folder()
     if folder is None:
         return None
     try:
@@ -443,7 +451,7 @@ def _read_json(name: str) -> object | None:
 
 
 def _write_json(name: str, value: object) -> bool:
-    folder = _cache_folder()
+    folder = cache_folder()
     if folder is None:
         return False
     path = Path(folder, name)

@@ -1,0 +1,131 @@
+"""What a command may import. A library that slips into the start costs every user of every command, and no other test
+would notice."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli import Project
+
+STORYBOARD = """\
+klingflow: 1
+title: Three
+vars: {look: muted teal}
+defaults: {provider: animatic, resolution: 720p, duration: 3}
+shots:
+  - {id: one, prompt: "A pier. {{ look }}"}
+  - {id: two, continues: one, prompt: "A boat. {{ look }}"}
+  - {id: three, first_frame: {shot: one, frame: -3}, prompt: A lamp.}
+"""
+
+SPY = """\
+import sys
+from klingflow.cli.app import main
+try:
+    code = main(sys.argv[1:])
+except SystemExit as end:
+    code = end.code or 0
+print(code, *sorted(sys.modules))
+"""
+
+OURS = "klingflow"
+RUNNER = {"sitecustomize", "usercustomize", "_distutils_hack", "a1_coverage", "coverage"}
+"""What the interpreter's own installation may load before us."""
+
+HEAVY = {"asyncio", "ssl", "socket", "subprocess", "email", "http", "sqlite3", "unittest", "importlib.metadata"}
+"""Of the standard library, what a command without network and without children has no use for."""
+
+VERSION: set[str] = set()
+CHECK_WARM = {"rfc8785"}
+JSONSCHEMA = {"jsonschema", "jsonschema_specifications", "referencing", "attr", "attrs", "rpds"}
+JSONSCHEMA |= {"idna", "typing_extensions"}
+CHECK_COLD = CHECK_WARM | JSONSCHEMA | {"yaml", "_yaml", "cython_runtime"}
+PLAN_WARM = {"rfc8785"}
+
+
+def loaded(project: Project, *words: str) -> set[str]:
+    """The modules that are there when the command ends well, by their whole names."""
+    ended = subprocess.run(
+        [sys.executable, "-c", SPY, *words],
+        cwd=project.root,
+        env=project.environment({}),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    code, *modules = ended.stdout.splitlines()[-1].split()
+    assert code == "0", ended.stdout + ended.stderr
+    return set(modules)
+
+
+def strangers(modules: set[str]) -> set[str]:
+    """Top-level names of what is neither ours nor Python's."""
+    tops = {name.partition(".")[0] for name in modules} - RUNNER
+    return {top for top in tops if top not in sys.stdlib_module_names and not top.startswith((OURS, "__", "_cython_"))}
+
+
+@pytest.fixture
+def warm(project: Project) -> Project:
+    """A project whose film is up to date and whose files have been read before."""
+    project.write("klingflow.yaml", "limits: {spend: 1.00}\n")
+    project.write("film.yaml", STORYBOARD)
+    ended = project.run("run", "film.yaml")
+    assert ended.code == 0, ended.said
+    assert project.run("plan", "film.yaml").code == 0
+    return project
+
+
+def test_the_version_needs_no_library_and_nearly_none_of_klingflow(project: Project) -> None:
+    modules = loaded(project, "--version")
+    assert strangers(modules) == VERSION
+    assert {name for name in modules if name.startswith(OURS)} == {"klingflow", "klingflow.cli", "klingflow.cli.app"}
+    assert not modules & (HEAVY | {"dataclasses", "typing", "pathlib", "json", "hashlib"})
+
+
+def test_check_reads_yaml_and_schema_once(project: Project) -> None:
+    project.write("film.yaml", STORYBOARD)
+    cold = loaded(project, "check", "film.yaml")
+    assert strangers(cold) <= CHECK_COLD
+    assert {"yaml", "jsonschema"} <= cold
+    warm = loaded(project, "check", "film.yaml")
+    assert strangers(warm) == CHECK_WARM
+    assert not warm & HEAVY
+
+
+def test_check_knows_no_plan_no_lock_and_no_way_out_of_the_machine(project: Project) -> None:
+    project.write("film.yaml", STORYBOARD)
+    loaded(project, "check", "film.yaml")
+    modules = loaded(project, "check", "film.yaml")
+    assert not modules & {
+        "klingflow.planning.plan",
+        "klingflow.storyboard.lock",
+        "klingflow.io.client",
+        "klingflow.io.media",
+        "klingflow.io.git",
+    }
+    assert not {name for name in modules if name.startswith(("klingflow.execution", "klingflow.output"))}
+
+
+def test_a_plan_with_nothing_to_do_needs_no_more_than_check(warm: Project) -> None:
+    modules = loaded(warm, "plan", "film.yaml")
+    assert strangers(modules) == PLAN_WARM
+    assert not modules & HEAVY
+    assert not modules & {
+        "klingflow.io.client",
+        "klingflow.io.media",
+        "klingflow.io.git",
+        "klingflow.output.film",
+        "klingflow.output.markdown",
+        "klingflow.output.planfile",
+        "klingflow.planning.compare",
+    }
+
+
+def test_a_template_that_does_more_than_name_values_needs_jinja2(project: Project) -> None:
+    project.write("film.yaml", "klingflow: 1\nshots:\n  - {id: one, prompt: \"{% if true %}A pier.{% endif %}\"}\n")
+    loaded(project, "check", "film.yaml")
+    assert strangers(loaded(project, "check", "film.yaml")) == CHECK_WARM | {"jinja2", "markupsafe"}
