@@ -744,7 +744,8 @@ SAYS: Mapping[str, str] = {
     "`--not-bought` it may buy again.",
     "takes": "Every take that the lock names, and which one counts.",
     "film": "Where a clip is missing it ends with 6.",
-    "graph": "Solid lines wait for a clip, dotted ones (`meets`) do not. The SVG is drawn by klingflow itself.",
+    "graph": "An arrow waits for a clip, dashed where it takes another frame than the last; a dotted line without a head "
+    "(`meets`) does not wait. The SVG is drawn by klingflow itself.",
     "listen": "Orders nothing. Ctrl-C ends it.",
     "doctor": "Says what is wrong and how to mend it: also whether a published frame can be fetched back and whether the "
     "store refuses to overwrite. Costs nothing, but for `--paid-probe`, which asks first: it sends "

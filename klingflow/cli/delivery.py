@@ -10,11 +10,14 @@ import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 from klingflow.cli.opening import Opened
 from klingflow.core import digest as digests
+from klingflow.core.errors import KlingflowError, MediaError, StoryboardError
 from klingflow.core.model import ClipFacts, Digest, Film, ShotFrame, ShotId
+from klingflow.core.source import Problem
 from klingflow.execution.outcome import Emit, Event, Outcome
 from klingflow.io.files import write_durably
 from klingflow.io.store import Store
@@ -104,9 +107,10 @@ def deliver(
     others: Mapping[ShotId, ClipFacts],
     store: Store,
     show: Emit,
-) -> None:
+) -> list[Path]:
     """Brings `out/` up to date with what a film's steps came to. `others` are the clips of shots that the run was not
-    about (--select): the film needs them, and their files stay."""
+    about (--select): the film needs them, and their files stay. Returns where the film is, if it is. Raises
+    KlingflowError when it cannot be joined: nothing but the film is missing then."""
     folder = folder_of(opened, film)
     made = _Made(folder)
     clips = {shot: (facts.digest, facts) for shot, facts in others.items()}
@@ -124,10 +128,32 @@ def deliver(
             target = folder / "frames" / f"{name}.last.png"
             target.parent.mkdir(parents=True, exist_ok=True)
             Media().cut(store.blob(facts.digest), "last", target)
-    if all(shot in clips for shot in film.cut):
-        _film(opened, film, clips, store, made, folder, show)
     told = {outcome.shot for outcome in outcomes}
+    whole = all(shot in clips for shot in film.cut)
+    try:
+        if whole:
+            _film(opened, film, clips, store, made, folder, show)
+    except KlingflowError:
+        made.forget("film.mp4")
+        made.finish(complete=False)
+        raise
     made.finish(complete=all(outcome.good for outcome in outcomes) and all(shot.id in told for shot in film.shots))
+    return [folder / "film.mp4"] if whole else []
+
+
+def check_beds(opened: Opened) -> None:
+    """That every music bed can be heard. Raises StoryboardError."""
+    for film in opened.films:
+        if film.audio is None:
+            continue
+        from klingflow.io import media  # loads the media library
+
+        try:
+            next(media.sound(opened.project.resolve(film.audio), Fraction(0), bed=True), None)
+        except MediaError as bad:
+            mend = "name a WAV, MP3, FLAC, M4A or OGG file"
+            span = film.where(None, "film.audio")
+            raise StoryboardError([Problem(rule="audio", what=bad.what, mend=mend, span=span)]) from bad
 
 
 def _film(
@@ -145,6 +171,7 @@ def _film(
     source = digests.of_bytes(digests.canonical({"recipe": RECIPE, "pieces": pieces, "bed": bed}))
     if not made.stale("film.mp4", source):
         return
+    check_beds(opened)
     from klingflow.output import film as joining  # loads the media library
 
     def progress(done: int, of: int) -> None:
@@ -190,6 +217,11 @@ class _Made:
         """Whether the file must be made; it is taken as made from now on."""
         self._now[name] = source
         return self._before.get(name) != source or not (self._folder / name).is_file()
+
+    def forget(self, name: str) -> None:
+        """The file did not come to be after all: it is made the next time."""
+        self._before.pop(name, None)
+        del self._now[name]
 
     def finish(self, *, complete: bool) -> None:
         """Writes down what is there. After a complete run, files of shots that are gone from the storyboard go too."""

@@ -17,7 +17,7 @@ from klingflow.core import digest
 from klingflow.core.errors import KlingflowError
 from klingflow.core.model import ClipRecord, Digest, Film, Inputs, Key, Shot, ShotId
 from klingflow.execution.outcome import Emit, Event, Failure, Outcome, Result
-from klingflow.execution.purchase import Buyer, Order
+from klingflow.execution.purchase import FROZEN, THAW, Buyer, Order
 from klingflow.planning.plan import Action, FilmPlan, Step
 from klingflow.providers.base import FailureClass
 
@@ -105,8 +105,8 @@ async def run(
         if shot.clip is not None:
             return replace(outcome, result=Result.ADOPTED, clip=await buyer.do(shelf.own, shot, key))
         if frozen and step.action is not Action.RESUME:
-            message = "its clip would have to be made, but --frozen refuses that"
-            return _refused(outcome, message, "run without --frozen")
+            failure = Failure(kind=FailureClass.INVALID, message=FROZEN, next=THAW, frozen=True)
+            return replace(outcome, result=Result.FAILED, failure=failure)
         emit(
             Event(
                 event="step-started",

@@ -41,6 +41,8 @@ class Failure:
     """Whether it cost money; None: the provider does not say."""
     limit: bool = False
     """True: klingflow itself refused to spend (a limit of the run)."""
+    frozen: bool = False
+    """True: klingflow itself refused to make anything (`run --frozen`, `film`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

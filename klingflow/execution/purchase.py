@@ -88,6 +88,9 @@ EMPTY_S = (1.0, 3.0, 9.0)
 RECORDINGS = 5
 """Tries to write down a task that was accepted, before a person is told its id instead."""
 
+FROZEN = "its clip is not there and would have to be made"
+THAW = "`klingflow run` without --frozen makes it"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
@@ -328,8 +331,8 @@ class Buyer:
                     if over is not None:
                         return over
                     if order.frozen:
-                        message = "its clip would have to be made, but --frozen refuses that"
-                        return _failed(FailureClass.INVALID, message, "run without --frozen")
+                        cold = Failure(kind=FailureClass.INVALID, message=FROZEN, next=THAW, frozen=True)
+                        return Bought(result=Result.FAILED, failure=cold)
                     if self.stopping:
                         return Bought(result=Result.STOPPED)
                     bought = await self._buy(order, job)
@@ -844,8 +847,11 @@ class Buyer:
     async def _cut(self, clip: Digest, name: str) -> Digest:
         path = self._temp("frame.png")
         try:
-            await self.do(self._media.cut, await self.do(self._store.blob, clip), name, path)
+            blob = await self.do(self._store.blob, clip)
+            await self.do(self._media.cut, blob, name, path)
             return await self.do(self._store.put, path, move=True)
+        except MediaError as bad:
+            raise MediaError(bad.what.replace(blob.name, "the clip that its frame is cut from"), bad.mend) from bad
         finally:
             path.unlink(missing_ok=True)
 

@@ -85,7 +85,7 @@ def sentence(event: Event) -> str:
         case "step-in-doubt":
             return f"{name}: in doubt: {data['message']}"
         case "film" if data.get("fraction") is None:
-            return f"{name}: {data['path']}, {data['frames']} frames, {data['seconds']:.3f} s"
+            return f"{name}: joined, {data['frames']} frames, {data['seconds']:.3f} s"
     return ""
 
 
@@ -109,8 +109,10 @@ def _bars() -> Iterator[Emit]:
             place = (event.film, event.shot or "", event.take or 1)
             match event.event:
                 case "step-started":
-                    label = f"{event.shot}" + (f" take {event.take}" if event.take and event.take > 1 else "")
-                    shown[place] = bars.add_task(label[:24].ljust(14), total=1.0, state="waiting")
+                    take = f" take {event.take}" if event.take and event.take > 1 else ""
+                    variant = event.film[event.film.index(" [") :] if event.film.endswith("]") else ""
+                    label = f"{(event.shot or '')[: max(8, 28 - len(take + variant))]}{take}{variant}"
+                    shown[place] = bars.add_task(label.ljust(14), total=1.0, state="waiting")
                 case "progress" if place in shown:
                     _move(bars, shown[place], event)
                 case "film" if event.data.get("fraction") is not None:

@@ -99,7 +99,7 @@ class _File:
     def meant(self, name: str, names: Sequence[str]) -> str:
         near = self.budget.nearest(name, names)
         listed = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
-        return f"did you mean '{near}'?" if near else f"there are {listed}" if names else "there are none"
+        return f"did you mean '{near}'?" if near else f"known here: {listed}" if names else "there are none"
 
     def text(self, value: str, context: Mapping[str, object], at: Path) -> str:
         """A text with its template rendered. Raises _Skip when it cannot be."""
@@ -443,6 +443,9 @@ _CHOICES: Mapping[str, Sequence[str]] = {
     "provider": PROVIDERS,
 }
 _AS_THEY_ARE = frozenset(["duration", "take", "takes", "sound", "hold"])
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_MOST_RATE = 60
+"""Frames a second that no clip of a provider exceeds: a frame before that is not there, whatever the rate will be."""
 _TAG = re.compile(r"[^\s,:+@]{1,64}")
 _BLANK = " \t\r\n"
 
@@ -664,12 +667,16 @@ class _Cast:
             return "last"
         if text == "first":
             return text
+        other = self.raws[self.ids[shot]]
+        length = other.get("duration") or self.defaults.get("duration") or 5
         if re.fullmatch(r"-[1-9][0-9]{0,5}", text):
+            if -int(text) > length * _MOST_RATE and "clip" not in other:
+                what = f"'{shot}' lasts {length} s: it has no frame {text}"
+                self.file.fault("frame", what, "name a later frame, or `first`", at)
+                raise _Skip
             return text
         if re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,6})?s", text):
             seconds = Decimal(text[:-1])
-            other = self.raws[self.ids[shot]]
-            length = other.get("duration") or self.defaults.get("duration") or 5
             if seconds > length and "clip" not in other:
                 what = f"'{shot}' lasts {length} s: it has no frame at {text}"
                 self.file.fault("frame", what, "name an earlier time, or `last`", at)
@@ -688,6 +695,12 @@ class _Cast:
     def check(self, draft: _Draft, raw: Data, merged: Data) -> None:
         """What a shot must say, and what does not go together."""
         fields, index = draft.fields, draft.fields["index"]
+        for field in ("prompt", "negative_prompt"):
+            found = _CONTROL.search(fields.get(field) or "")
+            if found:
+                what = f"{field} of '{draft.id}' holds the control character U+{ord(found[0]):04X}"
+                said = "prompt_file" if field == "prompt" and "prompt" not in merged else field
+                self.file.fault("control-character", what, "remove it", self.at(index, said))
         take, takes = fields.get("take", 1), fields.get("takes", 1)
         if takes > 1 and take > takes:
             what = f"take {take} of '{draft.id}' counts, but only takes 1 to {takes} are made"

@@ -241,7 +241,7 @@ def _parsed(text: str) -> nodes.Template:
     try:
         tree = jinja2.Environment(keep_trailing_newline=True, undefined=jinja2.StrictUndefined).parse(text)
     except jinja2.TemplateSyntaxError as exc:
-        mend = "two braces meant as text: {% raw %}{{{% endraw %}"
+        mend = "close {{ with }}, {% if %} with {% endif %}; for two braces as text write {% raw %}{{{% endraw %}"
         raise _Fault("template", f"the template cannot be read: {exc.message}", mend, exc.lineno) from None
     except (ValueError, OverflowError):
         raise _Fault("template", "the template holds a number that cannot be read", line=1) from None

@@ -216,7 +216,9 @@ def _enum(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) -> 
     if schema.get("errorMessage"):
         return _other(thing, value, wanted, schema)
     names = [str(item) for item in wanted]
-    close = next((n for n in names if n.casefold() == str(value).casefold()), None) or nearest(str(value), names)
+    close = next((n for n in names if n.casefold() == str(value).casefold()), None)
+    if close is None and any(letter.isalpha() for letter in str(value)):  # 16:10 is no slip of the pen for 1:1
+        close = nearest(str(value), names)
     hint = f"did you mean '{close}'? " if close else ""
     return "bad-value", f"{thing} cannot be {_shown(value)}", f"{hint}it is one of {', '.join(names)}"
 

@@ -1,0 +1,112 @@
+"""What a newcomer meets: every end of a command says what happened and what to do, with its own exit code."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from klingflow.cli.failing import report
+from tests.cli import Project
+
+BOARD = """\
+klingflow: 1
+defaults: {duration: 3, resolution: 720p}
+shots:
+  - id: dawn
+    prompt: Still water before sunrise.
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    made = Project(tmp_path / "my films", {})
+    made.write("film.yaml", BOARD)
+    made.write("klingflow.yaml", "store: .klingflow/store\n")
+    return made
+
+
+def test_film_and_frozen_end_with_6_where_the_lock_has_a_clip_that_the_store_has_not(project: Project) -> None:
+    assert project.run("run", "film.yaml").code == 0
+    (project.root / ".klingflow").rename(project.root / "elsewhere")
+    for words in (("film", "film.yaml"), ("run", "film.yaml", "--frozen")):
+        ended = project.run(*words)
+        assert ended.code == 6, ended.said
+        assert "its clip is not there and would have to be made" in ended.err
+        assert "mend: `klingflow run` without --frozen makes it" in ended.err
+
+
+def test_a_run_names_the_film_as_it_can_be_opened_from_here_also_when_nothing_was_made(project: Project) -> None:
+    project.write("deep/film.yaml", BOARD)
+    for _ in range(2):
+        assert project.run("run", "deep/film.yaml").err.splitlines()[-1] == f"the film: {Path('out/film/film.mp4')}"
+    elsewhere = Project(project.root / "deep", {})
+    last = elsewhere.run("run", "film.yaml").err.splitlines()[-1]
+    assert last == f"the film: {project.root / 'out/film/film.mp4'}"
+
+
+def test_a_music_bed_that_is_none_is_refused_in_its_place_before_anything_is_made(project: Project) -> None:
+    project.write("film.yaml", f"{BOARD}film: {{audio: score.wav}}\n")
+    project.write("score.wav", "no music")
+    ended = project.run("run", "film.yaml")
+    assert ended.code == 2, ended.said
+    assert "film.yaml:6:15: score.wav" in ended.err
+    assert "mend: name a WAV, MP3, FLAC, M4A or OGG file" in ended.err
+    assert not (project.root / "out").exists()
+
+
+def test_a_bed_that_went_bad_leaves_the_clips_and_says_so_and_the_events_have_their_end(project: Project) -> None:
+    assert project.run("run", "film.yaml").code == 0
+    project.write("film.yaml", f"{BOARD}film: {{audio: score.wav}}\n")
+    project.write("score.wav", "no music")
+    ended = project.run("run", "film.yaml", "--json")
+    assert ended.code == 2, ended.said
+    last = json.loads(ended.out.splitlines()[-1])
+    assert (last["event"], last["exit_code"]) == ("done", 2)
+    assert "the film was not joined; every clip is kept\nfilm.yaml:6:15: score.wav" in ended.err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_checkout_that_cannot_be_written_is_no_bug(project: Project) -> None:
+    project.root.chmod(0o555)
+    try:
+        ended = project.run("run", "film.yaml")
+    finally:
+        project.root.chmod(0o755)
+    assert ended.code == 2, ended.said
+    assert "cannot be read or written: Permission denied\nmend: make the project writable" in ended.err
+
+
+def test_a_place_that_refuses_is_told_with_its_path_and_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(PermissionError(errno.EACCES, "Permission denied", "/films/.klingflow")) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("'/films/.klingflow' cannot be read or written: Permission denied\nmend: make the project")
+
+
+def test_a_frame_that_a_clip_has_not_is_told_by_the_clip_not_by_a_digest(project: Project) -> None:
+    project.write("film.yaml", f"{BOARD}  - {{id: b, prompt: x, first_frame: {{shot: dawn, frame: -80}}}}\n")
+    ended = project.run("run", "film.yaml")
+    assert ended.code == 1, ended.said
+    assert "shot 'b' failed: the clip that its frame is cut from has no frame -80: it has 72 frames" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("shots", "said", "mend"),
+    [
+        ("  - {id: b, first_frame: {shot: dawn, frame: -181}}", "'dawn' lasts 3 s: it has no frame -181", "name a"),
+        ('  - {id: b, prompt: "a\\0b"}', "prompt of 'b' holds the control character U+0000", "remove it"),
+        ("  - {id: b, prompt: x, aspect_ratio: 16:10}", "cannot be '16:10'", "it is one of 16:9, 9:16, 1:1"),
+        ('  - {id: b, prompt: "{% if shot %} x"}', "the template cannot be read", "close {{ with }}"),
+        ("  - {id: b, first_frame: frames/peir.png}", "there is no file 'frames/peir.png'", "put it there, or"),
+    ],
+)
+def test_a_slip_is_told_with_a_mend_that_fits(project: Project, shots: str, said: str, mend: str) -> None:
+    project.write("frames/lantern.png", "")
+    project.write("film.yaml", f"{BOARD}{shots}\n")
+    ended = project.run("check", "film.yaml")
+    assert ended.code == 2, ended.said
+    told = next(part for part in ended.said.split("\n\n") if said in part)
+    assert f"mend: {mend}" in told
