@@ -23,7 +23,7 @@ import selectors
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -95,24 +95,26 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.clock.now
 
 
-def run_virtually(main: Callable[[], Awaitable[T]], most: float = 30 * DAY_S) -> T:
-    """Runs a coroutine in virtual time, and ends what it left running."""
+def run_virtually(main: Callable[[], Coroutine[Any, Any, T]], most: float = 30 * DAY_S) -> T:
+    """Runs a coroutine in virtual time, and ends what it left running. What asyncio complains of is an error."""
     loop = VirtualLoop(most)
+    loop.set_task_factory(_factory)
     asyncio.set_event_loop(loop)
+    errors: list[str] = []
+    loop.set_exception_handler(lambda _, said: errors.append(f"{said.get('message')}: {said.get('exception')!r}"))
     try:
-        return loop.run_until_complete(_awaited(main))
+        result = loop.run_until_complete(main())
     finally:
         left = asyncio.all_tasks(loop)
         for task in left:
             task.cancel()
+        loop.clock.most = float("inf")
         if left:
-            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            loop.run_until_complete(asyncio.wait(left, timeout=1))
         asyncio.set_event_loop(None)
         loop.close()
-
-
-async def _awaited(main: Callable[[], Awaitable[T]]) -> T:
-    return await main()
+    assert not errors, errors
+    return result
 
 
 # -- the store -------------------------------------------------------------------------------------------------------
@@ -279,17 +281,19 @@ class Api:
         number = sum(task.prompt == prompt for task in world.billed)
         ends = world.fortune.get(prompt, [])
         rng = world.rng
+        lasts = rng.uniform(2000, 5000) if world.odds("slow task") else rng.uniform(1, 60)
+        lag = rng.uniform(0, 40) if world.odds("lag") else 0.0
+        empty = rng.uniform(0, 8) if world.odds("no video yet") else 0.0
         task = Task(
             id=f"{self.name}-{len(world.billed) + 1}-{prompt}",
             key=key,
             prompt=prompt,
             ends=ends[number] if number < len(ends) else "ok",
             accepted_at=now,
-            seen_at=now + (rng.uniform(0, 40) if world.odds("lag") else 0.0),
-            done_at=now + (rng.uniform(2000, 5000) if world.odds("slow task") else rng.uniform(1, 60)),
+            seen_at=now + world.lag_s + lag,
+            done_at=now + world.making_s + lasts,
         )
-        if world.odds("no video yet"):
-            task.empty_until = task.done_at + rng.uniform(0, 8)
+        task.empty_until = task.done_at + world.empty_s + empty
         self.tasks[task.id] = task
         world.was_billed(self, task, body)
         return task
@@ -352,8 +356,16 @@ class Wire:
     async def send(self, request: Request, *, paid: bool = False) -> Answer:
         self._runner.cross(f"{request.method} {self._api.name}")
         await self._world.latency()
-        self._runner.cross("request leaves")
-        answer = await (self._order(request) if request.method == "POST" else self._poll(request))
+        if request.method != "POST":
+            self._runner.cross("question leaves")
+            return await self._poll(request)
+        if self._runner.stop.is_set() and asyncio.get_running_loop().time() > self._runner.stopped_at + 0.5:
+            self._world.violate(f"run {self._runner.number} orders after it was stopped")
+        self._runner.cross("order leaves")
+        answer = await self._order(request)
+        self._runner.orders += 1
+        if self._runner.orders == self._runner.last_order:
+            self._runner.last_door = 0
         self._runner.cross("answer came")
         return answer
 
@@ -378,13 +390,15 @@ class Wire:
 
     async def _order(self, request: Request) -> Answer:
         world, rng, loop = self._world, self._world.rng, asyncio.get_running_loop()
-        fate = world.fate()
+        fate, delay = world.fate()
         world.note(self._runner, f"order {_token(request)}: {fate}")
+        self._runner.sent.setdefault(request.body or b"", fate)
+        if fate in REFUSALS:
+            await asyncio.sleep(delay)
         match fate:
             case "not sent":
                 raise NotSent("connection refused")
             case "cut before":
-                await asyncio.sleep(rng.uniform(0, 30))
                 raise Unanswered("the connection was cut")
             case "gateway":
                 return Answer(status=rng.choice((500, 502, 504)), body=b"<html>bad gateway</html>")
@@ -399,7 +413,6 @@ class Wire:
             case "turned away":
                 return _json(400, {"code": 400, "message": "not now", "error_code": "MODEL_UNAVAILABLE"})
         key = world.arrived(self._runner, request)
-        delay = rng.uniform(20, 110) if fate == "late" else rng.uniform(0.05, 3)
         told = self._api.take(request, key, delay)
         done, _ = await asyncio.wait({told}, timeout=rng.uniform(0, delay) if fate == "cut while taken" else 60.0)
         if not done or fate == "cut after":
@@ -422,7 +435,7 @@ class Wire:
         task = self._api.tasks[url.split("/")[3]]
         if now > task.urls[url]:
             raise Gone("403")
-        data = clip_of(task)
+        data = self._world.cut(clip_of(task))
         if world.odds("download"):
             match world.rng.randrange(3):
                 case 0:
@@ -473,24 +486,42 @@ RUNNER: ContextVar[Runner | None] = ContextVar("RUNNER", default=None)
 class Runner:
     """One run of klingflow, as a process: it has tasks, a clock, and perhaps a last door."""
 
-    def __init__(self, world: World, number: int, machine: str, last_door: int | None) -> None:
+    def __init__(
+        self,
+        world: World,
+        number: int,
+        machine: str,
+        last_door: int | None,
+        last_order: int | None,
+        stop_door: int | None,
+    ) -> None:
         self.world = world
         self.number = number
         self.dead = False
         self.doors = 0
         self.last_door = last_door
+        self.last_order = last_order
+        self.stop_door = stop_door
+        self.stop = asyncio.Event()
+        self.stopped_at = 0.0
         self.tasks: list[asyncio.Task[Any]] = []
         self.told: list[tuple[str, Answer]] = []
+        self.sent: dict[bytes, str] = {}
+        """Order bodies, and what became of the first request with each."""
+        self.orders = 0
         self.host = SimHost(who="sim", machine=machine, pid=number, started=str(number), world=world)
         self.skew_ms = world.rng.randrange(-120_000, 120_000) if world.skewed else 0
 
     def cross(self, door: str) -> None:
         """Every way out of the process; a dead one gets nowhere, and one that crosses its last door dies there."""
-        if not self.dead and self.last_door is not None:
-            self.doors += 1
-            if self.doors >= self.last_door:
-                self.world.note(self, f"killed at: {door}")
-                self.die()
+        self.doors += 1
+        if self.doors == self.stop_door:
+            self.world.note(self, f"Ctrl-C at: {door}")
+            self.stop.set()
+            self.stopped_at = asyncio.get_running_loop().time()
+        if not self.dead and self.last_door is not None and self.doors >= self.last_door:
+            self.world.note(self, f"killed at: {door}")
+            self.die()
         if self.dead:
             raise asyncio.CancelledError
 
@@ -510,7 +541,7 @@ class Runner:
         return result
 
     def now_ms(self) -> int:
-        return int((1_790_000_000 + asyncio.get_running_loop().time()) * 1000) + self.skew_ms
+        return self.world.now_ms() + self.skew_ms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -537,7 +568,7 @@ class Sins:
     """No task ever ends."""
 
 
-FAULTS = ("poll", "lag", "slow task", "no video yet", "short url", "unknown word", "download")
+FAULTS = ("slow no", "poll", "lag", "slow task", "no video yet", "short url", "unknown word", "download")
 FATES = (
     "not sent",
     "cut before",
@@ -551,6 +582,10 @@ FATES = (
     "unavailable",
     "turned away",
 )
+
+
+REFUSALS = ("not sent", "cut before", "throttled", "unavailable", "no money", "turned away")
+"""The fates in which nothing is bought."""
 
 
 class World:
@@ -572,6 +607,10 @@ class World:
         self.gone: set[object] = set()
         self.runners = 0
         self.frames: dict[str, bytes] = {}
+        self.lag_s = self.making_s = self.empty_s = 0.0
+        self.cut: Callable[[bytes], bytes] = bytes
+        self.script: list[tuple[str, float]] = []
+        """Fates of the next orders, where a test wants them so."""
         self.pardoned: Counter[Key] = Counter()
         """Orders that a person gave up."""
         self.outcomes: tuple[Outcome, ...] = ()
@@ -604,14 +643,21 @@ class World:
     def odds(self, fault: str) -> bool:
         return not self.calm and fault in self._faults and self.rng.random() < self._faults[fault]
 
-    def fate(self) -> str:
-        if self.calm:
-            return "ok"
-        if self.poor[0] < asyncio.get_running_loop().time() < self.poor[1]:
-            return "no money"
-        if self.rng.random() >= self._bad_fate:
-            return "ok"
-        return self.rng.choice(self._fates)
+    def fate(self) -> tuple[str, float]:
+        """What becomes of an order, and the seconds until it is taken or refused."""
+        if self.script:
+            return self.script.pop(0)
+        rng = self.rng
+        fate = "ok"
+        if not self.calm and self.poor[0] < asyncio.get_running_loop().time() < self.poor[1]:
+            fate = "no money"
+        elif not self.calm and rng.random() < self._bad_fate:
+            fate = rng.choice(self._fates)
+        if fate == "late":
+            return fate, rng.uniform(20, 110)
+        if fate in REFUSALS and self.odds("slow no"):
+            return fate, rng.uniform(30, 115)
+        return fate, rng.uniform(0.05, 3)
 
     async def latency(self) -> None:
         await asyncio.sleep(self.rng.random() * 0.5)
@@ -670,14 +716,16 @@ class World:
         *,
         machine: str = "calm",
         last_door: int | None = None,
+        last_order: int | None = None,
         limits: Limits = NO_LIMITS,
         detach: bool = False,
-        stop_after: float | None = None,
+        frozen: bool = False,
+        stop_door: int | None = None,
     ) -> tuple[Outcome, ...] | None:
         """One run of klingflow from start to end; None where it was killed."""
         self.runners += 1
-        runner = Runner(self, self.runners, machine, last_door)
-        how = f"{'detached ' if detach else ''}last door {last_door}, stop after {stop_after}, {limits}"
+        runner = Runner(self, self.runners, machine, last_door, last_order, stop_door)
+        how = f"{'detached ' if detach else ''}last door {last_door}, stop at {stop_door}, {limits}"
         self.note(runner, f"starts on {machine}: {how}")
         scratch = self.folder / f"run-{runner.number}"
         scratch.mkdir(exist_ok=True)
@@ -701,11 +749,10 @@ class World:
             detach=detach,
             offload=runner.offload,
         )
-        stop = asyncio.Event()
         token = RUNNER.set(runner)
         main = asyncio.create_task(
             engine.run(
-                plan_of(self.film),
+                plan_of(self.film, Action.RESUME if frozen else Action.MAKE),
                 self.film,
                 buyer=buyer,
                 known={},
@@ -713,14 +760,12 @@ class World:
                 shelf=SHELF,
                 expect=lambda shot: 30.0,
                 price=lambda shot: PRICE,
-                frozen=False,
-                stop=stop,
+                frozen=frozen,
+                stop=runner.stop,
                 emit=events.append,
             )
         )
         RUNNER.reset(token)
-        if stop_after is not None:
-            asyncio.get_running_loop().call_later(stop_after, stop.set)
         await asyncio.wait({main})
         killed = runner.dead
         runner.die()
@@ -736,7 +781,7 @@ class World:
             return None
         outcomes = main.result()
         self.note(runner, "ends: " + ", ".join(f"{o.shot} {o.result}" for o in outcomes))
-        self._check_outcomes(runner, outcomes, buyer, limits, stop.is_set())
+        self._check_outcomes(runner, outcomes, buyer, limits, runner.stop.is_set())
         return outcomes
 
     def _check_outcomes(
@@ -759,9 +804,14 @@ class World:
                 self.violate(f"{at}: skipped because of {outcome.because}")
             if outcome.result is Result.STOPPED and not stopped:
                 self.violate(f"{at}: nobody stopped it")
+            if outcome.failure is not None and "the store does not have it" in outcome.failure.message:
+                self.violate(f"{at}: {outcome.failure.message}")
+            if outcome.result is Result.IN_DOUBT and outcome.key is not None:
+                self._check_doubt(at, outcome.key)
+        if stopped and not self.slow_calls and not self.bad_store:
+            self._check_stop(runner)
         spent = sum((o.spent for o in outcomes), Decimal(0))
-        broken = any(o.failure is not None and "cannot be written" in o.failure.message for o in outcomes)
-        if spent != buyer.budget.spent and not stopped and not broken:
+        if spent != buyer.budget.spent and not stopped:
             self.violate(f"run {runner.number}: the outcomes cost {spent}, the run {buyer.budget.spent}")
         if limits.spend is not None and buyer.budget.spent > limits.spend:
             self.violate(f"run {runner.number} spent {buyer.budget.spent} of {limits.spend}")
@@ -772,6 +822,26 @@ class World:
             task = getattr(accepted, "task", None)
             if task is not None and task not in on_record and task not in said and not stopped:
                 self.violate(f"run {runner.number} was told of {task}, and it is nowhere on record")
+
+    def _check_doubt(self, at: str, key: Key) -> None:
+        """Nobody is asked about an order whose sender may still hear the answer."""
+        intent = ledger.job(self.store, key).last(Kind.INTENT)
+        if intent is None or intent.detail["pid"] in self.gone or self.slow_calls or self.skewed:
+            return
+        if self.now_ms() - intent.at_ms < 60_000 and intent.detail["pid"] != self.runners:
+            self.violate(f"{at}: run {intent.detail['pid']} is still sending it")
+
+    def _check_stop(self, runner: Runner) -> None:
+        """An interrupt leaves no order in doubt that was not sent, or whose answer came in time."""
+        for job in ledger.jobs(self.store):
+            intent = job.last(Kind.INTENT)
+            if job.state is not State.INTENDED or intent is None or not runner.host.mine(intent.detail):
+                continue
+            if runner.sent.get(base64.b64decode(str(intent.detail["body"])), "ok") == "ok":
+                self.violate(f"run {runner.number} was stopped, and left {job.key[:8]} in doubt")
+
+    def now_ms(self) -> int:
+        return int((1_790_000_000 + asyncio.get_running_loop().time()) * 1000)
 
     def on_record(self) -> set[object]:
         return {
@@ -789,10 +859,11 @@ class World:
                 tasks = rng.randint(0, 4) if rng.random() < 0.1 else None
                 await self.run_once(
                     machine=machine,
-                    last_door=rng.randint(1, 120) if rng.random() < 0.5 else None,
+                    last_door=rng.randint(1, 120) if rng.random() < 0.4 else None,
+                    last_order=rng.randint(1, 3) if rng.random() < 0.2 else None,
                     limits=Limits(spend=None if tasks is None else tasks * PRICE, seconds=None, tasks=None),
                     detach=rng.random() < 0.15,
-                    stop_after=rng.uniform(0, 120) if rng.random() < 0.15 else None,
+                    stop_door=rng.randint(1, 100) if rng.random() < 0.2 else None,
                 )
 
         machines = [f"machine {rng.randint(1, 2)}" for _ in range(rng.choice((1, 1, 2, 2, 3)))]
@@ -824,7 +895,7 @@ class World:
             if job.state is not State.INTENDED:
                 continue
             open_tasks = [t.id for t in self.billed if t.key == job.key and t.id not in self.on_record()]
-            at_ms = int((1_790_000_000 + asyncio.get_running_loop().time()) * 1000)
+            at_ms = self.now_ms()
             record: Record
             if open_tasks:
                 record = job.next(Kind.ACCEPTED, at_ms, {"task": open_tasks[0], "by": "person"})
@@ -937,13 +1008,13 @@ def film(shape: str, provider: str) -> Film:
     )
 
 
-def plan_of(of: Film) -> FilmPlan:
+def plan_of(of: Film, action: Action) -> FilmPlan:
     steps = tuple(
         Step(
             shot=shot.id,
             take=1,
             counted=True,
-            action=Action.MAKE,
+            action=action,
             reason="new shot",
             key=None,
             needs=shot.needs(),
@@ -963,33 +1034,23 @@ def plan_of(of: Film) -> FilmPlan:
 def simulate(seed: int, folder: Path, sins: Sins = Sins(), *, tracing: bool = False) -> World:
     """Runs the schedule of a seed from storm to peace. The world that is left tells what was violated."""
     world = World(seed, folder, sins, tracing=tracing)
-    loop = VirtualLoop()
-    loop.set_task_factory(_factory)
-    asyncio.set_event_loop(loop)
-    errors: list[str] = []
-    loop.set_exception_handler(
-        lambda _, context: errors.append(f"{context.get('message')}: {context.get('exception')!r}")
-    )
 
     async def all_of_it() -> None:
         await world.storm()
         await world.peace()
 
-    main = loop.create_task(all_of_it())
     try:
-        loop.run_until_complete(main)
-    except Hang as hang:
-        world.violations.append(f"it hangs: {hang}")
-    finally:
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        loop.clock.most = float("inf")
-        if left:
-            loop.run_until_complete(asyncio.wait(left, timeout=1))
-        asyncio.set_event_loop(None)
-        loop.close()
-    world.violations += errors
+        run_virtually(all_of_it)
+    except (Hang, AssertionError) as bad:
+        world.violations.append(f"{type(bad).__name__}: {bad}")
+    return world
+
+
+def quiet(folder: Path, shape: str = "one", provider: str = "hiapi") -> World:
+    """A world in which nothing goes wrong but what a test asks for."""
+    world = World(0, folder)
+    world.film, world.calm, world.slow_calls, world.skewed = film(shape, provider), True, 0.0, False
+    world.fortune = {}
     return world
 
 

@@ -1,4 +1,4 @@
-"""Thousands of schedules of faults, kills and races: nobody pays twice, and every shot comes home (see simulation.py)."""
+"""Thousands of schedules of faults, kills and races: nobody pays twice, and every shot comes home."""
 
 from __future__ import annotations
 

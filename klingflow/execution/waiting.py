@@ -37,7 +37,7 @@ def pause(elapsed_s: float, expected_s: float, rng: random.Random) -> float:
     elif elapsed_s < expected_s * 2:
         wait = near
     else:
-        wait = elapsed_s * 0.1
+        wait = max(FIRST_POLL_S, elapsed_s * 0.1)
     return min(wait, LONGEST_PAUSE_S) * rng.uniform(0.8, 1.2)
 
 

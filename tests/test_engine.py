@@ -1,0 +1,210 @@
+"""The engine and the Buyer, one thing that goes wrong at a time, in the simulated world."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+from pathlib import Path
+
+from klingflow.core.errors import StoreError
+from klingflow.execution.outcome import Outcome, Result
+from klingflow.io import ledger
+from klingflow.io.config import Limits
+from klingflow.planning.job import Kind, State
+from klingflow.providers.base import FailureClass
+from tests.simulation import World, clip_of, quiet, run_virtually
+
+AFTER_INTENT = 8
+"""The door at which a run of one shot has its intent on record, and has sent nothing."""
+
+
+def _runs(world: World, *runs: dict[str, object]) -> list[tuple[Outcome, ...]]:
+    """Runs one after the other; what was violated fails the test."""
+
+    async def all_of_them() -> list[tuple[Outcome, ...]]:
+        ended = []
+        for how in runs:
+            pause = how.pop("after", 0.0)
+            assert isinstance(pause, float)
+            await asyncio.sleep(pause)
+            ended.append(await world.run_once(**how) or ())  # type: ignore[arg-type]
+        return ended
+
+    ended = run_virtually(all_of_them)
+    assert world.violations == []
+    return ended
+
+
+def _states(world: World) -> list[State]:
+    return [job.state for job in ledger.jobs(world.store)]
+
+
+def test_a_retry_after_a_late_no_joins_a_replay_of_the_same_order(tmp_path: Path) -> None:
+    world = quiet(tmp_path)
+    # The first runner hears "too many" after 70 s. By then the second replays the order, and HiAPI is taking it.
+    world.script = [("throttled", 70.0), ("late", 55.0)]
+
+    async def both() -> None:
+        await asyncio.gather(world.run_once(machine="one"), world.run_once(machine="two"))
+
+    run_virtually(both)
+    assert world.violations == []
+    assert len(world.billed) == 1
+
+
+def test_a_lost_answer_is_asked_for_again_with_the_same_key(tmp_path: Path) -> None:
+    world = quiet(tmp_path)
+    world.script = [("cut after", 1.0)]
+    ((shot,),) = _runs(world, {})
+    assert shot.result is Result.MADE
+    assert shot.spent == Decimal("0.50")
+    assert len(world.billed) == 1
+
+
+def test_a_lost_answer_of_mulerouter_is_in_doubt_and_stays_so(tmp_path: Path) -> None:
+    world = quiet(tmp_path, "one", "mulerouter")
+    world.script = [("cut after", 1.0)]
+    (first,), (second,) = _runs(world, {}, {"after": 4000.0})
+    for shot in (first, second):
+        assert shot.result is Result.IN_DOUBT
+        assert shot.failure is not None
+        assert "klingflow resolve film.yaml a --not-bought" in shot.failure.next
+    assert (first.spent, second.spent) == (Decimal("0.50"), Decimal(0))
+
+
+def test_a_task_that_cannot_be_written_down_is_told(tmp_path: Path) -> None:
+    world = quiet(tmp_path, "one", "mulerouter")
+    create = world.store.create
+
+    def full(name: str, data: bytes) -> bool:
+        if name.endswith("-accepted.json"):
+            raise StoreError("no space left", "make room")
+        return create(name, data)
+
+    world.store.create = full  # type: ignore[method-assign]
+    ((shot,),) = _runs(world, {})
+    assert shot.failure is not None
+    assert "mulerouter-1-a" in shot.failure.message
+    assert shot.failure.next.endswith("`klingflow resolve film.yaml a --task mulerouter-1-a`")
+
+
+def test_a_moderated_shot_says_which_clip_its_frame_came_from(tmp_path: Path) -> None:
+    world = quiet(tmp_path, "chain")
+    world.fortune = {"b": ["moderated"]}
+    (first, b, c), (_, again, _) = _runs(world, {}, {})
+    assert first.clip is not None
+    assert b.failure is not None
+    assert b.failure.kind is FailureClass.MODERATED
+    clip = first.clip.facts.digest[:12]
+    assert b.failure.message == f"content policy violation (its first_frame is the last frame of 'a', clip {clip})"
+    assert (c.result, c.because) == (Result.SKIPPED, "b")
+    assert again.failure is not None
+    assert again.failure.message.startswith("this very order was tried before: ")
+    assert len(world.billed) == 2
+
+
+def test_a_task_that_broke_is_ordered_once_more_by_a_run_and_no_further(tmp_path: Path) -> None:
+    world = quiet(tmp_path)
+    world.fortune = {"a": ["fault", "fault"]}
+    (first,), (second,) = _runs(world, {}, {})
+    assert first.result is Result.FAILED
+    assert first.spent == Decimal("1.00")
+    assert second.result is Result.MADE
+    assert len(world.billed) == 3
+
+
+def test_done_without_a_video_is_asked_again_before_it_is_believed(tmp_path: Path) -> None:
+    for seconds, result in ((6.0, Result.MADE), (1e9, Result.FAILED)):
+        world = quiet(tmp_path)
+        world.empty_s = seconds
+        ((shot,),) = _runs(world, {})
+        assert shot.result is result
+    assert _states(world) == [State.FAILED]
+
+
+def test_a_task_that_takes_hours_is_left_open_and_collected_later(tmp_path: Path) -> None:
+    world = quiet(tmp_path)
+    world.making_s = 1.5 * 3600.0
+    (first,), (second,) = _runs(world, {}, {})
+    assert first.result is Result.OPEN
+    assert first.failure is not None
+    assert first.failure.kind is FailureClass.STUCK
+    assert second.result is Result.ADOPTED
+    assert len(world.billed) == 1
+
+
+def test_a_task_that_the_readers_do_not_know_yet_is_waited_for(tmp_path: Path) -> None:
+    world = quiet(tmp_path, "one", "mulerouter")
+    world.lag_s = 50.0
+    ((shot,),) = _runs(world, {})
+    assert shot.result is Result.MADE
+
+
+def test_an_interrupt_hears_the_answers_that_are_on_their_way(tmp_path: Path) -> None:
+    results = set()
+    for door in range(1, 40):
+        world = quiet(tmp_path, "side by side", "mulerouter")
+        first, second = _runs(world, {"stop_door": door}, {})
+        assert State.INTENDED not in _states(world)
+        assert all(shot.good for shot in second)
+        assert len(world.billed) == 5
+        results |= {shot.result for shot in first}
+    assert results >= {Result.OPEN, Result.STOPPED}
+
+
+def test_frozen_collects_what_was_bought_and_sends_nothing_that_costs(tmp_path: Path) -> None:
+    world = quiet(tmp_path)
+    ((first,), (second,)) = _runs(world, {"detach": True}, {"frozen": True})
+    assert (first.result, second.result) == (Result.OPEN, Result.ADOPTED)
+    world = quiet(tmp_path)
+    world.fortune = {"a": ["fault"]}
+    _, (second,) = _runs(world, {"detach": True}, {"frozen": True})
+    assert second.result is Result.FAILED
+    assert len(world.billed) == 1
+    world = quiet(tmp_path)
+    _, (second,) = _runs(world, {"last_door": AFTER_INTENT}, {"frozen": True})
+    assert second.result is Result.OPEN
+    assert world.billed == []
+
+
+def test_a_replay_that_may_buy_is_within_the_limits(tmp_path: Path) -> None:
+    world = quiet(tmp_path)
+    nothing = Limits(spend=Decimal("0.10"), seconds=None, tasks=None)
+    _, (refused,), (made,) = _runs(world, {"last_door": AFTER_INTENT}, {"limits": nothing}, {})
+    assert refused.failure is not None
+    assert refused.failure.limit
+    assert made.clip is not None
+    assert len(world.billed) == 1
+
+
+def test_a_refused_replay_gives_back_no_money_that_was_not_booked(tmp_path: Path) -> None:
+    world = quiet(tmp_path)
+    world.script = [("turned away", 1.0)] * 3
+    _, (shot,) = _runs(world, {"last_door": AFTER_INTENT}, {})
+    assert shot.spent == Decimal("0.50")
+
+
+def test_downloads_that_are_cut_differently_give_nothing_up(tmp_path: Path) -> None:
+    world = quiet(tmp_path)
+    cuts = iter((15, 14, 13, 12))
+    world.cut = lambda data: data[: next(cuts, len(data))]
+    (first,), (second,) = _runs(world, {}, {})
+    assert first.failure is not None
+    assert first.failure.kind is FailureClass.EXPIRED
+    assert second.clip is not None
+    world = quiet(tmp_path)
+    world.cut = lambda data: data[:10]
+    ((shot,),) = _runs(world, {})
+    assert shot.failure is not None
+    assert shot.failure.kind is FailureClass.BAD_OUTPUT
+
+
+def test_two_shots_with_one_key_are_one_purchase(tmp_path: Path) -> None:
+    world = quiet(tmp_path, "twins")
+    ((a, b, c),) = _runs(world, {"limits": Limits(spend=None, seconds=None, tasks=2)})
+    assert (a.result, b.result, c.result) == (Result.MADE, Result.ADOPTED, Result.MADE)
+    assert (a.spent, b.spent) == (Decimal("0.50"), Decimal(0))
+    assert a.clip is not None
+    assert world.store.blob(a.clip.facts.digest).read_bytes() == clip_of(world.billed[0])
+    records = [job.last(Kind.STORED) for job in ledger.jobs(world.store)]
+    assert all(record is not None for record in records)

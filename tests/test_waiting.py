@@ -1,0 +1,277 @@
+"""Waiting, in virtual time: how many are in flight, how often a task is asked after, and what a lost answer costs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from klingflow.core.model import Digest, TaskId
+from klingflow.execution.waiting import LONGEST_PAUSE_S, Poller, Slots, backoff, pause
+from klingflow.io.service import Unanswered
+from klingflow.providers import TABLE
+from klingflow.providers.base import Answer, Done, Later, Missing, Pending, Request, Status
+from tests.simulation import run_virtually
+
+PATHS = {"hiapi": "/v1/tasks", "mulerouter": "/vendors/klingai/v1/kling-v3-omni/text-to-video/generation"}
+
+
+class Desk:
+    """A provider at which tasks end at known times; it counts what it is asked."""
+
+    def __init__(self, ends: dict[str, float]) -> None:
+        self.ends = ends
+        self.asked: list[tuple[float, str]] = []
+        self.fault: Callable[[float], Answer | None] = lambda now: None
+
+    async def send(self, request: Request, *, paid: bool = False) -> Answer:
+        now = asyncio.get_running_loop().time()
+        self.asked.append((now, request.path))
+        await asyncio.sleep(0.05)
+        fault = self.fault(now)
+        if fault is not None:
+            if not fault.status:
+                raise Unanswered("cut")
+            return fault
+        if "?" in request.path:
+            told = [{"taskId": t, "status": "success" if now >= at else "handling"} for t, at in self.ends.items()]
+            return _json({"code": 200, "data": {"tasks": told[:100]}})
+        task = request.path.rpartition("/")[2]
+        if task not in self.ends:
+            return Answer(status=404, body=b"{}")
+        done = now >= self.ends[task]
+        if request.path.startswith("/v1"):
+            output = [{"type": "video", "url": f"https://cdn.test/{task}"}]
+            data = {"taskId": task, "status": "success" if done else "handling", "output": output if done else []}
+            return _json({"code": 200, "data": data})
+        info = {"id": task, "status": "completed" if done else "processing"}
+        return _json({"task_info": info, "videos": [f"https://cdn.test/{task}"] if done else []})
+
+    async def fetch(self, url: str, to: Path, progress: Callable[[int, int | None], None]) -> Digest:
+        raise AssertionError("nothing is fetched here")
+
+    async def close(self) -> None:
+        pass
+
+
+def _json(body: object) -> Answer:
+    return Answer(status=200, body=json.dumps(body).encode())
+
+
+def _wait(
+    desk: Desk,
+    tasks: list[str],
+    *,
+    name: str = "hiapi",
+    expected_s: float = 100.0,
+    patience_s: float = 7200.0,
+    meanwhile: Callable[[Poller], None] = lambda poller: None,
+) -> dict[str, tuple[Status, float]]:
+    """How each task ended for a poller, and when it was known."""
+
+    async def main() -> dict[str, tuple[Status, float]]:
+        poller = Poller(TABLE[name], desk, random.Random(1))
+
+        async def one(task: str) -> tuple[str, tuple[Status, float]]:
+            status = await poller.ended(
+                TaskId(task),
+                PATHS[name],
+                expected_s=expected_s,
+                elapsed_s=0.0,
+                patience_s=patience_s,
+                tell=lambda pending: None,
+            )
+            return task, (status, asyncio.get_running_loop().time())
+
+        meanwhile(poller)
+        return dict(await asyncio.gather(*(one(task) for task in tasks)))
+
+    return run_virtually(main)
+
+
+@pytest.mark.parametrize("expected_s", [20.0, 95.0, 300.0])
+@pytest.mark.parametrize("name", ["hiapi", "mulerouter"])
+def test_few_polls_and_little_time_lost_after_the_end(name: str, expected_s: float) -> None:
+    lost, polls = 0.0, 0
+    for tenth in range(5, 20):
+        end = expected_s * tenth / 10
+        desk = Desk({"t": end})
+        ((status, known),) = _wait(desk, ["t"], name=name, expected_s=expected_s).values()
+        assert isinstance(status, Done)
+        lost += known - end
+        polls += len(desk.asked)
+    assert lost / 15 < max(2.0, expected_s * 0.06)
+    assert polls / 15 < 35
+
+
+def test_a_hundred_tasks_cost_about_as_many_lists_as_one_task_costs_polls() -> None:
+    one = Desk({"t0": 110.0})
+    _wait(one, ["t0"])
+    many = Desk({f"t{number}": 110.0 + number / 50 for number in range(100)})
+    ended = _wait(many, list(many.ends))
+    assert all(isinstance(status, Done) for status, _ in ended.values())
+    lists = [path for _, path in many.asked if "?" in path]
+    single = [path for _, path in many.asked if "?" not in path]
+    assert len(lists) <= 2 * len(one.asked)
+    assert len(single) <= 110  # one for each task's video
+
+
+def test_a_task_that_stands_on_no_page_is_asked_after_by_itself() -> None:
+    desk = Desk({f"other{number}": 1e9 for number in range(300)} | {f"t{number}": 30.0 for number in range(4)})
+    ended = _wait(desk, ["t0", "t1", "t2", "t3"], expected_s=30.0)
+    assert all(isinstance(status, Done) for status, _ in ended.values())
+
+
+@pytest.mark.parametrize("answer", [Answer(status=0), Answer(status=500), Answer(status=200, body=b"<html>")])
+def test_an_hour_of_failed_polls_loses_no_task(answer: Answer) -> None:
+    for tasks in (["t0"], ["t0", "t1", "t2", "t3"]):
+        desk = Desk(dict.fromkeys(tasks, 60.0))
+        desk.fault = lambda now: answer if now < 3600 else None
+        ended = _wait(desk, tasks)
+        assert all(isinstance(status, Done) and known < 3600 + 70 for status, known in ended.values())
+        assert len(desk.asked) < 100 * len(tasks)
+
+
+def test_the_wait_that_an_answer_asks_for_is_kept() -> None:
+    desk = Desk({"t": 5.0})
+    desk.fault = lambda now: Answer(status=429, headers={"retry-after": "300"}) if now < 100 else None
+    _wait(desk, ["t"])
+    first, second = (at for at, _ in desk.asked[:2])
+    assert second - first >= 300
+
+
+def test_a_callback_costs_no_poll_interval() -> None:
+    desk = Desk({"t": 50.0})
+
+    def call(poller: Poller) -> None:
+        asyncio.get_running_loop().call_later(50.5, lambda: poller.wake(TaskId("t")))
+        asyncio.get_running_loop().call_later(20.0, lambda: poller.wake(TaskId("a stranger's")))
+
+    ((_, known),) = _wait(desk, ["t"], expected_s=1000.0, meanwhile=call).values()
+    assert known == pytest.approx(50.55, abs=0.01)
+
+
+def test_a_task_that_nobody_knows_is_missing_at_once() -> None:
+    ((status, _),) = _wait(Desk({}), ["t"]).values()
+    assert isinstance(status, Missing)
+
+
+def test_patience_ends_with_the_task_still_pending() -> None:
+    ((status, known),) = _wait(Desk({"t": 1e9}), ["t"], patience_s=600.0).values()
+    assert isinstance(status, Pending)
+    assert 600 <= known < 600 + 2
+
+
+def test_a_key_that_is_refused_again_and_again_ends_the_wait_but_not_the_task() -> None:
+    desk = Desk({"t": 5.0})
+    desk.fault = lambda now: Answer(status=401, body=b'{"message": "bad key"}')
+    ((status, _),) = _wait(desk, ["t"]).values()
+    assert isinstance(status, Later)
+    assert status.unauthorised
+
+
+def test_a_poller_goes_on_when_one_wait_ends_as_the_next_begins() -> None:
+    desk = Desk({f"t{number}": 0.0 for number in range(20)})
+
+    async def main() -> None:
+        poller = Poller(TABLE["mulerouter"], desk, random.Random(1))
+        for number in range(20):
+            await poller.ended(
+                TaskId(f"t{number}"),
+                PATHS["mulerouter"],
+                expected_s=1.0,
+                elapsed_s=10.0,
+                patience_s=100.0,
+                tell=lambda pending: None,
+            )
+
+    run_virtually(main, most=100.0)
+
+
+def test_a_wait_that_is_given_up_leaves_nothing_behind() -> None:
+    desk = Desk({"t": 1e9})
+
+    async def main() -> None:
+        poller = Poller(TABLE["hiapi"], desk, random.Random(1))
+        wait = asyncio.create_task(
+            poller.ended(
+                TaskId("t"), "/v1/tasks", expected_s=9.0, elapsed_s=0.0, patience_s=99.0, tell=lambda pending: None
+            )
+        )
+        await asyncio.sleep(10)
+        wait.cancel()
+        await asyncio.wait({wait})
+        asked = len(desk.asked)
+        await asyncio.sleep(1000)
+        assert len(desk.asked) <= asked + 1
+
+    run_virtually(main)
+
+
+def test_pauses_are_never_long_and_never_nothing() -> None:
+    rng = random.Random(1)
+    for expected in (0.0, 5.0, 95.0, 3600.0):
+        for elapsed in (0.0, 1.0, 50.0, 5000.0):
+            assert 0.4 <= pause(elapsed, expected, rng) <= LONGEST_PAUSE_S * 1.2
+    for failures in range(1, 50):
+        assert 0.25 <= backoff(failures, 0.0, rng) <= 60.0
+        assert 7.0 <= backoff(failures, 7.0, rng) <= 60.0
+    assert backoff(1, 1e9, rng) == 900.0
+
+
+def test_slots_go_to_whoever_has_most_hanging_on_it() -> None:
+    order: list[str] = []
+
+    async def main() -> None:
+        slots = Slots(1)
+
+        async def one(name: str, priority: float) -> None:
+            async with slots.hold(priority):
+                order.append(name)
+                await asyncio.sleep(1)
+
+        await asyncio.gather(one("first", 0.0), one("leaf", 1.0), one("trunk", 9.0), one("branch", 5.0))
+
+    run_virtually(main)
+    assert order == ["first", "trunk", "branch", "leaf"]
+
+
+def test_throttling_halves_what_is_in_flight_and_welcome_brings_it_back() -> None:
+    slots = Slots(8)
+    slots.throttled()
+    assert slots.limit == 4
+    for _ in range(9):
+        slots.throttled()
+    assert slots.limit == 1
+    for _ in range(100):
+        slots.welcome()
+    assert slots.limit == 8
+
+
+def test_a_turn_that_comes_as_its_waiter_is_cancelled_goes_to_the_next() -> None:
+    async def main() -> None:
+        slots = Slots(1)
+        release = asyncio.Event()
+
+        async def one(until: asyncio.Event | None) -> None:
+            async with slots.hold(1.0):
+                if until:
+                    await until.wait()
+
+        first = asyncio.create_task(one(release))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(one(None))
+        await asyncio.sleep(0)
+        third = asyncio.create_task(one(None))
+        await asyncio.sleep(0)
+        release.set()
+        await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.gather(first, third)
+        await asyncio.gather(second, return_exceptions=True)
+
+    run_virtually(main, most=10.0)
