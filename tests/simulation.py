@@ -355,12 +355,12 @@ class Wire:
 
     async def send(self, request: Request, *, paid: bool = False) -> Answer:
         self._runner.cross(f"{request.method} {self._api.name}")
+        if paid and self._runner.stop.is_set() and asyncio.get_running_loop().time() > self._runner.stopped_at:
+            self._world.violate(f"run {self._runner.number} orders after it was stopped")
         await self._world.latency()
         if request.method != "POST":
             self._runner.cross("question leaves")
             return await self._poll(request)
-        if self._runner.stop.is_set() and asyncio.get_running_loop().time() > self._runner.stopped_at + 0.5:
-            self._world.violate(f"run {self._runner.number} orders after it was stopped")
         self._runner.cross("order leaves")
         answer = await self._order(request)
         self._runner.orders += 1

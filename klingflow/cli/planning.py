@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from klingflow.cli.opening import Opened, Reader, own_frames, parse
 from klingflow.core.digest import of_bytes
-from klingflow.core.errors import StoryboardError, UsageError
+from klingflow.core.errors import StoreError, StoryboardError, UsageError
 from klingflow.core.model import ClipRecord, Digest, Key, Shot, ShotId, UrlStill
 from klingflow.core.source import Problem
 from klingflow.execution import host
@@ -24,6 +24,7 @@ from klingflow.io.places import open_store
 from klingflow.io.store import Store
 from klingflow.planning import plan as planning
 from klingflow.planning import price
+from klingflow.planning.expect import Order, expectations
 from klingflow.planning.job import Job, Kind, State
 from klingflow.planning.plan import Action, FilmPlan, Plan, Standing
 from klingflow.planning.select import select as select_shots
@@ -37,6 +38,8 @@ from klingflow.storyboard.lock import Lock
 if TYPE_CHECKING:
     from klingflow.planning.compare import Comparison  # a plan without a base compares nothing
 
+SAMPLE = 12
+"""Jobs of the ledger that are read to learn how long a task takes; an intent can hold megabytes of inline frames."""
 ASKING_S = 120.0
 """How old an intent of a living run may be to count as one that is being answered: a paid request ends by then."""
 
@@ -87,13 +90,27 @@ def ask(opened: Opened, store: Store) -> Asked:
     prices = opened.config.prices
 
     @cache
+    def learnt() -> Mapping[Order, float]:
+        # Read when something is to be made, and not before. A damaged record of another shot is no reason to stop.
+        try:
+            return expectations(ledger.jobs(store, most=SAMPLE))
+        except StoreError:
+            return {}
+
+    def expected(shot: Shot) -> float:
+        if shot.clip is not None:
+            return 0.0
+        order = shot.provider, TABLE[shot.provider].model(shot), shot.resolution, shot.duration
+        return learnt().get(order) or _expect(shot)
+
+    @cache
     def find(key: Key) -> ClipRecord | None:
         return ledger.clip(store, key)
 
     return Asked(
         model=lambda shot: TABLE[shot.provider].model(shot),
         price=lambda shot: price.of(shot.provider, shot.resolution, shot.sound, shot.duration, prices),
-        expect=_expect,
+        expect=expected,
         find=find,
         standing=lambda key, shot: standing(ledger.job(store, key), me),
     )
@@ -129,8 +146,6 @@ def standing(job: Job, me: Host) -> Standing | None:
 def _expect(shot: Shot) -> float:
     """Seconds that making a shot takes. Before anything is learnt: fal.ai's 94 s for a 5 s clip of the same model
     (standard tier, read 2026-11), in proportion; the animatic draws at about a third of real time."""
-    if shot.clip is not None:
-        return 0.0
     return shot.duration * (0.4 if not TABLE[shot.provider].caps.paid else 19.0)
 
 
