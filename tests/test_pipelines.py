@@ -90,7 +90,7 @@ def test_the_night_train_carries_footage_of_another_size_and_rate(copied: Projec
     assert far_apart(panel.fitted(insert[-1], begins.size), begins) < 3
     with av.open(str(copied.root / "out" / "night-train" / "film.mp4")) as file:
         video = file.streams.video[0]
-        assert (video.width, video.height, str(video.average_rate)) == (1280, 720, "24")
+        assert (video.width, video.height, str(video.average_rate)) == (960, 540, "24")
         assert file.streams.audio
 
 

@@ -85,7 +85,7 @@ def test_a_clip_is_real_h264_of_exactly_the_length_that_was_ordered(scenes: Path
         assert (video.codec_context.name, video.codec_context.pix_fmt) == ("h264", "yuv420p")
         context = video.codec_context
         assert (context.colorspace, context.color_primaries, context.color_trc, context.color_range) == (1, 1, 1, 1)
-        assert (video.width, video.height, str(video.average_rate)) == (1280, 720, "24")
+        assert (video.width, video.height, str(video.average_rate)) == (960, 540, "24")
         assert len(list(file.decode(video))) == 48
         assert not file.streams.audio
     data = silent.read_bytes()
@@ -170,7 +170,7 @@ def test_a_caption_keeps_inside_its_lines(text: str) -> None:
 def test_every_shape_has_even_sides_and_is_drawn_small(ratio: float) -> None:
     at = panel.layout(ratio)
     left, top, right, bottom = at.picture
-    assert max(at.width, at.height) <= 1280
+    assert max(at.width, at.height) <= 960
     assert all(side % 2 == 0 for side in (at.width, at.height, left, top, right - left, bottom - top))
     frame = panel.surround(at, shot="a", text="b", meta="c", pushes=9, last=False)
     assert panel.pushes_of(frame) == 9
@@ -178,15 +178,15 @@ def test_every_shape_has_even_sides_and_is_drawn_small(ratio: float) -> None:
 
 def test_an_ordinary_image_is_not_taken_for_a_frame_of_an_animatic() -> None:
     assert panel.pushes_of(stills.market((640, 360))) is None
-    assert panel.pushes_of(Image.new("RGB", (1280, 720))) is None
+    assert panel.pushes_of(Image.new("RGB", (960, 540))) is None
     assert panel.pushes_of(Image.new("RGB", (3, 3))) is None
 
 
 def test_a_portrait_still_makes_a_portrait_clip(scenes: Path) -> None:
     Image.open(scenes / "a.png").resize((360, 640)).save(scenes / "tall.png")
     tall, square = draw(scenes, order(frames={"first_frame": "tall.png"}), order("sq", aspect_ratio="1:1"))
-    assert pictures(tall)[0].size == (720, 1280)
-    assert pictures(square)[0].size == (960, 960)
+    assert pictures(tall)[0].size == (540, 960)
+    assert pictures(square)[0].size == (720, 720)
 
 
 def test_the_parts_of_a_multi_shot_have_cards_of_their_own(scenes: Path) -> None:

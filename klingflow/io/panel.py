@@ -30,9 +30,9 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from klingflow.core.source import visible
 
-AREA = 1280 * 720
-LONGEST = 1280
-"""Drawn small: the pixels of 720p, and no side longer, whatever resolution was ordered."""
+AREA = 960 * 540
+LONGEST = 960
+"""Drawn small, whatever resolution was ordered: so many pixels, and no side longer."""
 
 GROUND = (13, 13, 13)
 STRIP = (24, 24, 24)
@@ -41,7 +41,7 @@ AMBER = (236, 176, 84)
 WHITE = (222, 222, 218)
 GREY = (132, 132, 130)
 
-SIDE = 190
+SIDE = 142
 """The width kept for the facts at the strip's right end."""
 
 Box = tuple[int, int, int, int]
@@ -63,7 +63,7 @@ class Layout:
     @property
     def strip(self) -> int:
         """The strip's height."""
-        return 88 if self.wide else 152
+        return 66 if self.wide else 114
 
     @property
     def picture(self) -> Box:
@@ -81,12 +81,12 @@ class Layout:
     @property
     def timecode(self) -> tuple[int, int]:
         top = self.height - self.strip
-        return (24, top + 50) if self.wide else (250, top + 14)
+        return (18, top + 37) if self.wide else (188, top + 10)
 
     @property
     def code(self) -> tuple[int, int]:
         top = self.height - self.strip
-        return self.width - 24 - CELL * COLUMNS, top + (58 if self.wide else 14)
+        return self.width - 18 - CELL * COLUMNS, top + (44 if self.wide else 10)
 
 
 def layout(ratio: float) -> Layout:
@@ -99,7 +99,7 @@ def layout(ratio: float) -> Layout:
 
 # The edge code -------------------------------------------------------------------------------------------------
 
-CELL = 8
+CELL = 6
 COLUMNS = 16
 _MAGIC = 0b1011_0010_0111_0100_1101_0001
 """24 cells that say "animatic"; then 4 for the pushes, 4 for their complement: two rows of 16."""
@@ -232,22 +232,22 @@ def surround(at: Layout, *, shot: str, text: str, meta: str, pushes: int, last: 
     draw.rectangle((0, top, at.width, at.height), fill=STRIP)
     draw.line((0, top, at.width, top), fill=(46, 46, 46))
     if at.wide:
-        wide, rows = at.width - 264 - 24 - SIDE, 2
-        draw.text((24, top + 12), shortened(plain(shot), font(23, True), 220), AMBER, font(23, True))
-        left, line, step = 264, top + 13, 31
+        wide, rows = at.width - 198 - 18 - SIDE, 2
+        draw.text((18, top + 9), shortened(plain(shot), font(17, True), 165), AMBER, font(17, True))
+        left, line, step = 198, top + 10, 23
     else:
-        wide, rows = at.width - 48, 3
-        draw.text((24, top + 10), shortened(plain(shot), font(23, True), 214), AMBER, font(23, True))
-        left, line, step = 24, top + 52, 30
-    for row in wrap(text, font(21), wide, rows):
-        draw.text((left, line), row, WHITE, font(21))
+        wide, rows = at.width - 36, 3
+        draw.text((18, top + 8), shortened(plain(shot), font(17, True), 160), AMBER, font(17, True))
+        left, line, step = 18, top + 39, 23
+    for row in wrap(text, font(16), wide, rows):
+        draw.text((left, line), row, WHITE, font(16))
         line += step
-    side = (at.code[1] - 36) if at.wide else at.code[1] + 18
+    side = (at.code[1] - 28) if at.wide else at.code[1] + 14
     if last:
         _ticks(draw, at)
-        draw.text((at.width - 24, side), "LAST FRAME", AMBER, font(15, True), anchor="ra")
+        draw.text((at.width - 18, side), "LAST FRAME", AMBER, font(12, True), anchor="ra")
     else:
-        draw.text((at.width - 24, side), shortened(plain(meta), font(15), SIDE - 10), GREY, font(15), anchor="ra")
+        draw.text((at.width - 18, side), shortened(plain(meta), font(12), SIDE - 8), GREY, font(12), anchor="ra")
     mark(frame, at, pushes)
     return frame
 
@@ -255,7 +255,7 @@ def surround(at: Layout, *, shot: str, text: str, meta: str, pushes: int, last: 
 def _ticks(draw: ImageDraw.ImageDraw, at: Layout) -> None:
     """Registration ticks at the picture's corners, in the bars beside it."""
     left, top, right, bottom = at.picture
-    arm = min(26, left - 8)
+    arm = min(20, left - 6)
     if arm <= 0:
         return
     for y in (top + 1, bottom - 3):
@@ -268,12 +268,12 @@ def _ticks(draw: ImageDraw.ImageDraw, at: Layout) -> None:
 
 def digits() -> dict[str, Image.Image]:
     """The timecode's signs, all of one size, ready to be pasted into a grey plane."""
-    face = font(21)
+    face = font(16)
     width = math.ceil(max(face.getlength(c) for c in "0123456789"))
     out = {}
     for char in "0123456789:":
-        sign = Image.new("L", (width if char != ":" else width // 2 + 2, 26), STRIP[0])
-        ImageDraw.Draw(sign).text((sign.width / 2, 20), char, 190, face, anchor="ms")
+        sign = Image.new("L", (width if char != ":" else width // 2 + 2, 20), STRIP[0])
+        ImageDraw.Draw(sign).text((sign.width / 2, 15), char, 190, face, anchor="ms")
         out[char] = sign
     return out
 
@@ -290,14 +290,14 @@ def card(size: tuple[int, int], *, seed: str, over: str, text: str, images: Sequ
     ground = _ground(size, seed)
     draw = ImageDraw.Draw(ground)
     margin = round(min(size) * 0.11)
-    room = height - 2 * margin - 60
+    room = height - 2 * margin - 45
     thumb = round(height * 0.2) if images else 0
     rows, face, step = _set(text, width - 2 * margin, room - (thumb + margin // 2 if thumb else 0))
-    block = 54 + len(rows) * step + (thumb + margin // 2 if thumb else 0)
+    block = 40 + len(rows) * step + (thumb + margin // 2 if thumb else 0)
     y = (height - block) // 2
-    draw.text((margin, y), shortened(plain(over), font(22, True), width - 2 * margin), AMBER, font(22, True))
-    draw.rectangle((margin, y + 36, margin + 64, y + 38), fill=AMBER)
-    y += 54
+    draw.text((margin, y), shortened(plain(over), font(17, True), width - 2 * margin), AMBER, font(17, True))
+    draw.rectangle((margin, y + 27, margin + 48, y + 28), fill=AMBER)
+    y += 40
     for row in rows:
         draw.text((margin + 2, y + 2), row, (0, 0, 0), face)
         draw.text((margin, y), row, (240, 238, 232), face)
@@ -315,7 +315,7 @@ def card(size: tuple[int, int], *, seed: str, over: str, text: str, images: Sequ
 
 def _set(text: str, width: int, room: int) -> tuple[list[str], ImageFont.FreeTypeFont, int]:
     """The lines of a text in the largest size at which it fits; in the smallest it is cut."""
-    for size in (56, 48, 42, 36, 31, 27, 24):
+    for size in (42, 36, 31, 27, 23, 20, 18):
         face, step = font(size), round(size * 1.38)
         rows = wrap(text, face, width, 99)
         if len(rows) * step <= room and len(rows) <= 9:
