@@ -7,6 +7,7 @@ A command is a module of klingflow.cli with a function of its name; only the one
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import os
 import signal
@@ -192,6 +193,16 @@ ARGUMENTS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
 }
 
 
+def _command(name: str) -> Callable[..., int]:
+    """The function of that name. Modules stay until the end: that the garbage collector looks at none of them, now or
+    later, saves a tenth of a short command's time."""
+    gc.disable()
+    command: Callable[..., int] = getattr(importlib.import_module(f"klingflow.cli.{name}"), name)
+    gc.freeze()
+    gc.enable()
+    return command
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
     words = sys.argv[1:] if argv is None else argv
@@ -203,10 +214,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     with suppress(ValueError):  # in a thread signals cannot be received
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # CI systems and service managers end a command so
     try:
-        command = getattr(importlib.import_module(f"klingflow.cli.{name}"), name)
-        code = command(**arguments)
+        code = _command(name)(**arguments)
         sys.stdout.flush()
-        return int(code)
+        gc.freeze()  # the process ends: what is left is not worth a search
+        return code
     except BrokenPipeError:  # the reader of our output went away: not an error of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
