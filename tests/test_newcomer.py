@@ -110,3 +110,20 @@ def test_a_slip_is_told_with_a_mend_that_fits(project: Project, shots: str, said
     assert ended.code == 2, ended.said
     told = next(part for part in ended.said.split("\n\n") if said in part)
     assert f"mend: {mend}" in told
+
+
+def test_takes_of_a_matrix_say_of_which_film_they_are(project: Project) -> None:
+    project.write("film.yaml", BOARD.replace("before sunrise", "{{ lang }}") + "matrix: {lang: [en, de]}\n")
+    assert project.run("run", "film.yaml").code == 0
+    listed = project.run("takes", "film.yaml").out.splitlines()
+    assert [line.rpartition("  ")[2] for line in listed[:2]] == ["[en]", "[de]"]
+
+
+def test_a_held_clip_that_began_with_another_frame_is_shown_whole(project: Project) -> None:
+    held = f"{BOARD}  - {{id: day, continues: dawn, prompt: x, hold: true}}\n"
+    project.write("film.yaml", held)
+    assert "joined, 143 frames" in project.run("run", "film.yaml").err
+    project.write("film.yaml", held.replace("Still", "Rough"))
+    assert "joined, 144 frames" in project.run("run", "film.yaml").err
+    project.write("film.yaml", held)
+    assert "joined, 143 frames" in project.run("run", "film.yaml").err

@@ -105,6 +105,7 @@ def deliver(
     film: Film,
     outcomes: Sequence[Outcome],
     others: Mapping[ShotId, ClipFacts],
+    lock: Lock,
     store: Store,
     show: Emit,
 ) -> list[Path]:
@@ -132,7 +133,7 @@ def deliver(
     whole = all(shot in clips for shot in film.cut)
     try:
         if whole:
-            _film(opened, film, clips, store, made, folder, show)
+            _film(opened, film, clips, lock, store, made, folder, show)
     except KlingflowError:
         made.forget("film.mp4")
         made.finish(complete=False)
@@ -160,12 +161,14 @@ def _film(
     opened: Opened,
     film: Film,
     clips: dict[ShotId, tuple[Digest, ClipFacts]],
+    lock: Lock,
     store: Store,
     made: _Made,
     folder: Path,
     show: Emit,
 ) -> None:
-    drops = [n > 0 and _continues(film, film.cut[n - 1], shot) for n, shot in enumerate(film.cut)]
+    clip_of = {shot: clip for shot, (clip, _) in clips.items()}
+    drops = [n > 0 and _continues(film, film.cut[n - 1], shot, clip_of, lock) for n, shot in enumerate(film.cut)]
     bed = opened.inputs.clips[film.audio] if film.audio else None
     pieces = [[clips[shot][0], drop] for shot, drop in zip(film.cut, drops, strict=True)]
     source = digests.of_bytes(digests.canonical({"recipe": RECIPE, "pieces": pieces, "bed": bed}))
@@ -191,10 +194,16 @@ def _film(
     show(Event(event="film", film=film.label, data=data))
 
 
-def _continues(film: Film, before: ShotId, shot: ShotId) -> bool:
+def _continues(film: Film, before: ShotId, shot: ShotId, clip_of: Mapping[ShotId, Digest], lock: Lock) -> bool:
     """Whether the film shows `shot` right after the clip whose last frame it begins with."""
     first = film.by_id()[shot].first_frame
-    return isinstance(first, ShotFrame) and first.shot == before and first.frame in ("last", "-1")
+    if not (isinstance(first, ShotFrame) and first.shot == before and first.frame in ("last", "-1")):
+        return False
+    held = lock.entry(film.variant, shot, film.by_id()[shot].take) if film.by_id()[shot].hold else None
+    if held is None or held.clip != clip_of[shot]:
+        return True
+    # A held clip may begin with the last frame of a clip that is no longer shown before it.
+    return held.parts.get("first_frame") in (None, f"last of {clip_of[before][:12]}")
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -124,7 +124,7 @@ def run(
         for each in () if interrupted else ran:
             try:
                 there = others(each, known, lock, store)
-                delivered += delivery.deliver(opened, each.film, each.outcomes, there, store, show)
+                delivered += delivery.deliver(opened, each.film, each.outcomes, there, lock, store, show)
             except KlingflowError as bad:
                 broken.append(bad)
         code = code or max((bad.code for bad in broken), default=DONE)

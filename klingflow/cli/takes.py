@@ -17,6 +17,7 @@ def takes(path: str, format: str = "text") -> int:
     lock = planning.open_lock(opened)
     rows: list[dict[str, object]] = []
     for film in opened.films:
+        variant = f"  [{film.variant}]" if film.variant else ""
         for shot in film.shots:
             for take, entry in sorted(lock.films.get(film.variant, {}).get(shot.id, {}).items()):
                 rows.append(
@@ -39,7 +40,7 @@ def takes(path: str, format: str = "text") -> int:
                 if format == "text":
                     print(
                         f"{mark} {shot.id:<20} take {take}  {entry.duration} s  {entry.provider:<10} {entry.date}"
-                        f"  {entry.clip[:12]}{price}{absent}"
+                        f"  {entry.clip[:12]}{price}{absent}{variant}"
                     )
     if format == "json":
         print(json.dumps({"version": 1, "storyboard": opened.relative, "takes": rows}, ensure_ascii=False, indent=2))
