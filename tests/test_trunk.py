@@ -155,7 +155,9 @@ def test_a_fresh_clone_plans_from_the_lock_alone(filmed: Project, tmp_path: Path
     clone = Project(tmp_path / "clone", {})
     shutil.copytree(filmed.root, clone.root, ignore=shutil.ignore_patterns(".klingflow", "out"))
     assert set(actions(clone).values()) == {"reuse"}
-    assert clone.run("plan", "film.yaml", "--exit-code").code == 0
+    planned = clone.run("plan", "film.yaml", "--exit-code")
+    assert planned.code == 0
+    assert "3 clips are not in this store: a run draws what it needs again, free" in planned.out
     clone.write("film.yaml", SHORT)
     lock = (clone.root / "film.lock.yaml").read_bytes()
     ended = clone.run("run", "film.yaml")  # what is free is drawn again, and comes out the same

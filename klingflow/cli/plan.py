@@ -42,7 +42,8 @@ def plan(
             sys.stdout.write(markdown.refused(below_root(path), bad.problems))
         raise
     lock = planning.open_lock(opened)
-    asked = planning.ask(opened, planning.store_of(opened))
+    store = planning.store_of(opened)
+    asked = planning.ask(opened, store)
     planned = planning.make(opened, lock, asked, provider)
     compared = None
     if against is not None:
@@ -70,6 +71,9 @@ def plan(
         sys.stdout.write(markdown.comment(shown, compared, base=against or "", command=f"klingflow run {path}"))
     else:
         print(plantext.summary(shown, colour=_coloured(), details=True))
+        note = planning.absent(store, shown)
+        if note:
+            print(f"  {note}")
         for problem in (*opened.warnings, *(p for film in shown.films for p in film.warnings)):
             say("\n" + render(problem))
     busy = (Action.MAKE, Action.RESUME, Action.RESOLVE)

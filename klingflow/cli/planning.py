@@ -21,7 +21,7 @@ from klingflow.io import config, ledger
 from klingflow.io.config import Config
 from klingflow.io.files import cache_folder, find_root
 from klingflow.io.places import open_store
-from klingflow.io.store import Store
+from klingflow.io.store import FolderStore, Store
 from klingflow.planning import plan as planning
 from klingflow.planning import price
 from klingflow.planning.expect import Order, expectations
@@ -228,6 +228,23 @@ def only(plan: Plan, named: Mapping[str, Collection[ShotId]]) -> Plan:
                 )
         films.append(replace(film_plan, steps=tuple(step for step in film_plan.steps if step.shot in names)))
     return replace(plan, films=tuple(films))
+
+
+def absent(store: Store, plan: Plan) -> str:
+    """What a person should know of clips that the lock names and this store does not hold; empty where all are there.
+    Only a store on this machine is asked: looking up every clip of a remote one would cost a request each."""
+    if not isinstance(store, FolderStore):
+        return ""
+    steps = [s for film in plan.films for s in film.steps if s.action in (Action.REUSE, Action.HOLD) and s.clip]
+    away = [step for step in steps if step.clip is not None and not store.holds(step.clip)]
+    paid = [step for step in away if step.provider in TABLE and TABLE[step.provider].caps.paid]
+    if paid:
+        names = f"{paid[0].shot}'s clip is" if len(paid) == 1 else f"{len(paid)} paid clips are"
+        return f"{names} not in this store: run where the store is shared (KLINGFLOW_STORE)"
+    if away:
+        names = f"{away[0].shot}'s clip is" if len(away) == 1 else f"{len(away)} clips are"
+        return f"{names} not in this store: a run draws what it needs again, free"
+    return ""
 
 
 def known_clips(plan: Plan) -> dict[str, dict[ShotId, Digest]]:

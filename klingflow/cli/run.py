@@ -93,12 +93,17 @@ def run(
     sums = totals(chosen.films)
     if not quiet and not json:
         say(plantext.summary(chosen, colour=progress.coloured()))
+        note = planning.absent(store, chosen)
+        if note:
+            say(f"  {note}")
     if frozen and sums.tasks:
         what = f"{plantext.count(sums.tasks, 'clip')} would have to be made; nothing was made"
         raise WouldMake(what, "`klingflow run` without --frozen makes what is missing")
     why = exceeded(limits, sums.spend, sums.seconds, sums.tasks)
     if why:
         raise SpendRefused(why, "raise the limit, or select fewer shots with --select")
+    for film in opened.films:
+        delivery.folder_of(opened, film)  # a place that nothing may be written to is told before money is spent
     services = open_services(opened, chosen, listen=listen, callback_url=callback_url)
     if sums.tasks:
         delivery.check_beds(opened)
@@ -134,8 +139,8 @@ def run(
     for unjoined in broken:
         say(f"the film was not joined; every clip is kept\n{explained(unjoined)}")
     if not json and not quiet:
-        for film in delivered:
-            say(f"the film: {visible(_from_here(film))}")
+        for joined in delivered:
+            say(f"the film: {visible(_from_here(joined))}")
     return code
 
 
