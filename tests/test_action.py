@@ -134,6 +134,12 @@ def test_the_pre_commit_hook_checks_the_repository() -> None:
 # -- the scripts themselves
 
 
+def test_what_is_uploaded_was_collected_outside_the_checkout() -> None:
+    for step in STEPS:
+        if step.get("uses", "").startswith("actions/upload-artifact"):
+            assert step["with"]["path"].startswith("${{ runner.temp }}/klingflow-")
+
+
 class Runner:
     """A folder that looks to a script like GitHub's runner. `gh` and, unless told otherwise, `klingflow` are stand-ins
     that write down how they were called."""
@@ -345,3 +351,25 @@ def test_a_lock_can_be_proposed_instead(runner: Runner, remote: Path) -> None:
     assert git(remote, "log", "--format=%s", "main") == "one"
     assert git(remote, "log", "-1", "--format=%s", "klingflow/lock-77-1") == "klingflow: what the run made"
     assert "pr|create|--base|main|--head|klingflow/lock-77-1|" in runner.text("gh")
+
+
+def test_a_link_in_out_is_not_uploaded(runner: Runner) -> None:
+    secret = runner.folder / "secret"
+    secret.write_text("key")
+    for name in ("out/a/film.mp4", "cut/out/b/de/film.mp4", "out/a/report.html"):
+        file = runner.work / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("plain")
+    for name in ("out/c/film.mp4", "out/d"):
+        (runner.work / name).parent.mkdir(parents=True, exist_ok=True)
+        (runner.work / name).symlink_to(secret if name.endswith("mp4") else runner.folder)
+    (runner.folder / "film.mp4").write_text("key")
+    done = runner.run(script("Collect the film"))
+    assert done.returncode == 0, done.stderr
+    found = [file for file in (runner.temp / "klingflow-film").rglob("*") if not file.is_dir()]
+    assert sorted(file.relative_to(runner.temp / "klingflow-film").as_posix() for file in found) == [
+        "cut/out/b/de/film.mp4",
+        "out/a/film.mp4",
+        "out/a/report.html",
+    ]
+    assert all(file.read_text() == "plain" for file in found)

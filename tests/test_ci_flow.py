@@ -189,7 +189,8 @@ def test_a_broken_storyboard_is_annotated_on_its_line_and_fails_the_job(studio: 
 def test_a_hostile_storyboard_commands_neither_the_log_nor_the_comment(studio: Studio) -> None:
     bad = "::error::x <img src=x> @everyone \\u202e\\u001b[31m ##[group]x](https://evil.example)"
     text = SHORT.replace("title: Harbour Dawn", f'title: "{bad}"').replace("Gentle waves", "Gentle {{ bad }} waves")
-    studio.write(text.replace("vars: {look: 35 mm film}", f'vars: {{look: 35 mm film, bad: "::add-mask::x\\n{bad}"}}'))
+    said = "::add-mask::x\\n" + bad.replace("\\u001b[31m", "")  # which a prompt may not hold at all
+    studio.write(text.replace("vars: {look: 35 mm film}", f'vars: {{look: 35 mm film, bad: "{said}"}}'))
     studio.push("hostile")
     runner = studio.job("pr", "hostile")
     checked = good(runner.run(script("Check")))
