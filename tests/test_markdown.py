@@ -101,6 +101,13 @@ def test_a_plan_with_nothing_to_make_is_one_sentence() -> None:
     assert "|" not in text.replace("&#124;", "")
 
 
+def test_what_is_held_is_not_said_to_be_up_to_date() -> None:
+    text = comment(plan(film_plan(step("dawn", Action.HOLD), step("harbour"))))
+    assert "**Nothing to make: 1 keeps its clip, held, 1 is up to date. A run costs nothing.**" in text
+    text = comment(plan(film_plan(step("a", Action.HOLD), step("b", Action.HOLD), step("c"), step("d", Action.MAKE))))
+    assert "**1 shot would be made, $0.56 (estimate), 5 s of clip; 2 keep their clip, held; 1 is up to date.**" in text
+
+
 def test_unknown_prices_doubt_and_orders_on_the_way_are_said() -> None:
     steps = (
         step("a", Action.MAKE, price=None),

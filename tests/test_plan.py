@@ -170,6 +170,22 @@ def test_every_changed_field_is_in_the_reason() -> None:
     assert step.reason == "aspect_ratio removed, duration 3 -> 5, prompt changed"
 
 
+def test_a_shot_that_continues_another_one_now_says_which_it_was() -> None:
+    before = entry(HARBOUR, "33", {ShotId("dawn"): Digest("11" * 32)})
+    noon = shot("noon", prompt="noon")
+    now = replace(HARBOUR, first_frame=ShotFrame(ShotId("noon")))
+    lock = {"dawn": entry(DAWN), "noon": entry(noon, "44"), "harbour": before}
+    assert steps(make(film(DAWN, noon, now), lock=lock))["harbour"].reason == "continues noon instead of dawn"
+    opening = replace(now, first_frame=ShotFrame(ShotId("noon"), "first"))
+    reason = steps(make(film(DAWN, noon, opening), lock=lock))["harbour"].reason
+    assert reason == "takes a frame of noon instead of dawn"
+
+
+def test_a_held_shot_without_a_clip_is_made_and_says_so() -> None:
+    step = make(film(replace(DAWN, hold=True))).steps[0]
+    assert (step.action, step.reason) == (Action.MAKE, "held, but the lock names no clip of it")
+
+
 def test_an_upstream_that_got_another_clip_is_the_reason() -> None:
     before = entry(HARBOUR, "33", {ShotId("dawn"): Digest("99" * 32)})
     found = steps(make(film(DAWN, HARBOUR), lock={"dawn": entry(DAWN), "harbour": before}))

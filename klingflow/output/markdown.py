@@ -122,7 +122,9 @@ def verdict(plan: Plan, sums: Totals) -> str:
     """The plan in one sentence."""
     steps = [step for film in plan.films for step in film.steps]
     orders = [step for step in steps if step.action is Action.MAKE and step.same_as is None]
-    ready = len(steps) - sum(step.action in (Action.MAKE, Action.RESUME, Action.RESOLVE) for step in steps)
+    held = sums.steps.get("hold", 0)
+    ready = len(steps) - held - sum(step.action in (Action.MAKE, Action.RESUME, Action.RESOLVE) for step in steps)
+    kept = f"{held} {'keeps its' if held == 1 else 'keep their'} clip, held"
     parts = []
     if orders:
         unit = "shot" if all(step.take == 1 for step in orders) else "take"
@@ -137,8 +139,12 @@ def verdict(plan: Plan, sums: Totals) -> str:
     if not steps:
         return "No shot is selected."
     if not parts:
-        all_of_it = "the one shot is" if ready == 1 else f"all {ready} shots are"
+        all_of_it = "the one shot is" if len(steps) == 1 else f"all {ready} shots are"
+        if held:
+            all_of_it = f"{kept}, {ready} {'is' if ready == 1 else 'are'}"
         return f"Nothing to make: {all_of_it} up to date. A run costs nothing."
+    if held:
+        parts.append(kept)
     if ready:
         parts.append(f"{ready} {'is' if ready == 1 else 'are'} up to date")
     return "; ".join(parts) + "."

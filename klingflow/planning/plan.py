@@ -309,17 +309,23 @@ def _why(
 ) -> tuple[str, tuple[Change, ...]]:
     """Why a clip has to be made, down to the field."""
     if entry is None:
+        if shot.hold:
+            return "held, but the lock names no clip of it", ()
         if shot.take > 1 and lock.entry(film.variant, shot.id, 1) is not None:
             return f"new take {shot.take}", ()
         return "new shot", ()
     bought = find(entry.key)
     changes = digest.explain(entry.parts, parts, bought.parts if bought else None)
-    return ", ".join(_sentence(film, shot, change) for change in changes) or "its clip is in no record", changes
+    return ", ".join(_sentence(film, shot, change, lock) for change in changes) or "its clip is in no record", changes
 
 
-def _sentence(film: Film, shot: Shot, change: Change) -> str:
+def _sentence(film: Film, shot: Shot, change: Change, lock: Lock) -> str:
     frame = dict(shot.frames()).get(change.field)
     if isinstance(frame, ShotFrame):
+        makers = _makers(lock, film.variant, change.old)
+        if makers and frame.shot not in makers:
+            verb = "continues" if frame.frame == "last" else "takes a frame of"
+            return f"{verb} {frame.shot} instead of {makers[0]}"
         return (
             f"{frame.shot} has a new clip" if change.old.startswith(f"{frame.frame} of ") else f"{change.field} changed"
         )
@@ -331,6 +337,13 @@ def _sentence(film: Film, shot: Shot, change: Change) -> str:
     if not change.new:
         return f"{change.field} removed"
     return f"{change.field} {change.old} -> {change.new}" if change.old else f"{change.field} added"
+
+
+def _makers(lock: Lock, variant: str, frame: str) -> list[ShotId]:
+    """The shots whose clip a frame of the last purchase ("last of 6e118069f4f5") was taken from, if the lock knows."""
+    clip = frame.rpartition(" ")[2]
+    shots = lock.films.get(variant, {}) if clip else {}
+    return [shot for shot, takes in shots.items() if any(entry.clip.startswith(clip) for entry in takes.values())]
 
 
 def totals(films: Iterable[FilmPlan]) -> Totals:
