@@ -7,8 +7,10 @@ again: `.made.json` beside it says from what.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -29,6 +31,10 @@ RECIPE = 1
 
 _OURS = re.compile(r"film\.mp4|shots/[a-z0-9][a-z0-9_.-]*\.mp4|frames/[a-z0-9][a-z0-9_-]*\.last\.png")
 """The names that we write: whatever else stands in a `.made.json` was not written by us, and is not touched."""
+
+
+MOST_BYTES = 16 << 20
+"""Of a `.made.json`, which may have come with a pull request."""
 
 
 class Media:
@@ -209,9 +215,15 @@ def _continues(film: Film, before: ShotId, shot: ShotId, clip_of: Mapping[ShotId
 def _copy(source: Path, target: Path) -> None:
     """A copy, not a link: somebody may edit what lies in out/, and the store must not hear of it."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
-    shutil.copyfile(source, part)
-    part.replace(target)
+    # A name that nobody can foretell: a link that somebody committed under it would be written through.
+    handle, part = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    os.close(handle)
+    try:
+        shutil.copyfile(source, part)
+        os.chmod(part, 0o644)
+        os.replace(part, target)
+    finally:
+        Path(part).unlink(missing_ok=True)
 
 
 class _Made:
@@ -225,7 +237,8 @@ class _Made:
     def stale(self, name: str, source: str) -> bool:
         """Whether the file must be made; it is taken as made from now on."""
         self._now[name] = source
-        return self._before.get(name) != source or not (self._folder / name).is_file()
+        file = self._folder / name
+        return self._before.get(name) != source or file.is_symlink() or not file.is_file()
 
     def forget(self, name: str) -> None:
         """The file did not come to be after all: it is made the next time."""
@@ -245,8 +258,10 @@ class _Made:
 
     def _read(self) -> dict[str, str]:
         try:
-            found = json.loads((self._folder / ".made.json").read_bytes())
-        except (OSError, ValueError):
+            descriptor = os.open(self._folder / ".made.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with open(descriptor, "rb") as file:
+                found = json.loads(file.read(MOST_BYTES))
+        except (OSError, ValueError, RecursionError):
             return {}
         if not isinstance(found, dict):
             return {}

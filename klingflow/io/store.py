@@ -403,6 +403,8 @@ class FolderStore:
             else:
                 self._folder(folder.parent)
                 folder.mkdir(exist_ok=True)
+                if folder.is_symlink():  # a pull request can hold one, into any folder of this machine
+                    raise self._not_plain(folder)
                 # Also where it was there: the process that made it may not have come to this line yet.
                 self._sync_folder(folder.parent)
             if folder == self.root or self.root in folder.parents:
@@ -434,7 +436,7 @@ class FolderStore:
 
     def _not_plain(self, path: Path) -> StoreError:
         return StoreError(
-            f"{redact(str(path))} in the store is not a plain file: somebody put something else in its place",
+            f"{redact(str(path))} in the store is not a plain file or folder: somebody put something else in its place",
             "look at what it is and remove it; klingflow follows no link there and replaces nothing",
         )
 
