@@ -11,7 +11,7 @@ from klingflow import __version__
 from klingflow.cli.opening import inspect, parse_vars
 from klingflow.core.errors import DONE, StoryboardError, UsageError
 from klingflow.core.redact import redact
-from klingflow.core.source import Problem, Severity, render, visible
+from klingflow.core.source import Problem, Severity, inert, render, visible
 
 
 def check(paths: Sequence[str], var: Sequence[str] = (), format: str = "text") -> int:
@@ -24,15 +24,16 @@ def check(paths: Sequence[str], var: Sequence[str] = (), format: str = "text") -
     errors = sum(problem.severity is Severity.ERROR for problem in problems)
     match format:
         case "json":
-            print(json.dumps({"version": 1, "problems": [_json(p) for p in problems]}, ensure_ascii=False, indent=2))
+            found = {"version": 1, "problems": [_json(p) for p in problems]}
+            print(inert(json.dumps(found, ensure_ascii=False, indent=2)))
         case "github":
             for problem in problems:
                 print(_github(problem))
         case "sarif":
-            print(json.dumps(_sarif(problems), ensure_ascii=False, indent=2))
+            print(inert(json.dumps(_sarif(problems), ensure_ascii=False, indent=2)))
         case _:
             for problem in problems:
-                print(redact(render(problem)) + "\n")
+                print(inert(redact(render(problem))) + "\n")
             names = f"{len(files)} storyboard" + ("s" if len(files) != 1 else "")
             bad = f"{errors} problem" + ("s" if errors != 1 else "")
             print(f"{names}: {bad if errors else 'good'}")

@@ -26,7 +26,7 @@ from klingflow.core.digest import of_bytes
 from klingflow.core.errors import DONE, KlingflowError, SpendRefused, UsageError
 from klingflow.core.model import Key, Shot, ShotId, TaskId
 from klingflow.core.redact import redact
-from klingflow.core.source import Severity, visible
+from klingflow.core.source import Severity, inert, visible
 from klingflow.io import client, config
 from klingflow.io.files import find_root
 from klingflow.io.places import open_publisher
@@ -84,7 +84,7 @@ def _tell(findings: Sequence[Finding]) -> None:
                 break_long_words=False,
                 break_on_hyphens=False,
             )
-            print("\n".join(lines))
+            print(inert("\n".join(lines)))
 
 
 def _shots(start: Path) -> tuple[list[Shot], list[Finding]]:

@@ -9,7 +9,7 @@ import sys
 from klingflow import __version__
 from klingflow.core.errors import BUG, Interrupted, KlingflowError, StoryboardError, UsageError
 from klingflow.core.redact import redact
-from klingflow.core.source import render, visible
+from klingflow.core.source import inert, render, visible
 
 _ELSEWHERE = "make the project writable, or work in a copy of it; clips that are in the store are not made again"
 _ROOM = "make room on the disk and run again; clips that are in the store are not made again"
@@ -58,8 +58,8 @@ def explained(error: KlingflowError) -> str:
 
 
 def say(text: str) -> None:
-    """One message on stderr, with no secret in it."""
+    """One message on stderr, with no secret in it, and no command to a log."""
     try:
-        print(redact(text), file=sys.stderr, flush=True)
+        print(inert(redact(text)), file=sys.stderr, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

@@ -16,7 +16,7 @@ from klingflow.cli import planning
 from klingflow.cli.failing import say
 from klingflow.cli.opening import below_root, open_storyboard
 from klingflow.core.errors import DONE, StoryboardError, WouldMake
-from klingflow.core.source import Severity, render
+from klingflow.core.source import Severity, inert, render
 from klingflow.io.files import write_durably
 from klingflow.output import plantext
 from klingflow.planning.plan import Action
@@ -70,7 +70,8 @@ def plan(
 
         sys.stdout.write(markdown.comment(shown, compared, base=against or "", command=f"klingflow run {path}"))
     else:
-        print(plantext.summary(shown, colour=_coloured(), details=True))
+        told = plantext.summary(shown, colour=_coloured(), details=True, against=against or "", compared=compared)
+        print(inert(told))
         note = planning.absent(store, shown)
         if note:
             print(f"  {note}")

@@ -19,7 +19,7 @@ from klingflow.cli import planning
 from klingflow.cli.opening import below_root
 from klingflow.core.errors import DONE, UsageError
 from klingflow.core.redact import redact
-from klingflow.core.source import visible
+from klingflow.core.source import inert, visible
 from klingflow.execution import host
 from klingflow.execution.host import Host
 from klingflow.io import ledger
@@ -77,11 +77,11 @@ def status(path: str, format: str = "text") -> int:
     rows.sort(key=lambda row: (_rank(row), row.film, row.at, row.shot, row.take))
     if format == "json":
         told = {"version": 1, "storyboard": below_root(path), "tasks": [asdict(row) for row in rows]}
-        print(json.dumps(told, ensure_ascii=False, indent=2))
+        print(inert(json.dumps(told, ensure_ascii=False, indent=2)))
     elif rows:
         booked = spent(jobs)
         unknown = f", and {count(booked.unpriced, 'task')} of unknown price" if booked.unpriced else ""
-        print("\n".join(_table(rows)))
+        print(inert("\n".join(_table(rows))))
         print(f"{count(len(rows), 'task')}, {money(booked.amount)} booked{unknown}")
         for line in _next(rows, path):
             print(line)

@@ -6,6 +6,7 @@ A Span is a place, a Problem is something wrong at a place: both are data. Nothi
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -126,6 +127,17 @@ def visible(text: str) -> str:
 
 def _escape(char: str) -> str:
     return f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}"
+
+
+_COMMANDS = re.compile(
+    r"(?m)^[^\S\n]*:(?=:)|##(?=\[|vso\[)|[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]"
+)
+
+
+def inert(text: str) -> str:
+    """Finished output, several lines of it or JSON, in which no CI runner and no terminal finds a command: `::error` at
+    the beginning of a line, `##[error]` anywhere. Their signs are escaped as in JSON, which so stays the same JSON."""
+    return _COMMANDS.sub(lambda found: f"{found[0][:-1]}\\u{ord(found[0][-1]):04x}", text)
 
 
 def render(problem: Problem) -> str:

@@ -18,7 +18,7 @@ from klingflow.core.digest import Change
 from klingflow.core.errors import UsageError
 from klingflow.core.model import Digest, Key, ShotId
 from klingflow.core.redact import redact
-from klingflow.core.source import Document, Problem, Severity, visible
+from klingflow.core.source import Document, Problem, Severity, inert, visible
 from klingflow.planning.compare import Comparison, FieldChange
 from klingflow.planning.plan import Action, FilmPlan, Plan, Shortcut, Step, Totals, totals
 from klingflow.storyboard import schema
@@ -70,7 +70,7 @@ def dump(saved: Saved, *, against: str | None = None, comparisons: Mapping[str, 
         heads = ({"variant": film.variant, "matrix": dict(film.matrix)} for film in plan.films)
         out["films"] = [head | film for head, film in zip(heads, films, strict=True)]
     out["totals"] = totals_json(totals(plan.films))
-    return json.dumps(out, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    return inert(json.dumps(out, ensure_ascii=False, indent=2, allow_nan=False)) + "\n"
 
 
 def _film(film: FilmPlan, comparison: Comparison | None) -> dict[str, object]:

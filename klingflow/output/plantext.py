@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from klingflow.core.model import Film
 from klingflow.core.source import Problem, render, visible
 from klingflow.execution.outcome import Outcome, Result
 from klingflow.planning.plan import SIGN, Action, FilmPlan, Plan, Step, totals
 from klingflow.planning.price import money
+
+if TYPE_CHECKING:
+    from klingflow.planning.compare import Comparison, ShotChange
 
 WIDTH = 80
 FOLD = 12
@@ -38,29 +43,43 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def summary(plan: Plan, *, colour: bool = False, details: bool = False) -> str:
-    """The plan of every film: a line a step, what changed, totals. `details` shows changed texts too."""
-    blocks = [_film(film, colour, details) for film in plan.films]
+def summary(
+    plan: Plan,
+    *,
+    colour: bool = False,
+    details: bool = False,
+    against: str = "",
+    compared: Mapping[str, Comparison] | None = None,
+) -> str:
+    """The plan of every film: a line a step, what changed, totals. `details` shows changed texts too; `compared` is, by
+    variant, what differs from the ref `against`."""
+    blocks = [_film(film, colour, details, against, (compared or {}).get(film.variant)) for film in plan.films]
     if len(plan.films) > 1:
         sums = totals(plan.films)
         blocks.append(f"all films: {_sums(sums.tasks, sums.seconds, sums.spend, _estimated(plan.films))}")
     return "\n\n".join(blocks)
 
 
-def _film(film: FilmPlan, colour: bool, details: bool) -> str:
-    lines = [visible(f"{film.label}: {film.title}" if film.title else film.label)]
-    busy = [step for step in film.steps if step.action is not Action.REUSE]
-    idle = [step for step in film.steps if step.action is Action.REUSE]
+def _film(film: FilmPlan, colour: bool, details: bool, against: str, compared: Comparison | None) -> str:
+    lines = [_flat(f"{film.label}: {film.title}" if film.title else film.label)]
+    changes = {change.shot: change for change in compared.shots} if compared else {}
+    gone = [shot for shot, change in changes.items() if change.state == "removed"]
+    busy = [step for step in film.steps if step.action is not Action.REUSE or step.shot in changes]
+    idle = [step for step in film.steps if step not in busy]
     shown = film.steps if len(idle) <= FOLD else tuple(busy)
-    wide = min(24, max((len(_name(step)) for step in shown), default=0))
-    lines += [line for step in shown for line in _step(step, wide, colour, details)]
+    wide = min(24, max((len(name) for name in [*map(_name, shown), *gone]), default=0))
+    lines += [line for step in shown for line in _step(step, wide, colour, details, changes.get(step.shot))]
+    lines += [f"  - {shot:<{wide}}  removed; what was bought stays in the store" for shot in gone]
     if len(idle) > FOLD:
         lines.append(f"  {SIGN[Action.REUSE]} {count(len(idle), 'step')} up to date")
     sums = totals([film])
     if sums.tasks:
         lines.append(f"  {_sums(sums.tasks, sums.seconds, sums.spend, _estimated([film]))}")
-    elif not busy:
+    elif all(step.action is Action.REUSE for step in film.steps):
         lines.append("  nothing to make")
+    if compared is not None:
+        said = f"against {_flat(against)}: {_differs(compared)}"
+        lines += textwrap.wrap(said, WIDTH, initial_indent="  ", subsequent_indent="    ")
     if film.critical and film.wall_s >= 1:
         chain = " -> ".join(film.critical)
         shape = chain if len(chain) <= 44 else f"{film.critical[0]} -> … -> {film.critical[-1]}"
@@ -72,27 +91,57 @@ def _film(film: FilmPlan, colour: bool, details: bool) -> str:
     return "\n".join(lines)
 
 
+def _differs(found: Comparison) -> str:
+    """What a change does, in one line."""
+    tally = Counter(state.value for state in found.states.values())
+    tally["moved"] = sum(change.moved is not None for change in found.shots)
+    said = [f"{tally[word]} {word}" for word in ("new", "changed", "renamed", "removed", "moved") if tally[word]]
+    said += [f"{field.field} changed" for field in found.film]
+    adds = found.cost.change
+    if adds is None:
+        said.append("cost not known")
+    elif adds:
+        said.append(f"{'adds' if adds > 0 else 'saves'} {money(abs(adds))}")
+    return ", ".join(said) or "nothing differs"
+
+
+def _flat(text: str) -> str:
+    return visible(" ".join(text.splitlines()))
+
+
 def _name(step: Step) -> str:
     return step.shot if step.counted and step.take == 1 else f"{step.shot} take {step.take}"
 
 
-def _step(step: Step, wide: int, colour: bool, details: bool) -> list[str]:
+def _step(step: Step, wide: int, colour: bool, details: bool, change: ShotChange | None) -> list[str]:
     price = ""
     if step.action is Action.MAKE and step.same_as is None:
         amount = "price unknown" if step.price is None else money(step.price) if step.price else ""
         price = f"{step.seconds:>4} s {amount:>8}".rstrip()
     head = f"  {SIGN[step.action]} {_name(step):<{wide}}  {step.action:<7} "
     room = WIDTH - len(head) - (len(price) + 1 if price else 0)
-    first, *rest = textwrap.wrap(visible(step.reason), max(20, room)) or [""]
+    first, *rest = textwrap.wrap(visible(_reason(step, change)), max(20, room)) or [""]
     line = f"{head}{first:<{room}} {price}".rstrip() if price else (head + first).rstrip()
     if colour:
         line = f"\x1b[{_COLOUR[step.action]}m{line}\x1b[0m"
     out = [line, *(" " * len(head) + more for more in rest)]
     if details:
-        for change in step.changes:
-            if change.field in ("prompt", "negative_prompt") and (change.old or change.new):
-                out += _text_change(change.old, change.new)
+        for part in change.fields if change else step.changes:
+            if part.field in ("prompt", "negative_prompt", "multi_shot") and (part.old or part.new):
+                out += _text_change(part.old, part.new)
     return out
+
+
+def _reason(step: Step, change: ShotChange | None) -> str:
+    """Why, and how the shot differs from the one that it is compared with."""
+    if change is None:
+        return step.reason
+    said = [step.reason] if step.action is not Action.REUSE else []
+    said += [f"renamed from {change.was}"] if change.was else []
+    said += [f"moved from place {change.moved[0]} to {change.moved[1]}"] if change.moved else []
+    fields = [field.field for field in change.fields if step.action is not Action.MAKE or not field.buys]
+    said += [f"{', '.join(fields)} changed"] if fields and change.state != "new" else []
+    return "; ".join(said) or step.reason
 
 
 def _text_change(old: str, new: str) -> list[str]:

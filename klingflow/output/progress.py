@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from klingflow.core.redact import redact
-from klingflow.core.source import visible
+from klingflow.core.source import inert, visible
 from klingflow.execution.outcome import Emit, Event
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _json_line(event: Event) -> None:
     line: dict[str, object] = {"version": 1, "time": now, "event": event.event}
     line |= {name: value for name, value in (("film", event.film), ("shot", event.shot), ("take", event.take)) if value}
     line |= event.data
-    sys.stdout.write(redact(jsonlib.dumps(line, ensure_ascii=False)) + "\n")
+    sys.stdout.write(inert(redact(jsonlib.dumps(line, ensure_ascii=False))) + "\n")
     sys.stdout.flush()
 
 
@@ -59,7 +59,7 @@ def _plain_lines() -> Emit:
         place = (event.film, event.shot, event.take)
         if text and last.get(place) != text:
             last[place] = text
-            print(redact(visible(text)), file=sys.stderr, flush=True)
+            print(inert(redact(visible(text))), file=sys.stderr, flush=True)
 
     return show
 
@@ -124,7 +124,7 @@ def _bars() -> Iterator[Emit]:
                         bars.remove_task(shown.pop(place))
                     text = sentence(event)
                     if text:
-                        console.print(redact(visible(text)), markup=False)
+                        console.print(inert(redact(visible(text))), markup=False)
 
         yield show
 
