@@ -26,6 +26,7 @@ shots:
   - id: harbour
     continues: dawn
     prompt: The boat glides into the harbour. {{ look }}
+film: {shots: [dawn]}
 """
 
 GH = """

@@ -38,6 +38,7 @@ HIDDEN = {
     ("klingflow.cli.plan", "klingflow.output.planfile"): "the saved plan: only --out and --format json",
     ("klingflow.cli.plan", "klingflow.output.markdown"): "only --format markdown",
     ("klingflow.cli.shelf", "klingflow.io.media"): "av: only a clip of one's own is looked at",
+    ("klingflow.output.plantext", "klingflow.planning.compare"): "comparing: only where a text changed",
     ("klingflow.io.places", "klingflow.io.objects"): "obstore is an extra",
 }
 """Every import of ours that hides in a function, and what it spares. A new one is a decision, not an accident."""

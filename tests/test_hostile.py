@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -159,3 +160,27 @@ def test_schemas_and_modules_of_the_repository_are_not_used(project: Project) ->
     refused = project.run("check", "film.yaml")
     assert refused.code == 2
     assert "no field 'hack'" in refused.out
+
+
+def test_a_store_that_came_with_the_repository_buys_nothing(project: Project) -> None:
+    """A pull request may commit a ledger whose intent a paid run would send again, with whatever body it likes."""
+    project.write("film.yaml", "klingflow: 1\nshots:\n  - {id: a, prompt: Waves., provider: hiapi}\n")
+    project.write(".klingflow/store/ledger/" + "a" * 64 + "/1.0-intent.json", "{}")
+    for words in (["init", "-q"], ["add", "-Af"]):
+        subprocess.run(["git", *words], cwd=project.root, check=True, capture_output=True)
+    ended = project.run("run", "film.yaml", "--yes", HIAPI_API_KEY="sk-not-a-real-key")
+    assert ended.code == 2, ended.said
+    assert "is committed to git" in ended.err
+    assert "git rm -r --cached .klingflow/store" in ended.err
+
+
+def test_a_changed_project_file_is_said_beside_the_plan(project: Project) -> None:
+    project.write("film.yaml", "klingflow: 1\nshots:\n  - {id: a, prompt: Waves.}\n")
+    project.write("klingflow.yaml", "limits: {spend: 5}\n")
+    who = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
+    for words in (["init", "-q"], ["add", "-A"], [*who, "commit", "-qm", "base"]):
+        subprocess.run(["git", *words], cwd=project.root, check=True, capture_output=True)
+    assert "klingflow.yaml" not in project.run("plan", "film.yaml", "--against", "HEAD", "--format", "markdown").out
+    project.write("klingflow.yaml", "limits: {spend: 5000}\n")
+    ended = project.run("plan", "film.yaml", "--against", "HEAD", "--format", "markdown")
+    assert "klingflow.yaml is not what it is at HEAD" in ended.out, ended.said

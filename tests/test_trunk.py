@@ -140,8 +140,7 @@ def test_an_edited_prompt_in_a_chain_remakes_it_and_what_follows_and_nothing_els
     assert steps["harbour"]["reason"] == "continues dawn, which will be made"
     assert steps["market"]["action"] == "reuse"
     text = filmed.run("plan", "film.yaml").out
-    assert "- Gentle waves, a red fishing boat drifts." in text
-    assert "+ Hard waves, a red fishing boat drifts." in text
+    assert "[-Gentle-]{+Hard+} waves, a red fishing boat drifts." in text
 
 
 def test_ids_titles_notes_order_and_comments_buy_nothing(filmed: Project) -> None:

@@ -11,7 +11,7 @@ from klingflow.cli.failing import say
 from klingflow.cli.opening import Opened, parse_vars, read_films
 from klingflow.cli.planning import Asked
 from klingflow.core.errors import KlingflowError, StoryboardError
-from klingflow.core.source import Severity
+from klingflow.core.source import Problem, Severity
 from klingflow.io.git import Tree
 from klingflow.planning.compare import Comparison, Side, compare
 from klingflow.planning.plan import Plan
@@ -27,6 +27,22 @@ def against_ref(
         base = _base(opened, asked, tree, ref, variables, provider)
     head = _sides(opened, planned, asked)
     return {variant: compare(base.get(variant), side) for variant, side in head.items()}
+
+
+def settings_changed(opened: Opened, ref: str) -> Problem | None:
+    """A warning where klingflow.yaml is not as at the ref: it says where clips are kept and what may be spent."""
+    with Tree(opened.project.root, ref) as tree:
+        before = tree.read("klingflow.yaml")
+    now = opened.project.root / "klingflow.yaml"
+    after = opened.project.read_bytes("klingflow.yaml") if now.is_file() else None
+    if before == after:
+        return None
+    return Problem(
+        rule="settings-changed",
+        what=f"klingflow.yaml is not what it is at {ref}",
+        mend="read that change too: it says where clips are kept and published, which prices count, what may be spent",
+        severity=Severity.WARNING,
+    )
 
 
 def _base(

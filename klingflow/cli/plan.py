@@ -47,14 +47,17 @@ def plan(
     planned = planning.make(opened, lock, asked, provider)
     compared = None
     if against is not None:
-        from klingflow.cli.against import against_ref
+        from klingflow.cli.against import against_ref, settings_changed
 
         compared = against_ref(opened, planned, asked, against, var, provider)
     shown = planning.chosen(opened, planned, select, exclude, compared)
     unsendable = planning.unsendable(opened, shown)
-    if unsendable is not None:
-        warned = (*shown.films[0].warnings, replace(unsendable, severity=Severity.WARNING))
-        shown = replace(shown, films=(replace(shown.films[0], warnings=warned), *shown.films[1:]))
+    warned = [replace(unsendable, severity=Severity.WARNING)] if unsendable is not None else []
+    moved = settings_changed(opened, against) if against is not None else None
+    warned += [moved] if moved is not None else []
+    if warned:
+        first = replace(shown.films[0], warnings=(*shown.films[0].warnings, *warned))
+        shown = replace(shown, films=(first, *shown.films[1:]))
     if out is not None or format == "json":
         from klingflow.cli import saving
         from klingflow.output import planfile

@@ -18,6 +18,7 @@ from klingflow.core.model import Digest, TaskId
 from klingflow.core.redact import redact
 from klingflow.io import client, webhook
 from klingflow.io.files import IMAGE_BYTES, Project
+from klingflow.io.git import tracked
 from klingflow.io.places import open_publisher
 from klingflow.io.publish import Publisher
 from klingflow.io.service import Broken, Gone, Service
@@ -120,6 +121,19 @@ class Services:
             yield
 
 
+def refuse_committed_store(opened: Opened) -> None:
+    """A store that git tracks came with the storyboard: whoever wrote a pull request could have written its ledger, and
+    with it a request that a paid run would send. Raises UsageError."""
+    store = Path(opened.config.store)
+    if "://" not in opened.config.store and store.is_relative_to(opened.project.root):
+        inside = store.relative_to(opened.project.root).as_posix()
+        if tracked(opened.project.root, inside):
+            raise UsageError(
+                f"the store {inside} is committed to git, so nobody knows who wrote its ledger; nothing was bought",
+                f"git rm -r --cached {inside}, and name it in .gitignore",
+            )
+
+
 def open_services(
     opened: Opened,
     plan: Plan,
@@ -130,6 +144,8 @@ def open_services(
 ) -> Services:
     """What the plan needs of the environment. Raises UsageError for a missing key or a frame that no API could read."""
     busy = [step for film in plan.films for step in film.steps if step.action in (Action.MAKE, Action.RESUME)]
+    if any(step.provider in TABLE and TABLE[step.provider].caps.paid for step in busy):
+        refuse_committed_store(opened)
     keys = {
         name: environ[p.caps.key_variable]
         for name, p in TABLE.items()

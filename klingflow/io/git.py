@@ -37,6 +37,18 @@ _POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n(?:.*\n)*
 _SUBMODULE = "160000"
 
 
+def tracked(root: Path, folder: str) -> bool:
+    """Whether git tracks any file below `folder` of `root`. False where there is no repository, or no git."""
+    command = ["git", *_SAFE, "-C", str(root), "ls-files", "-z", "--", folder]
+    try:
+        found = subprocess.run(
+            command, capture_output=True, stdin=subprocess.DEVNULL, env=_environment(), timeout=PATIENCE_S, check=False
+        )
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return found.returncode == 0 and bool(found.stdout)
+
+
 class Tree:
     """The files below `root` as they stand at `ref`. Paths are relative to `root`. Close it, or use it in a `with`."""
 

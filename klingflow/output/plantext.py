@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -128,7 +129,7 @@ def _step(step: Step, wide: int, colour: bool, details: bool, change: ShotChange
     if details:
         for part in change.fields if change else step.changes:
             if part.field in ("prompt", "negative_prompt", "multi_shot") and (part.old or part.new):
-                out += _text_change(part.old, part.new)
+                out += _text_change(part.old, part.new, colour)
     return out
 
 
@@ -144,14 +145,25 @@ def _reason(step: Step, change: ShotChange | None) -> str:
     return "; ".join(said) or step.reason
 
 
-def _text_change(old: str, new: str) -> list[str]:
+def _text_change(old: str, new: str, colour: bool) -> list[str]:
+    """The changed words among those that stay, `[-old-]{+new+}` as git's word diff has them; where the old text is not
+    known, the new one."""
     pad = " " * 6
-    lines = []
-    for sign, text in (("-", old), ("+", new)):
-        if text:
-            wrapped = textwrap.wrap(visible(text), WIDTH - len(pad) - 2) or [""]
-            lines += [f"{pad}{sign if n == 0 else ' '} {part}" for n, part in enumerate(wrapped)]
+    if not old or not new:
+        sign, text = ("-", old) if old else ("+", new)
+        wrapped = textwrap.wrap(visible(text), WIDTH - len(pad) - 2)
+        return [f"{pad}{sign if n == 0 else ' '} {part}" for n, part in enumerate(wrapped)]
+    from klingflow.planning.compare import words  # 10 ms, and only a changed text has words to compare
+
+    shown = {"=": "{}", "-": "[-{}-]", "+": "{{+{}+}}"}
+    text = "".join(shown[op].format(part) for op, part in words(visible(old), visible(new)))
+    lines = [pad + part for part in textwrap.wrap(text, WIDTH - len(pad), break_on_hyphens=False)]
+    if colour:
+        lines = [_MARKED.sub(lambda m: f"\x1b[{31 if m[0][1] == '-' else 32}m{m[0]}\x1b[0m", line) for line in lines]
     return lines
+
+
+_MARKED = re.compile(r"\[-.*?-\]|\{\+.*?\+\}")
 
 
 def _estimated(films: Sequence[FilmPlan]) -> bool:
