@@ -392,7 +392,8 @@ class Wire:
         world, rng, loop = self._world, self._world.rng, asyncio.get_running_loop()
         fate, delay = world.fate()
         world.note(self._runner, f"order {_token(request)}: {fate}")
-        self._runner.sent.setdefault(request.body or b"", fate)
+        if fate != "ok" or request.body not in self._runner.sent:
+            self._runner.sent[request.body or b""] = fate
         if fate in REFUSALS:
             await asyncio.sleep(delay)
         match fate:
@@ -443,7 +444,8 @@ class Wire:
                 case 1:
                     raise Gone("404")
                 case _:
-                    data = data[: world.rng.randrange(len(data) - 1)]
+                    world.cuts += 1
+                    data = data[: world.rng.randrange(len(data) - 1)] + str(world.cuts).encode()
         to.write_bytes(data)
         await world.latency()
         self._runner.cross("fetched")
@@ -507,7 +509,7 @@ class Runner:
         self.tasks: list[asyncio.Task[Any]] = []
         self.told: list[tuple[str, Answer]] = []
         self.sent: dict[bytes, str] = {}
-        """Order bodies, and what became of the first request with each."""
+        """Order bodies, and what became of them: "ok" where nothing went wrong with any."""
         self.orders = 0
         self.host = SimHost(who="sim", machine=machine, pid=number, started=str(number), world=world)
         self.skew_ms = world.rng.randrange(-120_000, 120_000) if world.skewed else 0
@@ -607,6 +609,7 @@ class World:
         self.gone: set[object] = set()
         self.runners = 0
         self.frames: dict[str, bytes] = {}
+        self.cuts = 0
         self.lag_s = self.making_s = self.empty_s = 0.0
         self.cut: Callable[[bytes], bytes] = bytes
         self.script: list[tuple[str, float]] = []

@@ -130,13 +130,7 @@ async def run(
             priority=weigh()[shot.id],
             frozen=frozen,
         )
-        try:
-            bought = await buyer.obtain(order)
-        except KlingflowError as bad:
-            spent = buyer.budget.spent_on(key)
-            charged = None if spent else False
-            failure = Failure(kind=FailureClass.BAD_OUTPUT, message=bad.what, next=bad.mend, charged=charged)
-            return replace(outcome, result=Result.FAILED, spent=spent, failure=failure)
+        bought = await buyer.obtain(order)
         return replace(outcome, result=bought.result, clip=bought.clip, spent=bought.spent, failure=bought.failure)
 
     for step in plan.steps:

@@ -82,6 +82,8 @@ TASK_PATIENCE_S = 3600.0
 LAG_S = 60.0
 """A task may be unknown to the provider's readers for so long after it was accepted; counted from our first question,
 because the clock of whoever recorded the task may differ from ours."""
+ABOUT_THE_ORDER = (FailureClass.INVALID, FailureClass.MODERATED)
+"""Refusals that the very same bytes would meet again."""
 DOWNLOADS = 4
 EMPTY_S = (1.0, 3.0, 9.0)
 """Pauses before a task that is done without a video is asked after once more."""
@@ -264,7 +266,7 @@ class Buyer:
     async def obtain(self, order: Order) -> Bought:
         """The clip for an order: found, collected or bought; orders with one key are one purchase, whoever asks.
 
-        Returns; raises only for a broken store, or a bug.
+        Returns, also when the store fails; raises only for a bug.
         """
         first = self._obtained.get(order.key)
         if first is not None:
@@ -272,7 +274,11 @@ class Buyer:
             return replace(bought, spent=Decimal(0), result=Result.ADOPTED if bought.clip else bought.result)
         first = self._obtained[order.key] = asyncio.get_running_loop().create_future()
         try:
-            bought = replace(await self._obtain(order), spent=self.budget.spent_on(order.key))
+            bought = await self._obtain(order)
+        except KlingflowError as bad:
+            charged = None if self.budget.spent_on(order.key) else False
+            failure = Failure(kind=FailureClass.BAD_OUTPUT, message=bad.what, next=bad.mend, charged=charged)
+            bought = Bought(result=Result.FAILED, failure=failure)
         except BaseException as gone:
             if isinstance(gone, Exception):
                 first.set_exception(gone)
@@ -280,6 +286,7 @@ class Buyer:
             else:
                 first.cancel()
             raise
+        bought = replace(bought, spent=self.budget.spent_on(order.key))
         first.set_result(bought)
         return bought
 
@@ -406,15 +413,14 @@ class Buyer:
     def _repeated(self, order: Order, job: Job) -> Mapping[str, object] | None:
         """The intent of an attempt that was refused a moment ago and may be welcome now, to be sent again as it was.
 
-        Another runner may still be replaying the refused one. With the same bytes and the same key both are one
-        purchase at the provider; a new key would be a second one.
+        Another runner may have replayed the refused one, and not have heard that it was taken. With the same bytes
+        and the same key all of them are one purchase at the provider; a new key would be a second one.
         """
         intent, refused = job.last(Kind.INTENT), job.last(Kind.REFUSED)
         if intent is None or refused is None or intent.detail.get("provider") != order.provider:
             return None
-        rule = RULES[_kind(refused.detail)]
         age_s = (self._now_ms() - intent.at_ms) / 1000
-        if not (rule.free_retries or rule.new_attempts) or age_s > 2 * REPLAY_PATIENCE_S:
+        if _kind(refused.detail) in ABOUT_THE_ORDER or age_s > 2 * REPLAY_PATIENCE_S:
             return None
         return {**intent.detail, **self._host.signature()}
 
@@ -516,7 +522,7 @@ class Buyer:
             self._cool(name, max(1.0, said.retry_after or 0.0))
         if RULES[kind].stops_provider:
             self._closed[name] = failure
-        about_the_order = kind in (FailureClass.INVALID, FailureClass.MODERATED) and not said.code.startswith("HTTP ")
+        about_the_order = kind in ABOUT_THE_ORDER and not said.code.startswith("HTTP ")
         if not first and not about_the_order:
             # The first request with this key may have been taken before the account ran dry, the key was revoked,
             # or whatever stands in front of the API went wrong.
