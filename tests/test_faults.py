@@ -205,12 +205,9 @@ def test_an_unknown_word_and_a_storm_of_bad_polls_lose_nothing(tmp_path: Path, n
         polls = "GET /v"
         for fault in (
             standins.html(502),
-            standins.drop_before,
             standins.reset_after,
             standins.half_json,
-            standins.answer(200, b"null"),
             standins.answer(429, {}, {"Retry-After": "1"}),
-            standins.html(404),
         ):
             api.faults.add(polls, fault)
         running = project.start("run", "film.yaml", "--yes")
