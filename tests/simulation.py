@@ -281,7 +281,8 @@ class Api:
         number = sum(task.prompt == prompt for task in world.billed)
         ends = world.fortune.get(prompt, [])
         rng = world.rng
-        lasts = rng.uniform(2000, 5000) if world.odds("slow task") else rng.uniform(1, 60)
+        slow = world.odds("slow task") and rng.random() < 0.25  # an hour of polls is what a schedule takes longest over
+        lasts = rng.uniform(2000, 5000) if slow else rng.uniform(1, 40)
         lag = rng.uniform(0, 40) if world.odds("lag") else 0.0
         empty = rng.uniform(0, 8) if world.odds("no video yet") else 0.0
         task = Task(
