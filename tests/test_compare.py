@@ -60,7 +60,7 @@ def test_a_changed_prompt_is_shown_word_by_word_and_what_continues_it_is_not_cal
     assert (change.shot, change.state, change.buys) == ("dawn", State.CHANGED, True)
     assert change.fields[0].segments == (("=", "the "), ("+", "red "), ("=", "dawn"))
     assert comparison.cost.change == Decimal("1.68")
-    assert comparison.cost.covered == 0
+    assert comparison.cost.film == comparison.cost.to_buy
 
 
 def test_a_title_that_changed_buys_nothing() -> None:

@@ -110,11 +110,6 @@ class Cost:
         """What this change adds to the next run; negative where it takes a purchase away."""
         return None if self.to_buy is None or self.base_to_buy is None else self.to_buy - self.base_to_buy
 
-    @property
-    def covered(self) -> Decimal | None:
-        """The part of the film's price that is not bought again, because its clips are there."""
-        return None if self.film is None or self.to_buy is None else max(self.film - self.to_buy, Decimal(0))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
