@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from klingflow.cli.opening import open_storyboard
+from klingflow.app.project_loader import open_storyboard
 from klingflow.core import digest
 from klingflow.core.model import Digest, ShotId
 from klingflow.planning import graph

@@ -23,8 +23,8 @@ from typing import Any
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))
 
+from klingflow.app.services import CONCURRENT, SECRETS  # noqa: E402
 from klingflow.cli import app  # noqa: E402
-from klingflow.cli.services import CONCURRENT, SECRETS  # noqa: E402
 from klingflow.execution import purchase, waiting  # noqa: E402
 from klingflow.io import webhook  # noqa: E402
 from klingflow.planning import price  # noqa: E402

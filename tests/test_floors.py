@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "klingflow"
-FLOORS = ("core", "storyboard", "planning", "providers", "io", "execution", "output", "cli")
+FLOORS = ("core", "storyboard", "planning", "providers", "io", "execution", "output", "app", "cli")
 """From the ground up: a module imports from its own floor and from those below it."""
 
 OUTSIDE = {"os", "asyncio", "time", "socket", "pathlib", "av", "httpx", "subprocess"}
@@ -30,14 +30,14 @@ HOUSES = {
 """Libraries that are at home in these modules alone."""
 
 HIDDEN = {
-    ("klingflow.cli.app", "klingflow.cli.failing"): "the error tree, after `--version` and `--help` are answered",
-    ("klingflow.cli.delivery", "klingflow.io.media"): "av: a run with nothing to make never looks at a clip",
-    ("klingflow.cli.delivery", "klingflow.output.film"): "av: a film that stands already is not joined again",
-    ("klingflow.cli.plan", "klingflow.cli.against"): "git and comparing: only --against",
-    ("klingflow.cli.plan", "klingflow.cli.saving"): "the saved plan: only --out and --format json",
+    ("klingflow.cli.app", "klingflow.cli.error_report"): "the error tree, after `--version` and `--help` are answered",
+    ("klingflow.app.outputs", "klingflow.io.media"): "av: a run with nothing to make never looks at a clip",
+    ("klingflow.app.outputs", "klingflow.output.film"): "av: a film that stands already is not joined again",
+    ("klingflow.cli.plan", "klingflow.app.base_plan"): "git and comparing: only --against",
+    ("klingflow.cli.plan", "klingflow.app.plan_snapshot"): "the saved plan: only --out and --format json",
     ("klingflow.cli.plan", "klingflow.output.planfile"): "the saved plan: only --out and --format json",
     ("klingflow.cli.plan", "klingflow.output.markdown"): "only --format markdown",
-    ("klingflow.cli.shelf", "klingflow.io.media"): "av: only a clip of one's own is looked at",
+    ("klingflow.app.local_clips", "klingflow.io.media"): "av: only a clip of one's own is looked at",
     ("klingflow.output.plantext", "klingflow.planning.compare"): "comparing: only where a text changed",
     ("klingflow.io.places", "klingflow.io.objects"): "obstore is an extra",
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from klingflow.cli.failing import report
+from klingflow.cli.error_report import report
 from tests.cli import Project
 
 BOARD = """\

@@ -209,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     named = next((word for word in words if word in COMMANDS), "")
     arguments = vars(parser(named).parse_args(words))
     name = arguments.pop("command")
-    from klingflow.cli.failing import report  # after parsing: `--version` and `--help` need no error tree
+    from klingflow.cli.error_report import report  # after parsing: `--version` and `--help` need no error tree
 
     with suppress(ValueError):  # in a thread signals cannot be received
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # CI systems and service managers end a command so

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from klingflow import __version__
-from klingflow.cli.opening import inspect, parse_vars
+from klingflow.app.project_loader import inspect, parse_vars
 from klingflow.core.errors import DONE, StoryboardError, UsageError
 from klingflow.core.redact import redact
 from klingflow.core.source import Problem, Severity, inert, render, visible

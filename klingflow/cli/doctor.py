@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-from klingflow.cli.opening import inspect
-from klingflow.cli.planning import open_project_store
+from klingflow.app.planner import open_project_store
+from klingflow.app.project_loader import inspect
 from klingflow.core.digest import of_bytes
 from klingflow.core.errors import DONE, KlingflowError, SpendRefused, UsageError
 from klingflow.core.model import Key, Shot, ShotId, TaskId

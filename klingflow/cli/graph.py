@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from klingflow.cli.opening import open_storyboard
+from klingflow.app.project_loader import open_storyboard
 from klingflow.core.errors import DONE
 from klingflow.output import drawing
 

@@ -7,11 +7,11 @@ import signal
 from contextlib import suppress
 from dataclasses import replace
 
-from klingflow.cli import planning
-from klingflow.cli.failing import say
-from klingflow.cli.opening import open_storyboard
+from klingflow.app import planner
+from klingflow.app.project_loader import open_storyboard
+from klingflow.app.services import open_services
+from klingflow.cli.error_report import say
 from klingflow.cli.run import buying, execute, keep
-from klingflow.cli.services import open_services
 from klingflow.core.errors import DONE
 from klingflow.core.model import TaskId
 from klingflow.execution.purchase import Buyer
@@ -47,12 +47,12 @@ async def _serve(path: str, address: str) -> None:
 
     opened = open_storyboard(path)
     services = open_services(opened, Plan(storyboard=opened.relative, films=()), listen=address)
-    async with services.listening(wake):
+    async with services.listening(wake, say):
         while not stop.is_set():
             opened = open_storyboard(path)
-            store, lock = planning.store_of(opened), planning.open_lock(opened)
-            asked = planning.ask(opened, store)
-            planned = planning.make(opened, lock, asked, None)
+            store, lock = planner.store_of(opened), planner.open_lock(opened)
+            asked = planner.ask(opened, store)
+            planned = planner.make(opened, lock, asked, None)
             waiting = replace(
                 planned,
                 films=tuple(
@@ -64,7 +64,7 @@ async def _serve(path: str, address: str) -> None:
                 with progress.view(json=False, quiet=False) as show:
                     async with buying(opened, store, services, opened.config.limits, False, show) as buyer:
                         at_work.append(buyer)
-                        known = planning.known_clips(planned)
+                        known = planner.known_clips(planned)
                         keep(
                             opened,
                             lock,

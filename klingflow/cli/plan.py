@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from klingflow.cli import planning
-from klingflow.cli.failing import say
-from klingflow.cli.opening import below_root, open_storyboard
+from klingflow.app import planner
+from klingflow.app.project_loader import below_root, open_storyboard
+from klingflow.cli.error_report import say
 from klingflow.core.errors import DONE, StoryboardError, WouldMake
-from klingflow.core.source import Severity, inert, render
+from klingflow.core.source import Problem, Severity, inert, render
 from klingflow.io.files import write_durably
 from klingflow.output import plantext
 from klingflow.planning.plan import Action
@@ -41,28 +41,28 @@ def plan(
 
             sys.stdout.write(markdown.refused(below_root(path), bad.problems))
         raise
-    lock = planning.open_lock(opened)
-    store = planning.store_of(opened)
-    asked = planning.ask(opened, store)
-    planned = planning.make(opened, lock, asked, provider)
+    lock = planner.open_lock(opened)
+    store = planner.store_of(opened)
+    asked = planner.ask(opened, store)
+    planned = planner.make(opened, lock, asked, provider)
     compared = None
+    warned: list[Problem] = []
     if against is not None:
-        from klingflow.cli.against import against_ref, settings_changed
+        from klingflow.app.base_plan import against_ref, settings_changed
 
-        compared = against_ref(opened, planned, asked, against, var, provider)
-    shown = planning.chosen(opened, planned, select, exclude, compared)
-    unsendable = planning.unsendable(opened, shown)
-    warned = [replace(unsendable, severity=Severity.WARNING)] if unsendable is not None else []
-    moved = settings_changed(opened, against) if against is not None else None
-    warned += [moved] if moved is not None else []
+        compared, unreadable = against_ref(opened, planned, asked, against, var, provider)
+        warned += [found for found in (settings_changed(opened, against), unreadable) if found is not None]
+    shown = planner.chosen(opened, planned, select, exclude, compared)
+    unsendable = planner.unsendable(opened, shown)
+    warned += [replace(unsendable, severity=Severity.WARNING)] if unsendable is not None else []
     if warned:
         first = replace(shown.films[0], warnings=(*shown.films[0].warnings, *warned))
         shown = replace(shown, films=(first, *shown.films[1:]))
     if out is not None or format == "json":
-        from klingflow.cli import saving
+        from klingflow.app import plan_snapshot
         from klingflow.output import planfile
 
-        said = saving.of(opened, shown, var, select, exclude)
+        said = plan_snapshot.of(opened, shown, var, select, exclude)
         text = planfile.dump(said, against=against, comparisons=compared)
     if out is not None:
         write_durably(Path(out), text.encode())
@@ -75,7 +75,7 @@ def plan(
     else:
         told = plantext.summary(shown, colour=_coloured(), details=True, against=against or "", compared=compared)
         print(inert(told))
-        note = planning.absent(store, shown)
+        note = planner.absent(store, shown)
         if note:
             print(f"  {note}")
         for problem in (*opened.warnings, *(p for film in shown.films for p in film.warnings)):

@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from klingflow.cli import delivery, planning, saving
-from klingflow.cli.failing import explained, say
-from klingflow.cli.opening import Opened, open_storyboard
-from klingflow.cli.services import Services, open_services
-from klingflow.cli.shelf import shelf_of
+from klingflow.app import outputs, plan_snapshot, planner
+from klingflow.app.local_clips import shelf_of
+from klingflow.app.project_loader import Opened, open_storyboard
+from klingflow.app.services import Services, open_services
+from klingflow.cli.error_report import explained, say
 from klingflow.core.errors import (
     DONE,
     Detached,
@@ -76,24 +76,24 @@ def run(
     for problem in () if quiet else opened.warnings:
         say(render(problem) + "\n")
     limits = _limits(opened.config.limits, max_spend, max_seconds, max_tasks)
-    store = planning.store_of(opened)
-    lock = planning.open_lock(opened)
-    asked = planning.ask(opened, store)
-    planned = planning.make(opened, lock, asked, provider)
+    store = planner.store_of(opened)
+    lock = planner.open_lock(opened)
+    asked = planner.ask(opened, store)
+    planned = planner.make(opened, lock, asked, provider)
     saved = _load_plan(plan) if plan is not None else None
     if saved is not None and select is None and exclude is None:
         # A selection against a base (`state:…`) cannot be made again here: the plan's own shots are meant.
         select, exclude = saved.options.select, saved.options.exclude
-        chosen = planning.only(planned, {film.variant: {s.shot for s in film.steps} for film in saved.plan.films})
+        chosen = planner.only(planned, {film.variant: {s.shot for s in film.steps} for film in saved.plan.films})
     else:
-        chosen = planning.chosen(opened, planned, select, exclude)
-    known = planning.known_clips(planned)
+        chosen = planner.chosen(opened, planned, select, exclude)
+    known = planner.known_clips(planned)
     if plan is not None and saved is not None:
-        _refuse_if_moved(plan, saved, saving.of(opened, chosen, var, select, exclude))
+        _refuse_if_moved(plan, saved, plan_snapshot.of(opened, chosen, var, select, exclude))
     sums = totals(chosen.films)
     if not quiet and not json:
         say(plantext.summary(chosen, colour=progress.coloured()))
-        note = planning.absent(store, chosen)
+        note = planner.absent(store, chosen)
         if note:
             say(f"  {note}")
     if frozen and sums.tasks:
@@ -103,10 +103,10 @@ def run(
     if why:
         raise SpendRefused(why, "raise the limit, or select fewer shots with --select")
     for film in opened.films:
-        delivery.folder_of(opened, film)  # a place that nothing may be written to is told before money is spent
+        outputs.folder_of(opened, film)  # a place that nothing may be written to is told before money is spent
     services = open_services(opened, chosen, listen=listen, callback_url=callback_url)
     if sums.tasks:
-        delivery.check_beds(opened)
+        outputs.check_beds(opened)
     _confirm(chosen, sums.spend, yes)
     with ExitStack() as stack:
         show = stack.enter_context(progress.view(json=json, quiet=quiet))
@@ -129,7 +129,7 @@ def run(
         for each in () if interrupted else ran:
             try:
                 there = others(each, known, lock, store)
-                delivered += delivery.deliver(opened, each.film, each.outcomes, there, lock, store, show)
+                delivered += outputs.deliver(opened, each.film, each.outcomes, there, lock, store, show)
             except KlingflowError as bad:
                 broken.append(bad)
         code = code or max((bad.code for bad in broken), default=DONE)
@@ -230,7 +230,7 @@ def _confirm(plan: Plan, spend: Decimal | None, yes: bool) -> None:
 
 def keep(opened: Opened, lock: Lock, ran: Sequence[Ran]) -> None:
     if not opened.rehearsal:
-        delivery.write_lock(opened, lock, [(each.film, each.outcomes) for each in ran])
+        outputs.write_lock(opened, lock, [(each.film, each.outcomes) for each in ran])
 
 
 async def _until_signal(
@@ -239,7 +239,7 @@ async def _until_signal(
     known: Mapping[str, Mapping[ShotId, Digest]],
     store: Store,
     lock: Lock,
-    asked: planning.Asked,
+    asked: planner.Asked,
     services: Services,
     limits: Limits,
     frozen: bool,
@@ -249,7 +249,7 @@ async def _until_signal(
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with buying(opened, store, services, limits, detach, show) as buyer, services.listening(buyer.wake):
+    async with buying(opened, store, services, limits, detach, show) as buyer, services.listening(buyer.wake, say):
         ran = await execute(opened, plan, known, store, lock, asked, buyer, frozen, show, stop)
     return ran, stop.is_set(), buyer.budget.spent
 
@@ -270,7 +270,7 @@ async def buying(
                 providers=TABLE,
                 settings=services.settings,
                 publisher=services.publisher,
-                media=delivery.Media(),
+                media=outputs.Media(),
                 stills=services.stills,
                 fetch_still=doors.fetch_still,
                 shrinks=opened.config.shrink,
@@ -299,7 +299,7 @@ async def execute(
     known: Mapping[str, Mapping[ShotId, Digest]],
     store: Store,
     lock: Lock,
-    asked: planning.Asked,
+    asked: planner.Asked,
     buyer: Buyer,
     frozen: bool,
     show: Emit,

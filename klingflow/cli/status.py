@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from klingflow.cli import planning
-from klingflow.cli.opening import below_root
+from klingflow.app import planner
+from klingflow.app.project_loader import below_root
 from klingflow.core.errors import DONE, UsageError
 from klingflow.core.redact import redact
 from klingflow.core.source import inert, visible
@@ -92,7 +92,7 @@ def status(path: str, format: str = "text") -> int:
 
 def jobs_at(path: str) -> tuple[Store, list[Job]]:
     """The store of a storyboard, and the ledger's jobs that were bought for it. Raises UsageError for no storyboard."""
-    store = planning.open_project_store(Path(path))
+    store = planner.open_project_store(Path(path))
     relative = below_root(path)
     found = [
         job
@@ -154,7 +154,7 @@ def _rows(job: Job, path: str, me: Host, *, by_key: bool) -> list[Row]:
 def _standing(job: Job, last: Record, path: str, me: Host, *, by_key: bool) -> tuple[str, str | None]:
     """The state of the newest attempt, and the command that goes on from it."""
     shown = shlex.quote(path)
-    found = planning.standing(job, me)
+    found = planner.standing(job, me)
     if last.kind is Kind.ACCEPTED:
         return MADE, f"klingflow run {shown}"
     if last.kind is not Kind.INTENT or found is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from klingflow.cli.planning import open_project_store
+from klingflow.app.planner import open_project_store
 from klingflow.core.errors import DONE, StoreError
 from klingflow.core.model import Digest
 from klingflow.output.plantext import count

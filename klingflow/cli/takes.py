@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from klingflow.cli import planning
-from klingflow.cli.opening import open_storyboard
+from klingflow.app import planner
+from klingflow.app.project_loader import open_storyboard
 from klingflow.core.errors import DONE
 from klingflow.planning.price import money
 
@@ -13,8 +13,8 @@ from klingflow.planning.price import money
 def takes(path: str, format: str = "text") -> int:
     """Lists what the lock names: a run keeps every take of a shot that lives, so that a person can go back to one."""
     opened = open_storyboard(path)
-    store = planning.store_of(opened)
-    lock = planning.open_lock(opened)
+    store = planner.store_of(opened)
+    lock = planner.open_lock(opened)
     rows: list[dict[str, object]] = []
     for film in opened.films:
         variant = f"  [{film.variant}]" if film.variant else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from klingflow.cli.opening import Opened, parse_vars
+from klingflow.app.project_loader import Opened, parse_vars
 from klingflow.core.digest import of_bytes
 from klingflow.core.model import Digest
 from klingflow.output import planfile

@@ -10,9 +10,8 @@ from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from klingflow.cli import planning
-from klingflow.cli.failing import say
-from klingflow.cli.opening import Opened
+from klingflow.app import planner
+from klingflow.app.project_loader import Opened
 from klingflow.core.errors import KlingflowError, StoryboardError, UsageError
 from klingflow.core.model import Digest, TaskId
 from klingflow.core.redact import redact
@@ -102,8 +101,11 @@ class Services:
             await downloads.close()
 
     @asynccontextmanager
-    async def listening(self, wake: Callable[[str, TaskId], bool]) -> AsyncIterator[None]:
-        """Receives callbacks while a run waits, when that was asked for."""
+    async def listening(
+        self, wake: Callable[[str, TaskId], bool], notify: Callable[[str], None]
+    ) -> AsyncIterator[None]:
+        """Receives callbacks while a run waits, when that was asked for. `notify` gets a sentence for a person: the
+        addresses that are listened on, and each callback that is refused."""
         if self.listen is None:
             yield
             return
@@ -115,9 +117,9 @@ class Services:
         url = self.settings["hiapi"].callback_url if "hiapi" in self.settings else None
         also = {urlsplit(url).path or "/": "hiapi"} if url is not None else {}
         async with webhook.listen(
-            host, port, secrets=self.secrets, providers=TABLE, also=also, wake=told, refused=say
+            host, port, secrets=self.secrets, providers=TABLE, also=also, wake=told, refused=notify
         ) as at:
-            say(f"listening for callbacks on {at.host}:{at.port} ({', '.join(sorted(at.paths.values()))})")
+            notify(f"listening for callbacks on {at.host}:{at.port} ({', '.join(sorted(at.paths.values()))})")
             yield
 
 
@@ -166,7 +168,7 @@ def open_services(
                 f"{step.provider} has no key: {provider.caps.key_variable} is not set",
                 f"export {provider.caps.key_variable}=…, or rehearse for nothing with --provider animatic",
             )
-    unsendable = planning.unsendable(opened, plan)
+    unsendable = planner.unsendable(opened, plan)
     if unsendable is not None:
         raise StoryboardError([unsendable])
     secrets = {name: environ[variable] for name, variable in SECRETS.items() if environ.get(variable)}

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from klingflow.cli.opening import Opened
+from klingflow.app.project_loader import Opened
 from klingflow.core import digest as digests
 from klingflow.core.errors import KlingflowError, MediaError, StoryboardError
 from klingflow.core.model import ClipFacts, Digest, Film, ShotFrame, ShotId

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
-from klingflow.cli import planning
-from klingflow.cli.failing import say
-from klingflow.cli.opening import Opened, parse_vars, read_films
-from klingflow.cli.planning import Asked
+from klingflow.app import planner
+from klingflow.app.planner import Asked
+from klingflow.app.project_loader import Opened, parse_vars, read_films
 from klingflow.core.errors import KlingflowError, StoryboardError
 from klingflow.core.source import Problem, Severity
 from klingflow.io.git import Tree
@@ -20,13 +19,14 @@ from klingflow.storyboard.lock import Lock
 
 def against_ref(
     opened: Opened, planned: Plan, asked: Asked, ref: str, variables: Sequence[str], provider: str | None
-) -> dict[str, Comparison]:
+) -> tuple[dict[str, Comparison], Problem | None]:
     """What the storyboard changes against that ref, by variant. A storyboard that the ref does not have, or that was
-    broken there, makes every shot new. Raises UsageError where there is no such ref."""
+    broken there, makes every shot new; the second value is a warning that says so. Raises UsageError where there is no
+    such ref."""
     with Tree(opened.project.root, ref) as tree:
-        base = _base(opened, asked, tree, ref, variables, provider)
+        base, unreadable = _base(opened, asked, tree, ref, variables, provider)
     head = _sides(opened, planned, asked)
-    return {variant: compare(base.get(variant), side) for variant, side in head.items()}
+    return {variant: compare(base.get(variant), side) for variant, side in head.items()}, unreadable
 
 
 def settings_changed(opened: Opened, ref: str) -> Problem | None:
@@ -47,9 +47,9 @@ def settings_changed(opened: Opened, ref: str) -> Problem | None:
 
 def _base(
     opened: Opened, asked: Asked, tree: Tree, ref: str, variables: Sequence[str], provider: str | None
-) -> Mapping[str, Side]:
+) -> tuple[Mapping[str, Side], Problem | None]:
     if tree.read(opened.relative) is None:
-        return {}
+        return {}, None
     shown = f"{ref}:{opened.relative}"
     try:
         content, problems = read_films(tree, shown, opened.relative, parse_vars(variables), provider, opened.config)
@@ -59,12 +59,16 @@ def _base(
         lock = Lock()
         beside = opened.beside(opened.lock_path.name)
         if not opened.rehearsal and tree.read(beside) is not None:
-            lock = planning.read_lock(tree, f"{ref}:{beside}", beside)
+            lock = planner.read_lock(tree, f"{ref}:{beside}", beside)
     except KlingflowError as bad:
-        say(f"{shown} cannot be read ({bad}), so every shot is told as new")
-        return {}
+        return {}, Problem(
+            rule="base-unreadable",
+            what=f"{shown} cannot be read ({bad}), so every shot is listed as new",
+            mend=bad.mend,
+            severity=Severity.WARNING,
+        )
     before = replace(opened, films=content.films, inputs=content.inputs, read=content.texts)
-    return _sides(before, planning.make(before, lock, asked, provider), asked)
+    return _sides(before, planner.make(before, lock, asked, provider), asked), None
 
 
 def _sides(opened: Opened, plan: Plan, asked: Asked) -> dict[str, Side]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from klingflow.cli.opening import Opened
+from klingflow.app.project_loader import Opened
 from klingflow.core.errors import KlingflowError
 from klingflow.core.model import ClipRecord, Film, Key, Shot
 from klingflow.execution.engine import Shelf

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from klingflow.cli.opening import Opened, Reader, own_frames, parse
+from klingflow.app.project_loader import Opened, Reader, own_frames, parse
 from klingflow.core.digest import of_bytes
 from klingflow.core.errors import StoreError, StoryboardError, UsageError
 from klingflow.core.model import ClipRecord, Digest, Key, Shot, ShotId, UrlStill
