@@ -45,7 +45,7 @@ from klingflow.io.store import BlobMissing, blob_name
 from klingflow.planning.job import Kind, Record, State
 from klingflow.planning.plan import Action, FilmPlan, Inputs, Step
 from klingflow.providers import TABLE
-from klingflow.providers.base import Answer, Request
+from klingflow.providers.base import Answer, Request, Settings
 
 DAY_S = 24 * 3600.0
 NO_LIMITS = Limits(spend=None, seconds=None, tasks=None)
@@ -617,6 +617,7 @@ class World:
         """Fates of the next orders, where a test wants them so."""
         self.pardoned: Counter[Key] = Counter()
         """Orders that a person gave up."""
+        self.settings: dict[str, Settings] = {}
         self.outcomes: tuple[Outcome, ...] = ()
         some = rng.choice((0.0, 0.3, 0.7))
         self._faults = {name: rng.uniform(0, 0.3) for name in FAULTS if rng.random() < some}
@@ -738,7 +739,7 @@ class World:
             store=ShakyStore(runner),
             services={name: Wire(runner, api) for name, api in self.apis.items()},
             providers=TABLE,
-            settings={},
+            settings=self.settings,
             publisher=Publisher(self),
             media=Media(self),
             stills=Stills(),
@@ -762,7 +763,7 @@ class World:
                 known={},
                 inputs=INPUTS,
                 shelf=SHELF,
-                expect=lambda shot: 30.0,
+                expect=lambda shot: 6.0 * shot.duration,
                 price=lambda shot: PRICE,
                 frozen=frozen,
                 stop=runner.stop,

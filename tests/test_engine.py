@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 from klingflow.core.errors import StoreError
+from klingflow.core.model import Shot, ShotFrame, ShotId
 from klingflow.execution.outcome import Outcome, Result
 from klingflow.io import ledger
 from klingflow.io.config import Limits
 from klingflow.planning.job import Kind, State
-from klingflow.providers.base import FailureClass
+from klingflow.providers.base import FailureClass, Settings
 from tests.simulation import World, clip_of, quiet, run_virtually
 
 AFTER_INTENT = 8
@@ -208,3 +210,17 @@ def test_two_shots_with_one_key_are_one_purchase(tmp_path: Path) -> None:
     assert world.store.blob(a.clip.facts.digest).read_bytes() == clip_of(world.billed[0])
     records = [job.last(Kind.STORED) for job in ledger.jobs(world.store)]
     assert all(record is not None for record in records)
+
+
+def test_what_the_most_work_hangs_on_is_ordered_first(tmp_path: Path) -> None:
+    def shot(name: str, seconds: int, continues: str | None = None) -> Shot:
+        first = ShotFrame(ShotId(continues)) if continues else None
+        return Shot(id=ShotId(name), index=0, prompt=name, duration=seconds, first_frame=first, provider="hiapi")
+
+    world = quiet(tmp_path)
+    shots = (shot("any", 5), shot("short", 3), shot("long", 7), shot("head", 3), shot("tail", 5, "head"))
+    world.film = replace(world.film, shots=shots, cut=tuple(each.id for each in shots))
+    world.settings = {"hiapi": Settings(concurrency=1)}
+    _runs(world, {})
+    # The first one that asks gets the one place. From then on it counts what waits: 8 s of clips behind the head.
+    assert [task.prompt for task in world.billed] == ["any", "head", "long", "tail", "short"]

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import av
@@ -308,13 +309,28 @@ def test_output_never_follows_a_link_out_of_the_project(harbour: Project, tmp_pa
 
 
 def test_a_selected_run_leaves_the_others_and_still_delivers_the_film(filmed: Project) -> None:
+    before = (filmed.root / "out" / "film" / "film.mp4").read_bytes()
     filmed.write("film.yaml", BOARD.replace("The market opens.", "The market closes."))
     ended = filmed.run("run", "film.yaml", "--select", "market")
     assert ended.code == 0, ended.said
     out = filmed.root / "out" / "film"
     assert {p.name for p in (out / "shots").iterdir()} == {"dawn.mp4", "harbour.mp4", "market.mp4"}
     assert len(pictures(out / "film.mp4")) == 72 * 3 - 1
+    assert (out / "film.mp4").read_bytes() != before, "the film shows the new clip, between clips of the run before"
+    assert "the film: out/film/film.mp4" in ended.err
     assert set(actions(filmed).values()) == {"reuse"}
+
+
+def test_a_run_removes_what_killed_runs_left_a_day_ago_and_nothing_of_runs_going_on(filmed: Project) -> None:
+    left, going = (filmed.root / ".klingflow" / name for name in ("run-left", "run-going"))
+    for folder in (left, going):
+        folder.mkdir()
+        (folder / "clip.part").write_bytes(b"half a clip")
+    yesterday = time.time() - 25 * 3600
+    os.utime(left, (yesterday, yesterday))
+    assert filmed.run("run", "film.yaml").code == 0
+    assert not left.exists()
+    assert (going / "clip.part").exists()
 
 
 def test_a_selection_of_nothing_and_one_without_its_upstream_are_refused(harbour: Project) -> None:

@@ -114,6 +114,9 @@ BAD = {
     "early": request(headers=signed(BODY, at=int(NOW) + 301)),
     "far": request(headers=signed(BODY, at=10**9)),
     "twice signed": request(headers=signed(BODY), more="x-hiapi-signature: " + "0" * 64 + "\r\n"),
+    "twice signed, rightly at the end": request(
+        headers={"x-hiapi-signature": "0" * 64}, more="".join(f"{k}: {v}\r\n" for k, v in signed(BODY).items())
+    ),
     "other path": request(headers=signed(BODY), path="/hiapi/x"),
     "root": request(headers=signed(BODY), path="/"),
     "animatic": request(headers=signed(BODY), path="/animatic"),
