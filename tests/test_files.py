@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from klingflow.io.files import BadFile, Project, find_root, recall, remember, write_durably
+from klingflow.io.files import BadFile, Project, find_root, recall, remember
 
 
 @pytest.fixture
@@ -286,15 +286,3 @@ def test_nothing_is_written_through_a_link_out_of_the_project(root: Path) -> Non
         with pytest.raises(BadFile):
             project.to_write(rel)
     assert project.to_write("reel/film.mp4") == root / "reel/film.mp4"
-
-
-def test_a_durable_write_replaces_and_leaves_no_part(root: Path) -> None:
-    path = root / "film.lock.yaml"
-    path.symlink_to(root.parent / "outside.txt")
-    write_durably(path, b"one")
-    write_durably(path, b"two")
-    assert path.read_bytes() == b"two"
-    assert (root.parent / "outside.txt").read_text() == "secret"
-    with pytest.raises(OSError, match="Is a directory"):
-        write_durably(root / "frames", b"x")
-    assert sorted(os.listdir(root)) == ["film.lock.yaml", "frames"]

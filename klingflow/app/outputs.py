@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -21,7 +20,7 @@ from klingflow.core.errors import KlingflowError, MediaError, StoryboardError
 from klingflow.core.model import ClipFacts, Digest, Film, ShotFrame, ShotId
 from klingflow.core.source import Problem
 from klingflow.execution.outcome import Emit, Event, Outcome
-from klingflow.io.files import write_durably
+from klingflow.io import durable
 from klingflow.io.store import Store
 from klingflow.storyboard import lock as locks
 from klingflow.storyboard.lock import Entry, Lock
@@ -64,7 +63,7 @@ def write_lock(opened: Opened, lock: Lock, ran: Sequence[tuple[Film, tuple[Outco
         return False
     if not entries and not path.exists():
         return False
-    write_durably(opened.project.to_write(opened.beside(path.name)), text.encode())
+    durable.replace(opened.project.to_write(opened.beside(path.name)), text.encode())
     return True
 
 
@@ -215,15 +214,8 @@ def _continues(film: Film, before: ShotId, shot: ShotId, clip_of: Mapping[ShotId
 def _copy(source: Path, target: Path) -> None:
     """A copy, not a link: somebody may edit what lies in out/, and the store must not hear of it."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    # A name that nobody can foretell: a link that somebody committed under it would be written through.
-    handle, part = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    os.close(handle)
-    try:
+    with durable.replacing(target) as part:
         shutil.copyfile(source, part)
-        os.chmod(part, 0o644)
-        os.replace(part, target)
-    finally:
-        Path(part).unlink(missing_ok=True)
 
 
 class _Made:
@@ -254,7 +246,7 @@ class _Made:
             self._now = self._before | self._now
         if self._now != self._before:
             self._folder.mkdir(parents=True, exist_ok=True)
-            write_durably(self._folder / ".made.json", json.dumps(self._now, indent=0, sort_keys=True).encode())
+            durable.replace(self._folder / ".made.json", json.dumps(self._now, indent=0, sort_keys=True).encode())
 
     def _read(self) -> dict[str, str]:
         try:

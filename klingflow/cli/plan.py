@@ -17,7 +17,7 @@ from klingflow.app.project_loader import below_root, open_storyboard
 from klingflow.cli.error_report import say
 from klingflow.core.errors import DONE, StoryboardError, WouldMake
 from klingflow.core.source import Problem, Severity, inert, render
-from klingflow.io.files import write_durably
+from klingflow.io import durable
 from klingflow.output import plantext
 from klingflow.planning.plan import Action
 
@@ -65,7 +65,7 @@ def plan(
         said = plan_snapshot.of(opened, shown, var, select, exclude)
         text = planfile.dump(said, against=against, comparisons=compared)
     if out is not None:
-        write_durably(Path(out), text.encode())
+        durable.replace(Path(out), text.encode())
     if format == "json":
         sys.stdout.write(text)
     elif format == "markdown":

@@ -46,6 +46,7 @@ from klingflow import __version__
 from klingflow.core.errors import StoreError, UsageError
 from klingflow.core.model import Digest
 from klingflow.core.redact import redact, register
+from klingflow.io import durable
 from klingflow.io.address import INSIDE, is_loopback, is_public
 from klingflow.io.service import Broken, Gone, NotSent, Unanswered
 from klingflow.providers.base import Answer, Request
@@ -564,7 +565,7 @@ class _File:
         return True
 
     def sync(self) -> None:
-        os.fsync(self._fd)
+        durable.sync(self._fd)
         os.close(self._fd)
         self._fd = -1
 

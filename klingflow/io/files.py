@@ -201,7 +201,7 @@ class Project:
         real, known = self._look(rel)
         try:
             # Without O_NONBLOCK, opening a pipe would wait for a writer for ever.
-            descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = os.open(real, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise BadFile(f"'{rel}' cannot be read: {error.strerror}") from None
         file = os.fdopen(descriptor, "rb")
@@ -464,24 +464,3 @@ def _write_json(name: str, value: object) -> bool:
     except (OSError, ValueError, TypeError):
         return False
     return True
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """The file holds `data` or what it held before, also after a power cut. A link in its place is replaced, not
-    followed. Raises OSError; then no part of it lies about."""
-    part = path.with_name(f".{path.name[:100]}.{os.urandom(6).hex()}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

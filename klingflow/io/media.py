@@ -15,10 +15,8 @@ from __future__ import annotations
 import bisect
 import hashlib
 import io
-import os
 import re
 import struct
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +35,7 @@ from PIL import Image
 
 from klingflow.core.errors import MediaError
 from klingflow.core.model import ClipFacts, Digest
+from klingflow.io import durable
 
 MAX_SIDE = 8192
 """Pixels."""
@@ -222,8 +221,8 @@ def cut(path: Path, frame: str, to: Path) -> None:
     picture = _picture(path, line, line.begins[_index(path, line, frame)])
     png = io.BytesIO()
     picture.save(png, "PNG", compress_level=3)
-    with aside(to) as temporary:
-        temporary.write_bytes(png.getvalue())
+    to.parent.mkdir(parents=True, exist_ok=True)
+    durable.replace(to, png.getvalue())
 
 
 def _index(path: Path, line: Timeline, frame: str) -> int:
@@ -538,25 +537,3 @@ def _fraction(value: Fraction | None) -> Fraction:
     assert value is not None  # every open stream has a time base
     # PyAV 19 has a rational type of its own, which does no arithmetic with Fraction.
     return Fraction(value.numerator, value.denominator)
-
-
-@contextmanager
-def aside(to: Path) -> Iterator[Path]:
-    """A temporary file beside `to` that takes its place when the block ends well, and is gone when it does not."""
-    to.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{to.name}.", suffix=".part", dir=to.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        os.replace(temporary, to)
-        folder = os.open(to.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -7,7 +7,6 @@ its bytes: nobody can guess it, and writing it twice is writing it once.
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +14,7 @@ from typing import Protocol
 from klingflow.core.errors import StoreError
 from klingflow.core.model import Digest
 from klingflow.core.redact import redact
-from klingflow.io.store import TEMP
+from klingflow.io import durable
 
 LEAST_S = 25 * 3600
 """A lost answer is replayed with the same bytes, and so with the same URL, for up to 24 h (HiAPI's own client, read
@@ -73,28 +72,11 @@ class FolderPublisher:
         target = self._folder / name
         try:
             if not (target.is_file() and target.stat().st_size == len(data)):
-                self._write(target, data)
+                self._folder.mkdir(parents=True, exist_ok=True)
+                durable.replace(target, data)  # readable by the web server, which is another user
         except OSError as exc:
             raise StoreError(
                 f"cannot publish a frame to {self.where}: {(exc.strerror or str(exc)).lower()}",
                 "mend the folder of `publish.to`; nothing was ordered for this shot",
             ) from exc
         return f"{self._prefix}/{name}"
-
-    def _write(self, target: Path, data: bytes) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        temp = self._folder / f"{TEMP}{os.getpid()}-{os.urandom(8).hex()}"
-        try:
-            with temp.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fchmod(file.fileno(), 0o644)  # the web server is another user, whatever our umask
-                os.fsync(file.fileno())
-            os.replace(temp, target)
-        finally:
-            temp.unlink(missing_ok=True)
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

@@ -18,7 +18,6 @@ import json
 import os
 import re
 import stat
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,6 +27,7 @@ from typing import Protocol
 from klingflow.core.errors import StoreError
 from klingflow.core.model import Digest
 from klingflow.core.redact import redact
+from klingflow.io import durable
 
 FORMAT = 1
 MARKER = "format.json"
@@ -325,7 +325,7 @@ class FolderStore:
             self._write(temp, fd, data)
             self._sync(temp, fd)
             with self._writing(target):
-                made = _place(temp, target)
+                made = durable.place_new(temp, target)
                 if not made and not stat.S_ISREG(target.lstat().st_mode):
                     raise self._not_plain(target)
         # Also when another process made it: whoever acts on a record must find it again after a power cut.
@@ -339,7 +339,7 @@ class FolderStore:
         with self._writing(target):
             try:
                 # A blob that is there and damaged is set aside by `_intact`, and these good bytes take its place.
-                while not _place(source, target) and not self._intact(digest, target):
+                while not durable.place_new(source, target) and not self._intact(digest, target):
                     pass
             except OSError as exc:
                 if exc.errno == errno.EXDEV:
@@ -370,12 +370,7 @@ class FolderStore:
 
     def _sync(self, path: Path, fd: int) -> None:
         try:
-            if sys.platform == "darwin":
-                import fcntl  # not on every platform; fsync alone does not reach the disk on a Mac
-
-                fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-            else:
-                os.fsync(fd)
+            durable.sync(fd)
         except OSError as exc:
             # A second fsync would succeed and lie: the kernel may have dropped the pages. So this process writes
             # no more here, and the next one finds out what really is on the disk.
@@ -441,7 +436,7 @@ class FolderStore:
         )
 
 
-_PLAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_PLAIN = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | os.O_NONBLOCK | os.O_CLOEXEC
 """No link is followed, and a pipe in a file's place does not hang the reader."""
 
 
@@ -480,40 +475,6 @@ def _stamp(found: os.stat_result) -> tuple[int, ...]:
 
 def _why(exc: OSError) -> str:
     return (exc.strerror or type(exc).__name__).lower()
-
-
-def _place(source: Path, target: Path) -> bool:
-    """Gives the file its name unless something has that name; then False. Atomic, and never replaces."""
-    try:
-        os.link(source, target)
-    except FileExistsError:
-        # Over NFS the answer to a link that worked can be lost, and its repetition says "exists".
-        found = target.lstat()
-        return os.path.samestat(found, source.lstat()) and stat.S_ISREG(found.st_mode)
-    except OSError as exc:
-        if exc.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
-            raise
-        return _rename_new(source, target)
-    return True
-
-
-def _rename_new(source: Path, target: Path) -> bool:
-    """As `_place`, on a file system without links (FAT, some network shares). Refuses where it cannot be atomic."""
-    import ctypes  # for those file systems alone
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if sys.platform == "darwin":
-        done = libc.renamex_np(os.fsencode(source), os.fsencode(target), 0x4)  # RENAME_EXCL
-    else:
-        done = libc.renameat2(-100, os.fsencode(source), -100, os.fsencode(target), 1)  # AT_FDCWD, RENAME_NOREPLACE
-    if done == 0:
-        return True
-    code = ctypes.get_errno()
-    if code == errno.EEXIST:
-        return False
-    if code in (errno.EINVAL, errno.ENOSYS):
-        raise OSError(code, "this file system can neither link a file nor rename it without replacing; use another one")
-    raise OSError(code, os.strerror(code))
 
 
 def _sweep(folder: Path) -> None:

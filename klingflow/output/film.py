@@ -36,7 +36,7 @@ from PIL import Image
 
 from klingflow.core.errors import MediaError
 from klingflow.core.model import ClipFacts
-from klingflow.io import media
+from klingflow.io import durable, media
 from klingflow.io.media import RATE, SAMPLE, Timeline
 
 CRF = "18"
@@ -115,7 +115,8 @@ def assemble(
         raise MediaError("the film has no frame")
     width, height = (max(2, side // 2 * 2) for side in (pieces[0].facts.width, pieces[0].facts.height))
     try:
-        with media.aside(to) as temporary:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with durable.replacing(to) as temporary:
             alone = len(pieces) == 1 and not pieces[0].drop_first and audio is None
             copied = alone and _copy(pieces[0].clip, parts[0].line, temporary)
             if not copied:
