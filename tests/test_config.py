@@ -6,7 +6,7 @@ import pytest
 from klingflow.core.errors import StoryboardError, UsageError
 from klingflow.core.redact import redact
 from klingflow.io.config import Config, Limits, load, secret
-from klingflow.io.files import BadFile
+from klingflow.io.project import BadFile
 from klingflow.io.publish import Publish
 from klingflow.providers.base import Settings
 

@@ -39,7 +39,7 @@ HIDDEN = {
     ("klingflow.cli.plan", "klingflow.output.markdown"): "only --format markdown",
     ("klingflow.app.local_clips", "klingflow.io.media"): "av: only a clip of one's own is looked at",
     ("klingflow.output.plantext", "klingflow.planning.compare"): "comparing: only where a text changed",
-    ("klingflow.io.places", "klingflow.io.objects"): "obstore is an extra",
+    ("klingflow.io.storage_factory", "klingflow.io.objects"): "obstore is an extra",
 }
 """Every import of ours that hides in a function, and what it spares. A new one is a decision, not an accident."""
 

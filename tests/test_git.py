@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from klingflow.core.errors import UsageError
-from klingflow.io.files import BadFile, Project
 from klingflow.io.git import Tree
+from klingflow.io.project import BadFile, Project
 
 Git = Callable[..., str]
 ENV = {

@@ -16,8 +16,8 @@ from obstore.store import MemoryStore
 from klingflow.core.errors import StoreError, UsageError
 from klingflow.core.model import Digest
 from klingflow.io.objects import ObjectPublisher
-from klingflow.io.places import open_publisher
 from klingflow.io.publish import Publish, Publisher
+from klingflow.io.storage_factory import open_publisher
 from tests.store_helpers import FakeS3, fake_s3
 
 DATA = b"\x89PNG a frame"

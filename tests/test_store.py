@@ -21,7 +21,7 @@ from obstore.store import LocalStore, MemoryStore
 from klingflow.core.errors import StoreError, UsageError
 from klingflow.core.model import Digest
 from klingflow.io.objects import ObjectStore
-from klingflow.io.places import open_store
+from klingflow.io.storage_factory import open_store
 from klingflow.io.store import TEMP, BlobMissing, FolderStore, Store, blob_name, proves_create_only
 from tests.store_helpers import FakeS3, fake_s3
 
@@ -538,7 +538,7 @@ def test_without_the_extra_object_storage_says_how_to_install_it(tmp_path: Path)
         "import sys; sys.modules['obstore'] = None\n"
         "from pathlib import Path\n"
         "from klingflow.core.errors import UsageError\n"
-        "from klingflow.io.places import open_store\n"
+        "from klingflow.io.storage_factory import open_store\n"
         "open_store('store', Path(), Path())\n"
         "try: open_store('s3://b/p', Path(), Path())\n"
         "except UsageError as exc: print(exc.what, '|', exc.mend)\n"

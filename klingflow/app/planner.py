@@ -18,9 +18,10 @@ from klingflow.core.source import Problem
 from klingflow.execution import host
 from klingflow.execution.host import Host
 from klingflow.io import config, ledger
+from klingflow.io.cache import cache_folder
 from klingflow.io.config import Config
-from klingflow.io.files import cache_folder, find_root
-from klingflow.io.places import open_store
+from klingflow.io.project import find_root
+from klingflow.io.storage_factory import open_store
 from klingflow.io.store import FolderStore, Store
 from klingflow.planning import plan as planning
 from klingflow.planning import price

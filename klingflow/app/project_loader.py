@@ -16,8 +16,9 @@ from klingflow.core.errors import KlingflowError, StoryboardError, UsageError
 from klingflow.core.model import Digest, FileStill, Film, Frame, ImageFacts, Inputs, Shot
 from klingflow.core.source import Document, Problem, Severity, Span
 from klingflow.io import config as project_file
+from klingflow.io.cache import recall, remember
 from klingflow.io.config import Config
-from klingflow.io.files import Project, find_root, recall, remember
+from klingflow.io.project import Project, find_root
 from klingflow.planning import graph
 from klingflow.providers import TABLE
 from klingflow.providers.base import Settings
@@ -124,7 +125,7 @@ def below_root(path: str) -> str:
 
 
 class Reader(Protocol):
-    """Where a storyboard and its files are read from: the project's folder (io.files), or a git ref (io.git)."""
+    """Where a storyboard and its files are read from: the project's folder (io.project), or a git ref (io.git)."""
 
     def read_bytes(self, rel: str, most: int = ...) -> bytes: ...
     def read_text(self, rel: str) -> str: ...

@@ -16,11 +16,11 @@ from klingflow.core.errors import KlingflowError, StoryboardError, UsageError
 from klingflow.core.model import Digest, TaskId
 from klingflow.core.redact import redact
 from klingflow.io import client, webhook
-from klingflow.io.files import IMAGE_BYTES, Project
 from klingflow.io.git import tracked
-from klingflow.io.places import open_publisher
+from klingflow.io.project import IMAGE_BYTES, Project
 from klingflow.io.publish import Publisher
 from klingflow.io.service import Broken, Gone, Service
+from klingflow.io.storage_factory import open_publisher
 from klingflow.io.store import Store
 from klingflow.io.studio import Studio
 from klingflow.planning.plan import Action, Plan

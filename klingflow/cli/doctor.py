@@ -28,9 +28,9 @@ from klingflow.core.model import Key, Shot, ShotId, TaskId
 from klingflow.core.redact import redact
 from klingflow.core.source import Severity, inert, visible
 from klingflow.io import client, config
-from klingflow.io.files import find_root
-from klingflow.io.places import open_publisher
+from klingflow.io.project import find_root
 from klingflow.io.service import NotSent, Unanswered
+from klingflow.io.storage_factory import open_publisher
 from klingflow.io.store import proves_create_only
 from klingflow.output.plantext import WIDTH, count, duration
 from klingflow.planning import price

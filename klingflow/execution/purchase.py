@@ -153,7 +153,7 @@ class Media(Protocol):
 
 
 class Stills(Protocol):
-    """Where the bytes of a project's image come from (io.files)."""
+    """Where the bytes of a project's image come from (io.project)."""
 
     def read_image(self, path: str) -> tuple[bytes, str]:
         """The bytes and the format by content (PNG, JPEG, WEBP). Raises KlingflowError."""

@@ -19,7 +19,8 @@ from klingflow.core.errors import StoryboardError, UsageError
 from klingflow.core.redact import register
 from klingflow.core.source import Document, Problem
 from klingflow.core.source import Path as Way
-from klingflow.io.files import PROJECT_FILE, BadFile, Project, recall, remember
+from klingflow.io.cache import recall, remember
+from klingflow.io.project import PROJECT_FILE, BadFile, Project
 from klingflow.io.publish import Publish
 from klingflow.providers.base import Settings
 from klingflow.storyboard import schema, yamlread

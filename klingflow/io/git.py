@@ -18,7 +18,7 @@ from klingflow.core.digest import of_bytes
 from klingflow.core.errors import UsageError
 from klingflow.core.model import Digest, ImageFacts
 from klingflow.core.source import visible
-from klingflow.io.files import CLIP_BYTES, IMAGE_BYTES, TEXT_BYTES, BadFile, clean, decoded, picture
+from klingflow.io.project import CLIP_BYTES, IMAGE_BYTES, TEXT_BYTES, BadFile, clean, decoded, picture
 
 PATIENCE_S = 60.0
 """For one answer of git. A local object takes milliseconds, also on a slow disk."""

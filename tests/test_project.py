@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from klingflow.io.files import BadFile, Project, find_root, recall, remember
+from klingflow.io import cache
+from klingflow.io.project import BadFile, Project, find_root
 
 
 @pytest.fixture
@@ -225,7 +226,7 @@ def test_known_stills_need_no_picture_library(root: Path, monkeypatch: pytest.Mo
     age(monkeypatch)
     project.save_cache()
     code = (
-        "import sys; from pathlib import Path; from klingflow.io.files import Project;"
+        "import sys; from pathlib import Path; from klingflow.io.project import Project;"
         f"print(Project(Path({str(root)!r})).image('frames/dawn.png').width);"
         "print('PIL' in sys.modules, 'yaml' in sys.modules)"
     )
@@ -251,18 +252,8 @@ def test_without_a_cache_folder_everything_works(root: Path, monkeypatch: pytest
     project.digest("frames/dawn.png")
     age(monkeypatch)
     project.save_cache()
-    remember("storyboard", "a" * 64, {"a": 1})
-    assert recall("storyboard", "a" * 64) is None
-
-
-def test_what_was_parsed_is_known_again_by_its_digest(root: Path) -> None:
-    remember("storyboard", "a" * 64, {"shots": [{"id": "é"}]})
-    assert recall("storyboard", "a" * 64) == {"shots": [{"id": "é"}]}
-    assert recall("lock", "a" * 64) is None
-    for i in range(210):
-        remember("lock", f"{i:064}", i)
-    assert len(list((root.parent / "cache").rglob("*.json"))) == 200
-    assert recall("lock", f"{209:064}") == 209
+    cache.remember("storyboard", "a" * 64, {"a": 1})
+    assert cache.recall("storyboard", "a" * 64) is None
 
 
 def test_the_root_is_the_nearest_project_file_then_git_then_the_folder(tmp_path: Path) -> None:

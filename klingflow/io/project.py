@@ -3,28 +3,23 @@
 A path in a storyboard or a project file names a regular file inside the project's root, and nothing else: no absolute
 path, no way out by `..` or by a symbolic link, no hidden file (.git/config and .env hold secrets), no pipe or device.
 
-Digests of unchanged files, and documents that were read and validated once, are remembered in the user's cache folder:
-never in the repository, where a pull request could put a poisoned one. The cache may vanish at any time.
+A file that has not changed is not read again (io.cache).
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import stat
-import sys
-import time
-from dataclasses import dataclass
 from io import BufferedReader
 from itertools import islice
 from pathlib import Path
 
-import klingflow
 from klingflow.core.errors import KlingflowError
 from klingflow.core.model import Digest, ImageFacts
 from klingflow.core.source import nearest
+from klingflow.io.cache import FileFacts, KnownFiles
 
 TEXT_BYTES = 2 * 2**20
 IMAGE_BYTES = 64 * 2**20
@@ -84,12 +79,12 @@ _PLAIN = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9.
 
 
 class Project:
-    """Reads the files below one root, and remembers their digests. Every path is relative to the root."""
+    """Reads the files below one root, and knows their digests. Every path is relative to the root."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(os.path.realpath(root))
         self._folders: dict[str, str | None] = {}
-        self._digests = _Digests(self.root)
+        self._facts = KnownFiles(self.root)
 
     def resolve(self, rel: str) -> Path:
         """The real path of an existing regular file inside the root. Raises BadFile."""
@@ -107,12 +102,12 @@ class Project:
     def digest(self, rel: str) -> Digest:
         """SHA-256 of the file's bytes. An unchanged file is not read again. Raises BadFile."""
         real, known = self._look(rel)
-        facts = self._digests.get(real, known)
+        facts = self._facts.get(real, known)
         if facts is None:
             with self._open(rel, CLIP_BYTES) as file:
                 known = os.fstat(file.fileno())
-                facts = _Facts(hashlib.file_digest(file, "sha256").hexdigest())
-            self._digests.put(real, known, facts)
+                facts = FileFacts(hashlib.file_digest(file, "sha256").hexdigest())
+            self._facts.put(real, known, facts)
         return Digest(facts.digest)
 
     def image(self, rel: str) -> ImageFacts:
@@ -121,13 +116,13 @@ class Project:
         The picture is decoded once, because only that finds a file that was cut short. Raises BadFile.
         """
         real, known = self._look(rel)
-        facts = self._digests.get(real, known)
+        facts = self._facts.get(real, known)
         if facts is None or not facts.format:
             with self._open(rel, IMAGE_BYTES) as file:
                 known = os.fstat(file.fileno())
                 data = _whole(file, rel, IMAGE_BYTES)
-            facts = _Facts(hashlib.sha256(data).hexdigest(), *picture(rel, data))
-            self._digests.put(real, known, facts)
+            facts = FileFacts(hashlib.sha256(data).hexdigest(), *picture(rel, data))
+            self._facts.put(real, known, facts)
         return ImageFacts(
             digest=Digest(facts.digest),
             format=facts.format,
@@ -149,7 +144,7 @@ class Project:
 
     def save_cache(self) -> None:
         """Keeps the digests for the next run, where the user's cache folder can be written."""
-        self._digests.save()
+        self._facts.save()
 
     def _look(self, rel: str) -> tuple[str, os.stat_result]:
         """The real path and its stat. A link is followed only to a file inside the root."""
@@ -321,146 +316,3 @@ def picture(rel: str, data: bytes) -> tuple[str, int, int, bool]:
     if orientation in (5, 6, 7, 8):
         width, height = height, width
     return form, width, height, orientation in range(2, 9)
-
-
-# -- what is remembered
-
-
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    digest: str
-    format: str = ""
-    """Empty: the file was hashed, not looked at as a picture."""
-    width: int = 0
-    height: int = 0
-    turned: bool = False
-
-
-_FACTS_VERSION = 2
-"""Raised when an image that passed may be refused now."""
-_RACY_NS = 2_000_000_000
-"""A file written so shortly before it was hashed may change again without a new time of change."""
-
-
-class _Digests:
-    """Facts of files by (real path, size, times, inode): loaded at first need, saved once."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = str(root)
-        self._facts: dict[str, list[object]] | None = None
-        self._fresh: dict[str, list[object]] = {}  # as _facts, for this run only
-
-    def get(self, real: str, known: os.stat_result) -> _Facts | None:
-        if self._facts is None:
-            self._facts = self._load()
-        row = self._fresh.get(real) or self._facts.get(real)
-        if row is None or row[:4] != [known.st_size, known.st_mtime_ns, known.st_ino, known.st_ctime_ns]:
-            return None
-        return _Facts(*row[4:])  # type: ignore[arg-type]
-
-    def put(self, real: str, known: os.stat_result, facts: _Facts) -> None:
-        row: list[object] = [known.st_size, known.st_mtime_ns, known.st_ino, known.st_ctime_ns]
-        row += [facts.digest, facts.format, facts.width, facts.height, facts.turned]
-        self._fresh[real] = row
-
-    def _load(self) -> dict[str, list[object]]:
-        found = _read_json(f"digests/{self._name()}")
-        if not isinstance(found, dict) or found.get("version") != _FACTS_VERSION or found.get("root") != self._root:
-            return {}
-        files = found.get("files")
-        if not isinstance(files, dict):
-            return {}
-        return {path: row for path, row in files.items() if isinstance(row, list) and len(row) == 9}
-
-    def save(self) -> None:
-        now = time.time_ns()
-        settled = {
-            path: row
-            for path, row in self._fresh.items()
-            if now - max(row[1], row[3]) > _RACY_NS  # type: ignore[call-overload]
-        }
-        if not settled:
-            return
-        files = {**(self._facts or {}), **settled}
-        if len(files) > 20_000:
-            files = {path: row for path, row in files.items() if path in settled or os.path.exists(path)}
-        _write_json(f"digests/{self._name()}", {"version": _FACTS_VERSION, "root": self._root, "files": files})
-
-    def _name(self) -> str:
-        return f"{hashlib.sha256(os.fsencode(self._root)).hexdigest()[:32]}.json"
-
-
-_PARSED_MOST = 200
-
-
-def remember(kind: str, digest: str, value: object) -> None:
-    """Keeps what was made of a text, under the digest of that text. `value` is JSON. Fails in silence."""
-    if _write_json(f"parsed/{_parsed(kind, digest)}", value):
-        _prune()
-
-
-def recall(kind: str, digest: str) -> object | None:
-    """What this version of klingflow made of that text before; None when it is not known."""
-    return _read_json(f"parsed/{_parsed(kind, digest)}")
-
-
-def _parsed(kind: str, digest: str) -> str:
-    return f"{kind}-{klingflow.__version__}-{digest}.json"
-
-
-def _prune() -> None:
-    folder = cache_folder()
-    if folder is None:
-        return
-    place = os.path.join(folder, "parsed")
-    try:
-        if len(os.listdir(place)) <= _PARSED_MOST:
-            return
-        with os.scandir(place) as entries:
-            files = [(entry.stat().st_mtime_ns, entry.path) for entry in entries]
-        for _, path in sorted(files)[: max(0, len(files) - _PARSED_MOST)]:
-            os.unlink(path)
-    except OSError:
-        return
-
-
-def cache_folder() -> str | None:
-    """The user's cache folder; None where there is no home."""
-    try:
-        if sys.platform == "linux":  # what platformdirs says there; importing it costs 8 ms
-            base = os.environ.get("XDG_CACHE_HOME", "")
-            home = os.path.expanduser("~/.cache")
-            base = base if os.path.isabs(base) else home
-            return f"{base}/klingflow" if os.path.isabs(base) else None
-        import platformdirs
-
-        return platformdirs.user_cache_dir("klingflow", appauthor=False)
-    except (OSError, RuntimeError, KeyError):
-        return None
-
-
-def _read_json(name: str) -> object | None:
-    folder = cache_folder()
-    if folder is None:
-        return None
-    try:
-        with open(os.path.join(folder, name), "rb") as file:
-            return json.loads(file.read())  # type: ignore[no-any-return]
-    except (OSError, ValueError, RecursionError):
-        return None
-
-
-def _write_json(name: str, value: object) -> bool:
-    folder = cache_folder()
-    if folder is None:
-        return False
-    path = Path(folder, name)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # Not durable on purpose: a cache that is lost costs a moment, an fsync costs one every time.
-        part = path.with_name(f"{path.name}.{os.urandom(6).hex()}")
-        part.write_text(json.dumps(value, separators=(",", ":"), ensure_ascii=False))
-        os.replace(part, path)
-    except (OSError, ValueError, TypeError):
-        return False
-    return True

@@ -1,0 +1,65 @@
+"""The user's cache folder: what is kept there, and where it lies."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from klingflow.io import cache
+
+
+@pytest.fixture(autouse=True)
+def _empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_what_was_parsed_is_known_again_by_its_digest(tmp_path: Path) -> None:
+    cache.remember("storyboard", "a" * 64, {"shots": [{"id": "é"}]})
+    assert cache.recall("storyboard", "a" * 64) == {"shots": [{"id": "é"}]}
+    assert cache.recall("lock", "a" * 64) is None
+    for i in range(210):
+        cache.remember("lock", f"{i:064}", i)
+    assert len(list((tmp_path / "cache").rglob("*.json"))) == 200
+    assert cache.recall("lock", f"{209:064}") == 209
+
+
+def test_what_one_locale_wrote_another_reads(tmp_path: Path) -> None:
+    data = {"title": "Émile – 海"}
+    code = (
+        "from klingflow.io import cache;"
+        f"cache.remember('storyboard', 'a' * 64, {data!a});"
+        "import locale; print(locale.getpreferredencoding(False))"
+    )
+    ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    wrote = subprocess.run([sys.executable, "-c", code], env=ascii_only, capture_output=True, text=True, check=True)
+    assert "UTF" not in wrote.stdout.upper()
+    assert cache.recall("storyboard", "a" * 64) == data
+
+
+def test_a_file_whose_name_is_not_utf8_is_kept_too() -> None:
+    name = os.fsdecode(b"d\xe9j\xe0.png")
+    cache.remember("facts", "a" * 64, {name: 1})
+    assert cache.recall("facts", "a" * 64) == {name: 1}
+
+
+@pytest.mark.parametrize(
+    ("system", "stated", "folder"),
+    [
+        ("linux", "", "/home/ann/.cache/klingflow"),
+        ("linux", "not/absolute", "/home/ann/.cache/klingflow"),
+        ("linux", "/var/cache", "/var/cache/klingflow"),
+        ("darwin", "", "/home/ann/Library/Caches/klingflow"),
+        ("darwin", "/var/cache", "/var/cache/klingflow"),
+    ],
+)
+def test_the_folder_is_the_one_of_the_system_unless_the_user_names_another(
+    monkeypatch: pytest.MonkeyPatch, system: str, stated: str, folder: str
+) -> None:
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setenv("HOME", "/home/ann")
+    monkeypatch.setenv("XDG_CACHE_HOME", stated)
+    assert cache.cache_folder() == folder
