@@ -13,6 +13,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -156,6 +158,87 @@ def test_the_same_key_gives_the_same_task_for_a_day(hiapi: HiAPI) -> None:
     assert ask(hiapi, "/v1/tasks", order(hiapi), token)[1] != first[1]
     assert len(hiapi.purchases) == 2
     assert hiapi.purchases[0].answers == 2
+
+
+def as_account(key: str, **headers: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}", **headers}
+
+
+def test_accounts_share_no_task_no_list_and_no_idempotency_key(hiapi: HiAPI) -> None:
+    other = hiapi.open_account()
+    assert hiapi.environment(other) == {**hiapi.environment(), "HIAPI_API_KEY": other}
+    token = {"Idempotency-Key": "kf1:abc:1"}
+    mine = ask(hiapi, "/v1/tasks", order(hiapi), token)[1]["data"]["taskId"]
+    theirs = ask(hiapi, "/v1/tasks", order(hiapi, duration=4), as_account(other, **token))[1]["data"]["taskId"]
+    assert [one.task for one in hiapi.bought_by(hiapi.key)] == [mine]
+    assert [one.task for one in hiapi.bought_by(other)] == [theirs]
+    assert ask(hiapi, f"/v1/tasks/{mine}")[0] == 200
+    assert ask(hiapi, f"/v1/tasks/{mine}", None, as_account(other))[0] == 404
+    assert ask(hiapi, "/v1/tasks", None, as_account(other))[1]["data"]["total"] == 1
+    assert ask(hiapi, "/v1/tasks", None, as_account(other + "x"))[0] == 401
+
+
+def test_accounts_of_mulerouter_share_no_task(mule: MuleRouter) -> None:
+    other = mule.open_account()
+    task = ask(mule, I2V, {"first_frame": INLINE})[1]["task_info"]["id"]
+    assert ask(mule, f"{I2V}/{task}")[0] == 200
+    assert ask(mule, f"{I2V}/{task}", None, as_account(other))[0] == 404
+    assert ask(mule, f"{I2V}/{task}", None, as_account(other + "x"))[0] == 401
+
+
+def test_while_the_first_order_is_in_flight_its_key_is_409_and_another_body_422(hiapi: HiAPI) -> None:
+    token = {"Idempotency-Key": "k"}
+    hold = standins.Hold("flight")
+    hiapi.faults.add("POST /v1/tasks", hold)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(ask, hiapi, "/v1/tasks", order(hiapi), token)
+        assert hold.reached.wait(10)
+        busy = ask(hiapi, "/v1/tasks", order(hiapi), token)
+        other = ask(hiapi, "/v1/tasks", order(hiapi, duration=4), token)
+        others = ask(hiapi, "/v1/tasks", order(hiapi), as_account(hiapi.open_account(), **token))
+        hold.release()
+        taken = first.result(10)
+    assert (busy[0], busy[1]["error_code"], busy[2]["Retry-After"]) == (409, "IDEMPOTENCY_KEY_PROCESSING", "1")
+    assert (other[0], other[1]["error_code"]) == (422, "IDEMPOTENCY_KEY_MISMATCH")
+    assert (taken[0], others[0]) == (200, 200)
+    assert ask(hiapi, "/v1/tasks", order(hiapi), token)[1] == taken[1]
+    assert len(hiapi.bought_by(hiapi.key)) == 1
+
+
+def test_many_orders_with_one_key_at_once_are_one_purchase(hiapi: HiAPI) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(ask, hiapi, "/v1/tasks", order(hiapi), {"Idempotency-Key": "k"}) for _ in range(16)]
+        assert {one.result(20)[0] for one in asked} <= {200, 409}
+    assert len(hiapi.purchases) == 1
+
+
+@pytest.mark.parametrize(("at", "bought"), [("arrival", 0), ("flight", 0), ("answer", 1)])
+def test_an_order_can_be_held_on_its_way(mule: MuleRouter, at: Any, bought: int) -> None:
+    hold = standins.Hold(at, drop=True)
+    mule.faults.add("POST", hold)
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(ask, mule, I2V, {"first_frame": INLINE})
+        assert hold.reached.wait(10)
+        assert len(mule.purchases) == bought
+        hold.release()
+        with pytest.raises((OSError, HTTPException)):
+            asked.result(10)
+    assert len(mule.purchases) == 1
+
+
+def test_the_servers_clock_can_be_wrong_and_durations_are_not(hiapi: HiAPI) -> None:
+    hiapi.clock = lambda: 1e9
+    hiapi.offset_s = -7200.0
+    status, answer, headers = ask(hiapi, "/v1/tasks", order(hiapi))
+    assert (status, parsedate_to_datetime(headers["Date"]).timestamp()) == (200, 1e9 - 7200)
+    told = ask(hiapi, f"/v1/tasks/{answer['data']['taskId']}")[1]["data"]
+    assert (told["created"], told["status"]) == (1e9 - 7200, "queued")
+    hiapi.faults.add("GET", standins.cut(1.0))
+    assert ask(hiapi, "/v1/tasks")[2]["Date"] == headers["Date"]
+    hiapi.faults.add("GET", standins.answer(200, {}, {"Date": "yesterday"}))
+    assert ask(hiapi, "/v1/tasks")[2].get_all("Date") == ["yesterday"]  # type: ignore[attr-defined]
+    hiapi.sends_date = False
+    assert ask(hiapi, "/v1/tasks")[2]["Date"] is None
 
 
 def test_a_refused_order_does_not_use_up_its_key_and_no_credit_is_402(hiapi: HiAPI) -> None:

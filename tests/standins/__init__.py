@@ -2,6 +2,8 @@
 
 In a test: `with HiAPI() as api:` gives `api.base_url`, `api.purchases` (what was bought, in order), `api.requests`
 (everything that came in, with headers) and `api.faults` (what shall go wrong). Alone: `python -m tests.standins hiapi`.
+One server may have several accounts (`api.open_account()`): a task, an idempotency key and a list belong to the account
+whose key made them, and another account is answered 404.
 
 Every fault is a function of an Exchange, so a test may write its own; the usual ones stand below. They act on requests
 ("POST /v1/tasks", "GET /v1/tasks/", "GET /files/"); what happens to a task itself is an `Outcome`.
@@ -23,7 +25,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from PIL import Image
@@ -43,6 +45,13 @@ class Seen:
     body: bytes = b""
     status: int = 0
     """What it was answered; 0: nothing."""
+    in_flight: Callable[[], None] | None = None
+    """Called once while the order is being taken: its idempotency key is claimed, and no task exists yet."""
+
+    @property
+    def bearer(self) -> str:
+        """The key that it carries; empty without one."""
+        return self.headers.get("authorization", "").removeprefix("Bearer ")
 
     @property
     def line(self) -> str:
@@ -92,6 +101,8 @@ class Purchase:
 
     number: int
     """1, 2, … in order of acceptance; every picture of the clip carries it."""
+    account: str
+    """The key that paid for it."""
     task: str
     body: dict[str, Any]
     raw: bytes
@@ -136,6 +147,13 @@ class Exchange:
         self.read()
         self.seen.status = reply.status
         self._handler.send(reply)
+
+    def head(self, reply: Reply, length: int | None) -> bytes:
+        """The first lines of an answer that is sent raw, with which the connection ends."""
+        headers = self.server.dated(reply.headers)
+        lines = [f"HTTP/1.1 {reply.status} X", *(f"{name}: {text}" for name, text in headers.items())]
+        lines += [f"Content-Length: {length}"] if length is not None else []
+        return "\r\n".join([*lines, "Connection: close", "", ""]).encode()
 
     def send_raw(self, data: bytes) -> None:
         self._handler.wfile.write(data)
@@ -227,6 +245,43 @@ def delay_answer(seconds: float) -> Action:
     return action
 
 
+class Hold:
+    """A fault that keeps a request waiting until `release`. `at` says where:
+
+    arrival   before anything is looked at: nothing was bought;
+    flight    while the order is being taken: its idempotency key is claimed (a second POST gets 409), no task exists;
+    answer    the order was taken, and its answer is not sent.
+
+    `reached` is set as soon as a request waits there; `drop` at the end closes without an answer.
+    """
+
+    def __init__(self, at: Literal["arrival", "flight", "answer"] = "answer", *, drop: bool = False) -> None:
+        self.at, self.drop = at, drop
+        self.reached = threading.Event()
+        self._released = threading.Event()
+
+    def __call__(self, exchange: Exchange) -> None:
+        if self.at == "arrival":
+            self._wait()
+        elif self.at == "flight":
+            exchange.seen.in_flight = self._wait
+        reply = exchange.process()
+        if self.at == "answer":
+            self._wait()
+        if self.drop:
+            exchange.close()
+        else:
+            exchange.send(reply)
+
+    def release(self) -> None:
+        self._released.set()
+
+    def _wait(self) -> None:
+        self.reached.set()
+        if not self._released.wait(120):
+            raise TimeoutError("a held request was never released")
+
+
 def answer(
     status: int, body: object = b"", headers: Mapping[str, str] | None = None, *, process: bool = False
 ) -> Action:
@@ -263,7 +318,7 @@ def cut(part: float = 0.6) -> Action:
 
     def action(exchange: Exchange) -> None:
         reply = exchange.process()
-        exchange.send_raw(_head(reply, len(reply.body)) + reply.body[: int(len(reply.body) * part)])
+        exchange.send_raw(exchange.head(reply, len(reply.body)) + reply.body[: int(len(reply.body) * part)])
         exchange.close()
 
     return action
@@ -284,7 +339,7 @@ def no_length(part: float = 1.0) -> Action:
 
     def action(exchange: Exchange) -> None:
         reply = exchange.process()
-        exchange.send_raw(_head(reply, None) + reply.body[: int(len(reply.body) * part)])
+        exchange.send_raw(exchange.head(reply, None) + reply.body[: int(len(reply.body) * part)])
         exchange.close()
 
     return action
@@ -295,7 +350,7 @@ def slow(size: int, every_s: float) -> Action:
 
     def action(exchange: Exchange) -> None:
         reply = exchange.process()
-        exchange.send_raw(_head(reply, len(reply.body)))
+        exchange.send_raw(exchange.head(reply, len(reply.body)))
         for start in range(0, len(reply.body), size):
             exchange.send_raw(reply.body[start : start + size])
             time.sleep(every_s)
@@ -321,18 +376,14 @@ def gzipped(exchange: Exchange) -> None:
     exchange.send(Reply(200, bomb, {"Content-Type": "video/mp4", "Content-Encoding": "gzip"}))
 
 
-def _head(reply: Reply, length: int | None) -> bytes:
-    lines = [f"HTTP/1.1 {reply.status} X", *(f"{name}: {text}" for name, text in reply.headers.items())]
-    lines += [f"Content-Length: {length}"] if length is not None else []
-    return "\r\n".join([*lines, "Connection: close", "", ""]).encode()
-
-
 # The server ---------------------------------------------------------------------------------------------------------
 
 
 class StandIn:
     """A server on loopback. `clock` gives UTC seconds and may be set forward by a test.
 
+    `offset_s` is by how much the server's own time is wrong: it goes into the Date header and into every time that an
+    answer names, and into no duration. `sends_date` False leaves the header out.
     `frames` is a folder served under /frames/: where a client publishes. `per_minute` turns the rate limit on.
     `finish_s` is how long a task takes, `files_s` how long a URL lives.
     """
@@ -355,6 +406,10 @@ class StandIn:
         told: Callable[[str], None] | None = None,
     ) -> None:
         self.key = key or type(self).key
+        self.accounts = [self.key]
+        """The keys that are let in; the first one is `key`."""
+        self.offset_s = 0.0
+        self.sends_date = True
         self.finish_s, self.files_s, self.per_minute, self.credit = finish_s, files_s, per_minute, credit
         self.extra_frames, self.frames, self.clock, self.told = extra_frames, frames, clock, told
         self.faults = Faults()
@@ -401,16 +456,40 @@ class StandIn:
         with self.lock:
             self.outcomes.append((lambda body: prompt in json.dumps(body, ensure_ascii=False), outcome, times))
 
-    def find(self, task: str) -> Purchase | None:
+    def open_account(self) -> str:
+        """One more account on this server; returns its key, for `environment`."""
         with self.lock:
-            return next((one for one in self.purchases if one.task == task), None)
+            self.accounts.append(f"{self.key}-account{len(self.accounts) + 1}")
+            return self.accounts[-1]
+
+    def bought_by(self, account: str) -> list[Purchase]:
+        """What an account bought, in order; of the default account: `bought_by(api.key)`."""
+        with self.lock:
+            return [one for one in self.purchases if one.account == account]
+
+    def find(self, task: str, account: str) -> Purchase | None:
+        """The account's task of that id, or None: also where the task is another account's."""
+        return next((one for one in self.bought_by(account) if one.task == task), None)
+
+    def lets_in(self, seen: Seen) -> bool:
+        return seen.headers.get("authorization") in [f"Bearer {key}" for key in self.accounts]
+
+    def now(self) -> float:
+        """UTC seconds as the server believes."""
+        return self.clock() + self.offset_s
+
+    def dated(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """The headers, and a Date where they name none."""
+        if not self.sends_date or "Date" in headers:
+            return dict(headers)
+        return {"Date": formatdate(self.now(), usegmt=True), **headers}
 
     def calls(self, line: str) -> list[Seen]:
         with self.lock:
             return [seen for seen in self.requests if seen.line.startswith(line)]
 
-    def environment(self) -> dict[str, str]:
-        """The variables with which klingflow speaks to this server."""
+    def environment(self, account: str | None = None) -> dict[str, str]:
+        """The variables with which klingflow speaks to this server, as the default account or another one."""
         raise NotImplementedError
 
     def judge(self, seen: Seen) -> Reply:
@@ -449,8 +528,15 @@ class StandIn:
             number = len(self.purchases) + 1
             outcome = self._outcome(body)
             bought = Purchase(
-                number=number, task=outcome.task or task, body=body, raw=seen.body, path=seen.path, at=self.clock(),
-                outcome=outcome, **facts,
+                number=number,
+                account=seen.bearer,
+                task=outcome.task or task,
+                body=body,
+                raw=seen.body,
+                path=seen.path,
+                at=self.clock(),
+                outcome=outcome,
+                **facts,
             )
             self.purchases.append(bought)
             if self.credit is not None:
@@ -555,8 +641,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def send(self, reply: Reply) -> None:
         self.send_response_only(reply.status)
-        self.send_header("Date", formatdate(self.server.standin.clock(), usegmt=True))  # type: ignore[attr-defined]
-        for name, text in reply.headers.items():
+        for name, text in self.server.standin.dated(reply.headers).items():  # type: ignore[attr-defined]
             self.send_header(name, text)
         self.send_header("Content-Length", str(len(reply.body)))
         self.end_headers()

@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from tests import standins
 from tests.standins import BadImage, Purchase, Reply, Seen, StandIn, says
@@ -76,17 +76,17 @@ class HiAPI(StandIn):
         self.data_uri, self.idempotent = data_uri, idempotent
         self.callback_secret, self.callback_waits = callback_secret, callback_waits
         self.deliveries: list[Delivery] = []
-        self._firsts: dict[str, _First] = {}
+        self._firsts: dict[tuple[str, str], _First] = {}
         self._stopping = threading.Event()
 
     def __exit__(self, *error: object) -> None:
         self._stopping.set()
         super().__exit__(*error)
 
-    def environment(self) -> dict[str, str]:
+    def environment(self, account: str | None = None) -> dict[str, str]:
         return {
             "HIAPI_BASE_URL": self.base_url,
-            "HIAPI_API_KEY": self.key,
+            "HIAPI_API_KEY": account or self.key,
             "HIAPI_WEBHOOK_SECRET": self.callback_secret,
         }
 
@@ -94,7 +94,7 @@ class HiAPI(StandIn):
         return error(429, "rate limit exceeded", **{"Retry_After": str(wait)})
 
     def api(self, seen: Seen) -> Reply:
-        if seen.headers.get("authorization") != f"Bearer {self.key}":
+        if not self.lets_in(seen):
             return error(401, "invalid api key")
         try:
             if seen.path == "/v1/tasks" and seen.method == "POST":
@@ -102,7 +102,7 @@ class HiAPI(StandIn):
             elif seen.path == "/v1/tasks" and seen.method == "GET":
                 reply = self._list(seen)
             elif seen.path.startswith("/v1/tasks/") and seen.method == "GET":
-                reply = self._detail(seen.path.removeprefix("/v1/tasks/"))
+                reply = self._detail(seen)
             else:
                 reply = error(404, "no such route")
         except Wrong as exc:
@@ -121,42 +121,45 @@ class HiAPI(StandIn):
         if len(token.encode()) > 255:
             raise Wrong("Idempotency-Key is over 255 bytes")
         if not token or not self.idempotent:
-            return self._accept(seen, "")
+            return self._accept(seen, None)
         digest = hashlib.sha256(seen.body).hexdigest()
+        claim = seen.bearer, token  # whether keys are shared between accounts is not documented: they are not here
         with self.lock:
-            first = self._firsts.get(token)
+            first = self._firsts.get(claim)
             if first is not None and self.clock() - first.at >= DAY_S:
                 first = None
             if first is None:
-                self._firsts[token] = _First(digest, self.clock())
+                mine = self._firsts[claim] = _First(digest, self.clock())
         if first is None:
             try:
-                return self._accept(seen, token)
+                return self._accept(seen, mine)
             except BaseException:
                 with self.lock:
-                    del self._firsts[token]
+                    del self._firsts[claim]
                 raise
         if first.digest != digest:
             return error(422, "Idempotency-Key was used with another body", "IDEMPOTENCY_KEY_MISMATCH")
         if not first.task:
             return error(409, "the first request is being processed", "IDEMPOTENCY_KEY_PROCESSING", Retry_After="1")
-        bought = self.find(first.task)
+        bought = self.find(first.task, seen.bearer)
         assert bought is not None
         bought.answers += 1
         return says(200, _accepted(first.task), **{"Idempotent_Replay": "true"})
 
-    def _accept(self, seen: Seen, token: str) -> Reply:
+    def _accept(self, seen: Seen, first: _First | None) -> Reply:
         try:
             body = json.loads(seen.body)
         except ValueError as exc:
             raise Wrong(f"body is not JSON: {exc}") from exc
         asked = self._asked(body)
+        if seen.in_flight:
+            seen.in_flight()
         with self.lock:
             if self.credit is not None and self.credit <= 0:
                 raise Wrong("insufficient balance", 402, None)
-            bought = self.buy(seen, body, _id(), token=token, **asked)
-            if token and token in self._firsts:
-                self._firsts[token].task = bought.task
+            bought = self.buy(seen, body, _id(), token=seen.headers.get("idempotency-key", ""), **asked)
+        if first is not None:
+            first.task = bought.task
         if "callback" in body:
             threading.Thread(target=self._call_back, args=(bought, body["callback"]["url"]), daemon=True).start()
         return says(200, _accepted(bought.task))
@@ -224,15 +227,15 @@ class HiAPI(StandIn):
         page = max(1, _number(seen.query.get("page"), 1))
         size = min(100, max(1, _number(seen.query.get("size"), 10)))
         with self.lock:
-            newest = self.purchases[::-1]
+            newest = self.bought_by(seen.bearer)[::-1]
         tasks = [
             {k: v for k, v in self.told_of(one).items() if k in ("taskId", "model", "status", "created", "completed")}
             for one in newest[(page - 1) * size : page * size]
         ]
         return _ok({"page": page, "size": size, "total": len(newest), "tasks": tasks})
 
-    def _detail(self, task: str) -> Reply:
-        bought = self.find(task)
+    def _detail(self, seen: Seen) -> Reply:
+        bought = self.find(unquote(seen.path.removeprefix("/v1/tasks/")), seen.bearer)
         return _ok(self.told_of(bought)) if bought else error(404, "task not found")
 
     def told_of(self, bought: Purchase) -> dict[str, Any]:
@@ -242,19 +245,20 @@ class HiAPI(StandIn):
             "taskId": bought.task,
             "model": bought.body["model"],
             "status": "queued" if age < 0.2 else "handling" if age < 0.8 else "archiving",
-            "created": int(bought.at),
+            "created": int(bought.at + self.offset_s),
             "completed": 0,
             "storage": "temp",
         }
         if outcome.word is not None:
             says_["status"] = outcome.word
         elif age >= 1:
-            says_["completed"] = int(bought.at + max(self.finish_s, 1))
+            says_["completed"] = int(bought.at + self.offset_s + max(self.finish_s, 1))
             says_["status"] = "fail" if outcome.fail else "success"
             if outcome.fail:
                 says_["error"] = {"code": outcome.fail[0], "message": outcome.fail[1]}
             elif not outcome.no_output:
                 url, dies = self.url(bought)
+                dies += self.offset_s
                 first = {"url": url.replace(".mp4?", ".jpg?"), "type": "first_frame", "expireAt": int(dies)}
                 says_["output"] = [first, {"url": url, "type": "video", "expireAt": int(dies)}]
         return says_
@@ -266,7 +270,7 @@ class HiAPI(StandIn):
         body = json.dumps(self.told_of(bought)).encode()
         headers = {"Content-Type": "application/json", "User-Agent": "standin"}
         if secret := self.callback_secret if secret is None else secret:
-            stamp = str(int(self.clock() if at is None else at))
+            stamp = str(int(self.now() if at is None else at))
             signature = hmac.new(secret.encode(), f"{stamp}.".encode() + body, hashlib.sha256).hexdigest()
             headers |= {"X-HiAPI-Timestamp": stamp, "X-HiAPI-Signature": signature}
         try:

@@ -15,6 +15,7 @@ import urllib.request
 import uuid
 from datetime import UTC, datetime
 from typing import Any, Literal
+from urllib.parse import unquote
 
 from tests import standins
 from tests.standins import BadImage, Purchase, Reply, Seen, StandIn, says
@@ -75,10 +76,10 @@ class MuleRouter(StandIn):
         self._stopping.set()
         super().__exit__(*error)
 
-    def environment(self) -> dict[str, str]:
+    def environment(self, account: str | None = None) -> dict[str, str]:
         return {
             "MULEROUTER_BASE_URL": self.base_url,
-            "MULEROUTER_API_KEY": self.key,
+            "MULEROUTER_API_KEY": account or self.key,
             "MULEROUTER_WEBHOOK_SECRET": self.webhook_secret,
         }
 
@@ -86,7 +87,7 @@ class MuleRouter(StandIn):
         return says(429, {"detail": "rate limit exceeded"}, Retry_After=str(wait))
 
     def api(self, seen: Seen) -> Reply:
-        if seen.headers.get("authorization") != f"Bearer {self.key}":
+        if not self.lets_in(seen):
             return says(401, {"detail": "invalid token"})
         path = seen.path
         if self.reference != "both" and "reference" in path and f"/{self.reference}/" not in path:
@@ -98,7 +99,7 @@ class MuleRouter(StandIn):
                     raise Wrong("Method Not Allowed", 405)
                 reply = self._create(seen, CAPABILITIES[path])
             elif path.rpartition("/")[0] in CAPABILITIES and seen.method == "GET":
-                reply = self._detail(path)
+                reply = self._detail(seen)
             else:
                 raise Wrong("Not Found", 404)
         except Wrong as exc:
@@ -122,6 +123,8 @@ class MuleRouter(StandIn):
         except ValueError as exc:
             raise Wrong(f"body is not JSON: {exc}") from exc
         asked = self._asked(body, capability)
+        if seen.in_flight:
+            seen.in_flight()
         with self.lock:
             if self.credit is not None and self.credit <= 0:
                 raise Wrong("Insufficient balance", 402)
@@ -235,9 +238,9 @@ class MuleRouter(StandIn):
 
     # Read
 
-    def _detail(self, path: str) -> Reply:
-        where, _, task = path.rpartition("/")
-        bought = self.find(task)
+    def _detail(self, seen: Seen) -> Reply:
+        where, _, task = seen.path.rpartition("/")
+        bought = self.find(unquote(task), seen.bearer)
         # Ids are not interchangeable between paths.
         if bought is None or bought.path != where:
             raise Wrong("task not found", 404)
@@ -264,8 +267,8 @@ class MuleRouter(StandIn):
         return {
             "id": bought.task,
             "status": word,
-            "created_at": datetime.fromtimestamp(bought.at, UTC).isoformat().replace("+00:00", "Z"),
-            "updated_at": datetime.fromtimestamp(self.clock(), UTC).isoformat(),
+            "created_at": datetime.fromtimestamp(bought.at + self.offset_s, UTC).isoformat().replace("+00:00", "Z"),
+            "updated_at": datetime.fromtimestamp(self.now(), UTC).isoformat(),
         }
 
     # Events
@@ -282,9 +285,9 @@ class MuleRouter(StandIn):
         event = f"evt_{secrets.token_hex(8)}"
         payload = self.told_of(bought)
         data = {"vendor": "klingai", "model_name": "kling-v3-omni", "payload": payload}
-        stamp = datetime.fromtimestamp(self.clock(), UTC)
+        stamp = datetime.fromtimestamp(self.now(), UTC)
         body = json.dumps({"id": event, "type": kind, "created_at": stamp.isoformat(), "data": data}).encode()
-        seconds = str(int(self.clock()))
+        seconds = str(int(self.now()))
         raw = base64.b64decode(self.webhook_secret.removeprefix("whsec_"))
         mac = hmac.new(raw, f"{event}.{seconds}.".encode() + body, hashlib.sha256).digest()
         headers = {
