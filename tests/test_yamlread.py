@@ -1,5 +1,6 @@
 
 import pytest
+import yaml
 
 from klingflow.core.errors import StoryboardError
 from klingflow.core.source import Problem, render
@@ -138,6 +139,37 @@ def test_all_duplicate_keys_are_told_with_the_place_of_the_first() -> None:
 )
 def test_what_is_refused_is_told_with_its_place(text: str, expected: tuple[str, int, int]) -> None:
     assert fault(text) == expected
+
+
+@pytest.mark.parametrize("libyaml", [True, False], ids=["C parser", "Python parser"])
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("[" * 100_000, (1, 61)),
+        ("{a: " * 100_000, (1, 241)),
+        ("[" * 1001, (1, 61)),
+        ("[" * 1000 + "]" * 1000, (1, 61)),
+        ("[\n" * 2000, (61, 1)),
+        ("- " * 2000, (1, 121)),
+        ("\n".join(" " * level + "a:" for level in range(2000)), (61, 61)),
+        ("# a word\ntitle: \"\u00e9\u65e5\"\nshots: " + "[" * 1100, (3, 67)),
+        ("\u65e5: " + "[" * 1100 + "]" * 1100, (1, 63)),
+    ],
+)
+def test_our_limit_of_levels_comes_before_that_of_the_parser(
+    text: str, place: tuple[int, int], libyaml: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libyaml 0.2.6 stops at 1,000 levels, older ones at none; the lowest and the newest of them run this in CI."""
+    if not libyaml:
+        monkeypatch.delattr(yaml, "CSafeLoader")
+    (problem,) = faults(text)
+    assert problem.what == "nested more than 60 levels deep"
+    assert problem.span is not None
+    assert (problem.rule, problem.span.line, problem.span.col) == ("too-deep", *place)
+
+
+def test_a_repeated_key_before_a_nesting_that_the_parser_refuses_is_reported_too() -> None:
+    assert [problem.rule for problem in faults("{a: 1, a: 2, b: " + "[" * 1005)] == ["duplicate-key", "too-deep"]
 
 
 def test_an_alias_bomb_is_refused_at_once() -> None:

@@ -69,7 +69,14 @@ def read(path: str, text: str) -> Document:
     if bad:
         _fail(document, *_forbidden(bad))
     try:
-        document.data = _build(document)
+        try:
+            document.data = _build(document, text)
+        except yaml.scanner.ScannerError as error:
+            # libyaml 0.2.6 and newer stop at 1,000 levels of their own. Looking ahead on one line they get there
+            # before the first event; the text up to there has no such fault, and is too deep for our limit.
+            if error.problem_mark and "nesting depth" in (error.problem or ""):
+                _build(document, text[: error.problem_mark.index])
+            raise
     except _SecondDocument as second:
         what, mend = "a second YAML document begins here", "keep one document in a file"
         _fail(document, "second-document", what, mend, *second.at)
@@ -152,8 +159,11 @@ class _Level:
         self.height = 0
 
 
-def _build(document: Document) -> object:
-    """The data. Aliased parts are shared, not copied: nobody changes data that was read."""
+def _build(document: Document, part: str) -> object:
+    """The data in `part`: the document's text, or its beginning.
+
+    What aliases repeat is shared, not copied: nobody changes data that was read.
+    """
     import yaml
 
     problems: list[Problem] = []
@@ -168,7 +178,7 @@ def _build(document: Document) -> object:
         if fatal or len(problems) >= MAX_PROBLEMS:
             raise StoryboardError(problems)
 
-    for event in _events(document.text):
+    for event in _events(part):
         kind = type(event)
         top = stack[-1] if stack else None
         value: object
