@@ -15,7 +15,7 @@ from klingflow.app.project_loader import open_storyboard
 from klingflow.core import digest
 from klingflow.core.model import Digest, ShotId
 from klingflow.planning import graph
-from klingflow.providers import TABLE
+from klingflow.providers import PROVIDERS
 from klingflow.storyboard import lock
 from klingflow.storyboard.lock import Entry, Lock
 
@@ -72,7 +72,7 @@ def _made(storyboard: Path) -> Lock:
     clips: dict[ShotId, Digest] = {}
     entries: dict[ShotId, Mapping[int, Entry]] = {}
     for shot in graph.order(only):
-        model = TABLE[shot.provider].model(shot)
+        model = PROVIDERS[shot.provider].model(shot)
         parts = digest.parts(shot, model, opened.inputs.stills, clips, opened.inputs.clips)
         assert parts is not None
         key = digest.key(parts)

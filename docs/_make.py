@@ -29,7 +29,7 @@ from klingflow.execution import purchase, waiting  # noqa: E402
 from klingflow.io import webhook  # noqa: E402
 from klingflow.planning import price  # noqa: E402
 from klingflow.planning.plan import SIGN  # noqa: E402
-from klingflow.providers import TABLE, hiapi, mulerouter  # noqa: E402
+from klingflow.providers import PROVIDERS, hiapi, mulerouter  # noqa: E402
 from klingflow.providers.base import Caps, FailureClass  # noqa: E402
 from klingflow.providers.failure import RULES  # noqa: E402
 from klingflow.storyboard import prompt, schema  # noqa: E402
@@ -893,7 +893,7 @@ def _event(one: Schema) -> Sequence[str]:
 
 # -- docs/providers.md
 
-PROVIDERS = """\
+PROVIDER_PAGE = """\
 # Providers
 
 | provider | what it is |
@@ -1049,9 +1049,9 @@ To try all of this without an account, run klingflow against stand-ins of both A
 
 
 def providers_page() -> str:
-    caps = {name: provider.caps for name, provider in TABLE.items()}
+    caps = {name: provider.caps for name, provider in PROVIDERS.items()}
     return filled(
-        PROVIDERS,
+        PROVIDER_PAGE,
         {
             "caps": table(["", *caps], [[says, *map(tell, caps.values())] for says, tell in CAPS]),
             "environment": table(

@@ -39,12 +39,12 @@ from klingflow.execution.host import Host
 from klingflow.execution.outcome import Event, Outcome, Result
 from klingflow.execution.purchase import Buyer
 from klingflow.io import ledger
-from klingflow.io.config import Limits
 from klingflow.io.service import Broken, Gone, NotSent, Unanswered
 from klingflow.io.store import BlobMissing, blob_name
 from klingflow.planning.job import Kind, Record, State
 from klingflow.planning.plan import Action, FilmPlan, Inputs, Step
-from klingflow.providers import TABLE
+from klingflow.planning.price import Limits
+from klingflow.providers import PROVIDERS
 from klingflow.providers.base import Answer, Request, Settings
 
 DAY_S = 24 * 3600.0
@@ -738,7 +738,7 @@ class World:
         buyer = Buyer(
             store=ShakyStore(runner),
             services={name: Wire(runner, api) for name, api in self.apis.items()},
-            providers=TABLE,
+            providers=PROVIDERS,
             settings=self.settings,
             publisher=Publisher(self),
             media=Media(self),
@@ -823,7 +823,7 @@ class World:
         on_record = self.on_record()
         said = " ".join(o.failure.message for o in outcomes if o.failure)
         for name, answer in runner.told:
-            accepted = TABLE[name].accepted(answer)
+            accepted = PROVIDERS[name].accepted(answer)
             task = getattr(accepted, "task", None)
             if task is not None and task not in on_record and task not in said and not stopped:
                 self.violate(f"run {runner.number} was told of {task}, and it is nowhere on record")

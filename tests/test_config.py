@@ -5,9 +5,10 @@ import pytest
 
 from klingflow.core.errors import StoryboardError, UsageError
 from klingflow.core.redact import redact
-from klingflow.io.config import Config, Limits, load, secret
+from klingflow.io.config import Config, load, secret
 from klingflow.io.project import BadFile
 from klingflow.io.publish import Publish
+from klingflow.planning.price import Limits
 from klingflow.providers.base import Settings
 
 

@@ -20,7 +20,7 @@ from klingflow.core import digest
 from klingflow.core.errors import StoryboardError
 from klingflow.core.model import Digest, Film, ImageFacts, ShotId
 from klingflow.core.source import render
-from klingflow.providers import TABLE
+from klingflow.providers import PROVIDERS
 from klingflow.storyboard import schema, yamlread
 from tests.cli import ROOT, Project
 from tests.storyboards import films
@@ -263,7 +263,7 @@ def key_of(fields: Mapping[str, Any]) -> str:
     ]
     film: Film = films(json.dumps({"klingflow": 1, "shots": shots}), FILES)[0]
     made = film.shots[2]
-    model = TABLE[made.provider].model(made)
+    model = PROVIDERS[made.provider].model(made)
     listed = digest.parts(made, model, STILLS, CLIPS, {"a.mp4": Digest("3" * 64), "b.mp4": Digest("4" * 64)})
     assert listed is not None
     return digest.key(listed)

@@ -11,8 +11,8 @@ from klingflow.core.errors import StoreError
 from klingflow.core.model import Shot, ShotFrame, ShotId
 from klingflow.execution.outcome import Outcome, Result
 from klingflow.io import ledger
-from klingflow.io.config import Limits
 from klingflow.planning.job import Kind, State
+from klingflow.planning.price import Limits
 from klingflow.providers.base import FailureClass, Settings
 from tests.simulation import World, clip_of, quiet, run_virtually
 

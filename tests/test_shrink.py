@@ -12,7 +12,7 @@ from PIL import Image, ImageCms, ImageOps
 from klingflow.core.errors import MediaError
 from klingflow.core.model import FileStill, ImageFacts, Shot, ShotFrame, ShotId, UrlStill
 from klingflow.io.shrink import How, smaller
-from klingflow.providers import TABLE, hiapi, mulerouter
+from klingflow.providers import PROVIDERS, hiapi, mulerouter
 from klingflow.providers.base import Settings
 from klingflow.providers.images import BODY_ROOM, image_bytes, image_problems
 
@@ -161,4 +161,4 @@ def test_only_bytes_and_orientation_are_mended_by_a_copy() -> None:
     assert [what for what, _ in image_problems(mulerouter.caps, bad, shrinks=True)] == [
         "the image is 299x300 pixels; each side needs at least 300"
     ]
-    assert image_problems(TABLE["animatic"].caps, facts(turned=True)) == []
+    assert image_problems(PROVIDERS["animatic"].caps, facts(turned=True)) == []

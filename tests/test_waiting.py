@@ -13,7 +13,7 @@ import pytest
 from klingflow.core.model import Digest, TaskId
 from klingflow.execution.waiting import LONGEST_PAUSE_S, Poller, Slots, backoff, pause
 from klingflow.io.service import Unanswered
-from klingflow.providers import TABLE
+from klingflow.providers import PROVIDERS
 from klingflow.providers.base import Answer, Done, Later, Missing, Pending, Request, Status
 from tests.simulation import run_virtually
 
@@ -74,7 +74,7 @@ def _wait(
     """How each task ended for a poller, and when it was known."""
 
     async def main() -> dict[str, tuple[Status, float]]:
-        poller = Poller(TABLE[name], desk, random.Random(1))
+        poller = Poller(PROVIDERS[name], desk, random.Random(1))
 
         async def one(task: str) -> tuple[str, tuple[Status, float]]:
             status = await poller.ended(
@@ -178,7 +178,7 @@ def test_a_poller_goes_on_when_one_wait_ends_as_the_next_begins() -> None:
     desk = Desk({f"t{number}": 0.0 for number in range(20)})
 
     async def main() -> None:
-        poller = Poller(TABLE["mulerouter"], desk, random.Random(1))
+        poller = Poller(PROVIDERS["mulerouter"], desk, random.Random(1))
         for number in range(20):
             await poller.ended(
                 TaskId(f"t{number}"),
@@ -196,7 +196,7 @@ def test_a_wait_that_is_given_up_leaves_nothing_behind() -> None:
     desk = Desk({"t": 1e9})
 
     async def main() -> None:
-        poller = Poller(TABLE["hiapi"], desk, random.Random(1))
+        poller = Poller(PROVIDERS["hiapi"], desk, random.Random(1))
         wait = asyncio.create_task(
             poller.ended(
                 TaskId("t"), "/v1/tasks", expected_s=9.0, elapsed_s=0.0, patience_s=99.0, tell=lambda pending: None

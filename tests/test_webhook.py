@@ -15,7 +15,7 @@ from klingflow.core.errors import UsageError
 from klingflow.core.model import TaskId
 from klingflow.io import webhook
 from klingflow.io.webhook import Listening, listen, parse_address
-from klingflow.providers import TABLE
+from klingflow.providers import PROVIDERS
 
 SECRET = "klingflow-test-secret-0001"
 EVENTS = "whsec_" + base64.b64encode(b"another-secret-0002").decode()
@@ -64,7 +64,7 @@ def heard(
         async with listen(
             "127.0.0.1",
             0,
-            providers=TABLE,
+            providers=PROVIDERS,
             secrets={"hiapi": SECRET, "mulerouter": EVENTS},
             wake=lambda provider, task: woken.append((provider, task)),
             refused=said.append,
@@ -172,7 +172,7 @@ def test_each_reason_for_a_refusal_is_said_once_and_without_the_body() -> None:
 def test_without_a_secret_or_a_free_address_it_does_not_start() -> None:
     async def main() -> None:
         async def start(port: int, secrets: Mapping[str, str]) -> None:
-            async with listen("127.0.0.1", port, providers=TABLE, secrets=secrets, wake=lambda p, t: None) as at:
+            async with listen("127.0.0.1", port, providers=PROVIDERS, secrets=secrets, wake=lambda p, t: None) as at:
                 if port == 0:
                     await start(at.port, secrets)
 

@@ -12,7 +12,7 @@ from klingflow.core.model import ClipRecord, Film, Key, Shot
 from klingflow.execution.engine import Shelf
 from klingflow.io.store import Store
 from klingflow.planning.plan import OWN, Step
-from klingflow.providers import TABLE
+from klingflow.providers import PROVIDERS
 from klingflow.storyboard.lock import Entry, Lock
 
 
@@ -27,7 +27,7 @@ def shelf_of(opened: Opened, store: Store, lock: Lock) -> Callable[[Film], Shelf
             if entry is None:
                 return None
             if not store.holds(entry.clip):
-                if entry.provider == OWN or not TABLE[entry.provider].caps.paid:
+                if entry.provider == OWN or not PROVIDERS[entry.provider].caps.paid:
                     return None
                 raise _absent(entry, store)
             return _record(entry)

@@ -29,7 +29,7 @@ from klingflow.planning.expect import Order, expectations
 from klingflow.planning.job import Job, Kind, State
 from klingflow.planning.plan import Action, FilmPlan, Plan, Standing
 from klingflow.planning.select import select as select_shots
-from klingflow.providers import TABLE
+from klingflow.providers import PROVIDERS
 from klingflow.providers.base import FailureClass, Settings
 from klingflow.providers.failure import RULES
 from klingflow.storyboard import lock as locks
@@ -101,7 +101,7 @@ def ask(opened: Opened, store: Store) -> Asked:
     def expected(shot: Shot) -> float:
         if shot.clip is not None:
             return 0.0
-        order = shot.provider, TABLE[shot.provider].model(shot), shot.resolution, shot.duration
+        order = shot.provider, PROVIDERS[shot.provider].model(shot), shot.resolution, shot.duration
         return learnt().get(order) or _expect(shot)
 
     @cache
@@ -109,7 +109,7 @@ def ask(opened: Opened, store: Store) -> Asked:
         return ledger.clip(store, key)
 
     return Asked(
-        model=lambda shot: TABLE[shot.provider].model(shot),
+        model=lambda shot: PROVIDERS[shot.provider].model(shot),
         price=lambda shot: price.of(shot.provider, shot.resolution, shot.sound, shot.duration, prices),
         expect=expected,
         find=find,
@@ -127,7 +127,7 @@ def standing(job: Job, me: Host) -> Standing | None:
         case State.ACCEPTED:
             return Standing(action=Action.RESUME, reason=f"task {job.task} at {name} was paid for: collect it")
         case State.INTENDED:
-            window = TABLE[name].caps.replay_s if name in TABLE else None
+            window = PROVIDERS[name].caps.replay_s if name in PROVIDERS else None
             age = time.time() - intent.at_ms / 1000
             if window is not None and age < window:
                 again = f"asked {name}, answer not on record: the same request again"
@@ -147,7 +147,7 @@ def standing(job: Job, me: Host) -> Standing | None:
 def _expect(shot: Shot) -> float:
     """Seconds that making a shot takes. Before anything is learnt: fal.ai's 94 s for a 5 s clip of the same model
     (standard tier, read 2026-11), in proportion; the animatic draws at about a third of real time."""
-    return shot.duration * (0.4 if not TABLE[shot.provider].caps.paid else 19.0)
+    return shot.duration * (0.4 if not PROVIDERS[shot.provider].caps.paid else 19.0)
 
 
 def make(opened: Opened, lock: Lock, asked: Asked, provider: str | None) -> Plan:
@@ -174,7 +174,7 @@ def unsendable(opened: Opened, plan: Plan) -> Problem | None:
         film = films[film_plan.variant]
         shots = film.by_id()
         for step in film_plan.steps:
-            if step.action is not Action.MAKE or TABLE[step.provider].caps.frames != "url":
+            if step.action is not Action.MAKE or PROVIDERS[step.provider].caps.frames != "url":
                 continue
             own = opened.config.settings.get(step.provider, Settings())
             if opened.config.publish is not None or own.data_uri:
@@ -238,7 +238,7 @@ def absent(store: Store, plan: Plan) -> str:
         return ""
     steps = [s for film in plan.films for s in film.steps if s.action in (Action.REUSE, Action.HOLD) and s.clip]
     away = [step for step in steps if step.clip is not None and not store.holds(step.clip)]
-    paid = [step for step in away if step.provider in TABLE and TABLE[step.provider].caps.paid]
+    paid = [step for step in away if step.provider in PROVIDERS and PROVIDERS[step.provider].caps.paid]
     if paid:
         names = f"{paid[0].shot}'s clip is" if len(paid) == 1 else f"{len(paid)} paid clips are"
         return f"{names} not in this store: run where the store is shared (KLINGFLOW_STORE)"

@@ -20,7 +20,7 @@ from klingflow.io.cache import recall, remember
 from klingflow.io.config import Config
 from klingflow.io.project import Project, find_root
 from klingflow.planning import graph
-from klingflow.providers import TABLE
+from klingflow.providers import PROVIDERS
 from klingflow.providers.base import Settings
 from klingflow.providers.images import image_bytes, image_problems
 from klingflow.storyboard import load, schema, yamlread
@@ -178,8 +178,8 @@ def read_films(
     for film in films:
         problems += graph.cycles(film)
         for shot in film.shots:
-            if shot.clip is None and shot.provider in TABLE:
-                problems += TABLE[shot.provider].check(film, shot)
+            if shot.clip is None and shot.provider in PROVIDERS:
+                problems += PROVIDERS[shot.provider].check(film, shot)
     return Content(films=films, inputs=inputs, texts=texts), problems
 
 
@@ -218,8 +218,8 @@ def _files(films: Sequence[Film], project: Reader, config: Config | None) -> tup
                 if facts is None:
                     error = bad[frame.path]
                     note(film.where(shot.id, role), "image", error.what, error.mend)
-                elif shot.clip is None and shot.provider in TABLE:
-                    caps = TABLE[shot.provider].caps
+                elif shot.clip is None and shot.provider in PROVIDERS:
+                    caps = PROVIDERS[shot.provider].caps
                     settings = config.settings[shot.provider] if config else Settings()
                     most = image_bytes(caps, settings, shot, published=bool(config and config.publish))
                     for what, mend in image_problems(caps, facts, most, shrinks=bool(config and config.shrink)):

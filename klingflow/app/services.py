@@ -24,7 +24,7 @@ from klingflow.io.storage_factory import open_publisher
 from klingflow.io.store import Store
 from klingflow.io.studio import Studio
 from klingflow.planning.plan import Action, Plan
-from klingflow.providers import TABLE
+from klingflow.providers import PROVIDERS
 from klingflow.providers.base import Settings
 
 CONCURRENT = {"hiapi": 10}
@@ -69,7 +69,7 @@ class Services:
             "animatic": Studio(lambda digest: store.blob(Digest(digest)), scratch / "studio")
         }
         for name, key in self.keys.items():
-            caps = TABLE[name].caps
+            caps = PROVIDERS[name].caps
             own = self.environ.get(caps.base_variable)
             services[name] = client.HttpService(
                 own or caps.base_url,
@@ -117,7 +117,7 @@ class Services:
         url = self.settings["hiapi"].callback_url if "hiapi" in self.settings else None
         also = {urlsplit(url).path or "/": "hiapi"} if url is not None else {}
         async with webhook.listen(
-            host, port, secrets=self.secrets, providers=TABLE, also=also, wake=told, refused=notify
+            host, port, secrets=self.secrets, providers=PROVIDERS, also=also, wake=told, refused=notify
         ) as at:
             notify(f"listening for callbacks on {at.host}:{at.port} ({', '.join(sorted(at.paths.values()))})")
             yield
@@ -146,11 +146,11 @@ def open_services(
 ) -> Services:
     """What the plan needs of the environment. Raises UsageError for a missing key or a frame that no API could read."""
     busy = [step for film in plan.films for step in film.steps if step.action in (Action.MAKE, Action.RESUME)]
-    if any(step.provider in TABLE and TABLE[step.provider].caps.paid for step in busy):
+    if any(step.provider in PROVIDERS and PROVIDERS[step.provider].caps.paid for step in busy):
         refuse_committed_store(opened)
     keys = {
         name: environ[p.caps.key_variable]
-        for name, p in TABLE.items()
+        for name, p in PROVIDERS.items()
         if p.caps.paid and environ.get(p.caps.key_variable)
     }
     settings = dict(opened.config.settings)
@@ -162,7 +162,7 @@ def open_services(
         settings["hiapi"] = replace(settings.get("hiapi", Settings()), callback_url=callback_url)
     publisher = open_publisher(opened.config.publish, opened.project.root)
     for step in busy:
-        provider = TABLE[step.provider]
+        provider = PROVIDERS[step.provider]
         if provider.caps.paid and step.provider not in keys:
             raise UsageError(
                 f"{step.provider} has no key: {provider.caps.key_variable} is not set",
@@ -177,7 +177,7 @@ def open_services(
             "--listen needs the secret that callbacks are signed with",
             f"export {' or '.join(SECRETS.values())}",
         )
-    bases = [environ.get(p.caps.base_variable, "") for p in TABLE.values() if p.caps.base_variable]
+    bases = [environ.get(p.caps.base_variable, "") for p in PROVIDERS.values() if p.caps.base_variable]
     trusted = tuple(url for url in (*bases, environ.get("KLINGFLOW_PUBLISH_URL", "")) if url)
     return Services(
         settings=settings,

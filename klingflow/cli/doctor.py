@@ -34,7 +34,7 @@ from klingflow.io.storage_factory import open_publisher
 from klingflow.io.store import proves_create_only
 from klingflow.output.plantext import WIDTH, count, duration
 from klingflow.planning import price
-from klingflow.providers import TABLE, reading
+from klingflow.providers import PROVIDERS, reading
 from klingflow.providers.base import Accepted, Answer, Later, Missing, Provider, Request, Settings
 
 FREE_BYTES = 2 * 2**30
@@ -137,7 +137,7 @@ _ORDER = ("720p", "1080p", "4K")
 def _prices(settings: config.Config, shots: Sequence[Shot]) -> list[Finding]:
     """What a second costs of whatever the storyboard orders; without one, of all that can be ordered."""
     out: list[Finding] = []
-    for name, provider in TABLE.items():
+    for name, provider in PROVIDERS.items():
         if not provider.caps.paid:
             continue
         sold = provider.caps.resolutions
@@ -167,7 +167,7 @@ def _prices(settings: config.Config, shots: Sequence[Shot]) -> list[Finding]:
 async def _network(settings: config.Config, environ: Mapping[str, str], used: set[str]) -> list[Finding]:
     """The APIs (`used`: those that the storyboard orders from), the clock against theirs, and the way of a frame."""
     out: list[Finding] = []
-    for name, provider in TABLE.items():
+    for name, provider in PROVIDERS.items():
         if provider.caps.paid:
             try:
                 out += await _api(name, provider, environ, name in used)
@@ -275,7 +275,7 @@ def _dot() -> bytes:
 
 
 async def _probe(settings: config.Config, environ: Mapping[str, str], yes: bool) -> list[Finding]:
-    provider = TABLE["hiapi"]
+    provider = PROVIDERS["hiapi"]
     key = config.secret(environ, provider.caps.key_variable)
     if not key:
         raise UsageError("--paid-probe needs HIAPI_API_KEY", "export HIAPI_API_KEY=…")

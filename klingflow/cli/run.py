@@ -37,12 +37,11 @@ from klingflow.core.source import render, visible
 from klingflow.execution import engine, host
 from klingflow.execution.outcome import Emit, Event, Outcome, Result
 from klingflow.execution.purchase import Buyer
-from klingflow.io.config import Limits
 from klingflow.io.store import Store
 from klingflow.output import planfile, plantext, progress
 from klingflow.planning.plan import Action, FilmPlan, Plan, totals
-from klingflow.planning.price import exceeded, money
-from klingflow.providers import TABLE
+from klingflow.planning.price import Limits, exceeded, money
+from klingflow.providers import PROVIDERS
 from klingflow.providers.failure import RULES
 from klingflow.storyboard.lock import Lock
 
@@ -212,7 +211,7 @@ def _confirm(plan: Plan, spend: Decimal | None, yes: bool) -> None:
         step
         for film in plan.films
         for step in film.steps
-        if step.action is Action.MAKE and step.provider in TABLE and TABLE[step.provider].caps.paid
+        if step.action is Action.MAKE and step.provider in PROVIDERS and PROVIDERS[step.provider].caps.paid
     ]
     if not paid or yes:
         return
@@ -267,7 +266,7 @@ async def buying(
             yield Buyer(
                 store=store,
                 services=doors.by_provider,
-                providers=TABLE,
+                providers=PROVIDERS,
                 settings=services.settings,
                 publisher=services.publisher,
                 media=outputs.Media(),

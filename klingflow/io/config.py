@@ -22,22 +22,12 @@ from klingflow.core.source import Path as Way
 from klingflow.io.cache import recall, remember
 from klingflow.io.project import PROJECT_FILE, BadFile, Project
 from klingflow.io.publish import Publish
+from klingflow.planning.price import Limits
+from klingflow.providers import PROVIDERS
 from klingflow.providers.base import Settings
 from klingflow.storyboard import schema, yamlread
 
 DEFAULT_STORE = ".klingflow/store"
-_PROVIDERS = ("hiapi", "mulerouter", "animatic")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What one run may spend at most; None: no limit."""
-
-    spend: Decimal | None = None
-    """USD."""
-    seconds: int | None = None
-    """Seconds of clip to make."""
-    tasks: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +65,7 @@ def load(root: Path, environ: Mapping[str, str]) -> Config:
         root=project.root,
         store=store,
         publish=publish,
-        settings={name: Settings(**data.get("providers", {}).get(name, {})) for name in _PROVIDERS},
+        settings={name: Settings(**data.get("providers", {}).get(name, {})) for name in PROVIDERS},
         limits=Limits(
             spend=Decimal(str(limits["spend"])) if "spend" in limits else None,
             seconds=limits.get("seconds"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
-from typing import Protocol
 
 from klingflow.planning.job import Job, Kind
 
@@ -34,15 +33,15 @@ class Price:
     """True where the amount is the shipped estimate, not a price that the project states."""
 
 
-class Limits(Protocol):
-    """What one run may order; None: no limit."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one run may spend at most; None: no limit."""
 
-    @property
-    def spend(self) -> Decimal | None: ...
-    @property
-    def seconds(self) -> int | None: ...
-    @property
-    def tasks(self) -> int | None: ...
+    spend: Decimal | None = None
+    """USD."""
+    seconds: int | None = None
+    """Seconds of clip to make."""
+    tasks: int | None = None
 
 
 def of(provider: str, resolution: str, sound: bool, seconds: int, overrides: Mapping[str, object]) -> Price:

@@ -8,6 +8,6 @@ from typing import cast
 from klingflow.providers import animatic, hiapi, mulerouter
 from klingflow.providers.base import Provider
 
-TABLE: Mapping[str, Provider] = {
+PROVIDERS: Mapping[str, Provider] = {
     module.name: cast(Provider, module) for module in (animatic, hiapi, mulerouter)
 }

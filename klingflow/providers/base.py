@@ -1,7 +1,7 @@
 """What a provider is: pure functions that build requests and read answers.
 
 No await, no clock, no environment, no socket: the engine owns all waiting, `io.client` owns all sending.
-A provider is a module that meets `Provider`; all of them stand in one table (`providers.TABLE`).
+A provider is a module that meets `Provider`; all of them stand in one table (`providers.PROVIDERS`).
 """
 
 from __future__ import annotations
