@@ -18,6 +18,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import math
 import random
 import selectors
 import sys
@@ -354,7 +355,7 @@ class Wire:
         self._world = runner.world
         self._api = api
 
-    async def send(self, request: Request, *, paid: bool = False) -> Answer:
+    async def send(self, request: Request, *, paid: bool = False, before: float = math.inf) -> Answer:
         self._runner.cross(f"{request.method} {self._api.name}")
         if paid and self._runner.stop.is_set() and asyncio.get_running_loop().time() > self._runner.stopped_at:
             self._world.violate(f"run {self._runner.number} orders after it was stopped")
@@ -363,6 +364,8 @@ class Wire:
             self._runner.cross("question leaves")
             return await self._poll(request)
         self._runner.cross("order leaves")
+        if asyncio.get_running_loop().time() >= before:
+            raise NotSent("too late")
         answer = await self._order(request)
         self._runner.orders += 1
         if self._runner.orders == self._runner.last_order:

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import os
 import socket
+import time
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -156,6 +157,65 @@ def test_a_silent_server_leaves_an_order_unanswered() -> None:
         async with wire(talk) as server, service(server.base, paid_read_s=0.1) as it:
             with pytest.raises(Unanswered):
                 await it.send(ORDER, paid=True)
+
+    run(main())
+
+
+def test_an_order_that_is_too_late_from_the_start_is_not_sent() -> None:
+    async def main() -> None:
+        async with wire(says("200 OK")) as server, service(server.base) as it:
+            now = asyncio.get_running_loop().time()
+            with pytest.raises(NotSent, match="too late"):
+                await it.send(ORDER, paid=True, before=now)
+            assert server.heard == []
+            assert (await it.send(ORDER, paid=True, before=now + 3600)).status == 200
+
+    run(main())
+
+
+def test_a_connection_that_comes_too_late_gets_no_byte_of_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    connected = asyncio.Event()
+    received = []
+
+    async def on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.append(await reader.read())
+        writer.close()
+        connected.set()
+
+    async def main() -> None:
+        server = await asyncio.start_server(on, "127.0.0.1", 0)
+        before = asyncio.get_running_loop().time() + 0.05
+        asked, lookup = [], socket.getaddrinfo
+
+        def slow(*args: object, **options: object) -> object:
+            """A name server that answers when it is too late."""
+            asked.append(args)
+            while time.monotonic() < before:
+                time.sleep(0.01)
+            return lookup("127.0.0.1", *args[1:], **options)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(socket, "getaddrinfo", slow)
+        async with service(f"http://api.example.com:{server.sockets[0].getsockname()[1]}") as it:
+            with pytest.raises(NotSent, match="too late"):
+                await it.send(ORDER, paid=True, before=before)
+        await asyncio.wait_for(connected.wait(), 10)
+        assert (received, len(asked)) == ([b""], 1)
+        server.close()
+
+    run(main())
+
+
+def test_an_order_is_too_late_after_the_machine_slept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop's clock stands still meanwhile; the one that goes on has jumped when the connection is there."""
+
+    async def main() -> None:
+        read = time.clock_gettime
+        readings = iter([0.0])
+        monkeypatch.setattr(time, "clock_gettime", lambda clock: read(clock) + next(readings, 61.0))
+        async with wire(says("200 OK")) as server, service(server.base) as it:
+            with pytest.raises(NotSent, match="too late"):
+                await it.send(ORDER, paid=True, before=asyncio.get_running_loop().time() + 60)
+            assert server.heard == []
 
     run(main())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +29,7 @@ class Desk:
         self.asked: list[tuple[float, str]] = []
         self.fault: Callable[[float], Answer | None] = lambda now: None
 
-    async def send(self, request: Request, *, paid: bool = False) -> Answer:
+    async def send(self, request: Request, *, paid: bool = False, before: float = math.inf) -> Answer:
         now = asyncio.get_running_loop().time()
         self.asked.append((now, request.path))
         await asyncio.sleep(0.05)

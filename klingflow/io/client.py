@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import os
 import random
 import socket
@@ -71,6 +72,10 @@ DOWNLOADS = 16
 TRIES = 5
 REDIRECTS = 3
 
+_WITH_SLEEP: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""A clock that counts the time in which the machine sleeps: clock_gettime(2) of Linux has one of that name; on macOS
+CLOCK_MONOTONIC does (its manual, read 2026-11), and Python's own monotonic clock does not."""
+
 _AGENT = f"klingflow/{__version__}"
 _LOST = (httpx.HTTPError, httpx.StreamError, OSError, TimeoutError, UnicodeError)
 
@@ -114,24 +119,29 @@ class HttpService:
         vouched = (base_url, *trusted) if trusted_base else trusted
         self._downloads = Downloads(vouched, proxy=proxy, limit=download_bytes)
 
-    async def send(self, request: Request, *, paid: bool = False) -> Answer:
+    async def send(self, request: Request, *, paid: bool = False, before: float = math.inf) -> Answer:
         """One exchange with the API: one try, whatever the status of the answer.
 
-        Raises NotSent while nothing of the request can have left, Unanswered for everything later: cut, silent for
-        too long, larger than 1 MiB.
+        Raises NotSent while nothing of the request can have left, or at `before`; Unanswered for everything later: cut,
+        silent for too long, larger than 1 MiB.
         """
+        deadline = _Deadline(before)
         async with self._turns[paid]:
             await self._pace.turn(paid)
-            return await self._exchange(request, paid)
+            return await self._exchange(request, paid, deadline)
 
-    async def _exchange(self, request: Request, paid: bool) -> Answer:
+    async def _exchange(self, request: Request, paid: bool, deadline: _Deadline) -> Answer:
         left = False
 
         async def trace(event: str, info: Mapping[str, object]) -> None:
             # The proxy's CONNECT raises this event too, and holds nothing of the request.
             nonlocal left
             if event.endswith("send_request_headers.started"):
-                left = left or getattr(info["request"], "method", b"") != b"CONNECT"
+                if getattr(info["request"], "method", b"") == b"CONNECT":
+                    return
+                if deadline.passed():
+                    raise _TooLate
+                left = True
 
         # httpx's own headers are not wanted, and what a provider says beside the key never overrides it.
         headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": _AGENT}
@@ -155,6 +165,8 @@ class HttpService:
             raise (Unanswered if left else NotSent)(_why(exc)) from exc
         except _TooLarge as exc:
             raise Unanswered(str(exc)) from exc
+        except _TooLate as exc:
+            raise NotSent("it was too late to send it: this machine was paused, or the connection was slow") from exc
 
     def _transport(self, paid: bool) -> httpx.AsyncHTTPTransport:
         return self._orders if paid else self._polls
@@ -245,6 +257,24 @@ class _Cut(Exception):
 
 class _TooLarge(Exception):
     pass
+
+
+class _TooLate(Exception):
+    pass
+
+
+class _Deadline:
+    """A time by the loop's clock. That clock stands still while the machine sleeps, so from the making of this on a
+    second clock is read that goes on."""
+
+    def __init__(self, at: float) -> None:
+        self._clock = asyncio.get_running_loop().time
+        self._at = at
+        self._left = at - self._clock()
+        self._since = time.clock_gettime(_WITH_SLEEP)
+
+    def passed(self) -> bool:
+        return self._clock() >= self._at or time.clock_gettime(_WITH_SLEEP) - self._since >= self._left
 
 
 class _Sink(Protocol):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -28,10 +29,11 @@ class Broken(Exception):
 
 
 class Service(Protocol):
-    async def send(self, request: Request, *, paid: bool = False) -> Answer:
+    async def send(self, request: Request, *, paid: bool = False, before: float = math.inf) -> Answer:
         """One HTTP exchange with the provider's API, key attached, redirects not followed.
 
-        `paid` requests go out once on a fresh connection and are never repeated here. Raises NotSent or Unanswered.
+        `paid` requests go out once on a fresh connection and are never repeated here. `before` is a time by the running
+        loop's clock: from then on no byte of the request leaves, and NotSent is raised. Raises NotSent or Unanswered.
         """
         ...
 

@@ -71,7 +71,7 @@ class Studio:
         self._stop = Event()
         self._tasks: dict[str, _Task] = {}
 
-    async def send(self, request: Request, *, paid: bool = False) -> Answer:
+    async def send(self, request: Request, *, paid: bool = False, before: float = math.inf) -> Answer:
         """POST begins to draw and answers at once; GET answers when the clip is finished, or after a second."""
         if request.method == "POST" and request.path == CLIPS:
             return self._begin(request.body or b"")
