@@ -6,9 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests import forkserver
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,6 +59,19 @@ class Project:
         )
 
     def run(self, *words: str, timeout: float = 120, **extra: str) -> Ended:
+        """Runs a command to its end: in a fork of a loaded Python where that is the same (tests.forkserver)."""
+        env = self.environment(extra)
+        if not forkserver.can_run(env):
+            return self.run_process(*words, timeout=timeout, **extra)
+        with tempfile.TemporaryDirectory(prefix="klingflow-test-") as folder:
+            out, err = Path(folder, "out"), Path(folder, "err")
+            code = forkserver.run(words, cwd=self.root, env=env, out=out, err=err, seconds=timeout)
+            ended = Ended(0 if code is None else code, out.read_text("utf-8"), err.read_text("utf-8"))
+        assert code is not None, f"klingflow {' '.join(words)} did not end:\n{ended.said}"
+        return ended
+
+    def run_process(self, *words: str, timeout: float = 120, **extra: str) -> Ended:
+        """Runs a command to its end, as a person does: in a Python of its own."""
         process = self.start(*words, **extra)
         try:
             out, err = process.communicate(timeout=timeout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
@@ -10,6 +11,12 @@ import pytest
 from tests.cli import Project
 
 LOCAL = ("127.", "::1", "localhost")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto` is two workers a core: half of what the tests of networks, races and timeouts do is to wait."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 2 * cores
 
 
 @pytest.fixture(autouse=True)

@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 from klingflow import __version__
 from klingflow.storyboard.schema import SCHEMAS
 from tests.cli import ROOT
+from tests.shared import once
 
 
 def said(words: Sequence[str | Path], cwd: Path, home: Path | None = None) -> str:
@@ -39,11 +40,13 @@ def said(words: Sequence[str | Path], cwd: Path, home: Path | None = None) -> st
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the sdist, the wheel made from the sdist, and in `direct` the wheel made from the checkout."""
-    folder = tmp_path_factory.mktemp("dist")
-    build = [sys.executable, "-m", "build", "--no-isolation"]
-    said([*build, "--outdir", folder, ROOT], folder)
-    said([*build, "--wheel", "--outdir", folder / "direct", ROOT], folder)
-    return folder
+
+    def build(folder: Path) -> None:
+        command = [sys.executable, "-m", "build", "--no-isolation"]
+        said([*command, "--outdir", folder, ROOT], folder)
+        said([*command, "--wheel", "--outdir", folder / "direct", ROOT], folder)
+
+    return once(tmp_path_factory, "dist", build)
 
 
 def wheel(folder: Path) -> Path:
@@ -100,21 +103,23 @@ def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     Those are linked from this environment, one by one, so that the test needs no network, and a module that klingflow
     imports without asking for it is missing as it would be on a user's machine.
     """
-    root = tmp_path_factory.mktemp("fresh")
-    venv.create(root, symlinks=True)
-    python = root / "bin" / "python"
-    pip = [sys.executable, "-m", "pip", "--python", python]
-    said([*pip, "install", "-q", "--no-deps", "--no-index", wheel(built)], root)
-    site = Path(sysconfig.get_path("purelib", vars={"base": str(root), "platbase": str(root)}))
-    (metadata,) = site.glob("klingflow-*.dist-info/METADATA")
-    asked = importlib.metadata.PathDistribution(metadata.parent).requires or []
-    seen = {"klingflow"}
-    for wanted in map(Requirement, asked):
-        if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
-            for found in needed(wanted.name, seen):
-                link(found, site)
-    said([*pip, "check"], root)
-    return root / "bin"
+
+    def install(root: Path) -> None:
+        venv.create(root, symlinks=True)
+        python = root / "bin" / "python"
+        pip = [sys.executable, "-m", "pip", "--python", python]
+        said([*pip, "install", "-q", "--no-deps", "--no-index", wheel(built)], root)
+        site = Path(sysconfig.get_path("purelib", vars={"base": str(root), "platbase": str(root)}))
+        (metadata,) = site.glob("klingflow-*.dist-info/METADATA")
+        asked = importlib.metadata.PathDistribution(metadata.parent).requires or []
+        seen = {"klingflow"}
+        for wanted in map(Requirement, asked):
+            if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
+                for found in needed(wanted.name, seen):
+                    link(found, site)
+        said([*pip, "check"], root)
+
+    return once(tmp_path_factory, "installed", install) / "bin"
 
 
 def link(found: importlib.metadata.Distribution, site: Path) -> None:

@@ -18,6 +18,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageStat
 from klingflow.core.source import Document
 from klingflow.storyboard import schema
 from tests.cli import Project
+from tests.shared import once
 
 BOARD = """\
 klingflow: 1
@@ -54,25 +55,29 @@ def still(colour: tuple[int, int, int], size: tuple[int, int] = (640, 360)) -> b
     return out.getvalue()
 
 
-@pytest.fixture
-def harbour(project: Project) -> Project:
+def write_harbour(project: Project) -> None:
     project.write("film.yaml", BOARD)
     project.write("frames/dawn.png", still((200, 120, 60)))
     project.write("frames/harbour.png", still((40, 80, 140)))
+
+
+@pytest.fixture
+def harbour(project: Project) -> Project:
+    write_harbour(project)
     return project
 
 
 @pytest.fixture(scope="session")
 def _rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The film of BOARD, run once for all tests that begin where a first run ended."""
-    folder = tmp_path_factory.mktemp("rendered")
-    project = Project(folder / "project", {})
-    project.write("film.yaml", BOARD)
-    project.write("frames/dawn.png", still((200, 120, 60)))
-    project.write("frames/harbour.png", still((40, 80, 140)))
-    ended = project.run("run", "film.yaml")
-    assert ended.code == 0, ended.said
-    return project.root
+
+    def render(folder: Path) -> None:
+        project = Project(folder / "project", {})
+        write_harbour(project)
+        ended = project.run("run", "film.yaml")
+        assert ended.code == 0, ended.said
+
+    return once(tmp_path_factory, "harbour", render) / "project"
 
 
 @pytest.fixture
