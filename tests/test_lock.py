@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from klingflow.core.model import ClipFacts, Digest, Key, ShotId, TaskId
 from klingflow.storyboard import lock, schema, yamlread
 from klingflow.storyboard.lock import Entry, Lock
-from tests.storyboards import film
+from tests.storyboards import film, films
 
 
 def entry(seed: str, **fields: Any) -> Entry:
@@ -174,12 +175,121 @@ def test_an_entry_gives_the_facts_of_its_clip() -> None:
     )
 
 
+NOON = ShotId("noon")
+TWO = film("klingflow: 1\nshots: [{id: dawn, prompt: x}, {id: noon, prompt: x}]\n")
+
+
 def test_a_run_keeps_other_takes_and_drops_shots_that_are_gone() -> None:
     before = Lock({"": {DAWN: {1: entry("1"), 2: entry("2")}, EVE: {1: entry("3")}}, "old": {DAWN: {1: entry("4")}}})
-    made = film("klingflow: 1\nshots: [{id: dawn, prompt: x}, {id: noon, prompt: x}]\n")
-    after = lock.updated(before, [made], {("", DAWN, 2): entry("5"), ("", ShotId("noon"), 1): entry("6")})
-    assert after == Lock({"": {DAWN: {1: entry("1"), 2: entry("5")}, ShotId("noon"): {1: entry("6")}}})
-    assert lock.updated(after, [made], {}) == after
+    made = {("", DAWN, 2): entry("5"), ("", NOON, 1): entry("6")}
+    after = lock.merged(before, start=before, films=[TWO], made=made)
+    assert after == Lock({"": {DAWN: {1: entry("1"), 2: entry("5")}, NOON: {1: entry("6")}}})
+    assert lock.merged(after, start=after, films=[TWO], made={}) == after
+
+
+def test_what_another_run_wrote_meanwhile_is_kept() -> None:
+    start = Lock({"": {DAWN: {1: entry("1")}}})
+    disk = Lock({"": {DAWN: {1: entry("2")}}})
+    used, changed = {("", DAWN, 1): entry("1")}, {("", DAWN, 1): entry("3")}
+    assert lock.merged(disk, start=start, films=[TWO], made=used) == disk
+    assert lock.merged(disk, start=start, films=[TWO], made=changed) == Lock({"": {DAWN: {1: entry("3")}}})
+    assert lock.merged(Lock(), start=start, films=[TWO], made=used) == start  # a lock that was deleted meanwhile
+
+
+def test_a_shot_that_is_gone_keeps_the_entry_that_another_run_wrote() -> None:
+    start = Lock({"": {EVE: {1: entry("1"), 2: entry("2")}}})
+    disk = Lock({"": {EVE: {1: entry("1"), 2: entry("3")}}, "en": {DAWN: {1: entry("4")}}})
+    after = Lock({"": {EVE: {2: entry("3")}}, "en": {DAWN: {1: entry("4")}}})
+    assert lock.merged(disk, start=start, films=[TWO], made={}) == after
+
+
+def test_nothing_is_dropped_while_a_held_shot_has_no_entry() -> None:
+    held = film("klingflow: 1\nshots: [{id: dawn, prompt: x, hold: true}, {id: noon, prompt: x}]\n")
+    start = Lock({"": {EVE: {1: entry("1")}}})
+    made = {("", NOON, 1): entry("2")}
+    first = lock.merged(start, start=start, films=[held], made=made)
+    assert first == Lock({"": {EVE: {1: entry("1")}, NOON: {1: entry("2")}}})
+    second = lock.merged(first, start=first, films=[held], made={("", DAWN, 1): entry("1")})
+    assert second == Lock({"": {DAWN: {1: entry("1")}, NOON: {1: entry("2")}}})
+
+
+PLACES = st.tuples(st.sampled_from(["", "en"]), st.sampled_from([DAWN, NOON]), st.integers(1, 3))
+SOME = st.builds(entry, st.sampled_from("abcdef"))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.dictionaries(PLACES, SOME, max_size=8),
+    st.dictionaries(PLACES, SOME, max_size=6),
+    st.dictionaries(PLACES, SOME, max_size=6),
+    st.booleans(),
+)
+def test_two_runs_over_different_shots_lose_no_entry_in_any_order(
+    before: dict[Any, Entry], one: dict[Any, Entry], other: dict[Any, Entry], swapped: bool
+) -> None:
+    runs = [one, {place: entry for place, entry in other.items() if place not in one}]
+    films = [TWO, replace(TWO, variant="en")]
+    start = lock.merged(Lock(), start=Lock(), films=films, made=before)
+    disk = start
+    for made in reversed(runs) if swapped else runs:
+        disk = lock.merged(disk, start=start, films=films, made=made)
+    for (variant, shot, take), wanted in {**before, **runs[0], **runs[1]}.items():
+        assert disk.entry(variant, shot, take) == wanted
+
+
+def held(storyboard: str, entries: Lock, *, key: str = "", claimed: str = "") -> Entry | None:
+    """The entry of the last held shot of the last film."""
+    all_of_them = films("klingflow: 1\n" + storyboard)
+    shot = [shot for shot in all_of_them[-1].shots if shot.hold][-1]
+    return entries.held(
+        all_of_them[-1],
+        shot,
+        key=Key(key * 64) if key else None,
+        variants=[film.variant for film in all_of_them],
+        claimed=[Key(one * 64) for one in claimed],
+    )
+
+
+ONE_HELD = "shots: [{id: noon, prompt: x, hold: true}, {id: eve, prompt: x}]\n"
+MATRIX = "matrix: {lang: [en, de]}\n"
+
+
+def test_a_held_shot_keeps_the_entry_at_its_own_place() -> None:
+    entries = Lock({"": {NOON: {1: entry("1"), 2: entry("2")}, DAWN: {1: entry("3")}}})
+    assert held(ONE_HELD, entries, key="3") == entry("1")
+    assert held(ONE_HELD.replace("hold", "take: 2, hold"), entries) == entry("2")
+
+
+def test_a_held_shot_that_was_renamed_is_known_by_its_key() -> None:
+    entries = Lock({"": {DAWN: {1: entry("1")}, ShotId("dusk"): {1: entry("2")}}})
+    assert held(ONE_HELD, entries, key="2") == entry("2")
+
+
+def test_a_held_shot_that_was_renamed_is_known_where_it_alone_can_be_meant() -> None:
+    entries = Lock({"": {DAWN: {1: entry("1")}, EVE: {1: entry("2")}}})
+    assert held(ONE_HELD, entries) == entry("1")
+    assert held(ONE_HELD, entries, key="9") == entry("1"), "its inputs changed together with its name"
+    assert held(ONE_HELD, entries, claimed="1") is None, "another shot has this very key: that was renamed"
+    assert held(ONE_HELD.replace("hold", "take: 2, hold"), entries) is None, "another take is another clip"
+    two_gone = Lock({"": {DAWN: {1: entry("1")}, ShotId("dusk"): {1: entry("2")}}})
+    assert held(ONE_HELD, two_gone) is None
+    two_held = "shots: [{id: noon, prompt: x, hold: true}, {id: eve, prompt: x, hold: true}]\n"
+    assert held(two_held, Lock({"": {DAWN: {1: entry("1")}}})) is None
+    assert held(two_held, Lock({"": {DAWN: {1: entry("1")}, NOON: {1: entry("2")}}})) == entry("1")
+    assert held(ONE_HELD, Lock({"": {EVE: {1: entry("2")}}})) is None, "what another shot has is not taken from it"
+
+
+def test_a_held_shot_is_known_when_a_matrix_is_added_changed_or_removed() -> None:
+    plain = Lock({"": {NOON: {1: entry("1")}, EVE: {1: entry("2")}}})
+    assert held(MATRIX + ONE_HELD, plain) == entry("1")
+    both = Lock({"en": {NOON: {1: entry("1")}}, "de": {NOON: {1: entry("1")}}})
+    assert held(ONE_HELD, both) == entry("1")
+    assert held(MATRIX.replace("lang", "aspect").replace("en, de", '"16:9"') + ONE_HELD, both) == entry("1")
+    differing = Lock({"en": {NOON: {1: entry("1")}}, "de": {NOON: {1: entry("2", clip=Digest("d" * 64))}}})
+    assert held(ONE_HELD, differing) is None, "which of the two clips it keeps, a person decides"
+    assert held(ONE_HELD, differing, key="2") == differing.entry("de", NOON, 1)
+    declared = Lock({"en": {NOON: {1: entry("1")}}})
+    assert held(MATRIX + ONE_HELD, declared) is None, "the clip of a film that is still there is that film's"
 
 
 def test_moving_a_shot_in_the_storyboard_changes_nothing() -> None:

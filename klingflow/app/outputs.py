@@ -57,7 +57,7 @@ def write_lock(opened: Opened, lock: Lock, ran: Sequence[tuple[Film, tuple[Outco
         for outcome in outcomes:
             if outcome.good and outcome.clip is not None and outcome.key is not None:
                 entries[film.variant, outcome.shot, outcome.take] = _entry(film, outcome, lock)
-    text = locks.dump(locks.updated(lock, opened.films, entries))
+    text = locks.dump(locks.merged(lock, start=lock, films=opened.films, made=entries))
     path = opened.lock_path
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return False

@@ -21,12 +21,12 @@ A matrix film stands under `films: VARIANT:` instead of `shots:`. Knows no file.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, cast
 
-from klingflow.core.model import ClipFacts, Digest, Film, Key, ShotId, TaskId
+from klingflow.core.model import ClipFacts, Digest, Film, Key, Shot, ShotId, TaskId
 from klingflow.core.source import Document
 
 VERSION = 1
@@ -97,21 +97,87 @@ class Lock:
         """The entry of a key anywhere in the lock: a shot that was renamed finds its clip."""
         return self._by_key.get(key)
 
+    def held(
+        self,
+        film: Film,
+        shot: Shot,
+        *,
+        key: Key | None,
+        variants: Collection[str],
+        claimed: Collection[Key] = (),
+    ) -> Entry | None:
+        """The entry whose clip a shot with `hold` keeps, found again after a rename; None where it cannot be known.
 
-def updated(lock: Lock, films: Iterable[Film], made: Mapping[tuple[str, ShotId, int], Entry]) -> Lock:
-    """The lock after a run: `made` over what was there.
+        The first of these that there is:
+        1. the entry at its own place: (film.variant, shot.id, shot.take);
+        2. an entry with its very key, anywhere;
+        3. its id in a film that the storyboard no longer has (a matrix was added, changed or removed): the clip there,
+           if all such films name the same one;
+        4. the one shot of its film in the lock that the storyboard no longer declares, if it alone can be meant: no
+           other held shot of the film is without an entry, and no other shot of the lock lost its declaration.
 
-    Entries of shots (and of whole films) that the storyboard no longer has are dropped. Entries of other takes of a
-    shot that lives are kept: a person may go back to one.
+        `key` is the shot's key, None where it is not known yet. `variants` are the variants of all films of the
+        storyboard. `claimed` are the keys of the storyboard's other shots, as far as they are known: an entry that
+        another shot claims by its key was not this one's. None means: nothing may be bought in its place, a person
+        decides.
+        """
+        own = self.entry(film.variant, shot.id, shot.take)
+        if own is None and key is not None:
+            own = self.find(key)
+        if own is not None:
+            return own
+        elsewhere = self._elsewhere(shot, variants)
+        if elsewhere:
+            return elsewhere[0] if len({entry.clip for entry in elsewhere}) == 1 else None
+        declared = {other.id for other in film.shots}
+        left = [
+            takes[shot.take]
+            for name, takes in self.films.get(film.variant, {}).items()
+            if name not in declared and shot.take in takes and takes[shot.take].key not in claimed
+        ]
+        rivals = [
+            other
+            for other in film.shots
+            if other.hold
+            and other.id != shot.id
+            and self.entry(film.variant, other.id, other.take) is None
+            and not self._elsewhere(other, variants)
+        ]
+        return left[0] if len(left) == 1 and not rivals else None
+
+    def _elsewhere(self, shot: Shot, variants: Collection[str]) -> list[Entry]:
+        """The entries of the shot's id and take in films that the storyboard does not have."""
+        gone = (shots for variant, shots in self.films.items() if variant not in variants)
+        return [shots[shot.id][shot.take] for shots in gone if shot.take in shots.get(shot.id, {})]
+
+
+def merged(disk: Lock, *, start: Lock, films: Sequence[Film], made: Mapping[tuple[str, ShotId, int], Entry]) -> Lock:
+    """The lock after a run, when another run may have written it meanwhile.
+
+    `disk` is the lock as it is now, `start` as it was when the run began, `made` the run's entries by (variant, shot,
+    take). An entry that the run changed wins; one that it only used (it is that of `start`) gives way to what another
+    run wrote there. Everything else is as on disk: also other takes of a shot, a person may go back to one.
+
+    Entries of shots and films that the storyboard no longer has are removed, except where another run changed them,
+    and except while a held shot has no entry: it may be one of these under an old name (see Lock.held).
     """
-    out: dict[str, dict[ShotId, Takes]] = {}
-    for film in films:
-        before = lock.films.get(film.variant, {})
-        out[film.variant] = {shot.id: before[shot.id] for shot in film.shots if shot.id in before}
+    out: dict[str, dict[ShotId, dict[int, Entry]]] = {
+        variant: {shot: dict(takes) for shot, takes in shots.items()} for variant, shots in disk.films.items()
+    }
     for (variant, shot, take), entry in made.items():
-        if variant in out:
-            out[variant][shot] = {**out[variant].get(shot, {}), take: entry}
-    return Lock(out)
+        takes = out.setdefault(variant, {}).setdefault(shot, {})
+        if take not in takes or entry != start.entry(variant, shot, take):
+            takes[take] = entry
+    held = [(film.variant, shot) for film in films for shot in film.shots if shot.hold]
+    if all(shot.take in out.get(variant, {}).get(shot.id, {}) for variant, shot in held):
+        declared = {(film.variant, shot.id) for film in films for shot in film.shots}
+        for variant, shots in out.items():
+            for name, takes in shots.items():
+                if (variant, name) not in declared:
+                    for take in [take for take, entry in takes.items() if entry == start.entry(variant, name, take)]:
+                        del takes[take]
+    left = {variant: {name: takes for name, takes in shots.items() if takes} for variant, shots in out.items()}
+    return Lock({variant: shots for variant, shots in left.items() if shots})
 
 
 def parse(document: Document) -> Lock:
