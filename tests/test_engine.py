@@ -115,13 +115,19 @@ def test_a_task_that_broke_is_ordered_once_more_by_a_run_and_no_further(tmp_path
     assert len(world.billed) == 3
 
 
-def test_done_without_a_video_is_asked_again_before_it_is_believed(tmp_path: Path) -> None:
-    for seconds, result in ((6.0, Result.MADE), (1e9, Result.FAILED)):
-        world = quiet(tmp_path)
-        world.empty_s = seconds
-        ((shot,),) = _runs(world, {})
-        assert shot.result is result
-    assert _states(world) == [State.FAILED]
+def test_done_without_a_video_is_asked_again_and_stays_open(tmp_path: Path) -> None:
+    world = quiet(tmp_path)
+    world.empty_s = 6.0
+    ((shot,),) = _runs(world, {})
+    assert shot.result is Result.MADE
+    world = quiet(tmp_path)
+    world.empty_s = 1e9
+    (first,), (second,) = _runs(world, {}, {})
+    assert (first.result, second.result) == (Result.OPEN, Result.OPEN)
+    assert first.failure is not None
+    assert "first_frame" in first.failure.message, "what the provider answered is shown"
+    assert _states(world) == [State.ACCEPTED]
+    assert len(world.billed) == 1
 
 
 def test_a_task_that_takes_hours_is_left_open_and_collected_later(tmp_path: Path) -> None:

@@ -163,7 +163,9 @@ def test_each_bad_end_of_a_task_has_its_own_rule(tmp_path: Path, name: str) -> N
         assert "its clip lasts 1.000 s where 3 s were ordered" in complaint(ran, "short")
         assert "its clip did not come" in complaint(ran, "page")
         assert "run again to fetch it" in complaint(ran, "page")
-        assert all("$0.25 booked" in complaint(ran, shot) for shot in ends if shot != "broken")
+        assert "is not finished" in complaint(ran, "empty")
+        assert "asks again, buying nothing" in complaint(ran, "empty")
+        assert all("$0.25 booked" in complaint(ran, shot) for shot in ends if shot not in ("broken", "empty"))
         assert "$0.50 booked" in complaint(ran, "broken")
         counted = [asked(one)["prompt"] for one in api.purchases]
         assert {shot: counted.count(f"the {shot}") for shot in ["good", "late", *ends]} == {

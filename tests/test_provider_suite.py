@@ -13,26 +13,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from klingflow.core.model import ImageFacts, TaskId
+from klingflow.core.redact import register
 from klingflow.core.source import Problem
 from klingflow.providers import animatic, hiapi, mulerouter
 from klingflow.providers.base import (
     Accepted,
     Answer,
     Busy,
-    Done,
-    Failed,
     FailureClass,
     Later,
     Missing,
-    Pending,
     Provider,
     Refused,
     Settings,
+    Status,
     Unclear,
+    Unreadable,
     WebhookRefused,
 )
 from klingflow.providers.failure import RULES
 from klingflow.providers.images import image_problems
+from klingflow.providers.reading import RAW_CHARS
 from tests.provider_helpers import KEY, STILL, answer, faults, film, framed, meaning, recorded, shot
 
 PROVIDERS: tuple[Provider, ...] = (animatic, hiapi, mulerouter)
@@ -121,7 +122,7 @@ json_like = st.recursive(
 def test_no_answer_breaks_the_reading(provider: Provider, value: Any, code: int) -> None:
     reply = Answer(status=code, body=json.dumps(value).encode())
     assert isinstance(provider.accepted(reply), Accepted | Refused | Busy | Unclear)
-    assert isinstance(provider.status(reply, TASK), Pending | Done | Failed | Missing | Later)
+    assert isinstance(provider.status(reply, TASK), Status)
     provider.statuses(reply)
 
 
@@ -140,6 +141,19 @@ def test_a_message_from_outside_is_one_harmless_line(provider: Provider) -> None
     assert said.message.startswith("a [31m ::error::b")
     assert said.message.isprintable()
     said.message.encode()
+
+
+@every_paid
+def test_an_answer_that_names_no_clip_is_kept_without_its_secrets(provider: Provider) -> None:
+    register("sk-secret-of-the-account")
+    word = {"data": {"status": "success", "output": []}, "task_info": {"id": TASK, "status": "completed"}}
+    said = {**word, "key": "sk-secret-of-the-account", "at": "https://cdn.e/x?Signature=abc", "more": "ü" * 9000}
+    status = provider.status(Answer(status=200, body=json.dumps(said, ensure_ascii=False).encode() + b"\xff"), TASK)
+    assert isinstance(status, Later), "what is no JSON says nothing about the task"
+    status = provider.status(Answer(status=200, body=json.dumps(said, ensure_ascii=False).encode()), TASK)
+    assert isinstance(status, Unreadable)
+    assert len(status.raw) == RAW_CHARS
+    assert '"key": "[redacted]", "at": "https://cdn.e/x?…", "more": "üü' in status.raw
 
 
 @every

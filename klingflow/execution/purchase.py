@@ -62,9 +62,11 @@ from klingflow.providers.base import (
     Settings,
     Status,
     Unclear,
+    Unreadable,
 )
 from klingflow.providers.failure import RULES
 from klingflow.providers.images import image_bytes, too_large
+from klingflow.providers.reading import text
 
 PATIENCE_S = 150.0
 """How long another runner's intent may stand without an answer, from our first sight of it: a paid request is over
@@ -650,10 +652,12 @@ class Buyer:
                         what_next = f"the clip of task {task} is paid: run again to fetch it"
                         return _failed(FailureClass.EXPIRED, f"its clip did not come: {got}", what_next)
                     await asyncio.sleep(backoff(broken, 0.0, self._rng))
-                case Failed(kind=FailureClass.BAD_OUTPUT) if empty < len(EMPTY_S):
+                case Unreadable() if empty < len(EMPTY_S):
                     # Done, without a video: its address may come a moment after the word.
                     await asyncio.sleep(EMPTY_S[empty])
                     empty += 1
+                case Unreadable():
+                    return self._unreadable(order, name, task, status)
                 case Failed():
                     await self._end(job, status)
                     return None
@@ -701,6 +705,16 @@ class Buyer:
             patience_s=max(TASK_PATIENCE_S, 10 * order.expected_s),
             tell=lambda pending: self._say("progress", order, {"state": pending.state, "fraction": pending.fraction}),
         )
+
+    def _unreadable(self, order: Order, name: str, task: TaskId, status: Unreadable) -> Bought:
+        """The task is done and paid, and its clip cannot be found: it stays open, for a later run or a person."""
+        failure = Failure(
+            kind=FailureClass.STUCK,
+            message=f"task {task}: {status.message} ({text(status.raw)})",
+            next=f"look at the task in {name}'s console; `klingflow run {self._storyboard}` asks again, buying nothing",
+            charged=True,
+        )
+        return Bought(result=Result.OPEN, failure=failure)
 
     async def _ask_again(self, provider: Provider, name: str, request: Request) -> TaskId | None:
         """The same bytes with the same key once more: inside the replay window that buys nothing."""

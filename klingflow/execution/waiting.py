@@ -15,7 +15,18 @@ from dataclasses import dataclass, field
 
 from klingflow.core.model import TaskId
 from klingflow.io.service import NotSent, Service, Unanswered
-from klingflow.providers.base import Answer, Done, Failed, Later, Missing, Pending, Provider, Request, Status
+from klingflow.providers.base import (
+    Answer,
+    Done,
+    Failed,
+    Later,
+    Missing,
+    Pending,
+    Provider,
+    Request,
+    Status,
+    Unreadable,
+)
 
 FIRST_POLL_S = 0.5
 LONGEST_PAUSE_S = 20.0  # MuleRouter's own clients poll every 20 s, HiAPI's every 3 to 5 s (read 2026-11)
@@ -137,8 +148,8 @@ class Poller:
         patience_s: float,
         tell: Callable[[Pending], None],
     ) -> Status:
-        """Waits for a task's end: Done, Failed or Missing. Still Pending when `patience_s` is over; Later when
-        the key was refused again and again. `tell` hears each new state."""
+        """Waits for a task's end: Done, Failed, Unreadable or Missing. Still Pending when `patience_s` is over; Later
+        when the key was refused again and again. `tell` hears each new state."""
         if not self._provider.caps.paid:
             return await self._local(task, path, tell)
         loop = asyncio.get_running_loop()
@@ -259,7 +270,7 @@ class Poller:
         now = asyncio.get_running_loop().time()
         elapsed = watch.elapsed_s + now - watch.began
         match status:
-            case Done() | Failed() | Missing():
+            case Done() | Failed() | Unreadable() | Missing():
                 watch.ended.set_result(status)
                 return
             case Later():

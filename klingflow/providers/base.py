@@ -125,6 +125,17 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable:
+    """The task has ended well, by the provider's word, and its answer names no clip that klingflow can find.
+
+    It was paid for, and the clip may be there: the task stays open, and is never recorded as failed."""
+
+    message: str
+    raw: str
+    """The answer's body, for the record: redacted, at most `reading.RAW_CHARS` characters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
     """The provider does not know this task (404): just accepted, or lost."""
 
@@ -139,7 +150,7 @@ class Later:
 
 
 Submitted = Accepted | Refused | Busy | Unclear
-Status = Pending | Done | Failed | Missing | Later
+Status = Pending | Done | Failed | Unreadable | Missing | Later
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

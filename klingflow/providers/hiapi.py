@@ -33,6 +33,7 @@ from klingflow.providers.base import (
     Status,
     Submitted,
     Unclear,
+    Unreadable,
     WebhookRefused,
 )
 from klingflow.providers.reading import Object, Says
@@ -220,10 +221,7 @@ to believe a word that no document knows could buy again what is still being mad
 
 
 def status(answer: Answer, task: TaskId) -> Status:
-    """What became of a task.
-
-    A finished task without a usable video is BAD_OUTPUT: it was paid for, and a new order is for a person to decide.
-    """
+    """What became of a task."""
     data = _data(answer)
     if not isinstance(data, dict):
         return data
@@ -234,7 +232,11 @@ def status(answer: Answer, task: TaskId) -> Status:
     if not word:
         return Later(message="HiAPI's answer names no status")
     if word in _DONE:
-        return _video(data.get("output"))
+        video = reading.clip(data.get("output"))
+        if video is None:
+            message = "HiAPI calls the task done, and its answer names no video"
+            return Unreadable(message=message, raw=reading.raw(answer))
+        return Done(url=str(video["url"]), expires_ms=reading.moment_ms(video.get("expireAt")))
     if word in _FAILED:
         return _failure(data.get("error"))
     return Pending(state=word, known=word in _PENDING)
@@ -259,16 +261,6 @@ def _data(answer: Answer) -> Object | Missing | Later:
         return Later(message="HiAPI's answer is not JSON", retry_after=wait)
     data = body.get("data", body)
     return data if isinstance(data, dict) else Later(message="HiAPI's answer holds no data", retry_after=wait)
-
-
-def _video(output: object) -> Status:
-    """The first item of type video with an address: a task may also return first and last frame and thumbnail."""
-    for item in output if isinstance(output, list) else []:
-        if isinstance(item, dict) and reading.text(item.get("type")).lower() == "video":
-            url = reading.url(item.get("url"))
-            if url is not None:
-                return Done(url=url, expires_ms=reading.moment_ms(item.get("expireAt")))
-    return Failed(kind=FailureClass.BAD_OUTPUT, code="no-video", message="HiAPI calls the task done and names no video")
 
 
 def _failure(error: object) -> Failed:

@@ -34,6 +34,7 @@ from klingflow.providers.base import (
     Status,
     Submitted,
     Unclear,
+    Unreadable,
     WebhookRefused,
 )
 from klingflow.providers.reading import Object, Says
@@ -306,10 +307,7 @@ _FAILED = frozenset({"failed"})
 
 
 def status(answer: Answer, task: TaskId) -> Status:
-    """What became of a task.
-
-    A finished task without a usable video is BAD_OUTPUT: it was paid for, and a new order is for a person to decide.
-    """
+    """What became of a task."""
     body = reading.parsed(answer.body)
     code = answer.status
     info = reading.field(body, "task_info")
@@ -329,24 +327,21 @@ def status(answer: Answer, task: TaskId) -> Status:
         about = reading.text(info["id"], 80) or "unreadable"
         return Later(message=f"MuleRouter answered about another task ({about})")
     if word in _DONE:
-        return _video(body)
+        video = _video(body)
+        if video is None:
+            message = "MuleRouter calls the task done, and its answer names no video"
+            return Unreadable(message=message, raw=reading.raw(answer))
+        return Done(url=str(video["url"]))
     if word in _FAILED:
         return Failed(kind=_kind(says), code=says.code, message=says.message or "MuleRouter gave no reason")
     return Pending(state=word, known=word in _PENDING)
 
 
-def _video(body: Object) -> Status:
-    """The first address in `videos`. `output.url` stands on one page that all of MuleRouter's models share."""
+def _video(body: Object) -> Object | None:
+    """The first address in `videos`. `output.url` is on one page that all of MuleRouter's models share."""
     listed = body.get("videos")
-    candidates = list(listed) if isinstance(listed, list) else [listed]
-    candidates.append(reading.field(body, "output"))
-    for item in candidates:
-        url = reading.url(item.get("url") if isinstance(item, dict) else item)
-        if url is not None:
-            return Done(url=url)
-    return Failed(
-        kind=FailureClass.BAD_OUTPUT, code="no-video", message="MuleRouter calls the task done and names no video"
-    )
+    videos = [item if isinstance(item, dict) else {"url": item} for item in listed] if isinstance(listed, list) else []
+    return reading.clip([{"type": "video", **item} for item in videos]) or reading.clip(body.get("output"))
 
 
 _NUMBERS = {

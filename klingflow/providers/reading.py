@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from klingflow.core.model import TaskId
+from klingflow.core.redact import redact
 from klingflow.providers.base import Answer, FailureClass, Refused
 
 Object = dict[str, object]
@@ -60,6 +61,14 @@ def text(value: object, most: int = 500) -> str:
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
+RAW_CHARS = 4096
+
+
+def raw(answer: Answer) -> str:
+    """The answer's body as text for the record: redacted, then cut to `RAW_CHARS`."""
+    return redact(answer.body.decode("utf-8", "replace"))[:RAW_CHARS]
+
+
 def number(value: object) -> int | None:
     """A status number, also when it came as text."""
     if isinstance(value, int) and not isinstance(value, bool):
@@ -81,6 +90,44 @@ def url(value: object) -> str | None:
     if not isinstance(value, str) or len(value) > 8192:
         return None
     return value if re.fullmatch(r"https?://[^\s/?#]+[^\s\x00-\x1f]*", value, re.IGNORECASE) else None
+
+
+_VIDEO = r"\.(mp4|m4v|mov|webm|mkv)$"
+_OTHER = r"\.(jpe?g|png|webp|gif|bmp|svg|avif|heic|mp3|m4a|wav|aac|ogg|flac|json|txt|vtt|srt|zip|html)$"
+_CONTENT_TYPES = ("content_type", "contentType", "mime_type", "mimeType", "mime")
+
+
+def clip(output: object) -> Object | None:
+    """The item of a task's output that is its clip, always with a usable `url`; None where that is not certain.
+
+    An item that says or shows by its address that it is something else, such as a cover, is never taken. Of the others
+    the first that says it is a video, else the first that looks like one, else the only one.
+    """
+    items = output if isinstance(output, list) else [output]
+    found = [item if isinstance(item, dict) else {"url": item} for item in items]
+    found = [item for item in found if url(item.get("url")) is not None and _is_video(item) is not False]
+    by_type = [item for item in found if text(item.get("type")).lower() == "video"]
+    by_looks = [item for item in found if _is_video(item)]
+    only = found if len(found) == 1 else []
+    return next(iter(by_type + by_looks + only), None)
+
+
+def _is_video(item: Object) -> bool | None:
+    """What an item's type, content type and the end of its address say; None where they say nothing."""
+    kind = text(item.get("type")).lower()
+    path = re.split("[?#]", str(item["url"]), maxsplit=1)[0].lower()
+    if kind in _NO_VIDEO or re.search(_OTHER, path):
+        return False
+    for said in (kind, *(text(item.get(name)).lower() for name in _CONTENT_TYPES)):
+        if said.startswith(("image/", "audio/", "text/")):
+            return False
+        if said == "video" or said.startswith("video/"):
+            return True
+    return True if re.search(_VIDEO, path) else None
+
+
+_NO_VIDEO = frozenset({"image", "audio", "first_frame", "last_frame", "thumbnail", "cover"})
+"""Types beside `video`; HiAPI docs, task detail, read 2026-11, which call the set open. `cover` is in no document."""
 
 
 def moment_ms(value: object) -> int | None:
