@@ -26,9 +26,13 @@ def copied(tmp_path: Path) -> Project:
     return Project(root, {})
 
 
-def shown(clip: Path) -> list[Image.Image]:
+def ends(clip: Path) -> tuple[Image.Image, Image.Image]:
+    """The first and the last picture, by a plain decode of everything."""
     with av.open(str(clip)) as file:
-        return [frame.to_image() for frame in file.decode(video=0)]
+        first = last = next(file.decode(video=0))
+        for frame in file.decode(video=0):
+            last = frame
+        return first.to_image(), last.to_image()
 
 
 def far_apart(a: Image.Image, b: Image.Image) -> float:
@@ -68,11 +72,11 @@ def test_the_harbour_becomes_a_film_that_can_run_in_a_loop(copied: Project) -> N
     ended = copied.run("run", "harbour/harbour.yaml")
     assert ended.code == 0, ended.said
     out = copied.root / "out" / "harbour"
-    clips = {path.stem: shown(path) for path in sorted((out / "shots").glob("*.mp4"))}
+    clips = {path.stem: ends(path) for path in sorted((out / "shots").glob("*.mp4"))}
     assert set(clips) == {"dawn", "gulls", "inlet", "quay", "market", "dusk", "home"}
     for before, after in (("dawn", "gulls"), ("dawn", "inlet"), ("inlet", "quay"), ("quay", "dusk"), ("home", "dawn")):
-        ends, begins = panel.picture_in(clips[before][-1]), panel.picture_in(clips[after][0])
-        assert far_apart(ends, begins) < 2, f"{before} to {after}"
+        last, first = panel.picture_in(clips[before][1]), panel.picture_in(clips[after][0])
+        assert far_apart(last, first) < 2, f"{before} to {after}"
     again = copied.run("run", "harbour/harbour.yaml")
     assert again.code == 0, again.said
     assert "0 clips made" in again.said
@@ -85,9 +89,9 @@ def test_the_night_train_carries_footage_of_another_size_and_rate(copied: Projec
     ended = copied.run("run", "night-train/night-train.yaml")
     assert ended.code == 0, ended.said
     shots = copied.root / "out" / "night-train" / "shots"
-    insert, departure = shown(copied.root / "night-train" / "footage" / "insert.mp4"), shown(shots / "departure.mp4")
+    insert, departure = ends(copied.root / "night-train" / "footage" / "insert.mp4"), ends(shots / "departure.mp4")
     begins = panel.picture_in(departure[0])
-    assert far_apart(panel.fitted(insert[-1], begins.size), begins) < 3
+    assert far_apart(panel.fitted(insert[1], begins.size), begins) < 3
     with av.open(str(copied.root / "out" / "night-train" / "film.mp4")) as file:
         video = file.streams.video[0]
         assert (video.width, video.height, str(video.average_rate)) == (960, 540, "24")
