@@ -328,13 +328,13 @@ class Api:
                     [{"type": "video", "url": url}] if url else []
                 )
             if done and task.ends != "ok":
-                code = "PROVIDER_ERROR" if task.ends == "fault" else "TASK_FAILED"
+                code = "TASK_TIMEOUT" if task.ends == "fault" else "TASK_FAILED"
                 said = "the model broke" if task.ends == "fault" else "content policy violation"
                 data["error"] = {"code": code, "message": said}
             return _json(200, {"code": 200, "data": data})
         info: dict[str, object] = {"id": task.id, "status": word}
         if done and task.ends != "ok":
-            info["error"] = {"code": 3002 if task.ends == "fault" else 3001, "title": "Error", "detail": task.ends}
+            info["error"] = {"code": 4008 if task.ends == "fault" else 3001, "title": "Error", "detail": task.ends}
         return _json(200, {"task_info": info, "videos": [url] if url else []})
 
     def _word(self, task: Task, now: float) -> str:

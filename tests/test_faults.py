@@ -143,7 +143,9 @@ def test_each_bad_end_of_a_task_has_its_own_rule(tmp_path: Path, name: str) -> N
     ends = {
         "moderated": Outcome(fail=("content_policy" if hiapi else 3005, "blocked: the boat shows a flag")),
         "invalid": Outcome(fail=("TASK_FAILED" if hiapi else 2001, "the prompt cannot be read")),
-        "broken": Outcome(fail=("model_error" if hiapi else 3002, "a machine fell over")),
+        "broken": Outcome(fail=("TASK_TIMEOUT" if hiapi else 4008, "a machine fell over")),
+        "busy": Outcome(fail=("model_error" if hiapi else 3002, "the model is busy and timed out, try again")),
+        "stopped": Outcome(word="cancelled"),
         "empty": Outcome(no_output=True),
         "short": Outcome(seconds=1),
         "page": Outcome(clip=b"<html>sorry</html>"),
@@ -159,6 +161,8 @@ def test_each_bad_end_of_a_task_has_its_own_rule(tmp_path: Path, name: str) -> N
         assert "change the prompt or the images of 'moderated'" in complaint(ran, "moderated")
         assert "the prompt cannot be read" in complaint(ran, "invalid")
         assert "a machine fell over" in complaint(ran, "broken")
+        assert "the model is busy and timed out, try again" in complaint(ran, "busy")
+        assert "calls the task cancelled" in complaint(ran, "stopped")
         assert "names no video" in complaint(ran, "empty")
         assert "its clip lasts 1.000 s where 3 s were ordered" in complaint(ran, "short")
         assert "its clip did not come" in complaint(ran, "page")
@@ -178,7 +182,7 @@ def test_each_bad_end_of_a_task_has_its_own_rule(tmp_path: Path, name: str) -> N
         assert again.code == 1, again.said
         counted = [asked(one)["prompt"] for one in api.purchases]
         assert counted.count("the broken") == 4, "what the provider's side broke is ordered again by a later run"
-        assert len(counted) == 8 + 1 + 2
+        assert len(counted) == 10 + 1 + 2
         assert "this very order was tried before" in complaint(again, "moderated")
         assert "blocked: the boat shows a flag" in complaint(again, "moderated")
 

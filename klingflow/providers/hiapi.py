@@ -140,19 +140,9 @@ def token(key: Key, attempt: int) -> str:
     return f"kf1:{key}:{attempt}"
 
 
-_CODES = {
-    # HiAPI's Python client 0.2.1, its whole table. TASK_FAILED is "fix the input", also as a task's own error.
-    "invalid_request": FailureClass.INVALID,
-    "task_failed": FailureClass.INVALID,
-    "model_unavailable": FailureClass.PROVIDER_FAULT,
-    "task_timeout": FailureClass.PROVIDER_FAULT,
-    "storage_unavailable": FailureClass.PROVIDER_FAULT,
-    # HiAPI's blog on hanging tasks.
-    "model_error": FailureClass.PROVIDER_FAULT,
-    "provider_error": FailureClass.PROVIDER_FAULT,
-    "input_too_large": FailureClass.INVALID,
-    "unsupported_format": FailureClass.INVALID,
-}
+_ANOTHER_TRY = frozenset({"model_unavailable", "task_timeout", "storage_unavailable"})
+"""Error codes, in small letters, after which a new order is documented to help: HiAPI's Python client 0.2.1, its whole
+table, read 2026-11. Of every other failed task HiAPI's page says to fix the request, so it is not ordered again."""
 
 
 def accepted(answer: Answer) -> Submitted:
@@ -188,7 +178,7 @@ def accepted(answer: Answer) -> Submitted:
             message=f"HiAPI answered HTTP {status}" + (f": {says}" if str(says) else ""),
             retry_after=reading.retry_after(answer.headers),
         )
-    if refused.kind is FailureClass.INVALID and _CODES.get(code) is FailureClass.PROVIDER_FAULT:
+    if refused.kind is FailureClass.INVALID and code in _ANOTHER_TRY:
         return Refused(
             kind=FailureClass.PROVIDER_FAULT,
             code=refused.code,
@@ -216,8 +206,8 @@ def poll(task: TaskId, path: str) -> Request:
 _PENDING = frozenset({"queued", "handling", "archiving", "pending", "processing", "running"})
 _DONE = frozenset({"success", "succeeded", "completed"})
 _FAILED = frozenset({"fail", "failed"})
-"""The documents' words first, then those of HiAPI's blog. The blog's "cancelled" and "timeout" are left out:
-to believe a word that no document knows could buy again what is still being made."""
+"""The documents' words first, then those of HiAPI's blog. The blog's "timeout" is left out: a task with a word that no
+document knows is waited for."""
 
 
 def status(answer: Answer, task: TaskId) -> Status:
@@ -237,8 +227,8 @@ def status(answer: Answer, task: TaskId) -> Status:
             message = "HiAPI calls the task done, and its answer names no video"
             return Unreadable(message=message, raw=reading.raw(answer))
         return Done(url=str(video["url"]), expires_ms=reading.moment_ms(video.get("expireAt")))
-    if word in _FAILED:
-        return _failure(data.get("error"))
+    if word in _FAILED or word in reading.STOPPED:
+        return _failure(word, data.get("error"))
     return Pending(state=word, known=word in _PENDING)
 
 
@@ -263,17 +253,17 @@ def _data(answer: Answer) -> Object | Missing | Later:
     return data if isinstance(data, dict) else Later(message="HiAPI's answer holds no data", retry_after=wait)
 
 
-def _failure(error: object) -> Failed:
-    """Whether a new order can help is told by the code: HiAPI says to fix the request, not to send it again, so a
-    code that no document knows, or none at all, is never ordered again unasked."""
+def _failure(word: str, error: object) -> Failed:
+    """Only a documented code allows a new order; the message can only take it back (moderation)."""
     inner = error if isinstance(error, dict) else {}
     says = Says(reading.text(inner.get("code")), reading.text(inner.get("message")) or reading.text(error))
-    kind = _CODES.get(says.code.lower(), FailureClass.INVALID)
-    if kind is FailureClass.INVALID and reading.moderated(says):
+    kind = FailureClass.INVALID
+    if reading.moderated(says):
         kind = FailureClass.MODERATED
-    elif kind is FailureClass.INVALID and says.code.lower() not in _CODES and reading.fault(says):
+    elif word in _FAILED and says.code.lower() in _ANOTHER_TRY:
         kind = FailureClass.PROVIDER_FAULT
-    return Failed(kind=kind, code=says.code, message=says.message or "HiAPI gave no reason")
+    message = says.message or ("HiAPI gave no reason" if word in _FAILED else f"HiAPI calls the task {word}")
+    return Failed(kind=kind, code=says.code, message=message)
 
 
 def poll_many(page: int) -> Request | None:
@@ -298,7 +288,7 @@ def statuses(answer: Answer) -> Mapping[TaskId, Status] | Later:
         word = reading.text(item.get("status"), 80).lower()
         if task is None or not word:
             continue
-        ended = word in _DONE or word in _FAILED
+        ended = word in _DONE or word in _FAILED or word in reading.STOPPED
         out[task] = Pending(state="done") if ended else Pending(state=word, known=word in _PENDING)
     return out
 

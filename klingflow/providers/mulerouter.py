@@ -332,8 +332,9 @@ def status(answer: Answer, task: TaskId) -> Status:
             message = "MuleRouter calls the task done, and its answer names no video"
             return Unreadable(message=message, raw=reading.raw(answer))
         return Done(url=str(video["url"]))
-    if word in _FAILED:
-        return Failed(kind=_kind(says), code=says.code, message=says.message or "MuleRouter gave no reason")
+    if word in _FAILED or word in reading.STOPPED:
+        why = "MuleRouter gave no reason" if word in _FAILED else f"MuleRouter calls the task {word}"
+        return Failed(kind=_kind(word, says), code=says.code, message=says.message or why)
     return Pending(state=word, known=word in _PENDING)
 
 
@@ -347,26 +348,24 @@ def _video(body: Object) -> Object | None:
 _NUMBERS = {
     "2001": FailureClass.INVALID,
     "3001": FailureClass.MODERATED,  # the supplier would not: seen with a prohibited prompt
-    "3002": FailureClass.PROVIDER_FAULT,
-    "3003": FailureClass.PROVIDER_FAULT,
-    "3004": FailureClass.PROVIDER_FAULT,
     "3005": FailureClass.MODERATED,  # seen with a prompt violation
-    "4002": FailureClass.PROVIDER_FAULT,  # "make a new task"
+    "4002": FailureClass.PROVIDER_FAULT,
     "4008": FailureClass.PROVIDER_FAULT,
 }
-"""MuleRouter docs, async tasks, and the tests of its clients; the whole table is not public."""
+"""MuleRouter docs, async tasks, and the tests of its clients, read 2026-11; the whole table is not public. Of 4002 and
+4008 the docs say to make a new task. Of 3002 to 3004 (the supplier could not complete it) they say nothing: a new order
+is not documented to help, so none is made."""
 
 
-def _kind(says: Says) -> FailureClass:
-    """A code that no document knows is ordered again only where its words tell of a side that broke."""
-    if says.code == "4002" and re.search(r"aspect[ _]ratio", says.message, re.IGNORECASE):
-        return FailureClass.INVALID
+def _kind(word: str, says: Says) -> FailureClass:
+    """Only a documented code allows a new order; the message can only take it back (moderation, a missing ratio)."""
     known = _NUMBERS.get(says.code)
     if known is not FailureClass.INVALID and reading.moderated(says):
         return FailureClass.MODERATED
-    if known is not None:
-        return known
-    return FailureClass.PROVIDER_FAULT if reading.fault(says) else FailureClass.INVALID
+    ratio = says.code == "4002" and re.search(r"aspect[ _]ratio", says.message, re.IGNORECASE)
+    if known is None or ratio or word not in _FAILED:
+        return FailureClass.INVALID
+    return known
 
 
 def poll_many(page: int) -> Request | None:

@@ -19,6 +19,10 @@ from klingflow.providers.base import Answer, FailureClass, Refused
 
 Object = dict[str, object]
 
+STOPPED = frozenset({"cancelled", "canceled", "error"})
+"""Status words of a task that has ended without a clip, beside each provider's own; HiAPI's own tools, read 2026-11.
+Whatever code comes with them, they are no failure that a new order is documented to help against."""
+
 
 @dataclass(frozen=True, slots=True)
 class Says:
@@ -208,10 +212,6 @@ _QUOTA = (
 )
 _QUOTA_MAYBE = r"\bquota|billing|(daily|monthly) limit|额度"
 _RATE = r"\brate\b|too many|per (second|minute)|concurren|\b[qr]p[ms]\b|slow down|frequen"
-_FAULT = (
-    r"tim(ed?|ing)[ -]?out|internal (server )?error|temporar|unavailable|overload|try again|server error|busy"
-    r"|connection (reset|error)"
-)
 
 
 def _words(says: Says) -> str:
@@ -227,11 +227,6 @@ def quota(says: Says) -> bool:
     words = _words(says)
     surely = re.search(_BROKE, words) or re.search(_QUOTA, words)
     return bool(surely or (re.search(_QUOTA_MAYBE, words) and not re.search(_RATE, words)))
-
-
-def fault(says: Says) -> bool:
-    """The words of a side that broke, not of a wrong request."""
-    return re.search(_FAULT, _words(says)) is not None
 
 
 def refusal(answer: Answer, status: int, says: Says) -> Refused | None:
