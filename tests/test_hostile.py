@@ -123,6 +123,45 @@ def test_out_is_written_through_no_link_and_believes_no_stranger(project: Projec
     assert victim.read_text() == "mine"
 
 
+@pytest.mark.parametrize(
+    ("link", "to"),
+    [
+        ("out", "."),
+        ("out", ".git/hooks"),
+        ("out/film", "../.git/hooks"),
+        ("out/film/shots", "../../.git/hooks"),
+        ("out/film/frames", "../../stills"),
+        (".klingflow", ".git"),
+    ],
+)
+def test_no_link_of_a_pull_request_leads_into_git_or_onto_its_files(project: Project, link: str, to: str) -> None:
+    project.write("film.yaml", FILM)
+    for name in (".git/hooks/pre-commit", "stills/a.last.png"):
+        project.write(name, "mine")
+    (project.root / link).parent.mkdir(parents=True, exist_ok=True)
+    (project.root / link).symlink_to(to)
+    before = contents(project.root)
+    ended = project.run("run", "film.yaml")
+    assert (ended.code, f"'{link}' is a link" in ended.err) == (2, True), ended.err
+    assert contents(project.root) == before
+
+
+def test_a_link_in_a_films_place_is_replaced_and_what_it_names_stays(project: Project) -> None:
+    project.write("film.yaml", FILM)
+    out = project.root / "out" / "film"
+    out.mkdir(parents=True)
+    (out / "film.mp4").symlink_to("../../film.yaml")
+    (out / ".made.json").symlink_to("../../film.yaml")
+    assert project.run("run", "film.yaml").code == 0
+    assert (project.root / "film.yaml").read_text() == FILM
+    assert not (out / "film.mp4").is_symlink()
+    assert not (out / ".made.json").is_symlink()
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(root)): file.read_bytes() for file in root.rglob("*") if file.is_file()}
+
+
 @pytest.mark.parametrize("name", ["ledger", "ledger/KEY", "clips"])
 def test_a_store_is_written_through_no_link(tmp_path: Path, name: str) -> None:
     outside = tmp_path / "outside"

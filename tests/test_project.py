@@ -269,11 +269,47 @@ def test_the_root_is_the_nearest_project_file_then_git_then_the_folder(tmp_path:
     assert find_root(tmp_path / "way/c/film.yaml") == tmp_path / "a/b"
 
 
-def test_nothing_is_written_through_a_link_out_of_the_project(root: Path) -> None:
-    (root / "out").symlink_to(root.parent)
-    (root / "film.lock.yaml").symlink_to(root.parent / "outside.txt")
+@pytest.mark.parametrize(
+    ("link", "to", "rel"),
+    [
+        ("out", "..", "out/film"),
+        ("out", ".", "out/film"),
+        ("out", ".git/hooks", "out"),
+        ("out/film", "../.git/hooks", "out/film/shots"),
+        ("out/film", "../frames", "out/film"),
+        ("out/film/shots", "../../frames", "out/film/shots"),
+        ("out/film/shots", "nowhere", "out/film/shots"),
+        ("film.lock.yaml", "film.yaml", "film.lock.yaml"),
+        ("film.lock.yaml", "../outside.txt", "film.lock.yaml"),
+    ],
+)
+def test_nothing_is_written_through_a_link(root: Path, link: str, to: str, rel: str) -> None:
+    (root / ".git/hooks").mkdir(parents=True)
+    (root / link).parent.mkdir(parents=True, exist_ok=True)
+    (root / link).symlink_to(to)
+    with pytest.raises(BadFile) as caught:
+        Project(root).to_write(rel)
+    assert caught.value.what == f"nothing is written to '{rel}': '{link}' is a link"
+
+
+@pytest.mark.parametrize("rel", [".git/hooks/post-checkout", ".GIT/config", "film/.Git/x", "x/../.git"])
+def test_nothing_is_written_into_gits_own_folder(root: Path, rel: str) -> None:
+    with pytest.raises(BadFile, match="belongs to git"):
+        Project(root).to_write(rel)
+
+
+def test_gits_folder_is_known_under_any_other_spelling_that_the_file_system_takes(root: Path) -> None:
+    (root / ".git").write_text("gitdir: elsewhere")
+    os.link(root / ".git", root / "git~1")  # one file with two names, as on a file system that folds names
+    with pytest.raises(BadFile, match="belongs to git"):
+        Project(root).to_write("git~1")
+
+
+def test_what_is_written_lies_below_folders(root: Path) -> None:
     project = Project(root)
-    for rel in ("out/film", "film.lock.yaml", ".git/hooks/post-checkout", "../x"):
-        with pytest.raises(BadFile):
-            project.to_write(rel)
     assert project.to_write("reel/film.mp4") == root / "reel/film.mp4"
+    assert project.to_write("frames/dawn.png") == root / "frames/dawn.png"
+    with pytest.raises(BadFile, match="is not a folder"):
+        project.to_write("frames/dawn.png/x")
+    with pytest.raises(BadFile):
+        project.to_write("../x")

@@ -133,14 +133,35 @@ class Project:
         )
 
     def to_write(self, rel: str) -> Path:
-        """Where a file or folder below the root may be written: no link on the way leaves the root. Raises BadFile."""
-        path = os.path.join(self.root, clean(rel))
-        if ".git" in clean(rel).lower().split("/"):
-            raise BadFile(f"'{rel}' belongs to git; nothing is written there", "use another name")
-        real = os.path.realpath(path)
-        if not _below(real, str(self.root)):
-            raise BadFile(f"'{rel}' is a link out of the project; nothing is written there", "remove the link")
-        return Path(path)
+        """Where a file or folder below the root may be written: no link leads there, and it is not git's.
+
+        A link inside the project is refused too: a pull request could lay `out` over `.git/hooks`, or over its own
+        storyboard. Raises BadFile.
+        """
+        parts = clean(rel).split("/")
+        git = BadFile(f"nothing is written to '{rel}': it belongs to git", "use another name")
+        if any(part.casefold() == ".git" for part in parts):
+            raise git
+        try:
+            hooks = os.lstat(self.root / ".git")
+        except OSError:
+            hooks = None
+        for n in range(1, len(parts) + 1):
+            shown = "/".join(parts[:n])
+            try:
+                there = os.lstat(self.root / shown)
+            except FileNotFoundError:
+                break
+            except OSError as error:
+                raise BadFile(f"nothing can be written to '{rel}': {error.strerror}") from None
+            if stat.S_ISLNK(there.st_mode):
+                raise BadFile(f"nothing is written to '{rel}': '{shown}' is a link", "remove the link")
+            # A file system may take other spellings for the same name (HFS+ ignores characters that cannot be seen).
+            if hooks is not None and os.path.samestat(there, hooks):
+                raise git
+            if n < len(parts) and not stat.S_ISDIR(there.st_mode):
+                raise BadFile(f"nothing can be written to '{rel}': '{shown}' is not a folder", "move it away")
+        return self.root.joinpath(*parts)
 
     def save_cache(self) -> None:
         """Keeps the digests for the next run, where the user's cache folder can be written."""
