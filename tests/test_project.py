@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import time
+import unicodedata
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -74,6 +75,71 @@ def test_a_missing_file_is_told_with_the_nearest_that_is_there(root: Path) -> No
     assert refused(root, "frames/dwan.png").mend == "did you mean 'frames/dawn.png'?"
     assert refused(root, "frames/Dawn.PNG").mend == "did you mean 'frames/dawn.png'?"
     assert refused(root, "frame/dawn.png").mend == "did you mean 'frames'?"
+
+
+@pytest.fixture
+def folding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that takes any case and any Unicode form of a name, as macOS has it, and lists the one on the disk.
+
+    Made of this system's own by finding the spelling on the disk where `os` is called.
+    """
+    lstat, stat_, open_, readlink, listdir = os.lstat, os.stat, os.open, os.readlink, os.listdir
+
+    def folded(name: str) -> str:
+        return unicodedata.normalize("NFC", name).casefold()
+
+    def on_disk(path: object, **_: object) -> str:
+        real = ""
+        for part in os.path.abspath(os.fspath(path)).split(os.sep)[1:]:  # type: ignore[call-overload]
+            try:
+                lstat(f"{real}/{part}")
+            except FileNotFoundError:
+                part = next((name for name in listdir(real or "/") if folded(name) == folded(part)), part)
+            real = f"{real}/{part}"
+        return real
+
+    monkeypatch.setattr(os, "lstat", lambda path, **more: lstat(on_disk(path), **more))
+    monkeypatch.setattr(os, "stat", lambda path, **more: stat_(on_disk(path), **more))
+    monkeypatch.setattr(os, "open", lambda path, *more, **named: open_(on_disk(path), *more, **named))
+    monkeypatch.setattr(os, "readlink", lambda path, **more: readlink(on_disk(path), **more))
+
+
+@pytest.mark.usefixtures("folding")
+@pytest.mark.parametrize(
+    ("rel", "what"),
+    [
+        ("frames/Dawn.png", "'frames/Dawn.png': 'Dawn.png' is spelled 'dawn.png' on the disk"),
+        ("frames/dawn.PNG", "'frames/dawn.PNG': 'dawn.PNG' is spelled 'dawn.png' on the disk"),
+        ("Frames/dawn.png", "'Frames': 'Frames' is spelled 'frames' on the disk"),
+        ("reel/Link.png", "'reel/Link.png': 'Link.png' is spelled 'link.png' on the disk"),
+        ("reel/link.png", "'reel/link.png': 'DAWN.png' is spelled 'dawn.png' on the disk"),
+        ("stills/dawn.png", "'stills': 'FRAMES' is spelled 'frames' on the disk"),
+    ],
+)
+def test_a_name_is_spelled_as_on_the_disk_also_where_the_file_system_takes_any(root: Path, rel: str, what: str) -> None:
+    (root / "reel").mkdir()
+    (root / "reel/link.png").symlink_to("../frames/DAWN.png")
+    (root / "stills").symlink_to("FRAMES")
+    for look in (Project(root).read_bytes, Project(root).digest, Project(root).image, Project(root).resolve):
+        with pytest.raises(BadFile) as caught:
+            look(rel)
+        assert caught.value.what == what
+    assert Project(root).image("frames/dawn.png").width == 64
+
+
+@pytest.mark.usefixtures("folding")
+def test_a_name_in_another_unicode_form_is_the_same_name(root: Path) -> None:
+    (root / unicodedata.normalize("NFD", "été.txt")).write_text("warm")
+    assert Project(root).read_text("été.txt") == "warm"
+    with pytest.raises(BadFile, match="is spelled"):
+        Project(root).read_text("Été.txt")
+
+
+def test_a_file_that_comes_later_is_found(root: Path) -> None:
+    project = Project(root)
+    assert project.read_bytes("frames/dawn.png")
+    (root / "frames/dusk.txt").write_text("late")
+    assert project.read_text("frames/dusk.txt") == "late"
 
 
 def test_links_that_leave_the_project_are_refused(root: Path) -> None:

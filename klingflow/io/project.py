@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import stat
+import unicodedata
 from io import BufferedReader
 from itertools import islice
 from pathlib import Path
@@ -84,6 +85,8 @@ class Project:
     def __init__(self, root: Path) -> None:
         self.root = Path(os.path.realpath(root))
         self._folders: dict[str, str | None] = {}
+        self._names: dict[str, frozenset[str]] = {}
+        """What each folder holds, as spelled on the disk; listed again before a name is said not to be there."""
         self._facts = KnownFiles(self.root)
 
     def resolve(self, rel: str) -> Path:
@@ -180,10 +183,12 @@ class Project:
             if name.startswith("."):
                 raise _hidden(rel)
             known = os.lstat(real)
+            self._check_spelling(rel, place, name)
             if stat.S_ISLNK(known.st_mode):
                 real = os.path.realpath(real, strict=True)
                 self._inside(rel, real)
                 known = os.lstat(real)
+                self._check_spellings(rel, real)
         except (FileNotFoundError, NotADirectoryError):
             raise self._missing(rel) from None
         except OSError as error:
@@ -204,7 +209,35 @@ class Project:
             self._inside(folder, real)
             if any(part.startswith(".") for part in folder.split("/")):
                 raise _hidden(folder)
+            self._check_spellings(folder, path)
+            self._check_spellings(folder, real)
         return real
+
+    def _check_spellings(self, rel: str, path: str) -> None:
+        """That every part of a path below the root is spelled as on the disk."""
+        place = str(self.root)
+        for part in path[len(place) :].strip(os.sep).split(os.sep):
+            self._check_spelling(rel, place, part)
+            place = f"{place}/{part}"
+
+    def _check_spelling(self, rel: str, place: str, name: str) -> None:
+        """A file system that folds cases finds `Dawn.png` where `dawn.png` is, and a server that does not will not."""
+        if name in self._names.get(place, ()):
+            return
+        try:
+            names = self._names[place] = frozenset(os.listdir(place))
+        except PermissionError:
+            return  # a folder whose names nobody may list
+        if name in names:
+            return
+        # The same name in another Unicode normal form is the same name: HFS+ on macOS changes the form by itself.
+        wanted = unicodedata.normalize("NFC", name)
+        forms = {unicodedata.normalize("NFC", each): each for each in names}
+        if wanted not in forms:
+            there = next((each for form, each in forms.items() if form.casefold() == wanted.casefold()), None)
+            spelled = f"'{there}' on the disk" if there else "otherwise on the disk"
+            mend = "spell it exactly so: other systems tell large and small letters apart"
+            raise BadFile(f"'{rel}': '{name}' is spelled {spelled}", mend)
 
     def _inside(self, rel: str, real: str) -> None:
         if not _below(real, str(self.root)):
