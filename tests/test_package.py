@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email
 import importlib.metadata
 import os
 import subprocess
@@ -65,9 +66,29 @@ def test_the_wheel_holds_the_package_and_its_schemas_and_nothing_else(built: Pat
     assert tops == {"klingflow", f"klingflow-{__version__}.dist-info"}
     for name in SCHEMAS:
         assert held[f"klingflow/schemas/{name}.schema.json"] == (ROOT / f"schemas/{name}.schema.json").read_bytes()
+    assert "klingflow/py.typed" in held, "type checkers of other programs see no types without it"
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "klingflow").rglob("*.py")}
     assert {name for name in held if name.endswith(".py")} == modules
     assert not [name for name in held if name.endswith((".pyc", ".mp4", ".png"))]
+
+
+def test_the_wheel_holds_the_licence_of_everything_in_it(built: Path) -> None:
+    held = contents(wheel(built))
+    for name in ("LICENSE", "klingflow/fonts/OFL.txt"):
+        assert held[f"klingflow-{__version__}.dist-info/licenses/{name}"] == (ROOT / name).read_bytes()
+    for style in ("Regular", "Semibold"):
+        assert f"klingflow/fonts/SourceSansPro-{style}.ttf" in held
+
+
+def test_systems_and_pythons_are_the_same_in_the_metadata_and_in_the_readme(built: Path) -> None:
+    metadata = email.message_from_bytes(contents(wheel(built))[f"klingflow-{__version__}.dist-info/METADATA"])
+    classifiers = [name.split(" :: ") for name in metadata.get_all("Classifier", [])]
+    pythons = [name[-1] for name in classifiers if name[:2] == ["Programming Language", "Python"]]
+    assert metadata["Requires-Python"] == f">={pythons[0]}"
+    assert {name[-1] for name in classifiers if name[0] == "Operating System"} == {"Linux", "MacOS"}
+    readme = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    assert "on Linux and macOS (not on Windows)" in readme
+    assert f"Python {', '.join(pythons[:-1])} or {pythons[-1]}" in readme
 
 
 def test_the_sdist_makes_the_same_wheel(built: Path) -> None:

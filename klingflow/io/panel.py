@@ -24,8 +24,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
-import font_source_sans_pro
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from klingflow.core.source import visible
@@ -149,15 +149,19 @@ def fitted(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
 
 
+FONTS = Path(__file__).parents[1] / "fonts"
+"""Source Sans Pro 2.020 by Adobe, unchanged, under the SIL Open Font License 1.1 (OFL.txt beside it)."""
+
+
 # Text ----------------------------------------------------------------------------------------------------------
 
 @lru_cache(maxsize=64)
 def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """Source Sans Pro from its package: Pillow's own font has no umlauts, and a system's fonts would change the bytes.
+    """Source Sans Pro, shipped with klingflow: Pillow's own font has no umlauts, a system's fonts would change the bytes.
 
     The basic layout engine, because the other one is not in every Pillow.
     """
-    path = font_source_sans_pro.font_files_ttf["SourceSansProSemibold" if bold else "SourceSansPro"]
+    path = FONTS / ("SourceSansPro-Semibold.ttf" if bold else "SourceSansPro-Regular.ttf")
     return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
 
 
