@@ -157,7 +157,7 @@ FONTS = Path(__file__).parents[1] / "fonts"
 
 @lru_cache(maxsize=64)
 def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """Source Sans Pro, shipped with klingflow: Pillow's own font has no umlauts, a system's fonts would change the bytes.
+    """Source Sans Pro: Pillow's own font has no umlauts, and the fonts of a system would change the bytes.
 
     The basic layout engine, because the other one is not in every Pillow.
     """
