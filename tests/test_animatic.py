@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -75,8 +76,8 @@ def test_the_same_shot_gives_the_same_bytes_and_another_attempt_another_task() -
         (answer(500), Unclear(message="the studio answered 500")),
     ],
 )
-def test_the_answer_to_an_order_is_read(given: Answer, meant: object) -> None:
-    assert animatic.accepted(given) == meant
+def test_the_answer_to_an_order_is_read(given: Answer, meant: Accepted | Unclear) -> None:
+    assert animatic.accepted(given) == replace(meant, raw=given.body.decode())
 
 
 def test_a_refused_order_says_why() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests import standins
 from tests.cli import Ended
@@ -185,6 +186,23 @@ def test_each_bad_end_of_a_task_has_its_own_rule(tmp_path: Path, name: str) -> N
         assert len(counted) == 10 + 1 + 2
         assert "this very order was tried before" in complaint(again, "moderated")
         assert "blocked: the boat shows a flag" in complaint(again, "moderated")
+
+
+@both
+def test_a_task_id_of_any_shape_is_bought_once_and_collected(tmp_path: Path, name: str) -> None:
+    ids = {"number": 12345678901234567890123, "base": "ab+/cd==", "path": "../a b?c#d", "sign": "任务 7"}
+    ids["long"] = "x" * 3000
+    with studio(tmp_path, name, words(*ids)) as (project, api):
+        for shot, task in ids.items():
+            api.becomes(Outcome(task=task), prompt=f"the {shot}")
+        ran = project.run("run", "film.yaml", "--yes")
+        assert ran.code == 0, ran.said
+        assert len(api.purchases) == len(ids)
+        locked = yaml.safe_load((project.root / "film.lock.yaml").read_text("utf-8"))
+        assert [one for one in map(str, ids.values()) if one not in str(locked)] == []
+        again = project.run("run", "film.yaml", "--yes")
+        assert f"{len(ids)} up to date" in again.said
+        assert len(api.purchases) == len(ids)
 
 
 @both

@@ -116,7 +116,7 @@ def test_an_account_wide_event_names_its_task(kind: str) -> None:
     assert mulerouter.webhook(signed(body), body, SECRET, NOW + 300) == UUID
 
 
-@pytest.mark.parametrize("payload", [{"balance": 9.5}, None, [], {"task_info": {"id": "../x"}}])
+@pytest.mark.parametrize("payload", [{"balance": 9.5}, None, [], {"task_info": {"id": " "}}])
 def test_an_event_without_a_task_is_good_but_speaks_of_none(payload: object) -> None:
     body = event("balance.low", payload)
     assert mulerouter.webhook(signed(body), body, SECRET, NOW) is None

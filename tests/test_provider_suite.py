@@ -95,6 +95,37 @@ def test_a_poll_is_free_and_asks_about_the_task(provider: Provider) -> None:
 
 
 @every
+@pytest.mark.parametrize(
+    ("task", "step"),
+    [
+        ("a/../b?c#d", "a%2F..%2Fb%3Fc%23d"),
+        ("ab+/cd==", "ab%2B%2Fcd%3D%3D"),
+        ("12345678901234567890123", "12345678901234567890123"),
+        ("任务 7", "%E4%BB%BB%E5%8A%A1%207"),
+        ("100%", "100%25"),
+        ("..", "%2E%2E"),
+        (".", "%2E"),
+        ("a\n", "a%0A"),
+        ("x" * 3000, "x" * 3000),
+    ],
+    ids=lambda text: text[:12],
+)
+def test_an_id_of_any_shape_is_one_step_of_the_path(provider: Provider, task: str, step: str) -> None:
+    made = provider.submit(shot(prompt="x"), {}, Settings(), KEY, 1)
+    assert provider.poll(TaskId(task), made.path).path.rpartition("/")[2] == step
+
+
+@every
+@pytest.mark.parametrize("code", [200, 400, 503])
+def test_what_an_order_was_answered_is_kept_for_the_record(provider: Provider, code: int) -> None:
+    body = b'{"task": "t", "data": {"taskId": "t"}, "task_info": {"id": "t"}, "at": "https://cdn.e/x?Signature=abc"}'
+    said = provider.accepted(Answer(status=code, body=body + b" " * 9000))
+    assert isinstance(said, Accepted | Refused | Unclear)
+    assert said.raw.startswith(body.decode().replace("Signature=abc", "…"))
+    assert len(said.raw) == RAW_CHARS
+
+
+@every
 @pytest.mark.parametrize("body", JUNK, ids=repr)
 def test_junk_is_neither_an_order_nor_a_clip(provider: Provider, body: bytes) -> None:
     for code in STATUSES:

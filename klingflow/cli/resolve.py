@@ -6,6 +6,8 @@ import time
 
 from klingflow.cli.status import KEY_SHOWN, jobs_at
 from klingflow.core.errors import DONE, UsageError
+from klingflow.core.model import task_id
+from klingflow.core.source import visible
 from klingflow.execution import host
 from klingflow.io import ledger
 from klingflow.planning.job import Job, Kind, State
@@ -35,8 +37,8 @@ def resolve(
     now = time.time_ns() // 1_000_000
     me = host.this()
     if task is not None:
-        task = task.strip()
-        if not task or len(task) > 200 or not task.isprintable() or " " in task:
+        task = task_id(task.strip())
+        if task is None:
             raise UsageError("that is no task id", "copy it from the provider's console")
         other = next((j for j in ledger.jobs(store) if j.task == task and j.key != job.key), None)
         if other is not None:
@@ -48,7 +50,7 @@ def resolve(
         said = f"recorded as not bought; `klingflow run {path}` may buy it now"
     if not ledger.write(store, record):
         raise UsageError("another run settled it at this very moment", f"look again: klingflow status {path}")
-    print(f"{shot}: {said}")
+    print(visible(f"{shot}: {said}"))
     return DONE
 
 

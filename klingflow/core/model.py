@@ -19,6 +19,24 @@ Digest = NewType("Digest", str)
 Key = NewType("Key", str)
 """What a purchase is known by: SHA-256 of its canonical parts (see core.digest), 64 hex digits."""
 TaskId = NewType("TaskId", str)
+"""A provider's id of a task: any text, as the provider writes it. It is a file's name nowhere, and one percent-encoded
+step in a URL."""
+
+
+def task_id(value: object) -> TaskId | None:
+    """A task's id as an answer or a person gives it: text or a whole number of whatever length and shape, because it
+    may have been paid for. None for everything else, for blanks alone, and for text that is not Unicode."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return TaskId(str(value))
+    if not isinstance(value, str) or not value.strip():
+        return None
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return None
+    return TaskId(value)
+
+
 Json = dict[str, "object"]
 
 

@@ -11,13 +11,13 @@ A pure provider: the same bytes again give the same clip and cost nothing, so a 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 
 from klingflow.core.digest import canonical
 from klingflow.core.model import Film, Key, Shot, TaskId
 from klingflow.core.source import Problem
+from klingflow.providers import reading
 from klingflow.providers.base import (
     Accepted,
     Answer,
@@ -91,21 +91,25 @@ def submit(shot: Shot, inputs: Mapping[str, str], settings: Settings, key: Key, 
 
 
 def accepted(answer: Answer) -> Submitted:
-    said = _object(answer)
-    task = said.get("task")
-    if answer.status == 200 and isinstance(task, str):
-        return Accepted(task=TaskId(task))
+    return reading.with_raw(_accepted(answer), answer)
+
+
+def _accepted(answer: Answer) -> Submitted:
+    said = reading.parsed(answer.body) or {}
+    task = reading.task(said, "task")
+    if answer.status == 200 and task is not None:
+        return Accepted(task=task)
     if 400 <= answer.status < 500:
         return Refused(kind=FailureClass.INVALID, code=str(answer.status), message=_message(said))
     return Unclear(message=f"the studio answered {answer.status}")
 
 
 def poll(task: TaskId, path: str) -> Request:
-    return Request(method="GET", path=f"{CLIPS}/{task}")
+    return Request(method="GET", path=f"{CLIPS}/{reading.step(task)}")
 
 
 def status(answer: Answer, task: TaskId) -> Status:
-    said = _object(answer)
+    said = reading.parsed(answer.body) or {}
     match answer.status, said:
         case 404, _:
             return Missing()
@@ -132,14 +136,6 @@ def statuses(answer: Answer) -> Mapping[TaskId, Status] | Later:
 
 def webhook(headers: Mapping[str, str], body: bytes, secret: str, now_s: float) -> TaskId | None:
     raise WebhookRefused("the animatic sends no callbacks")
-
-
-def _object(answer: Answer) -> Mapping[str, object]:
-    try:
-        said = json.loads(answer.body)
-    except ValueError:
-        return {}
-    return said if isinstance(said, dict) else {}
 
 
 def _message(said: Mapping[str, object]) -> str:

@@ -66,7 +66,9 @@ class Accepted:
 
     task: TaskId
     replayed: bool = False
-    """True where the answer says that this is the first answer told again."""
+    """True where the answer says that the order was taken before, by an earlier request with the same key."""
+    raw: str = ""
+    """The answer's body, for the record: redacted, at most `reading.RAW_CHARS` characters; also in the other two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +79,7 @@ class Refused:
     code: str
     message: str
     retry_after: float | None = None
+    raw: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +98,7 @@ class Unclear:
     """True where the same bytes again can tell no more (HiAPI 422, key mismatch): a person must look, now."""
     retry_after: float | None = None
     """Seconds that the provider asks for before the same bytes come again."""
+    raw: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,6 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from urllib.parse import quote
 
 from klingflow.core.model import Film, Key, Shot, TaskId
 from klingflow.core.source import Problem
@@ -145,21 +144,31 @@ _ANOTHER_TRY = frozenset({"model_unavailable", "task_timeout", "storage_unavaila
 table, read 2026-11. Of every other failed task HiAPI's page says to fix the request, so it is not ordered again."""
 
 
+_IDS = ("taskId", "task_id", "id")
+"""Where a task's id is: HiAPI docs, HiAPI's own tools, and its blog. The last one only inside a task's own object."""
+
+
 def accepted(answer: Answer) -> Submitted:
+    """A task id in a 2xx is an order that was taken, one in a 409 the task of an earlier request with the same key."""
+    return reading.with_raw(_accepted(answer), answer)
+
+
+def _accepted(answer: Answer) -> Submitted:
     body = reading.parsed(answer.body)
     status = answer.status
+    says = _error(body)
+    code = says.code.lower()
+    task = reading.task(reading.field(body, "data"), *_IDS) or reading.task(body, *_IDS[:2])
+    mismatch = code == "idempotency_key_mismatch"
+    if task is not None and not mismatch and (200 <= status <= 299 or status == 409):
+        replayed = status == 409 or answer.headers.get("idempotent-replay", "").strip().lower() == "true"
+        return Accepted(task=task, replayed=replayed)
     if 200 <= status <= 299:
-        data = reading.field(body, "data")
-        task = reading.task(data["taskId"] if "taskId" in data else data.get("id"))
-        if task is not None:
-            return Accepted(task=task, replayed=answer.headers.get("idempotent-replay", "").strip().lower() == "true")
         inside = reading.number(body.get("code")) if body is not None else None
         if inside is None or not 300 <= inside <= 599:
             return Unclear(message=f"HiAPI answered HTTP {status} without a task id")
         status = inside
-    says = _error(body)
-    code = says.code.lower()
-    if code == "idempotency_key_mismatch":
+    if mismatch:
         return Unclear(
             message="HiAPI has already seen this order's key with another body, so an order was sent that this ledger "
             "does not know",
@@ -200,7 +209,7 @@ def _error(body: Object | None) -> Says:
 
 
 def poll(task: TaskId, path: str) -> Request:
-    return Request(method="GET", path=f"/v1/tasks/{quote(task, safe='')}")
+    return Request(method="GET", path=f"/v1/tasks/{reading.step(task)}")
 
 
 _PENDING = frozenset({"queued", "handling", "archiving", "pending", "processing", "running"})
@@ -215,9 +224,9 @@ def status(answer: Answer, task: TaskId) -> Status:
     data = _data(answer)
     if not isinstance(data, dict):
         return data
-    about = data["taskId"] if "taskId" in data else data.get("id", task)
+    about = reading.task(data, *_IDS) or task
     if about != task:
-        return Later(message=f"HiAPI answered about another task ({reading.text(about, 80) or 'unreadable'})")
+        return Later(message=f"HiAPI answered about another task ({reading.text(about, 80)})")
     word = reading.text(data.get("status"), 80).lower()
     if not word:
         return Later(message="HiAPI's answer names no status")
@@ -284,7 +293,7 @@ def statuses(answer: Answer) -> Mapping[TaskId, Status] | Later:
     for item in tasks:
         if not isinstance(item, dict):
             continue
-        task = reading.task(item["taskId"] if "taskId" in item else item.get("id"))
+        task = reading.task(item, *_IDS)
         word = reading.text(item.get("status"), 80).lower()
         if task is None or not word:
             continue
@@ -313,7 +322,7 @@ def webhook(headers: Mapping[str, str], body: bytes, secret: str, now_s: float) 
     if abs(now_s - int(stamp)) > WINDOW_S:
         raise WebhookRefused(f"the timestamp is more than {WINDOW_S} s off")
     read = reading.parsed(body)
-    task = reading.task(read.get("taskId")) if read is not None else None
+    task = reading.task(read, *_IDS)
     if task is None:
         raise WebhookRefused("the body names no task")
     return task

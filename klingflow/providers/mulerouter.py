@@ -13,7 +13,6 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from urllib.parse import quote
 
 from klingflow.core.model import Film, Key, Shot, TaskId
 from klingflow.core.source import Problem
@@ -244,14 +243,28 @@ _INLINE_HINT = (
 
 
 def accepted(answer: Answer) -> Submitted:
-    """A task's id in any 2xx is an order that was taken. In a 400 the same envelope names a task that was never run.
+    """A task's id in any 2xx is an order that was taken, and one in a 409 is "a task that already exists" (error codes
+    page). In a 400 the same envelope names a task that was never run.
 
-    Every 5xx, also 503, and 409 and 423 leave it open whether the order was taken.
+    Every 5xx, also 503, and 409 without an id and 423 leave it open whether the order was taken.
     """
+    return reading.with_raw(_accepted(answer), answer)
+
+
+def _task(body: Object | None) -> TaskId | None:
+    return reading.task(reading.field(body, "task_info"), "id", "taskId", "task_id") or reading.task(
+        body, "taskId", "task_id"
+    )
+
+
+def _accepted(answer: Answer) -> Submitted:
     body = reading.parsed(answer.body)
     says = _error(body)
+    task = _task(body)
+    word = reading.text(reading.field(body, "task_info").get("status"), 80).lower()
+    if task is not None and answer.status == 409 and word not in _FAILED:
+        return Accepted(task=task, replayed=True)
     if 200 <= answer.status <= 299:
-        task = reading.task(reading.field(body, "task_info").get("id"))
         if task is not None:
             return Accepted(task=task)
         kind = _NUMBERS.get(says.code) if body is not None and "task_info" not in body else None
@@ -297,7 +310,7 @@ def _first(*values: object) -> str:
 
 
 def poll(task: TaskId, path: str) -> Request:
-    return Request(method="GET", path=f"{path}/{quote(task, safe='')}")
+    return Request(method="GET", path=f"{path}/{reading.step(task)}")
 
 
 _PENDING = frozenset({"pending", "queued", "processing", "running", "retrying"})
@@ -312,9 +325,9 @@ def status(answer: Answer, task: TaskId) -> Status:
     code = answer.status
     info = reading.field(body, "task_info")
     says = _error(body)
-    ours = info.get("id") == task
+    about = _task(body)
     word = reading.text(info.get("status"), 80).lower()
-    if code != 200 and not (code == 400 and ours and word in _FAILED):
+    if code != 200 and not (code == 400 and about == task and word in _FAILED):
         wait = reading.retry_after(answer.headers)
         if code == 404 and not reading.is_page(answer.body):
             return Missing()
@@ -323,9 +336,8 @@ def status(answer: Answer, task: TaskId) -> Status:
         return Later(message="MuleRouter's answer is not JSON")
     if not info or not word:
         return Later(message="MuleRouter's answer names no task status" + _tail(says))
-    if "id" in info and not ours:
-        about = reading.text(info["id"], 80) or "unreadable"
-        return Later(message=f"MuleRouter answered about another task ({about})")
+    if about not in (None, task):
+        return Later(message=f"MuleRouter answered about another task ({reading.text(about, 80)})")
     if word in _DONE:
         video = _video(body)
         if video is None:
@@ -409,4 +421,4 @@ def webhook(headers: Mapping[str, str], body: bytes, secret: str, now_s: float) 
     if read is None:
         raise WebhookRefused("the body is not a JSON object")
     payload = reading.field(reading.field(read, "data"), "payload")
-    return reading.task(reading.field(payload, "task_info").get("id"))
+    return _task(payload)

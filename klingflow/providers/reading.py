@@ -10,12 +10,13 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from urllib.parse import quote
 
-from klingflow.core.model import TaskId
+from klingflow.core.model import TaskId, task_id
 from klingflow.core.redact import redact
-from klingflow.providers.base import Answer, FailureClass, Refused
+from klingflow.providers.base import Answer, Busy, FailureClass, Refused, Submitted
 
 Object = dict[str, object]
 
@@ -80,13 +81,21 @@ def number(value: object) -> int | None:
     return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,6}", value) else None
 
 
-_TASK = r"[A-Za-z0-9][A-Za-z0-9._:~-]{0,199}"
+def task(value: Object | None, *names: str) -> TaskId | None:
+    """The first task id under these names. The documented shapes are narrow (HiAPI: tk-hiapi- and 26 characters,
+    MuleRouter: a UUID), but a paid id is not thrown away for its shape."""
+    return next(filter(None, (task_id(value.get(name)) for name in names)), None) if value else None
 
 
-def task(value: object) -> TaskId | None:
-    """A task id: any text that can stand in a URL's path as one step. The documented shapes are narrower
-    (HiAPI: tk-hiapi- and 26 characters, MuleRouter: a UUID), but a paid id is not thrown away for its shape."""
-    return TaskId(value) if isinstance(value, str) and re.fullmatch(_TASK, value) else None
+def step(task: TaskId) -> str:
+    """A task id as one step of a URL's path."""
+    encoded = quote(task, safe="")
+    return encoded.replace(".", "%2E") if task in (".", "..") else encoded
+
+
+def with_raw(said: Submitted, answer: Answer) -> Submitted:
+    """What an answer to an order means, with the answer's text for the record."""
+    return said if isinstance(said, Busy) else replace(said, raw=raw(answer))
 
 
 def url(value: object) -> str | None:

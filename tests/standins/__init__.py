@@ -89,8 +89,8 @@ class Outcome:
     finish_s: float | None = None
     expires_s: float | None = None
     """How long the first URL lives; the next ones live as the server says."""
-    task: str | None = None
-    """The id to answer with, in place of a new one."""
+    task: Any = None
+    """The id to answer with, in place of a new one; any JSON value."""
     clip: bytes | None = None
     """The file, in place of a real clip."""
 
@@ -469,7 +469,7 @@ class StandIn:
 
     def find(self, task: str, account: str) -> Purchase | None:
         """The account's task of that id, or None: also where the task is another account's."""
-        return next((one for one in self.bought_by(account) if one.task == task), None)
+        return next((one for one in self.bought_by(account) if str(one.task) == task), None)
 
     def lets_in(self, seen: Seen) -> bool:
         return seen.headers.get("authorization") in [f"Bearer {key}" for key in self.accounts]

@@ -141,7 +141,7 @@ class HiAPI(StandIn):
             return error(422, "Idempotency-Key was used with another body", "IDEMPOTENCY_KEY_MISMATCH")
         if not first.task:
             return error(409, "the first request is being processed", "IDEMPOTENCY_KEY_PROCESSING", Retry_After="1")
-        bought = self.find(first.task, seen.bearer)
+        bought = self.find(str(first.task), seen.bearer)
         assert bought is not None
         bought.answers += 1
         return says(200, _accepted(first.task), **{"Idempotent_Replay": "true"})
