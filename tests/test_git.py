@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from klingflow.core.errors import UsageError
-from klingflow.io.git import Tree
+from klingflow.io.git import Tree, answer
 from klingflow.io.project import BadFile, Project
 
 Git = Callable[..., str]
@@ -206,3 +206,34 @@ def test_no_process_is_left_behind(repo: Path) -> None:
     assert process is not None
     tree.close()
     assert process.returncode is not None
+
+
+def test_nothing_that_the_repository_names_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    top, ran = tmp_path / "repo", tmp_path / "ran"
+    top.mkdir()
+    git(top, "init", "-q", "-b", "main")
+    (top / "a.yaml").write_text("x: 1\n")
+    git(top, "add", "-A")
+    git(top, "commit", "-q", "-m", "one")
+    script = top / "evil"
+    script.write_text(f'#!/bin/sh\ntouch {ran}\nexec false "$@"\n')
+    script.chmod(0o755)
+    for name, value in {
+        "core.fsmonitor": str(script),
+        "core.repositoryFormatVersion": "1",
+        "extensions.partialClone": "origin",
+        "remote.origin.promisor": "true",
+        "remote.origin.url": f"ext::{script} %S",
+        "protocol.ext.allow": "always",
+        "protocol.allow": "always",
+    }.items():
+        git(top, "config", name, value)
+    blob = git(top, "rev-parse", "HEAD:a.yaml")
+    (top / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
+    script.rename(top / "git")
+    script.symlink_to("git")
+    monkeypatch.setenv("PATH", f".:{os.environ['PATH']}")
+    with Tree(top, "HEAD") as tree:
+        assert tree.read("a.yaml") is None
+    assert answer(top, "ls-files") == b"a.yaml\n"
+    assert not ran.exists()

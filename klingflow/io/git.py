@@ -29,7 +29,6 @@ _SAFE = (
     "--literal-pathspecs",
     *("-c", "core.fsmonitor=false"),  # a repository's config may name a program here
     *("-c", "core.hooksPath=/dev/null"),
-    *("-c", "protocol.allow=never"),  # a partial clone would fetch what it lacks
 )
 _KEPT = re.compile(r"PATH|HOME|USERPROFILE|SYSTEMROOT|TMPDIR|TEMP|XDG_CONFIG_HOME|GIT_C(ONFIG|EILING)_\w+")
 """What git sees of the environment: no key of a provider, and no GIT_DIR that a hook has set for another repository."""
@@ -49,6 +48,32 @@ def tracked(root: Path, folder: str) -> bool:
     return found.returncode == 0 and bool(found.stdout)
 
 
+class Failed(Exception):
+    """git ended with an error."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(said)
+        self.said = said
+
+
+def answer(folder: Path, *words: str) -> bytes:
+    """What a git command prints in `folder`. It runs no program that the repository names, and connects to nothing.
+
+    Raises Failed, FileNotFoundError where git is not installed, and subprocess.TimeoutExpired.
+    """
+    done = subprocess.run(
+        ["git", *_SAFE, *words],
+        cwd=folder,
+        env=_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=PATIENCE_S,
+    )
+    if done.returncode:
+        raise Failed(done.stderr.decode(errors="replace"))
+    return done.stdout
+
+
 class Tree:
     """The files below `root` as they stand at `ref`. Paths are relative to `root`. Close it, or use it in a `with`."""
 
@@ -62,7 +87,7 @@ class Tree:
             raise UsageError(f"{ref!r} is not a git ref", "name a branch, a tag or a commit: origin/main")
         try:
             self._prefix = self._git("rev-parse", "--show-prefix").strip()
-        except _Failed as fault:
+        except Failed as fault:
             if "dubious ownership" in fault.said:
                 mend = f"git config --global --add safe.directory {self.root}"
                 raise UsageError(f"git does not trust {self.root}: it belongs to somebody else", mend) from None
@@ -70,7 +95,7 @@ class Tree:
             raise UsageError(what, "run it where the storyboard is under version control") from None
         try:
             self.commit = self._git("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}").strip()
-        except _Failed:
+        except Failed:
             raise self._unknown() from None
 
     def __enter__(self) -> Tree:
@@ -173,23 +198,13 @@ class Tree:
         )
 
     def _git(self, *words: str) -> str:
-        """What a git command prints. Raises _Failed with what it said."""
+        """What a git command prints, as text. Raises Failed with what it said."""
         try:
-            done = subprocess.run(
-                ["git", *_SAFE, *words],
-                cwd=self.root,
-                env=_environment(),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=PATIENCE_S,
-            )
+            return answer(self.root, *words).decode(errors="surrogateescape")
         except FileNotFoundError:
             raise UsageError("git is not installed", "install git, or plan without --against") from None
         except subprocess.TimeoutExpired:
             raise self._silent() from None
-        if done.returncode:
-            raise _Failed(done.stderr.decode(errors="replace"))
-        return done.stdout.decode(errors="surrogateescape")
 
     def _silent(self) -> UsageError:
         return UsageError(f"git did not answer within {PATIENCE_S:.0f} s", "see what holds it up: git status")
@@ -259,12 +274,6 @@ class Tree:
         return UsageError(f"git cannot read {visible(self.ref)}", "see what is wrong with the repository: git fsck")
 
 
-class _Failed(Exception):
-    def __init__(self, said: str) -> None:
-        super().__init__(said)
-        self.said = said
-
-
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
     assert pipe is not None
     return pipe
@@ -272,4 +281,14 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
 
 def _environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if _KEPT.fullmatch(name)}
-    return {**kept, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_NO_REPLACE_OBJECTS": "1"}
+    # The search for git begins in the repository: a relative folder on the PATH would be the repository's own.
+    path = os.pathsep.join(filter(os.path.isabs, os.get_exec_path()))
+    return {
+        **kept,
+        "PATH": path,
+        "LC_ALL": "C",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_NO_LAZY_FETCH": "1",  # known to git from 2.45 on
+        "GIT_ALLOW_PROTOCOL": "none",  # goes before what the repository's config allows, ext:: for instance
+        "GIT_NO_REPLACE_OBJECTS": "1",
+    }
