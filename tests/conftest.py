@@ -21,7 +21,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.fixture(autouse=True)
 def _sealed(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Sockets reach loopback alone, caches lie in a folder of the test, and no key of this machine is seen."""
+    """Sockets reach loopback alone, caches and claims lie in folders of the test, no key of this machine is seen."""
     real = socket.socket.connect
 
     def connect(self: socket.socket, address: object) -> None:
@@ -30,7 +30,8 @@ def _sealed(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFa
         real(self, address)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket.socket, "connect", connect)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    for name in ("XDG_CACHE_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path_factory.mktemp("user")))
     for name in ("HIAPI_API_KEY", "MULEROUTER_API_KEY", "KLINGFLOW_STORE", "KLINGFLOW_PUBLISH_TO"):
         monkeypatch.delenv(name, raising=False)
 

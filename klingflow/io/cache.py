@@ -119,10 +119,15 @@ def _prune() -> None:
 
 def cache_folder() -> str | None:
     """The user's cache folder; None where there is no home."""
+    return user_folder("XDG_CACHE_HOME", mac="~/Library/Caches", other="~/.cache")
+
+
+def user_folder(variable: str, *, mac: str, other: str) -> str | None:
+    """klingflow's folder in the one that `variable` names, else in the system's own; None where there is no home."""
     try:
-        base = os.environ.get("XDG_CACHE_HOME", "")
+        base = os.environ.get(variable, "")
         if not os.path.isabs(base):  # the specification of XDG base directories ignores a relative one
-            base = os.path.expanduser("~/Library/Caches" if sys.platform == "darwin" else "~/.cache")
+            base = os.path.expanduser(mac if sys.platform == "darwin" else other)
         return f"{base}/klingflow" if os.path.isabs(base) else None
     except (OSError, RuntimeError, KeyError):
         return None

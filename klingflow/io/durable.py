@@ -55,6 +55,14 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder, and those above it that are missing."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
 def replace(path: Path, data: bytes) -> None:
     """The file holds `data`, or what it held before. Makes no folder."""
     with replacing(path) as part:
