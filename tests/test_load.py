@@ -423,3 +423,18 @@ def test_what_the_schema_blanks_out_makes_no_second_fault() -> None:
     assert len(told) == 7
     _, problems = load.load(document, name="film", folder="", read=lambda path: "", overrides={}, provider=None)
     assert [(str(p.span), p.rule) for p in problems] == [("film.yaml:7:41", "undefined")]
+
+
+def test_a_fault_in_an_included_file_is_reported_once() -> None:
+    shots = "".join(f"  - {{id: s{i}, prompt: \"{{% include 'look.txt' %}} {i}\"}}\n" for i in range(50))
+    files = {"look.txt": "fine\n {% if %}"}
+    _, problems = loaded(f"klingflow: 1\nshots:\n{shots}", files)
+    assert [f"{p.span}" for p in problems] == ["look.txt:2:2"]
+
+
+def test_the_files_that_a_storyboard_includes_are_bounded_together() -> None:
+    names = [f"f{i}.txt" for i in range(200)]
+    shots = "".join(f"  - {{id: s{i}, prompt_file: {name}}}\n" for i, name in enumerate(names))
+    _, problems = loaded(f"klingflow: 1\nshots:\n{shots}", dict.fromkeys(names, "{# #}" + "a" * 99990))
+    large = [p.what for p in problems if "too large" in p.what]
+    assert large == ["'f160.txt' and the text files before it are too large to include together"]

@@ -148,9 +148,15 @@ class _File:
         """A text file of the project; each is read once. Raises KlingflowError."""
         known = self.texts.get(path)
         if known is None:
+            if self.budget.read < 0:
+                raise _Skip  # reported at the file that went over
             try:
                 shown = self.document.path.replace("\\", "/").rpartition("/")[0]
                 known = prompt.Included(_shown(path, self.folder, shown), self.read(path).replace("\r\n", "\n"))
+                self.budget.read -= len(known.text)
+                if self.budget.read < 0:
+                    what = f"'{path}' and the text files before it are too large to include together"
+                    raise KlingflowError(what, "include fewer or shorter files")
             except KlingflowError as exc:
                 known = exc
             self.texts[path] = known

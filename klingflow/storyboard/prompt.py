@@ -10,11 +10,12 @@ Knows no YAML and opens no file: what is included comes through a function of th
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, cast
 
 from klingflow.core.errors import KlingflowError, StoryboardError
 from klingflow.core.source import Problem, Span, nearest
@@ -30,6 +31,10 @@ MAX_STEPS = 200_000
 """Nodes visited for one field: about a quarter of a second."""
 MAX_LOOPS = 10_000
 """Rounds of loops, calls and includes for one field."""
+MAX_CHARS = 2_000_000
+"""Characters of all the texts that are built on the way to one field: they may all be in memory at once."""
+MAX_FAULTS = 20
+"""Faults reported of one field: each is looked for in the file's text again."""
 
 Where = Callable[[int, int], Span]
 """The place of a piece of the template: (offset, length) -> Span."""
@@ -56,20 +61,37 @@ Include = Callable[[str], Included]
 
 @dataclass(slots=True)
 class Budget:
-    """What all templates of one storyboard may cost together: a file of many costly fields ends too."""
+    """What all templates of one storyboard may cost together, and the templates that are parsed already."""
 
     steps: int = 5_000_000
+    """About six seconds. Parsing counts too: a step for two characters, ten for a node (measured 2026-11)."""
     chars: int = 100_000_000
+    read: int = 16_000_000
+    """Characters of the files that are included."""
     guesses: int = 25
     """Searches for the name that was meant; a file with thousands of faults is not searched thousands of times."""
+    pieces: dict[str, tuple[str, ...] | None] = field(default_factory=dict)
+    """By text: what `_pieces` made of it."""
+    trees: dict[str, nodes.Template | _Fault] = field(default_factory=dict)
+    """By text: the checked tree, or why there is none. A node takes 100 to 180 bytes, so `steps` bounds them too."""
 
     @property
     def spent(self) -> bool:
-        return self.steps < 0 or self.chars < 0
+        return self.steps < 0 or self.chars < 0 or self.read < 0
 
-    def nearest(self, name: str, names: Sequence[str]) -> str | None:
+    def nearest(self, name: str, names: Iterable[str]) -> str | None:
         self.guesses -= 1
-        return nearest(name, names) if self.guesses >= 0 else None
+        if self.guesses < 0 or len(name) > LONGEST_NAME:
+            return None
+        return nearest(name, [one for one in names if len(one) <= LONGEST_NAME])
+
+    def listed(self, names: Sequence[str]) -> str:
+        """Some of the names in order, for a message; none when there were many faults already."""
+        return ", ".join(sorted(names)[:12]) + (", …" if len(names) > 12 else "") if self.guesses >= 0 else ""
+
+
+LONGEST_NAME = 100
+"""Characters. What is longer was no slip of the pen, and comparing two long texts takes minutes."""
 
 
 def render(
@@ -82,13 +104,21 @@ def render(
     if "{" not in text:
         return text
     budget = budget or Budget()
-    pieces = _pieces(text)
+    if len(text) <= MAX_TEMPLATE and text not in budget.pieces:
+        pieces = budget.pieces[text] = _pieces(text)
+        budget.steps -= len(text) // 10 + 2 * len(pieces or ())
+    pieces = budget.pieces.get(text)
     if pieces is None:
         return _walk(text, context, where, include, budget)
+    budget.steps -= len(pieces) // 3
+    if budget.steps < 0:
+        raise StoryboardError([_too_many_steps().problem(where(0, 1))])
     problems: list[Problem] = []
     out = []
     at = 0
     for i, piece in enumerate(pieces):
+        if len(problems) >= MAX_FAULTS:
+            break
         if i % 3 == 0:
             out.append(piece)
         elif i % 3 == 1:
@@ -117,7 +147,6 @@ _SIMPLE = re.compile(r"(\{\{[ \t]*([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)[ \t]*\}\})",
 _WORDS = frozenset(["true", "false", "none", "True", "False", "None", "not", "and", "or", "in", "is", "if", "else"])
 
 
-@lru_cache(maxsize=4096)
 def _pieces(text: str) -> tuple[str, ...] | None:
     """(literal, name, whole tag, literal, …) of a template of plain `{{ a.b }}` alone; None for any other.
 
@@ -156,20 +185,24 @@ def _too_long() -> _Fault:
     return _Fault("template-size", f"the text grows past {MAX_OUTPUT} characters", "make it shorter")
 
 
+def _too_many_steps() -> _Fault:
+    return _Fault("template-size", "the template takes too many steps", "use fewer or shorter loops and comparisons")
+
+
 def _undeclared(name: str, known: Sequence[str], budget: Budget) -> _Missing:
     if name == "shot":
         return _Missing("undefined", "'shot' is known only inside a shot", "use it in a field of a shot")
-    near = budget.nearest(name, known)
-    names = ", ".join(sorted(known)[:12]) + (", …" if len(known) > 12 else "")
-    mend = f"did you mean '{near}'?" if near else f"declare it under vars; known here: {names}"
+    near, names = budget.nearest(name, known), budget.listed(known)
+    mend = "declare it under vars" + (f"; known here: {names}" if names else "")
+    mend = f"did you mean '{near}'?" if near else mend
     return _Missing("undefined", f"'{name}' is not declared", mend)
 
 
 def _no_field(owner: str, value: object, name: str, budget: Budget) -> _Missing:
     if isinstance(value, Mapping):
-        names = [str(key) for key in value]
-        near = budget.nearest(name, names)
-        mend = f"did you mean '{near}'?" if near else f"it has {', '.join(names[:12]) or 'no fields'}"
+        near = budget.nearest(name, map(str, value))
+        names = ", ".join(map(str, islice(value, 12)))
+        mend = f"did you mean '{near}'?" if near else f"it has {names or 'no fields'}"
     elif isinstance(value, list | tuple):
         mend = f"it is a list of {len(value)}: write {owner}[0]"
     else:
@@ -220,9 +253,9 @@ def _printed(value: object, said: str) -> str:
 
 def _walk(text: str, context: Mapping[str, object], where: Where, include: Include, budget: Budget) -> str:
     run = _Run(_Source(text, where), include, budget)
-    out = _Out(budget)
+    out = _Out(run)
     try:
-        run.body(_parsed(text).body, (dict(context),), out)
+        run.body(_parsed(text, budget).body, ({}, context), out)
     except _Fault as fault:
         raise StoryboardError([fault.problem(run.place(fault))]) from None
     except RecursionError:
@@ -231,13 +264,30 @@ def _walk(text: str, context: Mapping[str, object], where: Where, include: Inclu
     return "".join(out.parts)
 
 
-@lru_cache(maxsize=512)
-def _parsed(text: str) -> nodes.Template:
-    """The checked tree of a template. Raises _Fault."""
+def _parsed(text: str, budget: Budget) -> nodes.Template:
+    """The checked tree of a template; each different text is parsed once, one with a fault too. Raises _Fault."""
+    tree = budget.trees.get(text)
+    if tree is None:
+        try:
+            tree = _checked(text, budget)
+        except RecursionError:
+            tree = _Fault("template-size", "the template is nested too deeply", "write it flatter", 1)
+        except _Fault as fault:
+            tree = fault
+        budget.trees[text] = tree
+    if isinstance(tree, _Fault):
+        raise _Fault(tree.rule, tree.what, tree.mend, tree.line)
+    return tree
+
+
+def _checked(text: str, budget: Budget) -> nodes.Template:
     import jinja2  # 30 ms, and most storyboards never come here
 
     if len(text) > MAX_TEMPLATE:
         raise _Fault("template-size", f"the template is longer than {MAX_TEMPLATE} characters", "make it shorter", 1)
+    budget.steps -= len(text) // 2
+    if budget.steps < 0:
+        raise _too_many_steps()
     try:
         tree = jinja2.Environment(keep_trailing_newline=True, undefined=jinja2.StrictUndefined).parse(text)
     except jinja2.TemplateSyntaxError as exc:
@@ -248,7 +298,8 @@ def _parsed(text: str) -> nodes.Template:
     todo: list[nodes.Node] = [tree]
     while todo:
         node = todo.pop()
-        fault = _refused(node)
+        budget.steps -= 10
+        fault = _too_many_steps() if budget.steps < 0 else _refused(node)
         if fault is not None:
             fault.line = node.lineno
             raise fault
@@ -292,8 +343,10 @@ def _refused(node: nodes.Node) -> _Fault | None:
         return _Fault("template-refused", f"templates have no '{given.node.name}'", _PLAIN)
     if kind == "For" and given.recursive:
         return _Fault("template-refused", "loops do not call themselves", _PLAIN)
-    if kind == "For" and type(given.iter).__name__ not in ("Name", "Getattr", "Getitem", "List", "Tuple") and not (
-        type(given.iter).__name__ == "Filter" and given.iter.name == "items"
+    if (
+        kind == "For"
+        and type(given.iter).__name__ not in ("Name", "Getattr", "Getitem", "List", "Tuple")
+        and not (type(given.iter).__name__ == "Filter" and given.iter.name == "items")
     ):
         return _Fault(
             "template-refused", "a loop goes over a declared value", "declare the list under vars: {% for x in names %}"
@@ -321,15 +374,15 @@ _SPOKEN = {
 class _Out:
     """Text being built, with its size counted as it grows."""
 
-    budget: Budget
+    run: _Run
     parts: list[str] = field(default_factory=list)
     size: int = 0
 
     def write(self, text: str) -> None:
         self.size += len(text)
-        self.budget.chars -= len(text)
-        if self.size > MAX_OUTPUT or self.budget.chars < 0:
+        if self.size > MAX_OUTPUT:
             raise _too_long()
+        self.run.built(len(text))
         self.parts.append(text)
 
 
@@ -342,22 +395,22 @@ class _Source:
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Macro:
     node: nodes.Macro
     scope: _Scope
     source: _Source
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Module:
     """The names that an imported file sets."""
 
     names: Mapping[str, object]
 
 
-_Scope = tuple[dict[str, object], ...]
-"""Names in sight, the innermost first."""
+_Scope = tuple[Any, ...]
+"""Names in sight, the innermost first: mappings, of which only the first is ever written to."""
 
 _TAG = re.compile(r"\{\{[^{}]*\}\}|\{%[^%]*%\}")
 
@@ -371,12 +424,14 @@ class _Run:
         self.budget = budget
         self.steps = MAX_STEPS
         self.loops = MAX_LOOPS
+        self.chars = MAX_CHARS
         self.calls: list[nodes.Macro] = []
         self.line = 1
 
     def place(self, fault: _Fault) -> Span:
         """The tag at fault: the first on the line where the walk stands that holds the quoted name, else the first."""
         source = self.sources[-1]
+        self.budget.steps -= len(source.text) // 50
         start = 0
         for _ in range((fault.line or self.line) - 1):
             start = source.text.find("\n", start) + 1
@@ -399,7 +454,13 @@ class _Run:
         self.steps -= steps
         self.budget.steps -= steps
         if self.steps < 0 or self.budget.steps < 0:
-            raise _Fault("template-size", "the template takes too many steps", "use fewer or shorter loops")
+            raise _too_many_steps()
+
+    def built(self, chars: int) -> None:
+        self.chars -= chars
+        self.budget.chars -= chars
+        if self.chars < 0 or self.budget.chars < 0:
+            raise _Fault("template-size", f"the template builds over {MAX_CHARS} characters", "use fewer long texts")
 
     def round(self) -> None:
         self.pay(5)
@@ -468,7 +529,7 @@ class _Run:
         self.bind(node.target, self.value(node.node, scope), scope[0])
 
     def assign_block(self, node: nodes.AssignBlock, scope: _Scope, out: _Out) -> None:
-        inner = _Out(self.budget)
+        inner = _Out(self)
         self.body(node.body, ({}, *scope), inner)
         self.bind(node.target, "".join(inner.parts), scope[0])
 
@@ -494,7 +555,8 @@ class _Run:
             raise _Fault("file", exc.what, exc.mend) from None
         source = _Source(file.text, file.span, name)
         self.sources.append(source)
-        tree = _parsed(file.text)  # a fault in it stands in that file, which then stays the last of the sources
+        # A fault in it is at a place of that file, which then stays the last of the sources.
+        tree = _parsed(file.text, self.budget)
         self.sources.pop()
         return source, tree
 
@@ -513,7 +575,7 @@ class _Run:
     def module(self, node: nodes.Import | nodes.FromImport, scope: _Scope) -> _Module:
         source, tree = self.read(node.template, scope)
         names: dict[str, object] = {}
-        self.inside(source, tree.body, (names, *scope) if node.with_context else (names,), _Out(self.budget))
+        self.inside(source, tree.body, (names, *scope) if node.with_context else (names,), _Out(self))
         return _Module(names)
 
     def imported(self, node: nodes.Import, scope: _Scope, out: _Out) -> None:
@@ -554,13 +616,11 @@ class _Run:
         return self._field(node, self.value(node.node, scope), self.value(node.arg, scope))
 
     def _field(self, node: nodes.Getattr | nodes.Getitem, owner: object, name: object) -> object:
-        match owner:
-            case _Module() if name in owner.names:
-                return owner.names[str(name)]
-            case Mapping() if isinstance(name, str | int) and name in owner:
-                return owner[name]
-            case list() | tuple() if type(name) is int and -len(owner) <= name < len(owner):
-                return owner[name]
+        value = _found(owner, name)
+        if value is not _NOTHING:
+            return value
+        if not isinstance(name, str | int | float):
+            raise _Fault("template-value", "an index is a name or a number", f"write {_said(node.node)}[0]")
         shown = owner.names if isinstance(owner, _Module) else owner
         raise _no_field(_said(node.node), shown, str(name), self.budget)
 
@@ -583,11 +643,52 @@ class _Run:
         for operand in node.ops:
             right = self.value(operand.expr, scope)
             try:
-                if not _COMPARE[operand.op](left, right):
+                if not self.holds(operand.op, left, right):
                     return False
             except TypeError:
                 raise _Fault("template-value", "these values cannot be compared", "compare like with like") from None
             left = right
+        return True
+
+    def holds(self, sign: str, left: Any, right: Any) -> bool:
+        """Whether a comparison is true. Python itself would compare a list that holds another twice, which holds
+        another twice, and so on, for ever: so lists are walked here and each pair of values is counted."""
+        match sign:
+            case "eq" | "ne":
+                return self.equal(left, right) is (sign == "eq")
+            case "in" | "notin":
+                if isinstance(right, list | tuple):
+                    return any(self.equal(left, item) for item in right) is (sign == "in")
+                if isinstance(left, list | tuple | Mapping):
+                    raise TypeError
+                self.pay((_size(left) + _size(right)) // 100 if isinstance(right, str) else 1)
+                return (left in right) is (sign == "in")
+        if not all(isinstance(value, str | int | float) for value in (left, right)):
+            raise TypeError
+        self.pay(_size(left) // 100)
+        return _ORDER[sign](left, right)
+
+    def equal(self, one: object, other: object) -> bool:
+        todo = [(one, other)]
+        while todo:
+            one, other = todo.pop()
+            self.pay(1)
+            if one is other:
+                continue
+            if isinstance(one, list | tuple) and type(one) is type(other):
+                if len(one) != len(cast(Sequence[object], other)):
+                    return False
+                self.pay(len(one))
+                todo += zip(one, cast(Sequence[object], other), strict=True)
+            elif isinstance(one, Mapping) and isinstance(other, Mapping):
+                self.pay(len(one))
+                if len(one) != len(other) or not all(key in other for key in one):
+                    return False
+                todo += [(value, other[key]) for key, value in one.items()]
+            else:
+                self.pay(_size(one) // 100)
+                if one != other:
+                    return False
         return True
 
     def both(self, node: nodes.And, scope: _Scope) -> object:
@@ -606,7 +707,7 @@ class _Run:
         return -value
 
     def joined(self, node: nodes.Concat, scope: _Scope) -> object:
-        out = _Out(self.budget)
+        out = _Out(self)
         for part in node.nodes:
             out.write(self.text(part, scope))
         return "".join(out.parts)
@@ -621,8 +722,14 @@ class _Run:
         if len(arguments) > most:
             raise _Fault("template-value", f"'{node.name}' takes at most {most} arguments")
         value = self.value(operand, scope)
+        self.pay(sum(map(_size, (value, *arguments))) // 20)
+        if isinstance(value, list | tuple | Mapping) and node.name in _WHOLE:
+            self.pay(len(value))
         try:
-            return apply(value, _said(operand), *arguments)
+            result = apply(value, _said(operand), *arguments)
+            if type(result) is str:
+                self.built(len(result))
+            return result
         except TypeError:
             raise _Fault("template-value", f"'{node.name}' does not fit this value or these arguments") from None
 
@@ -641,11 +748,7 @@ class _Run:
                 return any(given.name in names for names in scope)
             case "Getattr" | "Getitem" as kind:
                 owner = self.value(given.node, scope)
-                name = given.attr if kind == "Getattr" else self.value(given.arg, scope)
-                try:
-                    self._field(given, owner, name)
-                except _Missing:
-                    return False
+                return _found(owner, given.attr if kind == "Getattr" else self.value(given.arg, scope)) is not _NOTHING
         return True
 
     def tested(self, node: nodes.Test, scope: _Scope) -> object:
@@ -676,11 +779,30 @@ class _Run:
         for name in names:
             if name not in values:
                 raise _Fault("template-value", f"the macro '{macro.node.name}' needs '{name}'")
-        out = _Out(self.budget)
+        out = _Out(self)
         self.calls.append(macro.node)
         self.inside(macro.source, macro.node.body, (values, *macro.scope), out)
         self.calls.pop()
         return "".join(out.parts)
+
+
+_NOTHING = object()
+
+
+def _found(owner: object, name: object) -> object:
+    """What a value has under a name or an index; _NOTHING where it has nothing."""
+    match owner:
+        case _Module() if isinstance(name, str) and name in owner.names:
+            return owner.names[name]
+        case Mapping() if isinstance(name, str | int) and name in owner:
+            return owner[name]
+        case list() | tuple() if type(name) is int and -len(owner) <= name < len(owner):
+            return owner[name]
+    return _NOTHING
+
+
+def _size(value: object) -> int:
+    return len(value) if isinstance(value, str) else 0
 
 
 def _said(node: nodes.Node | None) -> str:
@@ -733,16 +855,14 @@ _EXPRESSIONS: Mapping[str, Callable[[_Run, Any, _Scope], object]] = {
 }
 _PARTS = frozenset(["Template", "Pair", "Keyword", "Operand"])
 """Nodes that stand only inside others."""
-_COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
-    "eq": lambda a, b: a == b,
-    "ne": lambda a, b: a != b,
-    "lt": lambda a, b: a < b,
-    "lteq": lambda a, b: a <= b,
-    "gt": lambda a, b: a > b,
-    "gteq": lambda a, b: a >= b,
-    "in": lambda a, b: a in b,
-    "notin": lambda a, b: a not in b,
+_ORDER: Mapping[str, Callable[[Any, Any], bool]] = {
+    "lt": operator.lt,
+    "lteq": operator.le,
+    "gt": operator.gt,
+    "gteq": operator.ge,
 }
+_WHOLE = frozenset(["join", "items"])
+"""Filters that look at every value of a list or mapping."""
 
 
 def _on_text(change: Callable[[str], str]) -> Callable[..., object]:
