@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from klingflow.cli import app
 from klingflow.storyboard import yamlread
@@ -40,6 +44,35 @@ def elsewhere() -> list[tuple[Path, str]]:
 
 def test_what_ci_runs_is_the_test_command_word_for_word() -> None:
     assert TEST in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def test_ci_runs_the_tests_with_the_lowest_versions_too() -> None:
+    script = (ROOT / ".ci" / "run").read_text("utf-8")
+    assert re.search(r"uv\" pip install .*--resolution lowest-direct -e '\.\[dev\]'$", script, re.MULTILINE)
+    assert script.rstrip().endswith('"$lowest/bin/python" -m pytest')
+
+
+def test_every_dependency_has_a_lowest_version() -> None:
+    """A resolver of lowest versions takes the first release ever made of a package that has none."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    asked = [*project["build-system"]["requires"], *project["project"]["dependencies"]]
+    asked += [name for extra in project["project"]["optional-dependencies"].values() for name in extra]
+    wanted = [Requirement(name) for name in asked if not name.startswith("klingflow[")]
+    assert [str(one) for one in wanted if not {"==", ">="} & {part.operator for part in one.specifier}] == []
+
+
+def test_the_tests_run_with_no_cov_beside_a_test_that_is_never_traced(tmp_path: Path) -> None:
+    """`pytest --no-cov` fails over the marker no_cover where the project's own options ask for coverage."""
+    (tmp_path / "test_it.py").write_text("import pytest\n@pytest.mark.no_cover\ndef test_it(): pass\n", "utf-8")
+    words = ["-n", "0", "--no-cov", "-p", "no:cacheprovider", "-c", ROOT / "pyproject.toml", "--rootdir", tmp_path]
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", *words, tmp_path / "test_it.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 @pytest.mark.parametrize(("command", "sign"), [(DEMO, "klingflow run"), (TEST, "-m pytest")], ids=["demo", "test"])
