@@ -154,7 +154,7 @@ def test_only_bytes_and_orientation_are_mended_by_a_copy() -> None:
     told = [(what.split(";")[0], mend) for what, mend in image_problems(mulerouter.caps, bad)]
     assert [what for what, _ in told] == [
         "the image has 11.0 MiB",
-        "the image lies on its side or is mirrored, and only its EXIF orientation says so",
+        "the image is turned or mirrored by its EXIF orientation alone",
         "the image is 299x300 pixels",
     ]
     assert all("images: {shrink: lossless}" in mend for _, mend in told[:2])

@@ -1,7 +1,7 @@
 """The animatic: rough moving pictures drawn on this machine, free, the same for the same storyboard.
 
 It meets the same Protocol as the paid providers and goes through the same ledger, so that whoever has no account
-runs the whole line. `io.studio` stands where the others have an API and draws the clip. Its wire is our own:
+can make a whole film. `io.studio` takes the place of an API and draws the clips. The wire format is our own:
 
     POST /animatic/clips         the order, canonical JSON    -> {"task": ID}
     GET  /animatic/clips/ID      {"state": "rendering" | "done" | "failed", "url", "message"}, 404 for an unknown task
@@ -95,12 +95,12 @@ def accepted(answer: Answer) -> Submitted:
 
 
 def _accepted(answer: Answer) -> Submitted:
-    said = reading.parsed(answer.body) or {}
-    task = reading.task(said, "task")
+    body = reading.parsed(answer.body) or {}
+    task = reading.task(body, "task")
     if answer.status == 200 and task is not None:
         return Accepted(task=task)
     if 400 <= answer.status < 500:
-        return Refused(kind=FailureClass.INVALID, code=str(answer.status), message=_message(said))
+        return Refused(kind=FailureClass.INVALID, code=str(answer.status), message=_message(body))
     return Unclear(message=f"the studio answered {answer.status}")
 
 
@@ -109,16 +109,16 @@ def poll(task: TaskId, path: str) -> Request:
 
 
 def status(answer: Answer, task: TaskId) -> Status:
-    said = reading.parsed(answer.body) or {}
-    match answer.status, said:
+    body = reading.parsed(answer.body) or {}
+    match answer.status, body:
         case 404, _:
             return Missing()
         case 200, {"state": "done", "url": str(url)}:
             return Done(url=url)
         case 200, {"state": "failed"}:
-            return Failed(kind=FailureClass.INVALID, code="drawing", message=_message(said))
+            return Failed(kind=FailureClass.INVALID, code="drawing", message=_message(body))
         case 200, {"state": "rendering"}:
-            done = said.get("progress")
+            done = body.get("progress")
             return Pending(state="drawing", fraction=float(done) if isinstance(done, int | float) else None)
         case 200, {"state": str(word)}:
             return Pending(state=word.lower(), known=False)
@@ -138,5 +138,5 @@ def webhook(headers: Mapping[str, str], body: bytes, secret: str, now_s: float) 
     raise WebhookRefused("the animatic sends no callbacks")
 
 
-def _message(said: Mapping[str, object]) -> str:
-    return str(said.get("message") or "the clip could not be drawn")
+def _message(body: Mapping[str, object]) -> str:
+    return str(body.get("message") or "the clip could not be drawn")

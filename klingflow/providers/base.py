@@ -1,14 +1,13 @@
 """What a provider is: pure functions that build requests and read answers.
 
 No await, no clock, no environment, no socket: the engine owns all waiting, `io.client` owns all sending.
-A provider is a module that meets `Provider`; all of them stand in one table (`providers.PROVIDERS`).
+A provider is a module that meets `Provider`; all of them are in one table (`providers.PROVIDERS`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from enum import StrEnum
 from typing import Literal, Protocol
 
@@ -36,12 +35,12 @@ class Answer:
 
 
 class FailureClass(StrEnum):
-    """Why something did not work; each has one retry rule, exit code and next command (execution.failure)."""
+    """Why something did not work; each has one retry rule, exit code and next command (providers.failure.RULES)."""
 
     NOT_SENT = "not-sent"
     """The request certainly never left."""
     THROTTLED = "throttled"
-    """Too fast or too many at once; the same request later is welcome."""
+    """Too fast or too many at once; the same request may be sent later."""
     QUOTA = "quota"
     """No balance, or a spend limit of the account."""
     UNAUTHORISED = "unauthorised"
@@ -91,13 +90,13 @@ class Busy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unclear:
-    """The answer does not tell whether the order was taken."""
+    """From the answer it is not known whether the order was taken."""
 
     message: str
     final: bool = False
-    """True where the same bytes again can tell no more (HiAPI 422, key mismatch): a person must look, now."""
+    """True where sending the same bytes again cannot settle it (HiAPI 422, key mismatch): a person must look."""
     retry_after: float | None = None
-    """Seconds that the provider asks for before the same bytes come again."""
+    """Seconds to wait before the same bytes are sent again, where the answer names them."""
     raw: str = ""
 
 
@@ -106,9 +105,9 @@ class Pending:
     state: str
     """The provider's own word, lower-case."""
     known: bool = True
-    """False for a word that is in no document: treated as pending, and said once."""
+    """False for a word that is in no document: treated as pending."""
     fraction: float | None = None
-    """How much of the work is done, 0 to 1, where the provider tells."""
+    """How much of the work is done, 0 to 1, where the provider reports it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +145,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Later:
-    """The question was not answered (429, 5xx, junk): ask again; says nothing about the task."""
+    """The poll was not answered (429, 5xx, junk): poll again; the task's state is not known."""
 
     message: str
     retry_after: float | None = None
@@ -159,7 +158,7 @@ Status = Pending | Done | Failed | Unreadable | Missing | Later
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caps:
-    """What a provider can do, as numbers and flags; sources stand beside the values in each module."""
+    """What a provider can do, as numbers and flags; the sources are beside the values in each module."""
 
     seconds: tuple[int, int] = (3, 15)
     resolutions: tuple[str, ...]
@@ -182,7 +181,7 @@ class Caps:
     body_bytes: int | None = None
     """Of a whole request, images inside it included; None where no limit is documented."""
     list_size: int = 0
-    """Tasks that one list request can tell of; 0: there is no list."""
+    """Tasks that one list request returns at most; 0: there is no list."""
     paid: bool = True
     key_variable: str = ""
     base_variable: str = ""
@@ -191,7 +190,7 @@ class Caps:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the project file says about one provider."""
+    """The project file's settings of one provider."""
 
     concurrency: int | None = None
     data_uri: bool = False
@@ -215,7 +214,7 @@ class Provider(Protocol):
         ...
 
     def submit(self, shot: Shot, inputs: Mapping[str, str], settings: Settings, key: Key, attempt: int) -> Request:
-        """The one paid request. `inputs` has each frame's role with what stands for it in the request: a URL,
+        """The one paid request. `inputs` has by each frame's role its form in the request: a URL,
         Base64 text in the form that the settings name, or a blob's digest. The same arguments give the same bytes."""
         ...
 
@@ -228,7 +227,7 @@ class Provider(Protocol):
     def status(self, answer: Answer, task: TaskId) -> Status: ...
 
     def poll_many(self, page: int) -> Request | None:
-        """One request that tells of up to `caps.list_size` newest tasks; None where the provider has no list."""
+        """One request for the status of up to `caps.list_size` newest tasks; None where the provider has no list."""
         ...
 
     def statuses(self, answer: Answer) -> Mapping[TaskId, Status] | Later:
@@ -236,7 +235,7 @@ class Provider(Protocol):
         ...
 
     def webhook(self, headers: Mapping[str, str], body: bytes, secret: str, now_s: float) -> TaskId | None:
-        """The task that a verified callback speaks of; None for a valid event without one.
+        """The task that a verified callback is about; None for a valid event without one.
 
         Raises WebhookRefused when the signature, the time or the form is wrong.
         """
@@ -244,7 +243,4 @@ class Provider(Protocol):
 
 
 class WebhookRefused(Exception):
-    """A callback that is not what it says. The text is for our log alone, never for the sender."""
-
-
-Price = Decimal
+    """A callback that is forged, stale or malformed. The text is for our log alone, never for the sender."""

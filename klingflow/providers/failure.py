@@ -24,7 +24,7 @@ class Rule:
     """No further order goes to this provider in this run; tasks under way are still collected."""
     exit_code: int
     what_next: str
-    """For a person; {storyboard}, {shot} and {provider} stand for their names."""
+    """For a person; {storyboard}, {shot} and {provider} are replaced by their names."""
 
 
 _FAILED = errors.ShotsFailed.code

@@ -35,7 +35,7 @@ from klingflow.providers.base import (
     Unreadable,
     WebhookRefused,
 )
-from klingflow.providers.reading import Object, Says
+from klingflow.providers.reading import ErrorText, Object
 
 name = "hiapi"
 
@@ -156,8 +156,8 @@ def accepted(answer: Answer) -> Submitted:
 def _accepted(answer: Answer) -> Submitted:
     body = reading.parsed(answer.body)
     status = answer.status
-    says = _error(body)
-    code = says.code.lower()
+    reported = _error(body)
+    code = reported.code.lower()
     task = reading.task(reading.field(body, "data"), *_IDS) or reading.task(body, *_IDS[:2])
     mismatch = code == "idempotency_key_mismatch"
     if task is not None and not mismatch and (200 <= status <= 299 or status == 409):
@@ -178,13 +178,13 @@ def _accepted(answer: Answer) -> Submitted:
         return (
             Busy(retry_after=reading.retry_after(answer.headers))
             if code in ("", "idempotency_key_processing")
-            else Unclear(message=f"HiAPI answered HTTP 409: {says}")
+            else Unclear(message=f"HiAPI answered HTTP 409: {reported}")
         )
-    refused = reading.refusal(answer, status, says)
+    refused = reading.refusal(answer, status, reported)
     if refused is None:
         # HiAPI's client takes its 503 for a no. The same bytes with the same key are right whether it was one or not.
         return Unclear(
-            message=f"HiAPI answered HTTP {status}" + (f": {says}" if str(says) else ""),
+            message=f"HiAPI answered HTTP {status}" + (f": {reported}" if str(reported) else ""),
             retry_after=reading.retry_after(answer.headers),
         )
     if refused.kind is FailureClass.INVALID and code in _ANOTHER_TRY:
@@ -197,12 +197,12 @@ def _accepted(answer: Answer) -> Submitted:
     return refused
 
 
-def _error(body: Object | None) -> Says:
+def _error(body: Object | None) -> ErrorText:
     """Both error shapes: {code, message, error_code} (docs) and {error: {code, message, type}} (blog, examples)."""
     if body is None:
-        return Says()
+        return ErrorText()
     inner = reading.field(body, "error")
-    return Says(
+    return ErrorText(
         reading.text(body.get("error_code")) or reading.text(inner.get("code")) or reading.text(inner.get("type")),
         reading.text(inner.get("message")) or reading.text(body.get("message")) or reading.text(body.get("error")),
     )
@@ -242,20 +242,20 @@ def status(answer: Answer, task: TaskId) -> Status:
 
 
 def _data(answer: Answer) -> Object | Missing | Later:
-    """What stands inside the envelope, or why there is nothing to read."""
+    """What is inside the envelope, or why there is nothing to read."""
     body = reading.parsed(answer.body)
     code = answer.status
     if code == 200 and body is not None:
         inside = reading.number(body.get("code"))
         code = inside if inside is not None and 300 <= inside <= 599 else code
     wait = reading.retry_after(answer.headers)
-    says = str(_error(body))
+    reported = str(_error(body))
     if code in (401, 403):
-        return Later(message=says or f"HTTP {code}", retry_after=wait, unauthorised=True)
+        return Later(message=reported or f"HTTP {code}", retry_after=wait, unauthorised=True)
     if code == 404 and not reading.is_page(answer.body):
         return Missing()
     if code != 200:
-        return Later(message=says or f"HTTP {code}", retry_after=wait)
+        return Later(message=reported or f"HTTP {code}", retry_after=wait)
     if body is None:
         return Later(message="HiAPI's answer is not JSON", retry_after=wait)
     data = body.get("data", body)
@@ -265,14 +265,14 @@ def _data(answer: Answer) -> Object | Missing | Later:
 def _failure(word: str, error: object) -> Failed:
     """Only a documented code allows a new order; the message can only take it back (moderation)."""
     inner = error if isinstance(error, dict) else {}
-    says = Says(reading.text(inner.get("code")), reading.text(inner.get("message")) or reading.text(error))
+    reported = ErrorText(reading.text(inner.get("code")), reading.text(inner.get("message")) or reading.text(error))
     kind = FailureClass.INVALID
-    if reading.moderated(says):
+    if reading.moderated(reported):
         kind = FailureClass.MODERATED
-    elif word in _FAILED and says.code.lower() in _ANOTHER_TRY:
+    elif word in _FAILED and reported.code.lower() in _ANOTHER_TRY:
         kind = FailureClass.PROVIDER_FAULT
-    message = says.message or ("HiAPI gave no reason" if word in _FAILED else f"HiAPI calls the task {word}")
-    return Failed(kind=kind, code=says.code, message=message)
+    message = reported.message or ("HiAPI gave no reason" if word in _FAILED else f"HiAPI calls the task {word}")
+    return Failed(kind=kind, code=reported.code, message=message)
 
 
 def poll_many(page: int) -> Request | None:

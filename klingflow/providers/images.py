@@ -1,4 +1,4 @@
-"""What is wrong with an image for a provider, told from its measured facts. Reads no file."""
+"""What is wrong with an image for a provider, from its measured facts. Reads no file."""
 
 from __future__ import annotations
 
@@ -39,8 +39,7 @@ def image_problems(
     if facts.turned and caps.paid and not shrinks:
         out.append(
             (
-                "the image lies on its side or is mirrored, and only its EXIF orientation says so; a provider may not "
-                "heed that",
+                "the image is turned or mirrored by its EXIF orientation alone; a provider may ignore that",
                 "save it upright, or set `images: {shrink: lossless}` in klingflow.yaml to send an upright copy",
             )
         )

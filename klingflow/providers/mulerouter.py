@@ -2,7 +2,7 @@
 
 Wire facts: MuleRouter docs (kling-v3-omni pages, async tasks, error codes, webhooks) and MuleRouter's own clients,
 read 2026-11. Frames go as URLs or inside the request. Nothing like an idempotency key is documented, and there is no
-list: after a lost answer nobody but a person can tell whether an order was taken.
+list: after a lost answer only a person can find out whether an order was taken.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from klingflow.providers.base import (
     Unreadable,
     WebhookRefused,
 )
-from klingflow.providers.reading import Object, Says
+from klingflow.providers.reading import ErrorText, Object
 
 name = "mulerouter"
 
@@ -186,7 +186,7 @@ def submit(shot: Shot, inputs: Mapping[str, str], settings: Settings, key: Key, 
     """The order, at the endpoint of what the shot's images ask for.
 
     Images or elements without a first frame go to `reference-to-video`, as the docs have it; MuleRouter's own client
-    says `reference-image-to-video`. Fields stand in the order of the docs' page; `multi_shot` is a boolean there
+    says `reference-image-to-video`. Fields are in the order of the docs' page; `multi_shot` is a boolean there
     (the vendor's clients send text). `key` and `attempt` change nothing: there is no idempotency key.
     """
     first = inputs.get("first_frame")
@@ -236,6 +236,7 @@ def _element(inputs: Mapping[str, str], index: int, references: int) -> Object:
     return element
 
 
+_ABOUT_IMAGES = r"base ?64|data[ -]?ur[il]|image|frame"
 _INLINE_HINT = (
     "; if it is the form of a frame inside the request that is refused, "
     "set providers.mulerouter.base64 to raw (or back to data-uri)"
@@ -259,7 +260,7 @@ def _task(body: Object | None) -> TaskId | None:
 
 def _accepted(answer: Answer) -> Submitted:
     body = reading.parsed(answer.body)
-    says = _error(body)
+    reported = _error(body)
     task = _task(body)
     word = reading.text(reading.field(body, "task_info").get("status"), 80).lower()
     if task is not None and answer.status == 409 and word not in _FAILED:
@@ -267,36 +268,36 @@ def _accepted(answer: Answer) -> Submitted:
     if 200 <= answer.status <= 299:
         if task is not None:
             return Accepted(task=task)
-        kind = _NUMBERS.get(says.code) if body is not None and "task_info" not in body else None
+        kind = _NUMBERS.get(reported.code) if body is not None and "task_info" not in body else None
         if kind in (FailureClass.INVALID, FailureClass.MODERATED):
-            return Refused(kind=kind, code=says.code, message=says.message)
-        return Unclear(message=f"MuleRouter answered HTTP {answer.status} without a task id" + _tail(says))
-    refused = reading.refusal(answer, answer.status, says)
+            return Refused(kind=kind, code=reported.code, message=reported.message)
+        return Unclear(message=f"MuleRouter answered HTTP {answer.status} without a task id" + _tail(reported))
+    refused = reading.refusal(answer, answer.status, reported)
     if refused is None:
-        return Unclear(message=f"MuleRouter answered HTTP {answer.status}" + _tail(says))
-    if refused.kind is FailureClass.INVALID and _NUMBERS.get(says.code) is FailureClass.MODERATED:
+        return Unclear(message=f"MuleRouter answered HTTP {answer.status}" + _tail(reported))
+    if refused.kind is FailureClass.INVALID and _NUMBERS.get(reported.code) is FailureClass.MODERATED:
         return Refused(kind=FailureClass.MODERATED, code=refused.code, message=refused.message)
-    if refused.kind is FailureClass.INVALID and re.search(r"base ?64|data[ -]?ur[il]|image|frame", says.message, re.I):
+    if refused.kind is FailureClass.INVALID and re.search(_ABOUT_IMAGES, reported.message, re.IGNORECASE):
         return Refused(kind=refused.kind, code=refused.code, message=refused.message + _INLINE_HINT)
     return refused
 
 
-def _tail(says: Says) -> str:
-    return f": {says}" if str(says) else ""
+def _tail(reported: ErrorText) -> str:
+    return f": {reported}" if str(reported) else ""
 
 
-def _error(body: Object | None) -> Says:
+def _error(body: Object | None) -> ErrorText:
     """All error shapes: `task_info.error` (endpoint pages), top-level `error` (async page), and for a whole request
     `detail`, `error` or `message` at top level; the code is in `error_code`, else in `code`."""
     if body is None:
-        return Says()
+        return ErrorText()
     inner = reading.field(reading.field(body, "task_info"), "error") or reading.field(body, "error")
     code = _first(inner.get("error_code"), inner.get("code"), body.get("error_code"), body.get("code"))
     title = _first(inner.get("title"))
     detail = _first(
         inner.get("detail"), title, inner.get("message"), body.get("detail"), body.get("error"), body.get("message")
     )
-    return Says(code, f"{title}: {detail}" if title and title != detail else detail)
+    return ErrorText(code, f"{title}: {detail}" if title and title != detail else detail)
 
 
 def _first(*values: object) -> str:
@@ -324,18 +325,18 @@ def status(answer: Answer, task: TaskId) -> Status:
     body = reading.parsed(answer.body)
     code = answer.status
     info = reading.field(body, "task_info")
-    says = _error(body)
+    reported = _error(body)
     about = _task(body)
     word = reading.text(info.get("status"), 80).lower()
     if code != 200 and not (code == 400 and about == task and word in _FAILED):
         wait = reading.retry_after(answer.headers)
         if code == 404 and not reading.is_page(answer.body):
             return Missing()
-        return Later(message=str(says) or f"HTTP {code}", retry_after=wait, unauthorised=code in (401, 403))
+        return Later(message=str(reported) or f"HTTP {code}", retry_after=wait, unauthorised=code in (401, 403))
     if body is None:
         return Later(message="MuleRouter's answer is not JSON")
     if not info or not word:
-        return Later(message="MuleRouter's answer names no task status" + _tail(says))
+        return Later(message="MuleRouter's answer names no task status" + _tail(reported))
     if about not in (None, task):
         return Later(message=f"MuleRouter answered about another task ({reading.text(about, 80)})")
     if word in _DONE:
@@ -346,7 +347,7 @@ def status(answer: Answer, task: TaskId) -> Status:
         return Done(url=str(video["url"]))
     if word in _FAILED or word in reading.STOPPED:
         why = "MuleRouter gave no reason" if word in _FAILED else f"MuleRouter calls the task {word}"
-        return Failed(kind=_kind(word, says), code=says.code, message=says.message or why)
+        return Failed(kind=_kind(word, reported), code=reported.code, message=reported.message or why)
     return Pending(state=word, known=word in _PENDING)
 
 
@@ -369,12 +370,12 @@ _NUMBERS = {
 is not documented to help, so none is made."""
 
 
-def _kind(word: str, says: Says) -> FailureClass:
+def _kind(word: str, reported: ErrorText) -> FailureClass:
     """Only a documented code allows a new order; the message can only take it back (moderation, a missing ratio)."""
-    known = _NUMBERS.get(says.code)
-    if known is not FailureClass.INVALID and reading.moderated(says):
+    known = _NUMBERS.get(reported.code)
+    if known is not FailureClass.INVALID and reading.moderated(reported):
         return FailureClass.MODERATED
-    ratio = says.code == "4002" and re.search(r"aspect[ _]ratio", says.message, re.IGNORECASE)
+    ratio = reported.code == "4002" and re.search(r"aspect[ _]ratio", reported.message, re.IGNORECASE)
     if known is None or ratio or word not in _FAILED:
         return FailureClass.INVALID
     return known
@@ -393,7 +394,7 @@ WINDOW_S = 300
 
 
 def webhook(headers: Mapping[str, str], body: bytes, secret: str, now_s: float) -> TaskId | None:
-    """The account-wide events task.created, task.succeeded, task.failed; balance.low speaks of no task.
+    """The account-wide events task.created, task.succeeded, task.failed; balance.low is about no task.
 
     The docs promise HMAC-SHA256 and a secret that begins with whsec_, but the stored pages name no header. This is the
     Standard Webhooks scheme, to which such a secret belongs and which Kling itself uses; it is not proven against

@@ -1,7 +1,7 @@
-"""Reads what a web API answered, when anything at all may have come: junk, pages of a gateway, lies.
+"""Reads the answers of a web API, which may be anything: junk, a gateway's page, forgeries.
 
-Shared by the providers that speak HTTP. Nothing here raises: what cannot be read is None or empty.
-Knows no provider's words; those stand in the provider's own module.
+Shared by all providers. Nothing here raises: what cannot be read is None or empty.
+Knows no provider's words; those are in the provider's own module.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ Whatever code comes with them, they are no failure that a new order is documente
 
 
 @dataclass(frozen=True, slots=True)
-class Says:
-    """An error as the answer tells it; both empty where it tells none."""
+class ErrorText:
+    """An error as the answer reports it; both empty where it reports none."""
 
     code: str = ""
     message: str = ""
@@ -46,7 +46,7 @@ def parsed(body: bytes) -> Object | None:
 
 
 def is_page(body: bytes) -> bool:
-    """True for HTML and XML: something in front of the API spoke, not the API."""
+    """True for HTML and XML: the answer is of something in front of the API, not of the API."""
     return body[:64].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
 
 
@@ -113,8 +113,8 @@ _CONTENT_TYPES = ("content_type", "contentType", "mime_type", "mimeType", "mime"
 def clip(output: object) -> Object | None:
     """The item of a task's output that is its clip, always with a usable `url`; None where that is not certain.
 
-    An item that says or shows by its address that it is something else, such as a cover, is never taken. Of the others
-    the first that says it is a video, else the first that looks like one, else the only one.
+    An item that is something else by type, content type or extension, such as a cover, is never taken. Of the others
+    the first of type video, else the first that is one by content type or extension, else the only one.
     """
     items = output if isinstance(output, list) else [output]
     found = [item if isinstance(item, dict) else {"url": item} for item in items]
@@ -163,7 +163,7 @@ def moment_ms(value: object) -> int | None:
 
 
 RETRY_AFTER = (1.0, 900.0)
-"""Seconds: a wait that an answer asks for is held between these two."""
+"""Seconds: a wait that an answer asks for is clamped to this range."""
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -223,23 +223,23 @@ _QUOTA_MAYBE = r"\bquota|billing|(daily|monthly) limit|额度"
 _RATE = r"\brate\b|too many|per (second|minute)|concurren|\b[qr]p[ms]\b|slow down|frequen"
 
 
-def _words(says: Says) -> str:
-    return re.sub(r"[_-]+", " ", f"{says.code} ").lower() + says.message.lower()
+def _words(reported: ErrorText) -> str:
+    return re.sub(r"[_-]+", " ", f"{reported.code} ").lower() + reported.message.lower()
 
 
-def moderated(says: Says) -> bool:
-    return re.search(_MODERATED, _words(says)) is not None
+def moderated(reported: ErrorText) -> bool:
+    return re.search(_MODERATED, _words(reported)) is not None
 
 
-def quota(says: Says) -> bool:
+def quota(reported: ErrorText) -> bool:
     """No money or no allowance left, as against asking too fast: waiting a minute does not help."""
-    words = _words(says)
+    words = _words(reported)
     surely = re.search(_BROKE, words) or re.search(_QUOTA, words)
     return bool(surely or (re.search(_QUOTA_MAYBE, words) and not re.search(_RATE, words)))
 
 
-def refusal(answer: Answer, status: int, says: Says) -> Refused | None:
-    """The definite no that an HTTP status is, by itself and whoever in the line spoke it; None where it is none.
+def refusal(answer: Answer, status: int, reported: ErrorText) -> Refused | None:
+    """The definite refusal that an HTTP status is by itself, also from a gateway; None where it is none.
 
     `status` may differ from the answer's own: some APIs put the error inside an HTTP 200.
     Left out on purpose: 408, 409, 423, 425, 499 and every 5xx, after which the order may have been taken,
@@ -259,20 +259,20 @@ def refusal(answer: Answer, status: int, says: Says) -> Refused | None:
             kind = FailureClass.QUOTA
         case 403:
             kind = FailureClass.UNAUTHORISED
-            kind = FailureClass.MODERATED if moderated(says) else FailureClass.QUOTA if quota(says) else kind
+            kind = FailureClass.MODERATED if moderated(reported) else FailureClass.QUOTA if quota(reported) else kind
         case 429:
-            kind = FailureClass.QUOTA if quota(says) else FailureClass.THROTTLED
+            kind = FailureClass.QUOTA if quota(reported) else FailureClass.THROTTLED
         case 451:
             kind = FailureClass.MODERATED
         case 400 | 404 | 405 | 406 | 410 | 411 | 413 | 414 | 415 | 422 | 431:
-            kind = FailureClass.MODERATED if moderated(says) else FailureClass.INVALID
-            kind = FailureClass.QUOTA if re.search(_BROKE, _words(says)) and kind is FailureClass.INVALID else kind
+            kind = FailureClass.MODERATED if moderated(reported) else FailureClass.INVALID
+            kind = FailureClass.QUOTA if re.search(_BROKE, _words(reported)) and kind is FailureClass.INVALID else kind
         case _:
             return None
     return Refused(
         kind=kind,
-        code=says.code or f"HTTP {status}",
-        message=says.message or _PLAIN.get(status, f"the API answered HTTP {status}"),
+        code=reported.code or f"HTTP {status}",
+        message=reported.message or _PLAIN.get(status, f"the API answered HTTP {status}"),
         retry_after=retry_after(answer.headers),
     )
 
