@@ -60,7 +60,7 @@ def test_too_large_and_turned_stills_are_refused_at_check_and_sent_as_copies_whe
         refused = project.run("run", "film.yaml", "--yes")
         assert refused.code == 2
         assert "film.yaml:6:18: frames/large.png: the image has 10.6 MiB; the provider takes 10.0 MiB" in refused.err
-        assert "film.yaml:9:18: frames/turned.jpg: the image lies on its side" in refused.err
+        assert "film.yaml:9:18: frames/turned.jpg: the image is turned or mirrored by its EXIF" in refused.err
         assert refused.err.count("images: {shrink: lossless}") == 2
         assert api.requests == []
         before = project.run("plan", "film.yaml", "--provider", "animatic")
