@@ -29,7 +29,7 @@ def ids(shots: int) -> list[str]:
 def film(folder: Path, shots: int) -> Path:
     """Writes a project whose one film is up to date; returns its storyboard."""
     (folder / "stills").mkdir(parents=True)
-    (folder / "klingflow.yaml").write_text("limits: {spend: 20.00}\n")
+    (folder / "klingflow.yaml").write_text("limits: {spend: 20.00}\n", "utf-8")
     lines = [
         "klingflow: 1\ntitle: A long film\nvars:\n  look: 35 mm film, muted teal and amber\n",
         f"defaults: {{provider: animatic, resolution: 720p, duration: 5, max_chain: {CHAIN}}}\nshots:\n",
@@ -44,8 +44,8 @@ def film(folder: Path, shots: int) -> Path:
         prompt = f"Shot {i}, the boat drifts on, slow push-in. {{{{ look }}}}"
         lines.append(f"  - id: {name}\n    {begins}\n    prompt: {prompt}\n")
     storyboard = folder / "film.yaml"
-    storyboard.write_text("".join(lines))
-    (folder / "film.lock.yaml").write_text(lock.dump(_made(storyboard)))
+    storyboard.write_text("".join(lines), "utf-8")
+    (folder / "film.lock.yaml").write_text(lock.dump(_made(storyboard)), "utf-8")
     return storyboard
 
 

@@ -28,7 +28,7 @@ def ninja(folder: Path, tool: str, shots: int) -> Command:
     lines = ["rule make\n  command = touch $out\n"]
     for name, before in _edges(shots):
         lines.append(f"build {name}.out: make {before}.out\n" if before else f"build {name}.out: make\n")
-    (folder / "build.ninja").write_text("".join(lines))
+    (folder / "build.ninja").write_text("".join(lines), "utf-8")
     return Command("ninja -n", (tool, "-n"), folder, "no work to do")
 
 
@@ -37,8 +37,8 @@ def doit(folder: Path, tool: str, shots: int) -> Command:
     lines = ["def task_shot():\n    for name, before in EDGES:\n        yield {\n"]
     lines += ["            'name': name, 'actions': [f'touch {name}.out'], 'targets': [f'{name}.out'],\n"]
     lines += ["            'file_dep': [f'{before}.out'] if before else ['begin'],\n        }\n"]
-    (folder / "dodo.py").write_text("".join(lines) + f"\nEDGES = {list(_edges(shots))!r}\n")
-    (folder / "begin").write_text("begin\n")
+    (folder / "dodo.py").write_text("".join(lines) + f"\nEDGES = {list(_edges(shots))!r}\n", "utf-8")
+    (folder / "begin").write_text("begin\n", "utf-8")
     return Command("doit", (tool,), folder, "-- shot:")
 
 
@@ -47,7 +47,7 @@ def snakemake(folder: Path, tool: str, shots: int) -> Command:
     for name, before in _edges(shots):
         needs = f"    input: '{before}.out'\n" if before else ""
         lines.append(f"rule {name}:\n{needs}    output: '{name}.out'\n    shell: 'touch {{output}}'\n")
-    (folder / "Snakefile").write_text("\n".join(lines))
+    (folder / "Snakefile").write_text("\n".join(lines), "utf-8")
     return Command("snakemake -n", (tool, "-n", "--quiet", "--cores", "2"), folder)
 
 
@@ -56,7 +56,7 @@ def terraform(folder: Path, tool: str, shots: int) -> Command:
     for name, before in _edges(shots):
         given = f"terraform_data.{before}.output" if before else '"begin"'
         parts.append(f'resource "terraform_data" "{name}" {{\n  input = {given}\n}}\n')
-    (folder / "main.tf").write_text("".join(parts))
+    (folder / "main.tf").write_text("".join(parts), "utf-8")
     return Command("terraform plan", (tool, "plan", "-input=false", "-no-color"), folder, "No changes")
 
 
@@ -88,7 +88,7 @@ def prepared(name: str, tool: str, root: Path, shots: int, environ: Mapping[str,
         for shot in films.ids(shots):
             (folder / f"{shot}.out").touch()
     for words in BRING_UP[name](tool):
-        ended = subprocess.run(words, cwd=folder, env=environ, capture_output=True, text=True, check=False)
+        ended = subprocess.run(words, cwd=folder, env=environ, capture_output=True, encoding="utf-8", check=False)
         if ended.returncode:
             sys.exit(f"{' '.join(words)} ended with {ended.returncode}:\n{(ended.stdout + ended.stderr)[-3000:]}")
     return command

@@ -70,7 +70,7 @@ def _server() -> subprocess.Popen[str]:
         env={"PATH": os.environ["PATH"], **_read_at_start()},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
     )
 
     @atexit.register

@@ -16,14 +16,14 @@ import yaml
 from klingflow.cli.app import parser
 
 ROOT = Path(__file__).parents[1]
-ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text())
+ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
 STEPS: list[dict[str, Any]] = ACTION["runs"]["steps"]
 GITHUB = [ROOT / "docs" / "ci" / name for name in ("github-plan.yml", "github-run.yml")]
 GITLAB = ROOT / "docs" / "ci" / "gitlab-ci.yml"
 
 
 def workflow(path: Path) -> dict[Any, Any]:
-    data: dict[Any, Any] = yaml.safe_load(path.read_text())
+    data: dict[Any, Any] = yaml.safe_load(path.read_text("utf-8"))
     return data
 
 
@@ -71,7 +71,7 @@ def test_no_script_lets_python_import_from_the_checkout() -> None:
 
 def test_only_harmless_facts_of_a_pull_request_are_read_at_all() -> None:
     for path in (ROOT / "action.yml", *GITHUB):
-        for name in re.findall(r"github\.(?:event|head_ref)[\w.]*", path.read_text()):
+        for name in re.findall(r"github\.(?:event|head_ref)[\w.]*", path.read_text("utf-8")):
             assert name in (
                 "github.event_name",  # GitHub's word
                 "github.event.pull_request.number",  # a number
@@ -81,10 +81,10 @@ def test_only_harmless_facts_of_a_pull_request_are_read_at_all() -> None:
 
 def test_a_pull_request_meets_no_secret_and_no_target_trigger() -> None:
     for path in GITHUB:
-        text = re.sub(r"#.*", "", path.read_text())
+        text = re.sub(r"#.*", "", path.read_text("utf-8"))
         assert "pull_request_target" not in text
         assert "workflow_run" not in text
-    plan = re.sub(r"#.*", "", GITHUB[0].read_text())
+    plan = re.sub(r"#.*", "", GITHUB[0].read_text("utf-8"))
     assert "secrets" not in plan
     assert workflow(GITHUB[0])["permissions"] == {"contents": "read", "pull-requests": "write"}
 
@@ -122,7 +122,7 @@ def test_every_klingflow_command_of_a_recipe_is_one_that_klingflow_knows() -> No
 
 
 def test_the_pre_commit_hook_checks_the_repository() -> None:
-    [hook] = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    [hook] = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text("utf-8"))
     program, *words = hook["entry"].split()
     assert program == "klingflow"
     parser().parse_args(words)
@@ -165,7 +165,7 @@ class Runner:
         }
 
     def program(self, name: str, body: str) -> None:
-        (self.bin / name).write_text(f"#!/bin/bash\n{body}\n")
+        (self.bin / name).write_text(f"#!/bin/bash\n{body}\n", "utf-8")
         (self.bin / name).chmod(0o755)
 
     def run(self, text: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -174,13 +174,13 @@ class Runner:
             cwd=self.work,
             env=self.environment | environment,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             timeout=60,
         )
 
     def text(self, name: str) -> str:
         path = self.folder / name
-        return path.read_text() if path.exists() else ""
+        return path.read_text("utf-8") if path.exists() else ""
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def test_a_plan_that_fails_is_told_after_its_comment(runner: Runner) -> None:
     done = runner.run(script("Plan"), STORYBOARDS="film.yaml", AGAINST="", STORE="")
     assert done.returncode == 0, done.stderr
     assert runner.text("output").splitlines() == ["tasks=0", "code=2"]
-    assert (runner.temp / "klingflow-comments" / "1.md").read_text()
+    assert (runner.temp / "klingflow-comments" / "1.md").read_text("utf-8")
     assert runner.run(script("Say how it ended"), CHECKED="0", PLANNED="2").returncode == 2
     assert runner.run(script("Say how it ended"), CHECKED="0", PLANNED="0").returncode == 0
 
@@ -246,7 +246,7 @@ def comment_step(runner: Runner, *, old: str = "", code: int = 0, fork: str = "f
     runner.program("gh", GH.format(folder=runner.folder, old=old, code=code))
     comments = runner.temp / "klingflow-comments"
     comments.mkdir(exist_ok=True)
-    (comments / "1.md").write_text("<!-- klingflow:film.yaml -->\n$(touch sprung) @all\n")
+    (comments / "1.md").write_text("<!-- klingflow:film.yaml -->\n$(touch sprung) @all\n", "utf-8")
     return runner.run(script("Comment"), NUMBER="12", FORK=fork, GH_TOKEN="t")
 
 
@@ -295,7 +295,7 @@ def test_a_cancelled_job_tells_the_run_and_waits_for_it(runner: Runner) -> None:
 def git(folder: Path, *words: str) -> str:
     who = {f"GIT_{role}_{what}": "t@t" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     own = {"PATH": os.environ["PATH"], "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
-    done = subprocess.run(["git", *words], cwd=folder, env=own | who, capture_output=True, text=True, check=True)
+    done = subprocess.run(["git", *words], cwd=folder, env=own | who, capture_output=True, encoding="utf-8", check=True)
     return done.stdout.strip()
 
 
@@ -305,7 +305,7 @@ def remote(runner: Runner) -> Path:
     bare = runner.folder / "remote.git"
     git(runner.folder, "init", "-q", "--bare", "-b", "main", str(bare))
     git(runner.work, "init", "-q", "-b", "main")
-    (runner.work / "film.yaml").write_text("klingflow: 1\n")
+    (runner.work / "film.yaml").write_text("klingflow: 1\n", "utf-8")
     git(runner.work, "add", "-A")
     git(runner.work, "commit", "-q", "-m", "one")
     git(runner.work, "remote", "add", "origin", str(bare))
@@ -318,8 +318,8 @@ def keep(runner: Runner, commit: str) -> Done:
 
 
 def test_the_lock_and_nothing_else_is_committed_and_pushed(runner: Runner, remote: Path) -> None:
-    (runner.work / "film.lock.yaml").write_text("lock: 1\n")
-    (runner.work / "scrap.txt").write_text("x")
+    (runner.work / "film.lock.yaml").write_text("lock: 1\n", "utf-8")
+    (runner.work / "scrap.txt").write_text("x", "utf-8")
     done = keep(runner, "push")
     assert done.returncode == 0, done.stderr
     assert git(remote, "show", "--name-only", "--format=%s|%an", "main").split("\n") == [
@@ -333,11 +333,11 @@ def test_the_lock_and_nothing_else_is_committed_and_pushed(runner: Runner, remot
 def test_a_lock_is_pushed_onto_a_branch_that_went_on(runner: Runner, remote: Path) -> None:
     other = runner.folder / "other"
     git(runner.folder, "clone", "-q", str(remote), str(other))
-    (other / "notes.md").write_text("x")
+    (other / "notes.md").write_text("x", "utf-8")
     git(other, "add", "-A")
     git(other, "commit", "-q", "-m", "meanwhile")
     git(other, "push", "-q", "origin", "main")
-    (runner.work / "film.lock.yaml").write_text("lock: 1\n")
+    (runner.work / "film.lock.yaml").write_text("lock: 1\n", "utf-8")
     done = keep(runner, "push")
     assert done.returncode == 0, done.stderr
     assert git(remote, "log", "--format=%s", "main").split("\n") == ["klingflow: what the run made", "meanwhile", "one"]
@@ -345,7 +345,7 @@ def test_a_lock_is_pushed_onto_a_branch_that_went_on(runner: Runner, remote: Pat
 
 def test_a_lock_can_be_proposed_instead(runner: Runner, remote: Path) -> None:
     runner.program("gh", GH.format(folder=runner.folder, old="", code=0))
-    (runner.work / "film.lock.yaml").write_text("lock: 1\n")
+    (runner.work / "film.lock.yaml").write_text("lock: 1\n", "utf-8")
     done = keep(runner, "pull-request")
     assert done.returncode == 0, done.stderr
     assert git(remote, "log", "--format=%s", "main") == "one"
@@ -355,15 +355,15 @@ def test_a_lock_can_be_proposed_instead(runner: Runner, remote: Path) -> None:
 
 def test_a_link_in_out_is_not_uploaded(runner: Runner) -> None:
     secret = runner.folder / "secret"
-    secret.write_text("key")
+    secret.write_text("key", "utf-8")
     for name in ("out/a/film.mp4", "cut/out/b/de/film.mp4", "out/a/report.html"):
         file = runner.work / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("plain")
+        file.write_text("plain", "utf-8")
     for name in ("out/c/film.mp4", "out/d"):
         (runner.work / name).parent.mkdir(parents=True, exist_ok=True)
         (runner.work / name).symlink_to(secret if name.endswith("mp4") else runner.folder)
-    (runner.folder / "film.mp4").write_text("key")
+    (runner.folder / "film.mp4").write_text("key", "utf-8")
     done = runner.run(script("Collect the film"))
     assert done.returncode == 0, done.stderr
     found = [file for file in (runner.temp / "klingflow-film").rglob("*") if not file.is_dir()]
@@ -372,4 +372,4 @@ def test_a_link_in_out_is_not_uploaded(runner: Runner) -> None:
         "out/a/film.mp4",
         "out/a/report.html",
     ]
-    assert all(file.read_text() == "plain" for file in found)
+    assert all(file.read_text("utf-8") == "plain" for file in found)

@@ -35,7 +35,9 @@ def test_what_one_locale_wrote_another_reads(tmp_path: Path) -> None:
         "import locale; print(locale.getpreferredencoding(False))"
     )
     ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
-    wrote = subprocess.run([sys.executable, "-c", code], env=ascii_only, capture_output=True, text=True, check=True)
+    wrote = subprocess.run(
+        [sys.executable, "-c", code], env=ascii_only, capture_output=True, encoding="utf-8", check=True
+    )
     assert "UTF" not in wrote.stdout.upper()
     assert cache.recall("storyboard", "a" * 64) == data
 

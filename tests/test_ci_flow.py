@@ -52,12 +52,12 @@ class Studio:
         git(folder, "init", "-q", "-b", "main", str(desk))
         git(desk, "remote", "add", "origin", str(self.bare))
         self.desk = desk
-        (desk / ".gitignore").write_text(".klingflow/\nout/\nklingflow-plans/\n")
+        (desk / ".gitignore").write_text(".klingflow/\nout/\nklingflow-plans/\n", "utf-8")
         self.write(FILM)
         self.push("main")
 
     def write(self, text: str) -> None:
-        (self.desk / "film.yaml").write_text(text)
+        (self.desk / "film.yaml").write_text(text, "utf-8")
 
     def push(self, branch: str) -> None:
         git(self.desk, "checkout", "-q", "-B", branch)
@@ -84,7 +84,7 @@ class Studio:
         return runner
 
     def comments(self) -> list[str]:
-        return [path.read_text() for path in sorted((self.folder / "comments").iterdir())]
+        return [path.read_text("utf-8") for path in sorted((self.folder / "comments").iterdir())]
 
 
 SHORT = FILM.partition("  - id: harbour")[0]
@@ -231,7 +231,7 @@ def test_the_gitlab_jobs_plan_and_run_the_same_film(studio: Studio) -> None:
 
     base = git(studio.bare, "rev-parse", "main")
     merge_request = run("plan merge request", "storm", CI_MERGE_REQUEST_DIFF_BASE_SHA=base)
-    assert "<ins>Heavy</ins>" in (merge_request.work / "plan.md").read_text()
+    assert "<ins>Heavy</ins>" in (merge_request.work / "plan.md").read_text("utf-8")
     planned = run("plan main", "main")
     made = run("run main", "main", plan=planned.work / "plan.json", KLINGFLOW_STORE=str(studio.store))
     assert (made.work / "film.lock.yaml").exists()

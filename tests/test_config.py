@@ -20,7 +20,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def made(root: Path, text: str, **environ: str) -> Config:
-    (root / "klingflow.yaml").write_text(text)
+    (root / "klingflow.yaml").write_text(text, "utf-8")
     return load(root, environ)
 
 
@@ -81,7 +81,7 @@ def test_the_default_store_is_not_followed_out_of_the_project(root: Path) -> Non
 
 
 def test_all_faults_of_the_project_file_have_their_place(root: Path) -> None:
-    (root / "klingflow.yaml").write_text("store: ../x\npublish: {to: frames, expires: 30d}\n")
+    (root / "klingflow.yaml").write_text("store: ../x\npublish: {to: frames, expires: 30d}\n", "utf-8")
     with pytest.raises(StoryboardError) as caught:
         load(root, {})
     assert [(p.what, p.span and (p.span.line, p.span.col)) for p in caught.value.problems] == [

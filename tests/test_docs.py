@@ -46,7 +46,7 @@ def blocks(language: str) -> list[tuple[str, str, str]]:
     """Every fenced block of a language: (where it stands, what its info string says besides, its text)."""
     out = []
     for page in PAGES:
-        text = page.read_text()
+        text = page.read_text("utf-8")
         for found in FENCE.finditer(text):
             name, _, rest = found[1].strip().partition(" ")
             if name == language:
@@ -60,7 +60,7 @@ def named(cases: list[tuple[str, str, str]]) -> list[Any]:
 
 @pytest.mark.parametrize("page", sorted(MAKE.PAGES))
 def test_a_generated_page_is_what_the_code_says(page: str) -> None:
-    assert (DOCS / page).read_text() == MAKE.PAGES[page](), f"docs/{page} is stale: run `python docs/_make.py`"
+    assert (DOCS / page).read_text("utf-8") == MAKE.PAGES[page](), f"docs/{page} is stale: run `python docs/_make.py`"
 
 
 def test_every_command_option_and_exit_code_is_explained() -> None:
@@ -75,7 +75,7 @@ def test_every_variable_that_the_code_reads_is_documented() -> None:
     named_in_code = {
         name
         for path in (ROOT / "klingflow").rglob("*.py")
-        for name in re.findall(r"\b(?:HIAPI|MULEROUTER|KLINGFLOW)_[A-Z_]+[A-Z]\b", path.read_text())
+        for name in re.findall(r"\b(?:HIAPI|MULEROUTER|KLINGFLOW)_[A-Z_]+[A-Z]\b", path.read_text("utf-8"))
     }
     assert named_in_code == {name for name, _ in MAKE.ENVIRONMENT if "_" in name} - {"HTTPS_PROXY", "NO_COLOR"}
 
@@ -182,7 +182,7 @@ def test_the_examples_of_the_commands_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """All that draw and buy nothing."""
-    (tmp_path / "film.yaml").write_text(TOWER)
+    (tmp_path / "film.yaml").write_text(TOWER, "utf-8")
     monkeypatch.chdir(tmp_path)
     for name in ("check", "plan", "status", "takes", "graph", "store", "schema"):
         for line in MAKE.EXAMPLES[name].splitlines():
@@ -203,7 +203,7 @@ shots:
 
 def test_a_link_leads_to_a_file_and_to_a_heading() -> None:
     for page in PAGES:
-        text = FENCE.sub("", page.read_text())
+        text = FENCE.sub("", page.read_text("utf-8"))
         for target in re.findall(r"\]\(([^)\s]+)\)", text):
             if re.match(r"[a-z]+:", target):
                 continue
@@ -213,7 +213,7 @@ def test_a_link_leads_to_a_file_and_to_a_heading() -> None:
             if anchor:
                 slugs = {
                     re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-")
-                    for title in re.findall(r"^#+ (.*)$", to.read_text(), re.MULTILINE)
+                    for title in re.findall(r"^#+ (.*)$", to.read_text("utf-8"), re.MULTILINE)
                 }
                 assert anchor in slugs, f"{page.relative_to(ROOT)} names {target}"
 

@@ -24,7 +24,7 @@ ENV = {
 
 
 def git(folder: Path, *words: str, check: bool = True) -> str:
-    done = subprocess.run(["git", *words], cwd=folder, env=ENV, capture_output=True, text=True, check=check)
+    done = subprocess.run(["git", *words], cwd=folder, env=ENV, capture_output=True, encoding="utf-8", check=check)
     return done.stdout.strip()
 
 
@@ -44,15 +44,15 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     films = top / "films"
     (films / "frames").mkdir(parents=True)
     git(top, "init", "-q", "-b", "main")
-    (top / "outside.txt").write_text("outside the project\n")
+    (top / "outside.txt").write_text("outside the project\n", "utf-8")
     (films / "harbour.yaml").write_bytes(b"title: old\r\n")
-    (films / "ümläut name.yaml").write_text("x: 1\n")
+    (films / "ümläut name.yaml").write_text("x: 1\n", "utf-8")
     (films / "frames" / "a.png").write_bytes(png("red"))
     (films / "frames" / "cut.png").write_bytes(png("red")[:60])
-    (films / "frames" / "big.png").write_text(POINTER.format("a" * 64))
-    (films / "frames" / "here.png").write_text(POINTER.format(hashlib.sha256(png("blue")).hexdigest()))
+    (films / "frames" / "big.png").write_text(POINTER.format("a" * 64), "utf-8")
+    (films / "frames" / "here.png").write_text(POINTER.format(hashlib.sha256(png("blue")).hexdigest()), "utf-8")
     (films / "large.yaml").write_bytes(b"#" * (3 << 20))
-    (films / ".env").write_text("SECRET=1\n")
+    (films / ".env").write_text("SECRET=1\n", "utf-8")
     (films / "link.yaml").symlink_to("harbour.yaml")
     (films / "passwd").symlink_to("/etc/passwd")
     (films / "up").symlink_to("../../../../etc/passwd")
@@ -63,7 +63,7 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     git(top, "update-index", "--add", "--cacheinfo", f"160000,{inner},films/library")
     git(top, "commit", "-q", "-m", "one")
     git(top, "tag", "v1")
-    (films / "harbour.yaml").write_text("title: new\n")
+    (films / "harbour.yaml").write_text("title: new\n", "utf-8")
     (films / "frames" / "a.png").unlink()
     git(top, "add", "-A", "--", "films/harbour.yaml", "films/frames")
     git(top, "commit", "-q", "-m", "two")
@@ -87,7 +87,7 @@ def test_files_are_read_as_they_were_without_a_checkout(repo: Path, old: Tree) -
         assert old.read_text("./frames/../harbour.yaml") == "title: old\n"
         assert old.read_text("ümläut name.yaml") == "x: 1\n"
         assert old.digest("frames/a.png") == hashlib.sha256(png("red")).hexdigest()
-    assert (repo / "films" / "harbour.yaml").read_text() == "title: new\n"
+    assert (repo / "films" / "harbour.yaml").read_text("utf-8") == "title: new\n"
 
 
 def test_an_image_has_the_same_facts_as_on_disk(repo: Path, old: Tree, tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_nothing_that_a_repository_configures_is_run(repo: Path, tmp_path: Path)
     git(tmp_path, "clone", "-q", str(repo), "clone")
     clone = tmp_path / "clone"
     trap = tmp_path / "trap"
-    trap.write_text(f"#!/bin/sh\ntouch {tmp_path}/sprung\n")
+    trap.write_text(f"#!/bin/sh\ntouch {tmp_path}/sprung\n", "utf-8")
     trap.chmod(0o755)
     for name in ("core.fsmonitor", "core.pager", "core.sshCommand", "diff.external", "core.editor", "core.askPass"):
         git(clone, "config", name, str(trap))
@@ -191,12 +191,12 @@ def test_git_sees_no_key_of_a_provider_and_no_other_repository(
     monkeypatch.setenv("HIAPI_API_KEY", "secret-key")
     fake = tmp_path / "bin"
     fake.mkdir()
-    (fake / "git").write_text(f'#!/bin/sh\nenv >> {tmp_path}/seen\nPATH={os.environ["PATH"]} exec git "$@"\n')
+    (fake / "git").write_text(f'#!/bin/sh\nenv >> {tmp_path}/seen\nPATH={os.environ["PATH"]} exec git "$@"\n', "utf-8")
     (fake / "git").chmod(0o755)
     monkeypatch.setenv("PATH", f"{fake}:{os.environ['PATH']}")
     with Tree(repo / "films", "v1") as tree:
         assert tree.read_text("harbour.yaml") == "title: old\n"
-    assert "secret-key" not in (tmp_path / "seen").read_text()
+    assert "secret-key" not in (tmp_path / "seen").read_text("utf-8")
 
 
 def test_no_process_is_left_behind(repo: Path) -> None:
@@ -212,11 +212,11 @@ def test_nothing_that_the_repository_names_is_run(tmp_path: Path, monkeypatch: p
     top, ran = tmp_path / "repo", tmp_path / "ran"
     top.mkdir()
     git(top, "init", "-q", "-b", "main")
-    (top / "a.yaml").write_text("x: 1\n")
+    (top / "a.yaml").write_text("x: 1\n", "utf-8")
     git(top, "add", "-A")
     git(top, "commit", "-q", "-m", "one")
     script = top / "evil"
-    script.write_text(f'#!/bin/sh\ntouch {ran}\nexec false "$@"\n')
+    script.write_text(f'#!/bin/sh\ntouch {ran}\nexec false "$@"\n', "utf-8")
     script.chmod(0o755)
     for name, value in {
         "core.fsmonitor": str(script),

@@ -23,7 +23,9 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 def writer() -> tuple[subprocess.Popen[str], dict[str, Any]]:
     """A process that has written a record, and lives."""
-    process = subprocess.Popen([sys.executable, "-c", WRITER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
+    )
     assert process.stdout is not None
     return process, json.loads(process.stdout.readline())
 
@@ -100,7 +102,7 @@ def inside(code: str, *unshare: str, mount: str = "") -> list[str]:
     except (OSError, subprocess.SubprocessError):
         pytest.skip("this machine gives no namespaces of one's own")
     ended = subprocess.run(
-        [*command, sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60
+        [*command, sys.executable, "-c", textwrap.dedent(code)], capture_output=True, encoding="utf-8", timeout=60
     )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout.split()

@@ -63,7 +63,7 @@ def test_no_command_says_anything_that_acts_on_a_log_or_a_terminal(project: Proj
     project.write("film.yaml", STORYBOARD.replace("one word", "two word"))
     for form in ("text", "json", "markdown"):
         harmless(project.run("plan", "film.yaml", "--format", form, "--out", "plan.json"))
-    saved = (project.root / "plan.json").read_text()
+    saved = (project.root / "plan.json").read_text("utf-8")
     assert "##[" not in saved
     assert "##[error]" in json.loads(saved)["title"]  # the same text to whoever reads the file
     project.write("film.yaml", STORYBOARD.replace("notes:", f'"{ACTS}":'))
@@ -102,14 +102,14 @@ def test_out_is_written_through_no_link_and_believes_no_stranger(project: Projec
     project.write("klingflow.yaml", "limits: {spend: 1}\n")
     project.write("film.yaml", FILM)
     victim = project.root.parent / "victim"
-    victim.write_text("mine")
+    victim.write_text("mine", "utf-8")
     out = project.root / "out" / "film"
     for name in (".film.mp4.part", "shots/.a.mp4.part", "shots/a.mp4", "frames/.a.last.png.part", "frames/a.last.png"):
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).symlink_to(victim)
     (out / ".made.json").symlink_to("/dev/zero")
     assert project.run("run", "film.yaml").code == 0
-    assert victim.read_text() == "mine"
+    assert victim.read_text("utf-8") == "mine"
     made = [out / name for name in ("film.mp4", "shots/a.mp4", "frames/a.last.png", ".made.json")]
     assert all(file.is_file() and not file.is_symlink() for file in made)
     # A link that `.made.json` vouches for would be uploaded as the film.
@@ -118,9 +118,9 @@ def test_out_is_written_through_no_link_and_believes_no_stranger(project: Projec
         file.symlink_to(victim)
     assert project.run("run", "film.yaml").code == 0
     assert not any(file.is_symlink() for file in made)
-    made[3].write_text("[" * 200_000)
+    made[3].write_text("[" * 200_000, "utf-8")
     assert project.run("run", "film.yaml").code == 0
-    assert victim.read_text() == "mine"
+    assert victim.read_text("utf-8") == "mine"
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_link_in_a_films_place_is_replaced_and_what_it_names_stays(project: Pr
     (out / "film.mp4").symlink_to("../../film.yaml")
     (out / ".made.json").symlink_to("../../film.yaml")
     assert project.run("run", "film.yaml").code == 0
-    assert (project.root / "film.yaml").read_text() == FILM
+    assert (project.root / "film.yaml").read_text("utf-8") == FILM
     assert not (out / "film.mp4").is_symlink()
     assert not (out / ".made.json").is_symlink()
 
@@ -178,7 +178,7 @@ def test_a_lock_names_clips_of_the_store_by_digest_and_nothing_else(project: Pro
     project.write("klingflow.yaml", "limits: {spend: 1}\n")
     project.write("film.yaml", FILM)
     assert project.run("run", "film.yaml").code == 0
-    lock = (project.root / "film.lock.yaml").read_text()
+    lock = (project.root / "film.lock.yaml").read_text("utf-8")
     [clip] = re.findall(r"clip: \"?(\w+)", lock)
     for forged in ("../../../../etc/passwd", "0" * 63, "/etc/passwd", "A" * 64):
         project.write("film.lock.yaml", lock.replace(clip, forged))

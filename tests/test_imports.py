@@ -53,7 +53,7 @@ def loaded(project: Project, *words: str) -> set[str]:
         cwd=project.root,
         env=project.environment({}),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
         timeout=60,
     )

@@ -167,14 +167,14 @@ def test_a_record_of_a_newer_klingflow_is_refused_and_unknown_fields_of_this_one
         path = store.root / name
         known = json.loads(path.read_bytes())
         path.unlink()
-        path.write_text(json.dumps({**known, "mood": "good"}))
+        path.write_text(json.dumps({**known, "mood": "good"}), "utf-8")
         assert ledger.job(store, KEY).state is State.INTENDED
         assert ledger.clip(store, KEY) == CLIP
-        path.write_text(json.dumps({**known, "version": 2}))
+        path.write_text(json.dumps({**known, "version": 2}), "utf-8")
         read = ledger.clip if name.startswith("clips/") else ledger.job
         with pytest.raises(StoreError, match=r"was written by a newer klingflow \(version 2; this one knows 1\)"):
             read(store, KEY)
-        path.write_text(json.dumps(known))
+        path.write_text(json.dumps(known), "utf-8")
 
 
 def test_a_clip_record_under_another_key_is_found_out(store: FolderStore) -> None:

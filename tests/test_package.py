@@ -31,7 +31,7 @@ def said(words: Sequence[str | Path], cwd: Path, home: Path | None = None) -> st
         cwd=cwd,
         env={**env, "HOME": str(home or cwd), "PYTHONUTF8": "1"},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=300,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -158,7 +158,8 @@ def test_the_installed_wheel_makes_a_film(installed: Path, tmp_path: Path) -> No
     assert said([klingflow, "--version"], tmp_path).strip() == f"klingflow {__version__}"
     said([klingflow, "init", "."], tmp_path)
     board = tmp_path / "film.yaml"
-    board.write_text(board.read_text().partition("\n  - id: vigil")[0])  # three shots say as much as five
+    three_shots = board.read_text("utf-8").partition("\n  - id: vigil")[0]  # they say as much as five
+    board.write_text(three_shots, "utf-8")
     assert "3 clips made" in said([klingflow, "run", "film.yaml"], tmp_path)
     assert (tmp_path / "out/film/film.mp4").stat().st_size > 100_000
     assert "nothing to make" in said([klingflow, "plan", "film.yaml"], tmp_path)
@@ -167,4 +168,4 @@ def test_the_installed_wheel_makes_a_film(installed: Path, tmp_path: Path) -> No
 def test_the_installed_wheel_prints_its_schemas(installed: Path, tmp_path: Path) -> None:
     for name in SCHEMAS:
         printed = said([installed / "klingflow", "schema", name], tmp_path)
-        assert printed.strip() == (ROOT / f"schemas/{name}.schema.json").read_text().strip()
+        assert printed.strip() == (ROOT / f"schemas/{name}.schema.json").read_text("utf-8").strip()

@@ -187,7 +187,7 @@ MULEROUTER_PAGE = """
 
 
 def _recorded(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((Path(__file__).parent / "requests" / f"{name}.json").read_text())
+    found: dict[str, Any] = json.loads((Path(__file__).parent / "requests" / f"{name}.json").read_text("utf-8"))
     return found
 
 

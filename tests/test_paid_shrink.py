@@ -81,7 +81,7 @@ def test_too_large_and_turned_stills_are_refused_at_check_and_sent_as_copies_whe
 
         records = {}
         for path in (project.root / ".klingflow/store/clips").glob("*.json"):
-            record = json.loads(path.read_text())
+            record = json.loads(path.read_text("utf-8"))
             records[record["key"]] = record
         assert {step["key"] for step in planned["steps"]} == set(records), "the key is by the originals"
         went_in = {record["inputs"]["first_frame"] for record in records.values()}

@@ -47,10 +47,10 @@ def test_there_are_three_and_each_has_its_folder() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_each_is_right_and_tells_the_editor_its_schema(copied: Project, name: str) -> None:
     path = copied.root / name / f"{name}.yaml"
-    first = path.read_text().splitlines()[0]
+    first = path.read_text("utf-8").splitlines()[0]
     assert first == "# yaml-language-server: $schema=../../schemas/storyboard.schema.json"
     assert (PIPELINES / name / first.partition("=")[2]).resolve().is_file()
-    assert "hiapi" in path.read_text(), "says how to make it for real"
+    assert "hiapi" in path.read_text("utf-8"), "says how to make it for real"
     ended = copied.run("check", f"{name}/{name}.yaml")
     assert ended.code == 0, ended.said
     assert "warning" not in ended.said

@@ -23,7 +23,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "project"
     (folder / "frames").mkdir(parents=True)
     Image.new("RGB", (64, 36), "teal").save(folder / "frames/dawn.png")
-    (tmp_path / "outside.txt").write_text("secret")
+    (tmp_path / "outside.txt").write_text("secret", "utf-8")
     return folder
 
 
@@ -63,7 +63,7 @@ def refused(root: Path, rel: str) -> BadFile:
 )
 def test_a_path_names_a_file_of_the_project_or_is_refused(root: Path, rel: str, what: str) -> None:
     (root / ".git").mkdir()
-    (root / ".git/config").write_text("token")
+    (root / ".git/config").write_text("token", "utf-8")
     assert refused(root, rel).what == what
 
 
@@ -129,7 +129,7 @@ def test_a_name_is_spelled_as_on_the_disk_also_where_the_file_system_takes_any(r
 
 @pytest.mark.usefixtures("folding")
 def test_a_name_in_another_unicode_form_is_the_same_name(root: Path) -> None:
-    (root / unicodedata.normalize("NFD", "été.txt")).write_text("warm")
+    (root / unicodedata.normalize("NFD", "été.txt")).write_text("warm", "utf-8")
     assert Project(root).read_text("été.txt") == "warm"
     with pytest.raises(BadFile, match="is spelled"):
         Project(root).read_text("Été.txt")
@@ -138,7 +138,7 @@ def test_a_name_in_another_unicode_form_is_the_same_name(root: Path) -> None:
 def test_a_file_that_comes_later_is_found(root: Path) -> None:
     project = Project(root)
     assert project.read_bytes("frames/dawn.png")
-    (root / "frames/dusk.txt").write_text("late")
+    (root / "frames/dusk.txt").write_text("late", "utf-8")
     assert project.read_text("frames/dusk.txt") == "late"
 
 
@@ -147,7 +147,7 @@ def test_links_that_leave_the_project_are_refused(root: Path) -> None:
     (root / "up").symlink_to(root.parent)
     (root / "gone").symlink_to("nowhere")
     (root / "loop").symlink_to("loop")
-    (root / ".hidden").write_text("x")
+    (root / ".hidden").write_text("x", "utf-8")
     (root / "shown").symlink_to(".hidden")
     assert refused(root, "frames/out.png").what == "'frames/out.png' is a link out of the project"
     assert refused(root, "up/outside.txt").what == "'up' is a link out of the project"
@@ -159,7 +159,7 @@ def test_links_that_leave_the_project_are_refused(root: Path) -> None:
 def test_a_sibling_folder_with_the_same_beginning_is_outside(root: Path) -> None:
     twin = root.with_name("project-two")
     twin.mkdir()
-    (twin / "x.txt").write_text("secret")
+    (twin / "x.txt").write_text("secret", "utf-8")
     (root / "x.txt").symlink_to(twin / "x.txt")
     assert refused(root, "x.txt").what == "'x.txt' is a link out of the project"
 
@@ -296,7 +296,7 @@ def test_known_stills_need_no_picture_library(root: Path, monkeypatch: pytest.Mo
         f"print(Project(Path({str(root)!r})).image('frames/dawn.png').width);"
         "print('PIL' in sys.modules, 'yaml' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.split() == ["64", "False", "False"]
 
 
@@ -308,7 +308,7 @@ def test_the_cache_lies_outside_the_repository_and_may_be_damaged(root: Path, mo
     assert sorted(p.name for p in root.rglob("*") if p.is_file()) == ["dawn.png"]
     (kept,) = (root.parent / "cache").rglob("*.json")
     for junk in ("", "[]", '{"version": 1}', "{" * 100_000, '{"version": 1, "root": 5, "files": []}'):
-        kept.write_text(junk)
+        kept.write_text(junk, "utf-8")
         assert Project(root).digest("frames/dawn.png") == digest
 
 
@@ -365,7 +365,7 @@ def test_nothing_is_written_into_gits_own_folder(root: Path, rel: str) -> None:
 
 
 def test_gits_folder_is_known_under_any_other_spelling_that_the_file_system_takes(root: Path) -> None:
-    (root / ".git").write_text("gitdir: elsewhere")
+    (root / ".git").write_text("gitdir: elsewhere", "utf-8")
     os.link(root / ".git", root / "git~1")  # one file with two names, as on a file system that folds names
     with pytest.raises(BadFile, match="belongs to git"):
         Project(root).to_write("git~1")

@@ -68,7 +68,7 @@ def test_a_frame_that_was_left_half_by_somebody_is_replaced(tmp_path: Path) -> N
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "public").write_text("a file")
+    (tmp_path / "public").write_text("a file", "utf-8")
     with pytest.raises(StoreError, match=r"cannot publish a frame to .*public: file exists"):
         opened(tmp_path, public_url="https://h").put(DIGEST, DATA, ".png")
 

@@ -16,7 +16,7 @@ from klingflow.cli import app
 from klingflow.storyboard import yamlread
 from tests.cli import ROOT
 
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text("utf-8")
 LINES = [
     line
     for block in re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -39,11 +39,11 @@ TEST = the_line("pip install", "-m pytest")
 def elsewhere() -> list[tuple[Path, str]]:
     """Every line of the other documents and of what CI runs."""
     pages = [*(ROOT / "docs").rglob("*.md"), ROOT / ".ci" / "run"]
-    return [(page, line.strip()) for page in pages for line in page.read_text().splitlines()]
+    return [(page, line.strip()) for page in pages for line in page.read_text("utf-8").splitlines()]
 
 
 def test_what_ci_runs_is_the_test_command_word_for_word() -> None:
-    assert TEST in (ROOT / ".ci" / "run").read_text().splitlines()
+    assert TEST in (ROOT / ".ci" / "run").read_text("utf-8").splitlines()
 
 
 def test_ci_runs_the_tests_with_the_lowest_versions_too() -> None:
@@ -69,7 +69,7 @@ def test_the_tests_run_with_no_cov_beside_a_test_that_is_never_traced(tmp_path: 
         [sys.executable, "-m", "pytest", *words, tmp_path / "test_it.py"],
         cwd=tmp_path,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=120,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -90,7 +90,7 @@ def test_the_two_commands_need_python_alone() -> None:
 
 def test_the_demo_is_a_shipped_storyboard_that_needs_no_account() -> None:
     path = ROOT / shlex.split(DEMO)[-1]
-    board = yamlread.read(str(path), path.read_text()).data
+    board = yamlread.read(str(path), path.read_text("utf-8")).data
     assert path.is_relative_to(ROOT / "pipelines")
     assert board["defaults"]["provider"] == "animatic"
     assert {shot.get("provider", "animatic") for shot in board["shots"]} == {"animatic"}
@@ -138,4 +138,4 @@ def test_modules_that_the_readme_names_exist() -> None:
 
 def test_nothing_is_left_to_be_written() -> None:
     for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
-        assert not re.search(r"\b(TODO|TBD|FIXME|XXX|coming soon)\b", page.read_text(), re.IGNORECASE), page
+        assert not re.search(r"\b(TODO|TBD|FIXME|XXX|coming soon)\b", page.read_text("utf-8"), re.IGNORECASE), page

@@ -42,9 +42,9 @@ def test_every_file_is_named_and_is_what_it_says(tmp_path: Path) -> None:
     }
     assert all(path.is_file() for path in written)
     folder = tmp_path / "new" / "deep"
-    text = (folder / "my-film.yaml").read_text()
+    text = (folder / "my-film.yaml").read_text("utf-8")
     assert "NAME" not in text
-    assert json.loads((folder / "schemas/storyboard.schema.json").read_text())["$schema"]
+    assert json.loads((folder / "schemas/storyboard.schema.json").read_text("utf-8"))["$schema"]
     for path in folder.glob("frames/*.png"):
         with Image.open(path) as image:
             assert image.size == scaffold.STILL_SIZE
@@ -52,7 +52,7 @@ def test_every_file_is_named_and_is_what_it_says(tmp_path: Path) -> None:
 
 def test_the_recipe_holds_no_key_and_its_commands_are_real(tmp_path: Path) -> None:
     scaffold.create(tmp_path, "film")
-    text = (tmp_path / ".github/workflows/klingflow.yml").read_text()
+    text = (tmp_path / ".github/workflows/klingflow.yml").read_text("utf-8")
     recipe = yaml.safe_load(text)
     assert recipe["permissions"] == {"contents": "read"}
     assert "secrets." not in text
@@ -69,11 +69,11 @@ def test_the_recipe_holds_no_key_and_its_commands_are_real(tmp_path: Path) -> No
 @pytest.mark.parametrize("existing", ["film.yaml", ".gitignore", "frames/dawn.png"])
 def test_nothing_that_exists_is_overwritten(tmp_path: Path, existing: str) -> None:
     (tmp_path / existing).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / existing).write_text("mine")
+    (tmp_path / existing).write_text("mine", "utf-8")
     with pytest.raises(UsageError) as refused:
         scaffold.create(tmp_path, "film")
     assert existing in refused.value.what
-    assert (tmp_path / existing).read_text() == "mine"
+    assert (tmp_path / existing).read_text("utf-8") == "mine"
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / existing]
 
 
@@ -85,6 +85,6 @@ def test_a_name_that_is_no_file_name_is_refused(tmp_path: Path, name: str) -> No
 
 
 def test_a_folder_that_cannot_be_written_is_refused_in_words(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", "utf-8")
     with pytest.raises(UsageError, match="cannot be written"):
         scaffold.create(tmp_path / "file", "film")

@@ -266,7 +266,7 @@ def test_the_defaults_of_the_schema_are_those_of_the_shot() -> None:
 def test_schemas_are_found_beside_the_package_or_inside_it() -> None:
     folder = Path(__file__).parent.parent / "schemas"
     for name in MINE:
-        assert json.loads((folder / f"{name}.schema.json").read_text()) == json.loads(schema.text(name))
+        assert json.loads((folder / f"{name}.schema.json").read_text("utf-8")) == json.loads(schema.text(name))
     with pytest.raises(LookupError):
         schema.text("nonsense")
 

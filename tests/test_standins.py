@@ -83,7 +83,7 @@ def test_every_picture_of_a_clip_carries_its_number(aspect: str, sound: bool) ->
 
 
 def test_a_number_survives_scaling_and_jpeg_and_is_not_seen_where_none_is() -> None:
-    image = movie.Image.open(io.BytesIO(STILL)).resize((1920, 1080))
+    image = movie.Image.open(io.BytesIO(STILL), encoding="utf-8").resize((1920, 1080))
     out = io.BytesIO()
     image.save(out, "JPEG", quality=60)
     assert movie.read_number(out.getvalue()) == (movie.STILL + 7, 0)
@@ -373,7 +373,7 @@ def test_mulerouter_speaks_both_vocabularies_and_error_shapes() -> None:
 def test_a_stand_in_runs_alone_and_says_what_to_export(name: str) -> None:
     root = Path(__file__).parents[1]
     command = [sys.executable, "-m", "tests.standins", name]
-    running = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
     assert running.stdout is not None
     said = dict(running.stdout.readline().removeprefix("export ").strip().split("=", 1) for _ in range(5))
     base = said[f"{name.upper()}_BASE_URL"]

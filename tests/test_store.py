@@ -409,7 +409,9 @@ print(refused)
 def test_a_disk_that_is_full_at_any_byte_leaves_nothing_half(tmp_path: Path, limit: int, refused: int) -> None:
     data = os.urandom(2_500_000)
     (tmp_path / "clip").write_bytes(data)
-    run = subprocess.run([sys.executable, "-c", FULL, tmp_path, str(limit)], cwd=REPO, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", FULL, tmp_path, str(limit)], cwd=REPO, capture_output=True, encoding="utf-8"
+    )
     assert (run.stdout, run.stderr) == (f"{refused}\n", "")
     store = FolderStore(tmp_path / "store")
     assert not list((tmp_path / "store").rglob(f"{TEMP}*"))
@@ -440,7 +442,9 @@ def test_a_process_killed_at_any_moment_leaves_whole_objects_and_keeps_what_it_r
     told: dict[str, list[tuple[int, str]]] = {}
     seeded = random.Random(7)
     for _ in range(8):
-        process = subprocess.Popen([sys.executable, "-c", BUSY, tmp_path], cwd=REPO, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", BUSY, tmp_path], cwd=REPO, stdout=subprocess.PIPE, encoding="utf-8"
+        )
         assert process.stdout is not None
         assert process.stdout.readline() == "go\n"
         lines = [process.stdout.readline() for _ in range(seeded.randint(1, 12))]
@@ -543,7 +547,7 @@ def test_without_the_extra_object_storage_says_how_to_install_it(tmp_path: Path)
         "try: open_store('s3://b/p', Path(), Path())\n"
         "except UsageError as exc: print(exc.what, '|', exc.mend)\n"
     )
-    run = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, encoding="utf-8")
     assert run.stdout == (
         "s3://b/p is object storage, and the library for it is not installed | pip install 'klingflow[objects]'\n"
     ), run.stderr

@@ -23,7 +23,7 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    (tmp_path / "gitconfig").write_text('[user]\nname = t\nemail = t@t\n[protocol "file"]\nallow = always\n')
+    (tmp_path / "gitconfig").write_text('[user]\nname = t\nemail = t@t\n[protocol "file"]\nallow = always\n', "utf-8")
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def commit(folder: Path) -> None:
 def bought(store: Path) -> Path:
     """A store with a record in it."""
     (store / RECORD).parent.mkdir(parents=True)
-    (store / RECORD).write_text("{}")
+    (store / RECORD).write_text("{}", "utf-8")
     return store
 
 
@@ -189,7 +189,7 @@ def test_without_a_repository_only_a_claimed_store_is_used(root: Path, record: s
     store = root / ".klingflow/store"
     claim(store)
     (store / record).parent.mkdir(parents=True)
-    (store / record).write_text("{}")
+    (store / record).write_text("{}", "utf-8")
     assert foreign(store, root) is None
     (store / ORIGIN).unlink()
     refused = foreign(store, root)
@@ -209,11 +209,11 @@ def test_a_claim_is_of_one_place_and_one_number(tmp_path: Path, root: Path) -> N
     assert "in no git repository" in what(tmp_path / "other/store", tmp_path / "other")
     (tmp_path / "other/store").rename(store)
     assert foreign(store, root) is None
-    number = (store / ORIGIN).read_text()
-    (store / ORIGIN).write_text("0" * 64)
+    number = (store / ORIGIN).read_text("utf-8")
+    (store / ORIGIN).write_text("0" * 64, "utf-8")
     assert foreign(store, root) is not None
     (store / ORIGIN).unlink()
-    (tmp_path / "number").write_text(number)
+    (tmp_path / "number").write_text(number, "utf-8")
     (store / ORIGIN).symlink_to(tmp_path / "number")
     assert foreign(store, root) is not None
 
@@ -228,12 +228,12 @@ def test_a_store_with_content_is_never_claimed(root: Path) -> None:
 def test_an_empty_store_with_a_number_of_somebody_else_gets_its_own(root: Path) -> None:
     store = root / "store"
     store.mkdir()
-    (store / ORIGIN).write_text("0" * 64)
+    (store / ORIGIN).write_text("0" * 64, "utf-8")
     claim(store)
-    number = (store / ORIGIN).read_text()
+    number = (store / ORIGIN).read_text("utf-8")
     assert number != "0" * 64
     claim(store)
-    assert (store / ORIGIN).read_text() == number
+    assert (store / ORIGIN).read_text("utf-8") == number
 
 
 def test_a_state_folder_in_the_project_proves_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,7 +292,7 @@ def test_git_that_takes_the_checkout_for_another_users_is_not_believed(
     commit(root)
     (tmp_path / "bin").mkdir()
     wrapper = tmp_path / "bin/git"
-    wrapper.write_text(f'#!/bin/sh\nGIT_TEST_ASSUME_DIFFERENT_OWNER=1 exec {shutil.which("git")} "$@"\n')
+    wrapper.write_text(f'#!/bin/sh\nGIT_TEST_ASSUME_DIFFERENT_OWNER=1 exec {shutil.which("git")} "$@"\n', "utf-8")
     wrapper.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     claim(root / "store")

@@ -14,7 +14,7 @@ MOST_BYTES = 1_000_000
 
 
 def tracked() -> list[str]:
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, encoding="utf-8")
     if listed.returncode:
         pytest.skip("not a git checkout", allow_module_level=True)
     return [name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]

@@ -81,7 +81,7 @@ def test_a_still_at_a_url_is_fetched_for_the_animatic_and_a_pinned_one_is_verifi
         made = project.run("run", "film.yaml", "--quiet")
         assert made.code == 0, made.said
         (record,) = (project.root / ".klingflow/store/clips").glob("*.json")
-        assert json.loads(record.read_text())["inputs"] == {"first_frame": digest}
+        assert json.loads(record.read_text("utf-8"))["inputs"] == {"first_frame": digest}
 
         project.write("film.yaml", board(f"{{url: '{base}/good.png', sha256: {'ab' * 32}}}"))
         other = project.run("run", "film.yaml", "--quiet")

@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import stat
+import sys
 import unicodedata
 from io import BufferedReader
 from itertools import islice
@@ -172,6 +173,10 @@ class Project:
 
     def _look(self, rel: str) -> tuple[str, os.stat_result]:
         """The real path and its stat. A link is followed only to a file inside the root."""
+        if not rel.isascii() and sys.getfilesystemencoding() != "utf-8":
+            # ASCII cannot name it, and ISO-8859-1 would name another file.
+            what = f"'{rel}' cannot be found where file names are in {sys.getfilesystemencoding()}"
+            raise BadFile(what, "set PYTHONUTF8=1, or a UTF-8 locale")
         folder, _, name = clean(rel).rpartition("/")
         if folder not in self._folders:
             self._folders[folder] = self._folder(folder)
