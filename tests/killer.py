@@ -13,7 +13,7 @@ import threading
 from typing import Any
 
 from klingflow.cli.app import main
-from klingflow.io.client import HttpService
+from klingflow.io.api import HttpService
 from klingflow.io.store import FolderStore
 
 _lock = threading.Lock()

@@ -18,7 +18,7 @@ OUTSIDE = {"os", "asyncio", "time", "socket", "pathlib", "av", "httpx", "subproc
 """What a pure floor may not touch. (`shutil`, `tempfile` and the like come by way of these.)"""
 
 HOUSES = {
-    "httpx": {"klingflow.io.client"},
+    "httpx": {"klingflow.io.http"},
     "obstore": {"klingflow.io.objects"},
     "av": {"klingflow.io.media", "klingflow.io.studio", "klingflow.output.film"},
     "h11": {"klingflow.io.webhook"},

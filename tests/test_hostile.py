@@ -1,7 +1,7 @@
 """What a hostile pull request tries, end to end: each attempt ends in a refusal, or in harmless text and files.
 
 Single readers have their own tests: paths and images (test_files), templates (test_prompt), YAML (test_yamlread), plans
-(test_planfile), comments (test_markdown), addresses (test_client), git (test_git), the action (test_action).
+(test_planfile), comments (test_markdown), addresses (test_downloads), git (test_git), the action (test_action).
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def test_check_knows_no_plan_no_lock_and_no_way_out_of_the_machine(project: Proj
     assert not modules & {
         "klingflow.planning.plan",
         "klingflow.storyboard.lock",
-        "klingflow.io.client",
+        "klingflow.io.http",
         "klingflow.io.media",
         "klingflow.io.git",
     }
@@ -115,7 +115,7 @@ def test_a_plan_with_nothing_to_do_needs_no_more_than_check(warm: Project) -> No
     assert strangers(modules) == PLAN_WARM
     assert not modules & HEAVY
     assert not modules & {
-        "klingflow.io.client",
+        "klingflow.io.http",
         "klingflow.io.media",
         "klingflow.io.git",
         "klingflow.output.film",

@@ -15,7 +15,8 @@ from klingflow.app.project_loader import Opened
 from klingflow.core.errors import KlingflowError, StoryboardError, UsageError
 from klingflow.core.model import Digest, TaskId
 from klingflow.core.redact import redact
-from klingflow.io import client, webhook
+from klingflow.io import api, http, webhook
+from klingflow.io.downloads import Downloads
 from klingflow.io.git import tracked
 from klingflow.io.project import IMAGE_BYTES, Project
 from klingflow.io.publish import Publisher
@@ -71,16 +72,16 @@ class Services:
         for name, key in self.keys.items():
             caps = PROVIDERS[name].caps
             own = self.environ.get(caps.base_variable)
-            services[name] = client.HttpService(
+            services[name] = api.HttpService(
                 own or caps.base_url,
                 key,
                 trusted_base=bool(own),
                 trusted=self.trusted,
                 requests_per_minute=None if own else caps.requests_per_minute,
-                concurrent=CONCURRENT.get(name, client.POOL),
-                proxy=client.proxy_for(own or caps.base_url, self.environ),
+                concurrent=CONCURRENT.get(name, http.POOL),
+                proxy=http.proxy_for(own or caps.base_url, self.environ),
             )
-        downloads = client.Downloads(self.trusted, proxy=client.proxy_for("https://", self.environ))
+        downloads = Downloads(self.trusted, proxy=http.proxy_for("https://", self.environ))
 
         async def fetch_still(url: str) -> tuple[bytes, str]:
             from PIL import Image

@@ -27,7 +27,8 @@ from klingflow.core.errors import DONE, KlingflowError, SpendRefused, UsageError
 from klingflow.core.model import Key, Shot, ShotId, TaskId
 from klingflow.core.redact import redact
 from klingflow.core.source import Severity, inert, visible
-from klingflow.io import client, config
+from klingflow.io import api, config, http
+from klingflow.io.downloads import Downloads
 from klingflow.io.project import find_root
 from klingflow.io.service import NotSent, Unanswered
 from klingflow.io.storage_factory import open_publisher
@@ -197,10 +198,10 @@ async def _api(name: str, provider: Provider, environ: Mapping[str, str], used: 
     return [_heard(name, provider, answer), *_clock(name, answer)]
 
 
-def _door(provider: Provider, key: str, environ: Mapping[str, str]) -> client.HttpService:
+def _door(provider: Provider, key: str, environ: Mapping[str, str]) -> api.HttpService:
     base = environ.get(provider.caps.base_variable)
     url = base or provider.caps.base_url
-    return client.HttpService(url, key, trusted_base=bool(base), proxy=client.proxy_for(url, environ))
+    return api.HttpService(url, key, trusted_base=bool(base), proxy=http.proxy_for(url, environ))
 
 
 def _question(provider: Provider) -> Request:
@@ -249,9 +250,9 @@ async def _published(settings: config.Config, environ: Mapping[str, str], used: 
             return [Finding(True, "publish: not set; hiapi gets frames inside the request (data_uri)")]
         return [Finding(True, "publish: not set, so hiapi gets no frames (mulerouter needs none)")]
     picture = _dot()
-    downloads = client.Downloads(
+    downloads = Downloads(
         tuple(url for url in (environ.get("KLINGFLOW_PUBLISH_URL"),) if url),
-        proxy=client.proxy_for("https://", environ),
+        proxy=http.proxy_for("https://", environ),
     )
     try:
         url = publisher.put(of_bytes(picture), picture, ".png")

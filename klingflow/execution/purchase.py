@@ -70,7 +70,7 @@ from klingflow.providers.reading import text
 
 PATIENCE_S = 150.0
 """How long another runner's intent may stand without an answer, from our first sight of it: a paid request is over
-after 120 s (io.client), and a margin."""
+after 120 s (io.api), and a margin."""
 REPLAY_AFTER_S = 60.0
 """The same where a replay buys nothing: then asking too early costs an answer "still being taken", no more."""
 SKEW_S = 600.0

@@ -1,6 +1,6 @@
 """How a frame reaches an API that takes only URLs: a place to write it, and the URL under which it is read back.
 
-Knows no provider, and asks no network whether the URL works (io.client does). A frame's public name is the digest of
+Knows no provider, and asks no network whether the URL works (io.downloads does). A frame's public name is the digest of
 its bytes: nobody can guess it, and writing it twice is writing it once.
 """
 

@@ -1,4 +1,4 @@
-"""The door to a provider, as the engine sees it: send a request, fetch a result. `io.client` is the door over HTTP,
+"""The door to a provider, as the engine sees it: send a request, fetch a result. `io.api` is the door over HTTP,
 `io.studio` the local one of the animatic. The engine cannot tell them apart."""
 
 from __future__ import annotations

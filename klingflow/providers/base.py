@@ -1,6 +1,6 @@
 """What a provider is: pure functions that build requests and read answers.
 
-No await, no clock, no environment, no socket: the engine owns all waiting, `io.client` owns all sending.
+No await, no clock, no environment, no socket: the engine owns all waiting, `io.api` owns all sending.
 A provider is a module that meets `Provider`; all of them are in one table (`providers.PROVIDERS`).
 """
 
