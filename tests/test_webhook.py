@@ -13,6 +13,7 @@ import pytest
 
 from klingflow.core.errors import UsageError
 from klingflow.core.model import TaskId
+from klingflow.core.redact import redact
 from klingflow.io import webhook
 from klingflow.io.webhook import Listening, listen, parse_address
 from klingflow.providers import PROVIDERS
@@ -105,6 +106,7 @@ def test_an_event_of_the_account_wakes_its_task() -> None:
 
 
 DEEP = b"[" * 100_000
+LARGE = BODY + b" " * webhook.BODY_BYTES
 BAD = {
     "unsigned": request(),
     "wrong secret": request(headers=signed(BODY, "another")),
@@ -122,7 +124,7 @@ BAD = {
     "animatic": request(headers=signed(BODY), path="/animatic"),
     "get": request(headers=signed(BODY), method="GET"),
     "text": request(headers={**signed(BODY), "Content-Type": "text/plain"}),
-    "large": request(b"x" * (webhook.BODY_BYTES + 1)),
+    "large": request(LARGE, signed(LARGE)),
     "said large": request(b"", {"Content-Length": "99999999999"}),
     "deep": request(DEEP, signed(DEEP)),
     "no utf-8": request(b"\xff\xfe", signed(b"\xff\xfe")),
@@ -145,7 +147,7 @@ def test_a_chunked_body_is_taken_when_small_and_cut_when_large() -> None:
 
     async def main(at: Listening) -> None:
         assert b" 200 " in await talk(at.port, chunked(BODY))
-        assert b" 200 " not in await talk(at.port, chunked(b"x" * 300_000))
+        assert b" 200 " not in await talk(at.port, chunked(LARGE))
 
     assert len(heard(main)[0]) == 1
 
@@ -183,13 +185,83 @@ def test_without_a_secret_or_a_free_address_it_does_not_start() -> None:
     asyncio.run(main())
 
 
-def test_an_open_connection_does_not_hold_up_the_end() -> None:
-    async def main(at: Listening) -> None:
-        _, writer = await asyncio.open_connection("127.0.0.1", at.port)
-        await asyncio.sleep(0.01)
+def test_a_connection_that_is_open_at_the_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook, "REQUEST_S", 3600.0)
+
+    async def main() -> None:
+        secrets = {"hiapi": SECRET}
+        async with listen("127.0.0.1", 0, providers=PROVIDERS, secrets=secrets, wake=lambda p, t: None) as at:
+            reader, writer = await asyncio.open_connection("127.0.0.1", at.port)
+            writer.write(request()[:-5])
+            assert b" 404 " in await talk(at.port, request(path="/"))  # by now the first one is being heard
+        assert await asyncio.wait_for(reader.read(), 30) == b""
         writer.close()
 
-    heard(main)
+    asyncio.run(main())
+
+
+def test_so_many_connections_are_heard_at_once_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook, "REQUEST_S", 3600.0)
+    monkeypatch.setattr(webhook, "CONNECTIONS", 3)
+
+    async def main(at: Listening) -> None:
+        right = request(headers=signed(BODY))
+        waiting = []
+        for _ in range(3):
+            waiting.append(await asyncio.open_connection("127.0.0.1", at.port))
+            waiting[-1][1].write(right[:-5])
+        assert await talk(at.port, right) == b""
+        reader, writer = waiting[0]
+        writer.write(right[-5:])
+        assert b" 200 " in await reader.read()
+        while not await talk(at.port, right):
+            pass  # the first one is about to leave
+        for _, writer in waiting:
+            writer.close()
+
+    assert len(heard(main)[0]) == 1
+
+
+def test_a_sender_that_asks_before_it_sends_the_body_is_answered() -> None:
+    async def main(at: Listening) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", at.port)
+        head, _, body = request(headers={**signed(BODY), "Expect": "100-continue"}).partition(b"\r\n\r\n")
+        writer.write(head + b"\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 100 ")
+        writer.write(body)
+        assert b" 200 " in await reader.read()
+        writer.close()
+
+    assert len(heard(main)[0]) == 1
+
+
+def test_a_path_of_a_callback_url_is_served_where_its_provider_has_a_secret() -> None:
+    woken: list[TaskId] = []
+
+    async def main() -> None:
+        also = {"/studio/here": "hiapi", "/studio/there": "mulerouter"}
+        secrets = {"hiapi": SECRET, "mulerouter": ""}
+        wake = lambda provider, task: woken.append(task)  # noqa: E731
+        async with listen(
+            "127.0.0.1", 0, providers=PROVIDERS, secrets=secrets, wake=wake, also=also, now=lambda: NOW
+        ) as at:
+            assert at.paths == {"hiapi": "/hiapi"}
+            for path, known in (("/studio/here", True), ("/studio/there", False)):
+                answer = await talk(at.port, request(headers=signed(BODY), path=path))
+                assert (b" 200 " in answer) is known
+
+    asyncio.run(main())
+    assert woken == [TASK["taskId"]]
+
+
+def test_a_secret_of_callbacks_is_printed_nowhere() -> None:
+    secret = "a-secret-of-this-test-alone-0003"
+
+    async def main() -> None:
+        async with listen("127.0.0.1", 0, providers=PROVIDERS, secrets={"hiapi": secret}, wake=lambda p, t: None):
+            assert secret not in redact(f"it is {secret}")
+
+    asyncio.run(main())
 
 
 def test_an_address_is_read_in_its_usual_forms() -> None:
@@ -197,6 +269,6 @@ def test_an_address_is_read_in_its_usual_forms() -> None:
     assert parse_address(":0") == ("127.0.0.1", 0)
     assert parse_address("0.0.0.0:80") == ("0.0.0.0", 80)
     assert parse_address("[::1]:80") == ("::1", 80)
-    for wrong in ("", "host", "::1", "h:99999", "h:x"):
+    for wrong in ("", "host", "::1", "h:65536", "h:99999", "h:x", "h:²"):
         with pytest.raises(UsageError):
             parse_address(wrong)
