@@ -29,6 +29,8 @@ from typing import Any
 import klingflow
 
 ROOT = Path(__file__).parents[1]
+USED = sys.platform.startswith("linux") and not os.environ.get("KLINGFLOW_TEST_PROCESSES")
+"""macOS's own libraries do not survive a fork without an exec."""
 BEFORE_MAIN = ("PYTHON", "LANG", "LC_", "TZ")
 """Variables that Python reads as it starts: a fork would not see them change."""
 
@@ -36,10 +38,8 @@ _one_at_a_time = threading.Lock()
 
 
 def can_run(env: Mapping[str, str]) -> bool:
-    """Whether a fork is like a process here. macOS's own libraries do not survive a fork without an exec."""
-    if not sys.platform.startswith("linux") or os.environ.get("KLINGFLOW_TEST_PROCESSES"):
-        return False
-    return {name: value for name, value in env.items() if name.startswith(BEFORE_MAIN)} == _read_at_start()
+    """Whether a fork is like a process that starts with this environment."""
+    return USED and {name: value for name, value in env.items() if name.startswith(BEFORE_MAIN)} == _read_at_start()
 
 
 def run(words: Sequence[str], *, cwd: Path, env: Mapping[str, str], out: Path, err: Path, seconds: float) -> int | None:

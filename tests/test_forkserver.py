@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 
 import pytest
 
@@ -33,7 +32,7 @@ GIVEN = {
     "schema": "schema lock",
 }
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks are used on Linux alone")
+pytestmark = pytest.mark.skipif(not forkserver.USED, reason="every command is a process of its own")
 
 
 def without_numbers(ended: Ended) -> tuple[int, str, str]:
