@@ -1,4 +1,4 @@
-"""The animatic as a provider: its order, and what it reads in the studio's answers."""
+"""The animatic as a provider: its order, and what it reads in the answers."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def test_the_same_shot_gives_the_same_bytes_and_another_attempt_another_task() -
     ("given", "meant"),
     [
         (answer(200, task="animatic-1"), Accepted(task=TaskId("animatic-1"))),
-        (answer(200), Unclear(message="the studio answered 200")),
-        (answer(500), Unclear(message="the studio answered 500")),
+        (answer(200), Unclear(message="the animatic answered 200")),
+        (answer(500), Unclear(message="the animatic answered 500")),
     ],
 )
 def test_the_answer_to_an_order_is_read(given: Answer, meant: Accepted | Unclear) -> None:
@@ -94,7 +94,7 @@ def test_a_refused_order_says_why() -> None:
         (answer(200, state="Dreaming"), Pending(state="dreaming", known=False)),
         (answer(200, state="done", url="file:/x.mp4"), Done(url="file:/x.mp4")),
         (answer(200, state="done"), Pending(state="done", known=False)),
-        (Answer(status=200, body=b"<html>"), Later(message="the studio answered 200")),
+        (Answer(status=200, body=b"<html>"), Later(message="the animatic answered 200")),
     ],
 )
 def test_the_state_of_a_task_is_read(given: Answer, meant: object) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "klingflow"
-FLOORS = ("core", "storyboard", "planning", "providers", "io", "execution", "output", "app", "cli")
+FLOORS = ("core", "storyboard", "planning", "providers", "io", "animatic", "execution", "output", "app", "cli")
 """From the ground up: a module imports from its own floor and from those below it."""
 
 OUTSIDE = {"os", "asyncio", "time", "socket", "pathlib", "av", "httpx", "subprocess"}
@@ -20,7 +20,7 @@ OUTSIDE = {"os", "asyncio", "time", "socket", "pathlib", "av", "httpx", "subproc
 HOUSES = {
     "httpx": {"klingflow.io.http"},
     "obstore": {"klingflow.io.objects"},
-    "av": {"klingflow.io.media", "klingflow.io.studio", "klingflow.output.film"},
+    "av": {"klingflow.io.media", "klingflow.animatic.renderer", "klingflow.output.film"},
     "h11": {"klingflow.io.webhook"},
     "jsonschema": {"klingflow.storyboard.schema"},
     "yaml": {"klingflow.storyboard.yamlread"},

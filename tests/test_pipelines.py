@@ -11,7 +11,7 @@ import av
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
-from klingflow.io import panel
+from klingflow.animatic import design
 from tests.cli import ROOT, Project
 
 PIPELINES = ROOT / "pipelines"
@@ -75,7 +75,7 @@ def test_the_harbour_becomes_a_film_that_can_run_in_a_loop(copied: Project) -> N
     clips = {path.stem: ends(path) for path in sorted((out / "shots").glob("*.mp4"))}
     assert set(clips) == {"dawn", "gulls", "inlet", "quay", "market", "dusk", "home"}
     for before, after in (("dawn", "gulls"), ("dawn", "inlet"), ("inlet", "quay"), ("quay", "dusk"), ("home", "dawn")):
-        last, first = panel.picture_in(clips[before][1]), panel.picture_in(clips[after][0])
+        last, first = design.picture_in(clips[before][1]), design.picture_in(clips[after][0])
         assert far_apart(last, first) < 2, f"{before} to {after}"
     again = copied.run("run", "harbour/harbour.yaml")
     assert again.code == 0, again.said
@@ -90,8 +90,8 @@ def test_the_night_train_carries_footage_of_another_size_and_rate(copied: Projec
     assert ended.code == 0, ended.said
     shots = copied.root / "out" / "night-train" / "shots"
     insert, departure = ends(copied.root / "night-train" / "footage" / "insert.mp4"), ends(shots / "departure.mp4")
-    begins = panel.picture_in(departure[0])
-    assert far_apart(panel.fitted(insert[1], begins.size), begins) < 3
+    begins = design.picture_in(departure[0])
+    assert far_apart(design.fitted(insert[1], begins.size), begins) < 3
     with av.open(str(copied.root / "out" / "night-train" / "film.mp4")) as file:
         video = file.streams.video[0]
         assert (video.width, video.height, str(video.average_rate)) == (960, 540, "24")

@@ -10,6 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from klingflow.animatic.service import AnimaticService
 from klingflow.app import planner
 from klingflow.app.project_loader import Opened
 from klingflow.core.errors import KlingflowError, StoryboardError, UsageError
@@ -23,7 +24,6 @@ from klingflow.io.publish import Publisher
 from klingflow.io.service import Broken, Gone, Service
 from klingflow.io.storage_factory import open_publisher
 from klingflow.io.store import Store
-from klingflow.io.studio import Studio
 from klingflow.planning.plan import Action, Plan
 from klingflow.providers import PROVIDERS
 from klingflow.providers.base import Settings
@@ -67,7 +67,7 @@ class Services:
     async def opened(self, store: Store, scratch: Path) -> AsyncIterator[Doors]:
         """Opens every door, and closes it whatever happens."""
         services: dict[str, Service] = {
-            "animatic": Studio(lambda digest: store.blob(Digest(digest)), scratch / "studio")
+            "animatic": AnimaticService(lambda digest: store.blob(Digest(digest)), scratch / "animatic")
         }
         for name, key in self.keys.items():
             caps = PROVIDERS[name].caps

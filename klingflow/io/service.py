@@ -1,5 +1,5 @@
 """The door to a provider, as the engine sees it: send a request, fetch a result. `io.api` is the door over HTTP,
-`io.studio` the local one of the animatic. The engine cannot tell them apart."""
+`animatic.service` the local one. The engine cannot tell them apart."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The animatic: rough moving pictures drawn on this machine, free, the same for the same storyboard.
 
 It meets the same Protocol as the paid providers and goes through the same ledger, so that whoever has no account
-can make a whole film. `io.studio` takes the place of an API and draws the clips. The wire format is our own:
+can make a whole film. `animatic.service` takes the place of an API and draws the clips. The wire format is our own:
 
     POST /animatic/clips         the order, canonical JSON    -> {"task": ID}
     GET  /animatic/clips/ID      {"state": "rendering" | "done" | "failed", "url", "message"}, 404 for an unknown task
@@ -101,7 +101,7 @@ def _accepted(answer: Answer) -> Submitted:
         return Accepted(task=task)
     if 400 <= answer.status < 500:
         return Refused(kind=FailureClass.INVALID, code=str(answer.status), message=_message(body))
-    return Unclear(message=f"the studio answered {answer.status}")
+    return Unclear(message=f"the animatic answered {answer.status}")
 
 
 def poll(task: TaskId, path: str) -> Request:
@@ -123,7 +123,7 @@ def status(answer: Answer, task: TaskId) -> Status:
         case 200, {"state": str(word)}:
             return Pending(state=word.lower(), known=False)
         case _:
-            return Later(message=f"the studio answered {answer.status}")
+            return Later(message=f"the animatic answered {answer.status}")
 
 
 def poll_many(page: int) -> Request | None:

@@ -1,170 +1,38 @@
-"""The studio: draws the clips of the animatic. To the engine it is a Service like any other, only that it is here.
+"""Draws the clips of the animatic.
 
 A clip is a real one: H.264 in MP4, yuv420p tagged BT.709, 24 frames a second, exactly seconds times 24 frames,
 faststart, and AAC when sound was ordered. The same order gives the same bytes on the same versions of Pillow and
 PyAV: one encoder thread, no dates, own fonts.
 
-Work is done in threads, because Pillow and x264 let go of the interpreter while they compute (two threads drew two
-clips in the time of one on two cores): they start at once, share no state, and die with the process however it ends.
-Tasks live in memory alone: one of an earlier process is answered with 404, and the engine orders it again.
-
 A move never leaves the stills. A shot begins with its first still exactly as it is and ends with its last still
 exactly as it is; a push on a single still gets smaller with each clip along a chain (see Move), so a chain settles.
+Knows no task and no thread.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import math
-import os
 import re
-import shutil
 import struct
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import av
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from PIL import Image, ImageOps
 
+from klingflow.animatic import design
 from klingflow.core.errors import MediaError
-from klingflow.core.model import Digest
-from klingflow.io import panel
-from klingflow.io.service import Gone
-from klingflow.providers.animatic import CLIPS
-from klingflow.providers.base import Answer, Request
 
 RATE = 24
 SAMPLES = 48_000
-LONG_POLL_S = 1.0
 _TASK = re.compile(r"animatic-[0-9a-f]{32}-[0-9]{1,6}")
-
-
-class Stopped(Exception):
-    """The studio was closed while this clip was being drawn."""
-
-
-@dataclass(slots=True)
-class _Task:
-    clip: Path
-    frames: int
-    drawn: int = 0
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    future: Future[Digest] = field(init=False)
-
-
-class Studio:
-    """`blob` finds the file of a still by its digest; clips are drawn into `folder`, and gone from it after `close`."""
-
-    def __init__(self, blob: Callable[[str], Path], folder: Path, workers: int | None = None) -> None:
-        self._blob = blob
-        self._folder = folder
-        self._threads = ThreadPoolExecutor(workers or os.cpu_count() or 2, thread_name_prefix="studio")
-        self._stop = Event()
-        self._tasks: dict[str, _Task] = {}
-
-    async def send(self, request: Request, *, paid: bool = False, before: float = math.inf) -> Answer:
-        """POST begins to draw and answers at once; GET answers when the clip is finished, or after a second."""
-        if request.method == "POST" and request.path == CLIPS:
-            return self._begin(request.body or b"")
-        if request.method == "GET" and request.path.startswith(f"{CLIPS}/"):
-            return await self._tell(request.path.removeprefix(f"{CLIPS}/"))
-        return _answer(404, message=f"the studio has no {request.method} {request.path}")
-
-    async def fetch(self, url: str, to: Path, progress: Callable[[int, int | None], None]) -> Digest:
-        clip = Path(url.removeprefix("file:"))
-        task = self._tasks.get(clip.stem)
-        if task is None or task.clip != clip or not task.future.done():
-            raise Gone("this studio has not drawn that clip")
-        digest = task.future.result()
-        try:
-            size = clip.stat().st_size
-            await asyncio.to_thread(_link, clip, to)
-        except FileNotFoundError as exc:
-            # Somebody tidied the folder: forget the task, so that it is ordered and drawn again.
-            del self._tasks[clip.stem]
-            raise Gone("the clip is no longer in the studio") from exc
-        progress(size, size)
-        return digest
-
-    async def close(self) -> None:
-        """Stops drawing within a frame and takes unfetched clips away. Must be called before the process ends."""
-        self._stop.set()
-        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
-        for task in self._tasks.values():
-            task.clip.unlink(missing_ok=True)
-        self._tasks.clear()
-
-    def _begin(self, body: bytes) -> Answer:
-        try:
-            order = Order.read(body)
-        except (ValueError, KeyError, TypeError) as exc:
-            return _answer(400, message=f"not an order for a clip: {exc}")
-        if order.task not in self._tasks:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            task = _Task(self._folder / f"{order.task}.mp4", order.seconds * RATE)
-            loop = asyncio.get_running_loop()
-            task.future = self._threads.submit(self._draw, order, task)
-            task.future.add_done_callback(lambda _: loop.call_soon_threadsafe(task.ended.set))
-            self._tasks[order.task] = task
-        return _answer(200, task=order.task)
-
-    async def _tell(self, name: str) -> Answer:
-        task = self._tasks.get(name)
-        if task is None:
-            return _answer(404, message="no such task")
-        try:
-            await asyncio.wait_for(task.ended.wait(), LONG_POLL_S)
-        except TimeoutError:
-            return _answer(200, state="rendering", progress=round(task.drawn / task.frames, 3))
-        try:
-            task.future.result()
-        except MediaError as exc:
-            return _answer(200, state="failed", message=exc.what)
-        except OSError as exc:
-            return _answer(200, state="failed", message=f"the clip could not be written: {exc.strerror or exc}")
-        return _answer(200, state="done", url=f"file:{task.clip}")
-
-    def _draw(self, order: Order, task: _Task) -> Digest:
-        def drawn() -> None:
-            task.drawn += 1
-            if self._stop.is_set():
-                raise Stopped
-
-        part = task.clip.with_suffix(".part")
-        try:
-            render(order, self._blob, part, drawn)
-            with part.open("rb") as file:
-                digest = Digest(hashlib.file_digest(file, "sha256").hexdigest())
-            os.replace(part, task.clip)
-        finally:
-            part.unlink(missing_ok=True)
-        return digest
-
-
-def _link(clip: Path, to: Path) -> None:
-    to.unlink(missing_ok=True)
-    try:
-        os.link(clip, to)
-    except FileNotFoundError:
-        raise
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(clip, to)
-
-
-def _answer(status: int, **said: object) -> Answer:
-    return Answer(status=status, headers={"content-type": "application/json"}, body=json.dumps(said).encode())
-
-
-# The order -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -334,17 +202,19 @@ def render(order: Order, blob: Callable[[str], Path], to: Path, drawn: Callable[
     at = _layout(order, first or last)
     dice = hashlib.sha256(order.seed.encode()).digest()
     focus = (0.35 + 0.3 * dice[8] / 255, 0.4 + 0.2 * dice[9] / 255)
-    pushes = last.pushes if last else min((first.pushes if first else 0) + 1, panel.MOST_PUSHES)
+    pushes = last.pushes if last else min((first.pushes if first else 0) + 1, design.MOST_PUSHES)
     captions = order.captions()
     moves = _moves(order, blob, at, first, last, focus, captions)
     grounds = [
-        Planes.of(panel.surround(at, shot=order.shot, text=text, meta=order.meta(), pushes=pushes, last=False))
+        Planes.of(design.surround(at, shot=order.shot, text=text, meta=order.meta(), pushes=pushes, last=False))
         for _, text in captions
     ]
     end = Planes.of(
-        panel.surround(at, shot=order.shot, text=captions[-1][1], meta=order.meta(), pushes=pushes, last=True)
+        design.surround(at, shot=order.shot, text=captions[-1][1], meta=order.meta(), pushes=pushes, last=True)
     )
-    signs = {char: sign.point([16 + round(i * 219 / 255) for i in range(256)]) for char, sign in panel.digits().items()}
+    signs = {
+        char: sign.point([16 + round(i * 219 / 255) for i in range(256)]) for char, sign in design.digits().items()
+    }
     with _Film(to, at, order) as film:
         for n, (picture, part) in enumerate(_pictures(moves, captions)):
             frame = end if n == order.seconds * RATE - 1 else grounds[part]
@@ -382,32 +252,32 @@ def _still(order: Order, role: str, blob: Callable[[str], Path]) -> _Still | Non
             image = _opaque(ImageOps.exif_transpose(file))
     except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as exc:
         raise MediaError(f"the image for {role} of shot '{order.shot}' cannot be read: {exc}") from exc
-    pushes = panel.pushes_of(image)
+    pushes = design.pushes_of(image)
     if pushes is None:
         return _Still(image, image.size, 0, animatic=False)
-    return _Still(panel.picture_in(image), image.size, pushes, animatic=True)
+    return _Still(design.picture_in(image), image.size, pushes, animatic=True)
 
 
 def _opaque(image: Image.Image) -> Image.Image:
     if not image.has_transparency_data:
         return image.convert("RGB")
-    ground = Image.new("RGBA", image.size, (*panel.GROUND, 255))
+    ground = Image.new("RGBA", image.size, (*design.GROUND, 255))
     return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
 
 
-def _layout(order: Order, still: _Still | None) -> panel.Layout:
+def _layout(order: Order, still: _Still | None) -> design.Layout:
     if still is not None:
-        return panel.Layout(*still.size) if still.animatic else panel.layout(still.size[0] / still.size[1])
+        return design.Layout(*still.size) if still.animatic else design.layout(still.size[0] / still.size[1])
     width, _, height = order.aspect_ratio.partition(":")
     if width.isdecimal() and height.isdecimal() and int(width) and int(height):
-        return panel.layout(int(width) / int(height))
-    return panel.layout(16 / 9)
+        return design.layout(int(width) / int(height))
+    return design.layout(16 / 9)
 
 
 def _moves(
     order: Order,
     blob: Callable[[str], Path],
-    at: panel.Layout,
+    at: design.Layout,
     first: _Still | None,
     last: _Still | None,
     focus: tuple[float, float],
@@ -416,9 +286,9 @@ def _moves(
     """What moves: from still to still, on one still, or a title card for each part of a shot that has none."""
     size = at.picture_size
     if first is not None or last is not None:
-        end = Planes.of(panel.fitted(last.image, size)) if last else None
+        end = Planes.of(design.fitted(last.image, size)) if last else None
         if first is not None:
-            return [Move(order.seconds * RATE, Planes.of(panel.fitted(first.image, size)), end, _push(first), focus)]
+            return [Move(order.seconds * RATE, Planes.of(design.fitted(first.image, size)), end, _push(first), focus)]
         captions = [(order.seconds * RATE, order.prompt)]
     else:
         end = None
@@ -426,7 +296,7 @@ def _moves(
     images = [still.image for still in others if still is not None]
     out = []
     for i, (frames, text) in enumerate(captions):
-        ground = panel.card(size, seed=f"{order.seed}{i}", over=order.shot, text=text, images=images)
+        ground = design.card(size, seed=f"{order.seed}{i}", over=order.shot, text=text, images=images)
         out.append(Move(frames, Planes.of(ground), end, PUSH, focus))
     return out
 
@@ -438,7 +308,7 @@ def _push(still: _Still) -> float:
 class _Film:
     """The MP4 being written; used as a context manager, finished at its end."""
 
-    def __init__(self, to: Path, at: panel.Layout, order: Order) -> None:
+    def __init__(self, to: Path, at: design.Layout, order: Order) -> None:
         # bitexact keeps library versions out of the headers; x264's own threads would change the bytes.
         self._file = av.open(str(to), "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"})
         options = {"preset": "ultrafast", "crf": "17", "bf": "0", "threads": "1"}

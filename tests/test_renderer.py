@@ -1,4 +1,4 @@
-"""The studio: real clips, the same bytes each time, and pictures that a chain of shots hands on untouched."""
+"""The animatic: real clips, the same bytes each time, and pictures that a chain of shots hands on untouched."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import av
 import pytest
 from PIL import Image, ImageChops, ImageDraw, ImageStat
 
+from klingflow.animatic import design
+from klingflow.animatic.service import AnimaticService
 from klingflow.core.model import Digest, Key, MultiShot, Shot, ShotId
-from klingflow.io import media, panel
+from klingflow.io import media
 from klingflow.io.service import Gone
-from klingflow.io.studio import Studio
 from klingflow.output import stills
 from klingflow.providers import animatic
 from klingflow.providers.base import Accepted, Done, Failed, Missing, Pending, Request, Settings
@@ -30,28 +31,28 @@ def order(name: str = "dawn", frames: Mapping[str, str] = {}, **fields: object) 
     return animatic.submit(Shot(**given), frames, Settings(), key, 1)  # type: ignore[arg-type]
 
 
-async def drawn(studio: Studio, request: Request, to: Path) -> Digest:
-    accepted = animatic.accepted(await studio.send(request))
+async def drawn(service: AnimaticService, request: Request, to: Path) -> Digest:
+    accepted = animatic.accepted(await service.send(request))
     assert isinstance(accepted, Accepted)
     while True:
-        status = animatic.status(await studio.send(animatic.poll(accepted.task, request.path)), accepted.task)
+        status = animatic.status(await service.send(animatic.poll(accepted.task, request.path)), accepted.task)
         if not isinstance(status, Pending):
             assert isinstance(status, Done), status
-            return await studio.fetch(status.url, to, lambda received, expected: None)
+            return await service.fetch(status.url, to, lambda received, expected: None)
 
 
 def draw(tmp_path: Path, *requests: Request) -> list[Path]:
     """The clips of the orders, one after the other; blobs are the files of `tmp_path`."""
 
     async def all_of() -> list[Path]:
-        studio = Studio(lambda name: tmp_path / name, tmp_path / "studio")
+        service = AnimaticService(lambda name: tmp_path / name, tmp_path / "animatic")
         out = []
         try:
             for n, request in enumerate(requests):
                 out.append(tmp_path / f"{n}.mp4")
-                await drawn(studio, request, out[-1])
+                await drawn(service, request, out[-1])
         finally:
-            await studio.close()
+            await service.close()
         return out
 
     return asyncio.run(all_of())
@@ -68,7 +69,7 @@ def psnr(a: Image.Image, b: Image.Image) -> float:
 
 
 def inside(frame: Image.Image) -> Image.Image:
-    return panel.picture_in(frame)
+    return design.picture_in(frame)
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_a_clip_begins_and_ends_with_its_stills(scenes: Path) -> None:
     clip = draw(scenes, order(frames={"first_frame": "a.png", "last_frame": "b.png"}))[0]
     shown = pictures(clip)
     for name, frame in (("a.png", shown[0]), ("b.png", shown[-1])):
-        still = panel.fitted(Image.open(scenes / name).convert("RGB"), inside(frame).size)
+        still = design.fitted(Image.open(scenes / name).convert("RGB"), inside(frame).size)
         assert psnr(inside(frame), still) > 36, name
 
 
@@ -125,7 +126,7 @@ def test_captions_never_pile_up_along_a_chain(scenes: Path) -> None:
         name = f"last{n}.png"
         media.cut(clip, "last", scenes / name)
         previous = shown[-1]
-        pushes.append(panel.pushes_of(previous))
+        pushes.append(design.pushes_of(previous))
     assert pushes == [1, 2, 3]
 
 
@@ -139,28 +140,28 @@ def test_a_loop_closes_on_the_picture_it_began_with(scenes: Path) -> None:
 
 def test_the_last_frame_is_marked_outside_the_picture(scenes: Path) -> None:
     shown = pictures(draw(scenes, order(frames={"first_frame": "a.png"}))[0])
-    left = panel.Layout(*shown[0].size).picture[0]
+    left = design.Layout(*shown[0].size).picture[0]
     bars = [frame.crop((left - 40, 0, left - 2, 40)).convert("L").getextrema()[1] for frame in shown]
     assert bars[-1] > 120
     assert max(bars[:-1]) < 60
 
 
 def test_texts_that_the_font_lacks_are_drawn_as_far_as_possible() -> None:
-    at = panel.layout(9 / 16)
-    card = panel.card(at.picture_size, seed="x", over=WEIRD, text=WEIRD)
-    frame = panel.surround(at, shot=WEIRD, text=WEIRD, meta=WEIRD, pushes=0, last=True)
+    at = design.layout(9 / 16)
+    card = design.card(at.picture_size, seed="x", over=WEIRD, text=WEIRD)
+    frame = design.surround(at, shot=WEIRD, text=WEIRD, meta=WEIRD, pushes=0, last=True)
     assert card.size == at.picture_size
     assert frame.size == (at.width, at.height)
-    assert panel.plain("a\x1b[31m\u202eb") == "a\\x1b[31m\\u202eb"
-    blank = bytes(panel.font(30).getmask(" "))
+    assert design.plain("a\x1b[31m\u202eb") == "a\\x1b[31m\\u202eb"
+    blank = bytes(design.font(30).getmask(" "))
     for sign in "äöüßÄÖÜ„“”‘’«»–—…éčłñЖΩ€":
-        assert bytes(panel.font(30).getmask(sign)) not in (blank, bytes(panel.font(30).getmask("\uffff"))), sign
+        assert bytes(design.font(30).getmask(sign)) not in (blank, bytes(design.font(30).getmask("\uffff"))), sign
 
 
 @pytest.mark.parametrize("text", ["word " * 60, "endless" * 60, "日本語" * 60, "", "short"])
 def test_a_caption_keeps_inside_its_lines(text: str) -> None:
-    face = panel.font(21)
-    lines = panel.wrap(text, face, 300, 2)
+    face = design.font(21)
+    lines = design.wrap(text, face, 300, 2)
     assert len(lines) <= 2
     assert all(face.getlength(line) <= 300 for line in lines)
     assert (lines[-1].endswith("…") if lines else False) == (len(text) > 10)
@@ -168,18 +169,18 @@ def test_a_caption_keeps_inside_its_lines(text: str) -> None:
 
 @pytest.mark.parametrize("ratio", [16 / 9, 9 / 16, 1.0, 4 / 3, 21 / 9, 1.9, 0.5, 50.0, 0.01, 1.7770])
 def test_every_shape_has_even_sides_and_is_drawn_small(ratio: float) -> None:
-    at = panel.layout(ratio)
+    at = design.layout(ratio)
     left, top, right, bottom = at.picture
     assert max(at.width, at.height) <= 960
     assert all(side % 2 == 0 for side in (at.width, at.height, left, top, right - left, bottom - top))
-    frame = panel.surround(at, shot="a", text="b", meta="c", pushes=9, last=False)
-    assert panel.pushes_of(frame) == 9
+    frame = design.surround(at, shot="a", text="b", meta="c", pushes=9, last=False)
+    assert design.pushes_of(frame) == 9
 
 
 def test_an_ordinary_image_is_not_taken_for_a_frame_of_an_animatic() -> None:
-    assert panel.pushes_of(stills.market((640, 360))) is None
-    assert panel.pushes_of(Image.new("RGB", (960, 540))) is None
-    assert panel.pushes_of(Image.new("RGB", (3, 3))) is None
+    assert design.pushes_of(stills.market((640, 360))) is None
+    assert design.pushes_of(Image.new("RGB", (960, 540))) is None
+    assert design.pushes_of(Image.new("RGB", (3, 3))) is None
 
 
 def test_a_portrait_still_makes_a_portrait_clip(scenes: Path) -> None:
@@ -205,13 +206,13 @@ def test_a_still_that_cannot_be_read_fails_the_task_in_words(tmp_path: Path) -> 
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n junk")
 
     async def state() -> object:
-        studio = Studio(lambda name: tmp_path / name, tmp_path / "studio")
+        service = AnimaticService(lambda name: tmp_path / name, tmp_path / "animatic")
         try:
             request = order(frames={"first_frame": "bad.png"})
-            task = json.loads((await studio.send(request)).body)["task"]
-            return animatic.status(await studio.send(animatic.poll(task, request.path)), task)
+            task = json.loads((await service.send(request)).body)["task"]
+            return animatic.status(await service.send(animatic.poll(task, request.path)), task)
         finally:
-            await studio.close()
+            await service.close()
 
     failed = asyncio.run(state())
     assert isinstance(failed, Failed)
@@ -220,22 +221,22 @@ def test_a_still_that_cannot_be_read_fails_the_task_in_words(tmp_path: Path) -> 
 
 def test_one_order_is_one_task_and_another_process_knows_none(tmp_path: Path) -> None:
     async def talk() -> None:
-        studio, other = (Studio(lambda name: tmp_path / name, tmp_path / where) for where in ("one", "two"))
+        service, other = (AnimaticService(lambda name: tmp_path / name, tmp_path / where) for where in ("one", "two"))
         try:
             request = order()
-            task = json.loads((await studio.send(request)).body)["task"]
-            assert json.loads((await studio.send(request)).body)["task"] == task
+            task = json.loads((await service.send(request)).body)["task"]
+            assert json.loads((await service.send(request)).body)["task"] == task
             first, second = tmp_path / "a.mp4", tmp_path / "b.mp4"
-            assert await drawn(studio, request, first) == await drawn(studio, request, second)
+            assert await drawn(service, request, first) == await drawn(service, request, second)
             assert first.read_bytes() == second.read_bytes()
             poll = animatic.poll(task, request.path)
             assert animatic.status(await other.send(poll), task) == Missing()
             with pytest.raises(Gone):
                 await other.fetch(f"file:{tmp_path}/one/{task}.mp4", tmp_path / "c.mp4", lambda *_: None)
             junk = Request(method="POST", path=request.path, body=b'{"task": "../../x"}')
-            assert (await studio.send(junk)).status == 400
+            assert (await service.send(junk)).status == 400
         finally:
-            await studio.close()
+            await service.close()
             await other.close()
 
     asyncio.run(talk())
@@ -244,13 +245,13 @@ def test_one_order_is_one_task_and_another_process_knows_none(tmp_path: Path) ->
 
 def test_closing_stops_a_clip_that_is_being_drawn(tmp_path: Path) -> None:
     async def begun() -> None:
-        studio = Studio(lambda name: tmp_path / name, tmp_path / "studio", workers=1)
+        service = AnimaticService(lambda name: tmp_path / name, tmp_path / "animatic", workers=1)
         for n in range(3):
-            await studio.send(order(f"long{n}", duration=60))
-        await studio.close()
+            await service.send(order(f"long{n}", duration=60))
+        await service.close()
 
     asyncio.run(asyncio.wait_for(begun(), 5))
-    assert not list((tmp_path / "studio").iterdir())
+    assert not list((tmp_path / "animatic").iterdir())
 
 
 def test_an_image_with_transparency_lies_on_dark_ground(tmp_path: Path) -> None:
