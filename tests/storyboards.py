@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from textwrap import dedent
 
 from klingflow.core.errors import UsageError
@@ -18,6 +18,7 @@ def loaded(
     folder: str = "",
     overrides: Mapping[str, str] | None = None,
     provider: str | None = None,
+    trusted: Collection[str] = (),
 ) -> tuple[tuple[Film, ...], list[Problem]]:
     """What load makes of a storyboard whose shape is right; `files` are the project's texts by path from the root."""
     path = f"{folder}/film.yaml" if folder else "film.yaml"
@@ -29,7 +30,15 @@ def loaded(
             raise UsageError(f"{name} is not there", "write it")
         return files[name]
 
-    return load.load(document, name="film", folder=folder, read=read, overrides=overrides or {}, provider=provider)
+    return load.load(
+        document,
+        name="film",
+        folder=folder,
+        read=read,
+        overrides=overrides or {},
+        provider=provider,
+        trusted=trusted,
+    )
 
 
 def films(text: str, files: Mapping[str, str] | None = None, **rest: object) -> tuple[Film, ...]:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from klingflow.core.address import is_public
 from klingflow.core.errors import StoreError
-from klingflow.io.address import is_public
 from klingflow.io.downloads import Downloads
 from klingflow.io.service import Broken, Gone
 from tests.wire import Talk, run, says, wire
@@ -26,7 +26,7 @@ PRIVATE = [
     "fe80::1", "fe80::1%eth0", "fc00::1", "fd00:ec2::254", "ff02::1", "fec0::1", "::ffff:127.0.0.1",
     "::ffff:169.254.169.254", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "2002:7f00:1::",
     "2002:a9fe:a9fe::", "::127.0.0.1", "2001:0:4136:e378:8000:63bf:3fff:fdd2", "2001:db8::1", "3fff::1",
-    "2606:4700::5efe:7f00:1", "nonsense",
+    "2606:4700::5efe:7f00:1", "::ffff:0:7f00:1", "nonsense",
 ]
 
 

@@ -438,3 +438,72 @@ def test_the_files_that_a_storyboard_includes_are_bounded_together() -> None:
     _, problems = loaded(f"klingflow: 1\nshots:\n{shots}", dict.fromkeys(names, "{# #}" + "a" * 99990))
     large = [p.what for p in problems if "too large" in p.what]
     assert large == ["'f160.txt' and the text files before it are too large to include together"]
+
+
+PRIVATE = [
+    *("169.254.169.254", "2130706433", "0177.0.0.1", "0x7f.0.0.1", "0x7f000001", "127.1", "10.1", "127.0.0.1."),
+    *(
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:a9fe:a9fe]",
+        "[64:ff9b::a9fe:a9fe]",
+        "[2002:7f00:1::]",
+        "[fd00:ec2::254]",
+    ),
+    *(
+        "[fd00:ec2::254]",
+        "[::ffff:0:7f00:1]",
+        "metadata.google.internal",
+        "metadata.google.internal.",
+        "localhost",
+        "LOCALHOST.",
+    ),
+    *("printer.local", "a.localhost", "metadata", "1.2.3.4.5", "09.1.1.1", "300.1.1.1", "4294967296", "0x", "0"),
+    *("[1:2]", "[:::]", "x.home.arpa", "192.168.1", "0300.0250.1.1"),
+]
+
+
+@pytest.mark.parametrize("host", PRIVATE)
+def test_an_image_at_a_private_host_is_refused_at_its_place(host: str) -> None:
+    found = faults(f"klingflow: 1\nshots:\n  - {{id: a, first_frame: 'https://{host}/a.png'}}\n")
+    assert found == [f"3:26 private-host: '{host}' is not a host on the public internet"]
+    pinned = f"{{url: 'https://{host}:443/a.png', sha256: {'ab' * 32}}}"
+    found = faults(f"klingflow: 1\nshots:\n  - {{id: a, prompt: x, images: [{pinned}]}}\n")
+    assert found == [f"3:39 private-host: '{host}' is not a host on the public internet"]
+
+
+@pytest.mark.parametrize("host", ["example.com", "1.1.1.1", "16843009", "[2606:4700::1111]", "a.internal.example.com"])
+def test_an_image_at_a_public_host_is_not(host: str) -> None:
+    found = faults(f"klingflow: 1\nshots:\n  - {{id: a, first_frame: 'https://{host}/a.png'}}\n")
+    assert found == []
+
+
+def test_an_image_at_a_host_of_the_environment_is_welcome() -> None:
+    def at(host: str, trusted: str) -> bool:
+        text = f"klingflow: 1\nshots:\n  - {{id: a, first_frame: 'https://{host}/a.png'}}\n"
+        return not faults(text, trusted=[trusted])
+
+    assert at("10.0.0.7:8443", "10.0.0.7")
+    assert at("Studio.internal", "studio.internal")
+    assert at("[::1]", "::1")
+    assert at("localhost", "127.0.0.1")
+    assert not at("10.0.0.8", "10.0.0.7")
+    assert not at("169.254.169.254", "127.0.0.1")
+
+
+def test_an_image_that_is_not_pinned_is_a_warning_once() -> None:
+    pin = "ab" * 32
+    _, problems = loaded(
+        f"""
+        klingflow: 1
+        matrix: {{lang: [en, de]}}
+        shots:
+          - {{id: a, prompt: x, first_frame: 'https://e.com/a.png', last_frame: {{url: 'https://e.com/b.png'}}}}
+          - {{id: b, prompt: x, first_frame: 'https://e.com/a.png'}}
+          - {{id: c, prompt: x, first_frame: {{url: 'https://e.com/c.png', sha256: {pin}}}}}
+        """
+    )
+    assert [(f"{p.span}", p.rule, p.severity, p.mend) for p in problems] == [
+        ("film.yaml:5:37", "unpinned-url", Severity.WARNING, "write {url: …, sha256: …}"),
+        ("film.yaml:5:78", "unpinned-url", Severity.WARNING, "write {url: …, sha256: …}"),
+    ]

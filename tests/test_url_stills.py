@@ -74,9 +74,9 @@ def test_a_still_at_a_url_is_fetched_for_the_animatic_and_a_pinned_one_is_verifi
         project = Project(tmp_path / "project", {"HIAPI_BASE_URL": base, "SSL_CERT_FILE": str(cert)})
         project.write("film.yaml", board(f"{{url: '{base}/good.png', sha256: {digest}}}"))
         closed = project.run("run", "film.yaml", "--quiet", HIAPI_BASE_URL="")
-        assert closed.code == 1
-        assert "127.0.0.1" in closed.err
-        assert "not read" in closed.err
+        assert closed.code == 2
+        assert "film.yaml:6:24: '127.0.0.1' is not a host on the public internet" in closed.err
+        assert project.run("check", "film.yaml").code == 0, "the environment names this host"
 
         made = project.run("run", "film.yaml", "--quiet")
         assert made.code == 0, made.said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -52,7 +53,9 @@ def _base(
         return {}, None
     shown = f"{ref}:{opened.relative}"
     try:
-        content, problems = read_films(tree, shown, opened.relative, parse_vars(variables), provider, opened.config)
+        content, problems = read_films(
+            tree, shown, opened.relative, parse_vars(variables), provider, opened.config, os.environ
+        )
         errors = [problem for problem in problems if problem.severity is Severity.ERROR]
         if content is None or errors:
             raise StoryboardError(errors)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
+from urllib.parse import urlsplit
 
 from klingflow.core.digest import of_bytes
 from klingflow.core.errors import KlingflowError, StoryboardError, UsageError
@@ -98,7 +99,7 @@ def inspect(
     except StoryboardError as bad:
         problems += bad.problems
     relative = below_root(path)
-    content, found = read_films(project, path, relative, overrides, provider, config)
+    content, found = read_films(project, path, relative, overrides, provider, config, environ)
     problems += found
     project.save_cache()
     if config is None or content is None:
@@ -150,6 +151,7 @@ def read_films(
     overrides: Mapping[str, str],
     provider: str | None,
     config: Config | None,
+    environ: Mapping[str, str],
 ) -> tuple[Content | None, list[Problem]]:
     """The films of the storyboard at `relative`, and all that is wrong with it; `shown` is its path in messages.
 
@@ -171,7 +173,15 @@ def read_films(
 
     folder, _, name = relative.rpartition("/")
     stem = name.rpartition(".")[0]
-    films, found = load.load(document, name=stem, folder=folder, read=read, overrides=overrides, provider=provider)
+    films, found = load.load(
+        document,
+        name=stem,
+        folder=folder,
+        read=read,
+        overrides=overrides,
+        provider=provider,
+        trusted=frozenset(map(_host, trusted_urls(environ))) - {""},
+    )
     problems = problems + found
     inputs, found = _files(films, files, config)
     problems += found
@@ -181,6 +191,19 @@ def read_films(
             if shot.clip is None and shot.provider in PROVIDERS:
                 problems += PROVIDERS[shot.provider].check(film, shot)
     return Content(films=films, inputs=inputs, texts=texts), problems
+
+
+def trusted_urls(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The base and publish URLs of the environment: what klingflow fetches may be on their hosts, private or not."""
+    names = [p.caps.base_variable for p in PROVIDERS.values() if p.caps.base_variable]
+    return tuple(url for name in (*names, "KLINGFLOW_PUBLISH_URL") if (url := environ.get(name, "")))
+
+
+def _host(url: str) -> str:
+    try:
+        return (urlsplit(url).hostname or "").lower()
+    except ValueError:
+        return ""  # whoever opens a connection there reports it
 
 
 def parse(path: str, raw: bytes, kind: str) -> tuple[Document, list[Problem]]:

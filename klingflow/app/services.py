@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from klingflow.animatic.service import AnimaticService
 from klingflow.app import planner
-from klingflow.app.project_loader import Opened
+from klingflow.app.project_loader import Opened, trusted_urls
 from klingflow.core.errors import KlingflowError, StoryboardError, UsageError
 from klingflow.core.model import Digest, TaskId
 from klingflow.core.redact import redact
@@ -178,15 +178,13 @@ def open_services(
             "--listen needs the secret that callbacks are signed with",
             f"export {' or '.join(SECRETS.values())}",
         )
-    bases = [environ.get(p.caps.base_variable, "") for p in PROVIDERS.values() if p.caps.base_variable]
-    trusted = tuple(url for url in (*bases, environ.get("KLINGFLOW_PUBLISH_URL", "")) if url)
     return Services(
         settings=settings,
         publisher=publisher,
         stills=ProjectStills(opened.project),
         keys=keys,
         environ=environ,
-        trusted=trusted,
+        trusted=trusted_urls(environ),
         listen=listen,
         secrets=secrets,
     )

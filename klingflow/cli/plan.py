@@ -46,7 +46,7 @@ def plan(
     asked = planner.ask(opened, store)
     planned = planner.make(opened, lock, asked, provider)
     compared = None
-    warned: list[Problem] = []
+    warned: list[Problem] = list(opened.warnings)
     if against is not None:
         from klingflow.app.base_plan import against_ref, settings_changed
 
@@ -78,7 +78,7 @@ def plan(
         note = planner.absent(store, shown)
         if note:
             print(f"  {note}")
-        for problem in (*opened.warnings, *(p for film in shown.films for p in film.warnings)):
+        for problem in (p for film in shown.films for p in film.warnings):
             say("\n" + render(problem))
     busy = (Action.MAKE, Action.RESUME, Action.RESOLVE)
     makes = any(step.action in busy for film in shown.films for step in film.steps)

@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from klingflow.core.address import INSIDE, is_loopback, is_public
 from klingflow.core.errors import StoreError
 from klingflow.core.model import Digest
 from klingflow.core.redact import redact
 from klingflow.io import durable, http
-from klingflow.io.address import INSIDE, is_loopback, is_public
 from klingflow.io.service import Broken, Gone
 
 DOWNLOAD_BYTES = 512 * 1024 * 1024

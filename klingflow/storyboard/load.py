@@ -12,11 +12,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeVar, cast
 
+from klingflow.core.address import is_inside, is_vouched
 from klingflow.core.errors import KlingflowError, StoryboardError
 from klingflow.core.model import Digest, Element, FileStill, Film, Frame, MultiShot, Shot, ShotFrame, ShotId, UrlStill
 from klingflow.core.source import Document, Path, Problem, Severity, Span
@@ -41,14 +42,16 @@ def load(
     read: Read,
     overrides: Mapping[str, str],
     provider: str | None,
+    trusted: Collection[str] = (),
 ) -> tuple[tuple[Film, ...], list[Problem]]:
     """The films of a storyboard, and everything wrong with it, warnings too. Where there is an error, use no film.
 
     `folder` is the storyboard's folder from the project root, "" at the root; `read` gives the text of a file by its
-    path from the root; `overrides` are the `--var` values, `provider` that of `--provider`.
+    path from the root; `overrides` are the `--var` values, `provider` that of `--provider`;
+    `trusted` are the hosts of the environment's URLs, where images may be although the host is private.
     """
     data = salvage.sound(document.data)
-    file = _File(document, folder, read)
+    file = _File(document, folder, read, trusted)
     if provider is not None and provider not in PROVIDERS:
         file.fault("unknown-provider", f"there is no provider '{provider}'", file.meant(provider, PROVIDERS), None)
         provider = None
@@ -73,10 +76,13 @@ class _Skip(Exception):
 class _File:
     """The file being loaded: what is wrong so far, and the texts that it has read."""
 
-    def __init__(self, document: Document, folder: str, read: Read) -> None:
+    def __init__(self, document: Document, folder: str, read: Read, trusted: Collection[str]) -> None:
         self.document = document
         self.folder = folder
         self.read = read
+        self.trusted = trusted
+        self.unpinned: set[str] = set()
+        """URLs of images without a digest that were reported."""
         self.problems: list[Problem] = []
         self.budget = prompt.Budget()
         self.texts: dict[str, prompt.Included | KlingflowError] = {}
@@ -92,9 +98,18 @@ class _File:
             self._told.add(problem)
             self.problems.append(problem)
 
-    def fault(self, rule: str, what: str, mend: str, at: Path | None, *, key: bool = False) -> None:
+    def fault(
+        self,
+        rule: str,
+        what: str,
+        mend: str,
+        at: Path | None,
+        *,
+        key: bool = False,
+        severity: Severity = Severity.ERROR,
+    ) -> None:
         span = None if at is None else self.document.span(at, key=key)
-        self.add(Problem(rule=rule, what=what, mend=mend, span=span))
+        self.add(Problem(rule=rule, what=what, mend=mend, span=span, severity=severity))
 
     def meant(self, name: str, names: Sequence[str]) -> str:
         near = self.budget.nearest(name, names)
@@ -648,11 +663,15 @@ class _Cast:
     def frame(self, value: Any, context: dict[str, object], at: Path, draft: _Draft) -> Frame | _StillOf:
         if isinstance(value, str):
             text = self.file.text(value, context, at)
-            return UrlStill(self.url(text, at)) if paths.is_url(text) else FileStill(self.file.path(text, at))
+            if not paths.is_url(text):
+                return FileStill(self.file.path(text, at))
+            return self.unpinned(self.url(text, at), at)
         if "url" in value:
             url = self.url(self.file.text(value["url"], context, (*at, "url")), (*at, "url"))
             pinned = value.get("sha256")
-            return UrlStill(url, Digest(self.file.text(pinned, context, (*at, "sha256")).lower()) if pinned else None)
+            if not pinned:
+                return self.unpinned(url, (*at, "url"))
+            return UrlStill(url, Digest(self.file.text(pinned, context, (*at, "sha256")).lower()))
         if "still" in value:
             draft.stills = True
             return _StillOf(self.shot(value["still"], context, (*at, "still"), draft), (*at, "still"))
@@ -661,13 +680,27 @@ class _Cast:
 
     def url(self, text: str, at: Path) -> str:
         try:
-            return paths.https_url(text)
+            url = paths.https_url(text)
         except KlingflowError as exc:
             self.file.fault("url", exc.what, exc.mend, at)
             raise _Skip from None
+        host = paths.host(url)
+        if is_inside(host) and not is_vouched(host, self.file.trusted):
+            what = f"'{host}' is not a host on the public internet"
+            self.file.fault("private-host", what, "name a public host, or keep the image in the project", at)
+            raise _Skip
+        return url
+
+    def unpinned(self, url: str, at: Path) -> UrlStill:
+        """The image at a URL without a digest: a warning, once a URL."""
+        if url not in self.file.unpinned:
+            self.file.unpinned.add(url)
+            what = "this image is not pinned: other bytes at its URL would change the shot without a change here"
+            self.file.fault("unpinned-url", what, "write {url: …, sha256: …}", at, severity=Severity.WARNING)
+        return UrlStill(url)
 
     def frame_name(self, value: str | int, shot: ShotId, context: dict[str, object], at: Path) -> str:
-        """"last", "first", "-3" or "2.5s", each in its one way of writing, because it goes into a key."""
+        """ "last", "first", "-3" or "2.5s", each in its one way of writing, because it goes into a key."""
         text = self.file.text(value, context, at) if isinstance(value, str) else str(value)
         if text in ("last", "-1"):
             return "last"

@@ -44,6 +44,13 @@ def is_url(text: str) -> bool:
     return "://" in text and text[:7].lower() != "file://"
 
 
+def host(url: str) -> str:
+    """The host of a URL that https_url found good, an IPv6 address in its brackets."""
+    found = _URL.fullmatch(url)
+    assert found is not None
+    return found[1]
+
+
 def https_url(text: str) -> str:
     """The URL as it is. Raises UsageError for whatever is not a plain https URL."""
     if text.lower().startswith("http://"):
