@@ -117,4 +117,3 @@ def test_spend_is_booked_when_an_order_may_have_been_taken() -> None:
     life(Kind.INTENT, Kind.ACCEPTED, price=None)
     life(Kind.INTENT, Kind.ACCEPTED, price="0", at_ms=999)
     assert spent(jobs) == Spent(amount=Decimal("2.80"), unpriced=1)
-    assert spent(jobs, since_ms=1_001) == Spent(amount=Decimal(0), unpriced=0)

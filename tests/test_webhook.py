@@ -55,9 +55,7 @@ async def talk(port: int, *parts: bytes) -> bytes:
         writer.close()
 
 
-def heard(
-    main: Callable[[Listening], Awaitable[None]], prefix: str = ""
-) -> tuple[list[tuple[str, TaskId]], list[str]]:
+def heard(main: Callable[[Listening], Awaitable[None]]) -> tuple[list[tuple[str, TaskId]], list[str]]:
     woken: list[tuple[str, TaskId]] = []
     said: list[str] = []
 
@@ -69,7 +67,6 @@ def heard(
             secrets={"hiapi": SECRET, "mulerouter": EVENTS},
             wake=lambda provider, task: woken.append((provider, task)),
             refused=said.append,
-            prefix=prefix,
             now=lambda: NOW,
         ) as listening:
             await main(listening)
@@ -99,10 +96,10 @@ def test_an_event_of_the_account_wakes_its_task() -> None:
     }
 
     async def main(at: Listening) -> None:
-        assert at.paths == {"hiapi": "/kf/hiapi", "mulerouter": "/kf/mulerouter"}
+        assert at.paths == {"hiapi": "/hiapi", "mulerouter": "/mulerouter"}
         assert b" 200 " in await talk(at.port, request(body.encode(), headers, at.paths["mulerouter"]))
 
-    assert heard(main, prefix="/kf/")[0] == [("mulerouter", "8e1e")]
+    assert heard(main)[0] == [("mulerouter", "8e1e")]
 
 
 DEEP = b"[" * 100_000

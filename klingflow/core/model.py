@@ -37,9 +37,6 @@ def task_id(value: object) -> TaskId | None:
     return TaskId(value)
 
 
-Json = dict[str, "object"]
-
-
 @dataclass(frozen=True, slots=True)
 class FileStill:
     """An image file of the project; `path` is relative to the project root, with forward slashes."""
@@ -67,7 +64,6 @@ class ShotFrame:
     frame: str = "last"
 
 
-Still = FileStill | UrlStill
 Frame = FileStill | UrlStill | ShotFrame
 
 

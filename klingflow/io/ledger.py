@@ -50,11 +50,6 @@ def jobs(store: Store, most: int | None = None) -> Iterator[Job]:
         yield fold(key, [_record(store, name, key) for name in names])
 
 
-def keys(store: Store) -> Iterator[Key]:
-    """The keys that have records."""
-    return (key for key, _ in groupby(store.list("ledger/"), _key))
-
-
 def write(store: Store, record: Record) -> bool:
     """Writes one record; False where another runner wrote the record of that name first. Durable either way."""
     detail = {name: value if name in _EXACT[record.kind] else _clean(value) for name, value in record.detail.items()}

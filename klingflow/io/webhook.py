@@ -1,6 +1,6 @@
 """The callback receiver: a small HTTP server that wakes the poller. It never believes what a callback says.
 
-POST /hiapi and POST /mulerouter (behind an optional prefix) are its only addresses, and only for providers whose
+POST /hiapi and POST /mulerouter are its only addresses, and only for providers whose
 secret is known. Everything else, and every callback that is not verified, gets the same empty 404. A verified one
 names a task; `wake` is told, and whoever polls that task asks the provider with its own key. So a forged or replayed
 callback changes nothing, and a lost one costs the poll interval.
@@ -66,7 +66,6 @@ async def listen(
     providers: Mapping[str, Provider],
     secrets: Mapping[str, str],
     wake: Wake,
-    prefix: str = "",
     also: Mapping[str, str] | None = None,
     refused: Callable[[str], None] = lambda line: None,
     now: Callable[[], float] = time.time,
@@ -77,8 +76,7 @@ async def listen(
     `refused` gets one line for each new reason why callbacks were not believed: for our log, never for the sender.
     Raises UsageError when there is no secret at all, or the address cannot be bound.
     """
-    prefix = "/" + prefix.strip("/") if prefix.strip("/") else ""
-    served = {f"{prefix}/{name}": name for name, secret in secrets.items() if secret and name in providers}
+    served = {f"/{name}": name for name, secret in secrets.items() if secret and name in providers}
     if not served:
         raise UsageError(
             "no webhook secret is set, so no callback could be believed",

@@ -109,8 +109,8 @@ class Spent:
     """Orders whose price was not known; they are not in `amount`."""
 
 
-def spent(jobs: Iterable[Job], since_ms: int = 0) -> Spent:
-    """What was booked since a moment: every order that was accepted or may have been, also when its task failed later.
+def spent(jobs: Iterable[Job]) -> Spent:
+    """What was booked: every order that was accepted or may have been, also when its task failed later.
 
     Only a definite no (`refused`), or a person who looked and says that nothing was bought, takes an order out.
     """
@@ -118,7 +118,7 @@ def spent(jobs: Iterable[Job], since_ms: int = 0) -> Spent:
     for job in jobs:
         told = {(record.attempt, record.kind) for record in job.records}
         for record in job.records:
-            if record.kind is not Kind.INTENT or record.at_ms < since_ms:
+            if record.kind is not Kind.INTENT:
                 continue
             bought = (record.attempt, Kind.ACCEPTED) in told
             if not bought and ({(record.attempt, Kind.REFUSED), (record.attempt, Kind.ABANDONED)} & told):

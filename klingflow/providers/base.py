@@ -114,8 +114,6 @@ class Pending:
 class Done:
     url: str
     """Where the clip can be downloaded: a URL, or "blob:DIGEST"/"file:PATH" for a local provider."""
-    expires_ms: int | None = None
-    """When the URL dies, UTC milliseconds; None where the provider does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -235,7 +235,7 @@ def status(answer: Answer, task: TaskId) -> Status:
         if video is None:
             message = "HiAPI calls the task done, and its answer names no video"
             return Unreadable(message=message, raw=reading.raw(answer))
-        return Done(url=str(video["url"]), expires_ms=reading.moment_ms(video.get("expireAt")))
+        return Done(url=str(video["url"]))
     if word in _FAILED or word in reading.STOPPED:
         return _failure(word, data.get("error"))
     return Pending(state=word, known=word in _PENDING)

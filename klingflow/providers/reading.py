@@ -7,7 +7,6 @@ Knows no provider's words; those are in the provider's own module.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -141,25 +140,6 @@ def _is_video(item: Object) -> bool | None:
 
 _NO_VIDEO = frozenset({"image", "audio", "first_frame", "last_frame", "thumbnail", "cover"})
 """Types beside `video`; HiAPI docs, task detail, read 2026-11, which call the set open. `cover` is in no document."""
-
-
-def moment_ms(value: object) -> int | None:
-    """A time as Unix seconds (or milliseconds), as number or text, or as ISO 8601; UTC milliseconds."""
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,13}(\.[0-9]{1,9})?", value):
-        value = float(value)
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int | float):
-        if not 0 < value < 1e14 or math.isnan(value):
-            return None
-        return int(value if value > 1e11 else value * 1000)
-    if not isinstance(value, str):
-        return None
-    try:
-        read = datetime.fromisoformat(value)
-        return int((read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp() * 1000)
-    except (ValueError, OverflowError):
-        return None
 
 
 RETRY_AFTER = (1.0, 900.0)
