@@ -81,7 +81,7 @@ ANY = st.builds(record, st.integers(1, 3), st.integers(0, 3), st.sampled_from(Ki
 
 
 @given(st.lists(ANY, unique_by=lambda r: r.name))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_fold_depends_on_the_records_alone_and_keeps_only_a_legal_life(records: list[Record]) -> None:
     job = fold(KEY, records)
     assert job == fold(KEY, reversed(records))
@@ -149,7 +149,7 @@ class Runner:
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.booleans()), max_size=80))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_two_runners_in_any_interleaving_buy_once_and_lose_no_task(steps: list[tuple[int, bool]]) -> None:
     world = World()
     runners = (Runner(world), Runner(world))
@@ -164,7 +164,7 @@ def test_two_runners_in_any_interleaving_buy_once_and_lose_no_task(steps: list[t
 
 
 @given(st.integers(0, 6), st.booleans())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_person_who_says_not_bought_at_any_moment_never_throws_a_task_id_away(when: int, looked: bool) -> None:
     world = World()
     runner = Runner(world)
