@@ -11,9 +11,6 @@ import pytest
 
 from tests.cli import ROOT, Project
 
-OTHER_OPENS = {"Image", "av", "os", "tarfile", "webbrowser", "zipfile"}
-"""Their `open` opens no text file."""
-
 FOLDERS = ("klingflow", "tests", "benchmarks", "docs")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
@@ -23,17 +20,17 @@ def unsaid(tree: ast.AST) -> Iterator[int]:
     for call in ast.walk(tree):
         if not isinstance(call, ast.Call):
             continue
-        name, owner = "", ""
+        method = isinstance(call.func, ast.Attribute)
         match call.func:
-            case ast.Name(id=name):
+            case ast.Name(id=name) | ast.Attribute(attr=name):
                 pass
-            case ast.Attribute(value=ast.Name(id=owner), attr=name):
-                pass
-            case ast.Attribute(attr=name):
-                pass
+            case _:
+                continue
         named = {word.arg: word.value for word in call.keywords}
         values = [value.value for value in (*call.args, named.get("mode")) if isinstance(value, ast.Constant)]
-        binary = any(isinstance(value, str) and "b" in value and set(value) <= set("rwxab+") for value in values)
+        modes = [value for value in values if isinstance(value, str) and set(value) <= set("rwxabt+")]
+        mode_first = not call.args or (isinstance(call.args[0], ast.Constant) and call.args[0].value in modes)
+        binary = any("b" in mode for mode in modes)
         if "encoding" in named:
             continue
         match name:
@@ -41,7 +38,7 @@ def unsaid(tree: ast.AST) -> Iterator[int]:
                 yield call.lineno
             case "write_text" if len(call.args) < 2:
                 yield call.lineno
-            case "open" if owner not in OTHER_OPENS and not binary:
+            case "open" if (mode_first or not method) and not binary:  # methods that take a name first are no path's
                 yield call.lineno
             case "fdopen" | "TemporaryFile" | "NamedTemporaryFile" if not binary:
                 yield call.lineno
@@ -54,8 +51,9 @@ def unsaid(tree: ast.AST) -> Iterator[int]:
     [
         ("open(path)", False),
         ("open(path, 'w')", False),
-        ("open('a.b')", False),
+        ("open('a.txt')", False),
         ("path.open()", False),
+        ("path.open('w')", False),
         ("path.open(mode='a')", False),
         ("path.read_text()", False),
         ("path.write_text(text)", False),
@@ -67,6 +65,8 @@ def unsaid(tree: ast.AST) -> Iterator[int]:
         ("path.read_text('utf-8')", True),
         ("path.write_text(text, 'utf-8')", True),
         ("os.open(path, flags)", True),
+        ("api.open('GET', url)", True),
+        ("av.open(path, 'w')", True),
         ("subprocess.run(words, encoding='utf-8')", True),
     ],
 )
