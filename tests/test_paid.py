@@ -93,6 +93,18 @@ def test_a_clip_bought_at_one_provider_satisfies_the_other(tmp_path: Path) -> No
         assert other.requests == []
 
 
+@both
+def test_a_selected_shot_is_sent_the_frame_of_the_clip_that_an_earlier_run_bought(tmp_path: Path, name: str) -> None:
+    with studio(tmp_path, name) as (project, api):
+        assert project.run("run", "film.yaml", "--yes").code == 0
+        project.write("film.yaml", dedented(CHAIN).replace("NAME", name).replace("noon comes", "noon is here"))
+        ran = project.run("run", "film.yaml", "--yes", "--select", "noon")
+        assert ran.code == 0, ran.said
+        frame = "image_urls.0" if name == "hiapi" else "first_frame"
+        assert bought(api, "noon is here").numbers == {frame: (bought(api, "dawn breaks").number, LAST)}
+        assert len(api.purchases) == 3
+
+
 EVERYTHING = """
     klingflow: 1
     title: Extras
