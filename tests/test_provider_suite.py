@@ -327,8 +327,23 @@ def test_an_image_is_held_against_the_limits(facts: dict[str, Any], hi: list[str
 
 def test_every_failure_has_one_rule() -> None:
     assert set(RULES) == set(FailureClass)
-    assert [kind for kind, rule in RULES.items() if rule.new_attempts] == [FailureClass.PROVIDER_FAULT]
-    assert not [kind for kind, rule in RULES.items() if rule.free_retries and rule.new_attempts]
+    assert {kind: rule.new_attempts for kind, rule in RULES.items() if rule.new_attempts} == {
+        FailureClass.PROVIDER_FAULT: 1
+    }
+    # Only where nothing can have been bought is the same order sent again within a run.
+    free = {kind for kind, rule in RULES.items() if rule.free_retries}
+    assert free == {FailureClass.NOT_SENT, FailureClass.THROTTLED}
+    # What was refused, paid for, or failed for its own content is never bought again by itself.
+    assert {kind for kind, rule in RULES.items() if not rule.again_by_run} == {
+        FailureClass.MODERATED,
+        FailureClass.INVALID,
+        FailureClass.EXPIRED,
+        FailureClass.BAD_OUTPUT,
+    }
+    assert {kind for kind, rule in RULES.items() if rule.stops_provider} == {
+        FailureClass.QUOTA,
+        FailureClass.UNAUTHORISED,
+    }
     for rule in RULES.values():
         text = rule.what_next.format(storyboard="film.yaml", shot="dawn", provider="hiapi")
         assert "{" not in text
