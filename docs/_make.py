@@ -25,7 +25,7 @@ sys.path.insert(0, str(DOCS.parent))
 
 from klingflow.app.services import CONCURRENT, SECRETS  # noqa: E402
 from klingflow.cli import app  # noqa: E402
-from klingflow.execution import purchase, waiting  # noqa: E402
+from klingflow.execution import buyer, waiting  # noqa: E402
 from klingflow.io import webhook  # noqa: E402
 from klingflow.planning import price  # noqa: E402
 from klingflow.planning.plan import SIGN  # noqa: E402
@@ -1063,7 +1063,7 @@ def providers_page() -> str:
                 ],
             ),
             "replay": f"{(hiapi.caps.replay_s or 0) / 3600:g}",
-            "patience": f"{purchase.TASK_PATIENCE_S / 60:g}",
+            "patience": f"{buyer.TASK_TIMEOUT_S / 60:g}",
             "window": str(hiapi.WINDOW_S),
             "body": str(webhook.BODY_BYTES // 1024),
             "limits": table(

@@ -7,13 +7,8 @@ import socket
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from tests.cli import Project
-
-settings.register_profile("klingflow", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("klingflow")
-# A fresh machine first works out hypothesis' tables of Unicode, and a busy one is slow: no test asserts a time.
 
 LOCAL = ("127.", "::1", "localhost")
 

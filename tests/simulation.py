@@ -26,22 +26,40 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from email.utils import formatdate
 from functools import cache
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from klingflow.core.errors import MediaError, StoreError
-from klingflow.core.model import ClipFacts, Digest, FileStill, Film, Frame, ImageFacts, Key, Shot, ShotFrame, ShotId
+from klingflow.core.model import (
+    ClipFacts,
+    ClipRecord,
+    Digest,
+    FileStill,
+    Film,
+    Frame,
+    ImageFacts,
+    Key,
+    Shot,
+    ShotFrame,
+    ShotId,
+)
 from klingflow.core.source import Span
 from klingflow.execution import engine
+from klingflow.execution.account import account
+from klingflow.execution.budget import Budget
+from klingflow.execution.buyer import Buyer
 from klingflow.execution.host import Host
+from klingflow.execution.inputs import InputImages
 from klingflow.execution.outcome import Event, Outcome, Result
-from klingflow.execution.purchase import Buyer
+from klingflow.execution.seller import Seller
 from klingflow.io import ledger
 from klingflow.io.service import Broken, Gone, NotSent, Unanswered
 from klingflow.io.store import BlobMissing, blob_name
+from klingflow.io.task_notes import TaskNote
 from klingflow.planning.job import Kind, Record, State
 from klingflow.planning.plan import Action, FilmPlan, Inputs, Step
 from klingflow.planning.price import Limits
@@ -49,6 +67,8 @@ from klingflow.providers import PROVIDERS
 from klingflow.providers.base import Answer, Request, Settings
 
 DAY_S = 24 * 3600.0
+EPOCH_S = 1_780_000_000.0
+"""The providers' time when the world begins."""
 NO_LIMITS = Limits(spend=None, seconds=None, tasks=None)
 PRICE = Decimal("0.50")
 STILL = b"the project's still"
@@ -356,6 +376,11 @@ class Wire:
         self._api = api
 
     async def send(self, request: Request, *, paid: bool = False, before: float = math.inf) -> Answer:
+        answer = await self._exchange(request, paid, before)
+        date = formatdate(EPOCH_S + asyncio.get_running_loop().time(), usegmt=True)
+        return replace(answer, headers={**answer.headers, "date": date})
+
+    async def _exchange(self, request: Request, paid: bool, before: float) -> Answer:
         self._runner.cross(f"{request.method} {self._api.name}")
         if paid and self._runner.stop.is_set() and asyncio.get_running_loop().time() > self._runner.stopped_at:
             self._world.violate(f"run {self._runner.number} orders after it was stopped")
@@ -738,37 +763,57 @@ class World:
         scratch = self.folder / f"run-{runner.number}"
         scratch.mkdir(exist_ok=True)
         events: list[Event] = []
-        buyer = Buyer(
-            store=ShakyStore(runner),
-            services={name: Wire(runner, api) for name, api in self.apis.items()},
-            providers=PROVIDERS,
-            settings=self.settings,
-            publisher=Publisher(self),
+        store, rng = ShakyStore(runner), random.Random(self.rng.random())
+        sellers = {
+            name: Seller(
+                PROVIDERS[name],
+                Wire(runner, api),
+                self.settings.get(name, Settings()),
+                account(f"https://{name}", "k"),
+                rng,
+            )
+            for name, api in self.apis.items()
+        }
+        inputs = InputImages(
+            store=store,
             media=Media(self),
             stills=Stills(),
             fetch_still=_no_still,
-            limits=limits,
+            publisher=Publisher(self),
+            shrinks=None,
+            scratch=scratch,
+            store_calls=runner.offload,
+            media_calls=runner.offload,
+        )
+        buyer = Buyer(
+            store=store,
+            sellers=sellers,
+            inputs=inputs,
+            media=Media(self),
+            notes=NoNotes(),
+            budget=Budget(limits),
             storyboard="film.yaml",
             scratch=scratch,
             host=runner.host,
             now_ms=runner.now_ms,
             emit=events.append,
-            rng=random.Random(self.rng.random()),
+            rng=rng,
+            store_calls=runner.offload,
+            media_calls=runner.offload,
             detach=detach,
-            offload=runner.offload,
         )
         token = RUNNER.set(runner)
         main = asyncio.create_task(
             engine.run(
-                plan_of(self.film, Action.RESUME if frozen else Action.MAKE),
+                plan_of(self.film, orders=not frozen),
                 self.film,
                 buyer=buyer,
                 known={},
                 inputs=INPUTS,
-                shelf=SHELF,
+                clips=NoClips(),
                 expect=lambda shot: 6.0 * shot.duration,
                 price=lambda shot: PRICE,
-                frozen=frozen,
+                draws=not frozen,
                 stop=runner.stop,
                 emit=events.append,
             )
@@ -984,11 +1029,28 @@ INPUTS = Inputs(
     },
     clips={},
 )
-SHELF = engine.Shelf(locked=lambda step, key: None, held=lambda step: None, own=lambda shot, key: _nothing())
 
 
-def _nothing() -> Any:
-    raise AssertionError("no shot has a clip of its own")
+class NoClips:
+    """No clip is at hand: every shot is to be made."""
+
+    def holds(self, record: ClipRecord) -> bool:
+        raise AssertionError("no step names a clip")
+
+    def locked(self, key: Key) -> ClipRecord | None:
+        return None
+
+    def own(self, shot: Shot, key: Key) -> ClipRecord:
+        raise AssertionError("no shot has a clip of its own")
+
+
+class NoNotes:
+    """No second witness: the ledger alone must do."""
+
+    def add(self, note: TaskNote) -> None: ...
+
+    def find(self, key: Key) -> TaskNote | None:
+        return None
 
 
 @cache
@@ -1016,20 +1078,20 @@ def film(shape: str, provider: str) -> Film:
     )
 
 
-def plan_of(of: Film, action: Action) -> FilmPlan:
+def plan_of(of: Film, *, orders: bool) -> FilmPlan:
     steps = tuple(
         Step(
             shot=shot.id,
             take=1,
             counted=True,
-            action=action,
+            action=Action.MAKE if orders else Action.RESUME,
             reason="new shot",
             key=None,
             needs=shot.needs(),
             provider=shot.provider,
             model="kling-3.0-omni",
-            seconds=shot.duration,
-            price=PRICE,
+            seconds=shot.duration if orders else 0,
+            price=PRICE if orders else Decimal(0),
         )
         for shot in of.shots
     )

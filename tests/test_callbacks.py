@@ -73,7 +73,7 @@ def test_forged_stale_and_early_callbacks_change_nothing_and_lost_ones_cost_a_po
         call = through(api, port)
         where = ["--listen", f"127.0.0.1:{port}", "--callback-url", PUBLIC]
         running = project.start("run", "film.yaml", "--yes", *where)
-        until(lambda: polls(api, 0.0), "the first poll")
+        until(lambda: api.purchases and polls(api, api.purchases[0].at), "the first poll")
         (one,) = api.purchases
         assert call(one, PUBLIC, secret="somebody else's") == 404
         assert call(one, PUBLIC, secret="") == 404

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 from klingflow.core.errors import StoreError
-from klingflow.core.model import Shot, ShotFrame, ShotId
-from klingflow.execution.outcome import Outcome, Result
+from klingflow.core.model import Digest, Shot, ShotFrame, ShotId
+from klingflow.execution.outcome import Outcome, Result, RunFailure
 from klingflow.io import ledger
 from klingflow.planning.job import Kind, State
 from klingflow.planning.price import Limits
 from klingflow.providers.base import FailureClass, Settings
 from tests.simulation import World, clip_of, quiet, run_virtually
 
-AFTER_INTENT = 8
+AFTER_INTENT = 12
 """The door at which a run of one shot has its intent on record, and has sent nothing."""
 
 
@@ -136,7 +137,7 @@ def test_a_task_that_takes_hours_is_left_open_and_collected_later(tmp_path: Path
     (first,), (second,) = _runs(world, {}, {})
     assert first.result is Result.OPEN
     assert first.failure is not None
-    assert first.failure.kind is FailureClass.STUCK
+    assert first.failure.kind is RunFailure.STUCK
     assert second.result is Result.ADOPTED
     assert len(world.billed) == 1
 
@@ -171,7 +172,7 @@ def test_frozen_collects_what_was_bought_and_sends_nothing_that_costs(tmp_path: 
     assert len(world.billed) == 1
     world = quiet(tmp_path)
     _, (second,) = _runs(world, {"last_door": AFTER_INTENT}, {"frozen": True})
-    assert second.result is Result.OPEN
+    assert second.result is Result.IN_DOUBT
     assert world.billed == []
 
 
@@ -180,7 +181,7 @@ def test_a_replay_that_may_buy_is_within_the_limits(tmp_path: Path) -> None:
     nothing = Limits(spend=Decimal("0.10"), seconds=None, tasks=None)
     _, (refused,), (made,) = _runs(world, {"last_door": AFTER_INTENT}, {"limits": nothing}, {})
     assert refused.failure is not None
-    assert refused.failure.limit
+    assert refused.failure.kind is RunFailure.LIMIT
     assert made.clip is not None
     assert len(world.billed) == 1
 
@@ -204,7 +205,12 @@ def test_downloads_that_are_cut_differently_give_nothing_up(tmp_path: Path) -> N
     world.cut = lambda data: data[:10]
     ((shot,),) = _runs(world, {})
     assert shot.failure is not None
-    assert shot.failure.kind is FailureClass.BAD_OUTPUT
+    assert shot.failure.kind is RunFailure.NOT_ACCEPTED
+    (kept,) = world.store.blobs
+    assert kept == Digest(hashlib.sha256(clip_of(world.billed[0])[:10]).hexdigest())
+    ((again,),) = _runs(world, {})
+    assert again.failure == shot.failure
+    assert len(world.billed) == 1
 
 
 def test_two_shots_with_one_key_are_one_purchase(tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ def test_a_lock_names_clips_of_the_store_by_digest_and_nothing_else(project: Pro
     project.write("film.lock.yaml", lock.replace(clip, "0" * 64).replace("provider: animatic", "provider: hiapi"))
     missing = project.run("run", "film.yaml")
     assert missing.code != 0
-    assert "does not hold it" in missing.err
+    assert "but what was bought for it is clip" in missing.err
 
 
 def test_schemas_and_modules_of_the_repository_are_not_used(project: Project) -> None:

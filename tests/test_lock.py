@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from klingflow.core.model import ClipFacts, Digest, Key, ShotId, TaskId
@@ -144,7 +144,7 @@ SHOTS = st.dictionaries(IDS, TAKES, min_size=1, max_size=2)
 VARIANTS = st.sampled_from(["", "16x9-en", "9x16", "null", "1e5"])
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(VARIANTS, SHOTS, max_size=3))
 def test_a_lock_that_is_written_and_read_is_the_same_lock(films: dict[str, Any]) -> None:
     made = Lock(films)
@@ -217,7 +217,7 @@ PLACES = st.tuples(st.sampled_from(["", "en"]), st.sampled_from([DAWN, NOON]), s
 SOME = st.builds(entry, st.sampled_from("abcdef"))
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(
     st.dictionaries(PLACES, SOME, max_size=8),
     st.dictionaries(PLACES, SOME, max_size=6),

@@ -22,7 +22,7 @@ from klingflow.core.model import (
 )
 from klingflow.core.source import Span
 from klingflow.planning import plan as planning
-from klingflow.planning.plan import Action, FilmPlan, Standing, Step
+from klingflow.planning.plan import Action, FilmPlan, OpenOrder, PlanLookups, Step
 from klingflow.planning.price import Price
 from klingflow.storyboard.lock import Entry, Lock
 
@@ -98,18 +98,20 @@ def make(
     one: Film,
     lock: Mapping[str, Entry] | None = None,
     store: Mapping[Key, ClipRecord] | None = None,
-    standing: Standing | None = None,
+    order: OpenOrder | None = None,
 ) -> FilmPlan:
     entries = {ShotId(name): {1: found} for name, found in (lock or {}).items()}
     return planning.make(
         one,
         inputs=INPUTS,
         lock=Lock({"": entries}),
-        model=lambda shot: MODEL,
-        price=lambda shot: Price(amount=Decimal("0.1") * shot.duration, estimate=True),
-        expect=lambda shot: 100.0,
-        find=(store or {}).get,
-        standing=lambda key, shot: standing,
+        lookups=PlanLookups(
+            model=lambda shot: MODEL,
+            price=lambda shot: Price(amount=Decimal("0.1") * shot.duration, estimate=True),
+            expect=lambda shot: 100.0,
+            find=(store or {}).get,
+            open_order=lambda key, shot: order,
+        ),
     )
 
 
@@ -138,11 +140,13 @@ def test_the_lock_answers_and_neither_store_nor_ledger_is_asked() -> None:
         film(DAWN, HARBOUR),
         inputs=INPUTS,
         lock=Lock({"": {ShotId("dawn"): {1: entry(DAWN)}, ShotId("harbour"): {1: entry(HARBOUR, "33", clips)}}}),
-        model=lambda shot: MODEL,
-        price=lambda shot: Price(amount=None, estimate=False),
-        expect=lambda shot: 100.0,
-        find=lambda key: (_ for _ in ()).throw(AssertionError("asked the store")),
-        standing=lambda key, shot: (_ for _ in ()).throw(AssertionError("asked the ledger")),
+        lookups=PlanLookups(
+            model=lambda shot: MODEL,
+            price=lambda shot: Price(amount=None, estimate=False),
+            expect=lambda shot: 100.0,
+            find=lambda key: (_ for _ in ()).throw(AssertionError("asked the store")),
+            open_order=lambda key, shot: (_ for _ in ()).throw(AssertionError("asked the ledger")),
+        ),
     )
     assert [step.action for step in found.steps] == [Action.REUSE, Action.REUSE]
     assert found.wall_s == 0
@@ -181,9 +185,12 @@ def test_a_shot_that_continues_another_one_now_says_which_it_was() -> None:
     assert reason == "takes a frame of noon instead of dawn"
 
 
-def test_a_held_shot_without_a_clip_is_made_and_says_so() -> None:
-    step = make(film(replace(DAWN, hold=True))).steps[0]
-    assert (step.action, step.reason) == (Action.MAKE, "held, but the lock names no clip of it")
+def test_a_held_shot_without_a_lock_entry_is_never_made_where_that_costs_money() -> None:
+    step = make(film(replace(DAWN, hold=True, provider="hiapi"))).steps[0]
+    assert (step.action, step.reason) == (Action.HOLD, "held, and its lock entry is not there")
+    assert (step.clip, step.orders, step.price) == (None, False, 0)
+    free = make(film(replace(DAWN, hold=True, provider="animatic"))).steps[0]
+    assert (free.action, free.reason) == (Action.MAKE, "new shot")
 
 
 def test_an_upstream_that_got_another_clip_is_the_reason() -> None:
@@ -233,7 +240,7 @@ def test_a_clip_of_ones_own_is_adopted_once_and_then_reused() -> None:
 
 def test_a_paid_task_is_collected_and_a_doubt_is_shown_for_nothing() -> None:
     for action in (Action.RESUME, Action.RESOLVE):
-        step = make(film(DAWN), standing=Standing(action=action, reason="why")).steps[0]
+        step = make(film(DAWN), order=OpenOrder(action=action, reason="why")).steps[0]
         assert (step.action, step.reason, step.price) == (action, "why", 0)
 
 
@@ -255,10 +262,12 @@ def test_an_unknown_price_makes_the_total_unknown() -> None:
         film(DAWN),
         inputs=INPUTS,
         lock=Lock(),
-        model=lambda shot: MODEL,
-        price=lambda shot: Price(amount=None, estimate=False),
-        expect=lambda shot: 1.0,
-        find=lambda key: None,
-        standing=lambda key, shot: None,
+        lookups=PlanLookups(
+            model=lambda shot: MODEL,
+            price=lambda shot: Price(amount=None, estimate=False),
+            expect=lambda shot: 1.0,
+            find=lambda key: None,
+            open_order=lambda key, shot: None,
+        ),
     )
     assert planning.totals([found]).spend is None

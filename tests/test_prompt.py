@@ -333,7 +333,7 @@ STATEMENTS = st.recursive(
 )
 
 
-@settings(max_examples=30, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(STATEMENTS, min_size=1, max_size=3), st.integers(1, 30))
 def test_whatever_a_template_does_again_and_again_is_counted(statements: list[str], times: int) -> None:
     start = "{% macro m(a) %}{{ a }}{% endmacro %}{% set a, b, s, d = ['p', 'q'], ['p', 'q'], 'abc', {'k': 'v'} %}"

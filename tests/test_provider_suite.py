@@ -148,7 +148,7 @@ json_like = st.recursive(
 
 
 @every
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(value=json_like, code=st.sampled_from(STATUSES))
 def test_no_answer_breaks_the_reading(provider: Provider, value: Any, code: int) -> None:
     reply = Answer(status=code, body=json.dumps(value).encode())

@@ -3,39 +3,72 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
 
 from klingflow.app import planner
-from klingflow.app.planner import Asked
-from klingflow.app.project_loader import Opened, parse_vars, read_films
+from klingflow.app.project_loader import LoadedStoryboard, read_films
+from klingflow.app.session import Session
 from klingflow.core.errors import KlingflowError, StoryboardError
 from klingflow.core.source import Problem, Severity
 from klingflow.io.git import Tree
 from klingflow.planning.compare import Comparison, Side, compare
-from klingflow.planning.plan import Plan
+from klingflow.planning.plan import Plan, PlanLookups
 from klingflow.storyboard.lock import Lock
 
 
-def against_ref(
-    opened: Opened, planned: Plan, asked: Asked, ref: str, variables: Sequence[str], provider: str | None
-) -> tuple[dict[str, Comparison], Problem | None]:
-    """What the storyboard changes against that ref, by variant. A storyboard that the ref does not have, or that was
-    broken there, makes every shot new; the second value is a warning that says so. Raises UsageError where there is no
-    such ref."""
-    with Tree(opened.project.root, ref) as tree:
-        base, unreadable = _base(opened, asked, tree, ref, variables, provider)
-    head = _sides(opened, planned, asked)
-    return {variant: compare(base.get(variant), side) for variant, side in head.items()}, unreadable
+def against_ref(session: Session, planned: Plan, ref: str) -> tuple[dict[str, Comparison], list[Problem]]:
+    """What the storyboard changes against that ref, by variant, and warnings about the comparison. A storyboard that
+    the ref does not have, or that was broken there, makes every shot new. Raises UsageError where there is no such
+    ref."""
+    loaded, found = session.loaded, session.lookups
+    warnings = [problem for problem in [settings_changed(loaded, ref)] if problem is not None]
+    with Tree(loaded.project.root, ref) as tree:
+        lock, problems = _lock(loaded, tree, ref)
+        base, more = _base(loaded, found, lock, tree, ref)
+    head = _sides(loaded, planned, found)
+    warnings += [*problems, *more, *_rewritten(session, lock, ref)]
+    return {variant: compare(base.get(variant), side) for variant, side in head.items()}, warnings
 
 
-def settings_changed(opened: Opened, ref: str) -> Problem | None:
+def _lock(loaded: LoadedStoryboard, tree: Tree, ref: str) -> tuple[Lock, list[Problem]]:
+    """The lock at the ref; an empty one where it has none, or one that cannot be read."""
+    beside = loaded.beside(loaded.lock_path.name)
+    try:
+        if loaded.rehearsal or tree.read(beside) is None:
+            return Lock(), []
+        return planner.read_lock(tree, f"{ref}:{beside}", beside), []
+    except KlingflowError as bad:
+        return Lock(), [_warning("base-unreadable", f"{ref}:{beside} cannot be read ({bad})", bad.mend)]
+
+
+def _rewritten(session: Session, base: Lock, ref: str) -> list[Problem]:
+    """Lock entries whose clip is another one than at the ref, though the key is the same: no run writes that."""
+    return [
+        _warning(
+            "lock-clip-changed",
+            f"the lock entry of '{shot}' take {take} names clip {entry.clip[:12]}, at {ref} it named {old.clip[:12]} "
+            "for the same key",
+            "a run never changes the clip of a key: restore the entry, unless the shot was made anew on purpose",
+        )
+        for variant, shots in sorted(session.lock.films.items())
+        for shot, takes in sorted(shots.items())
+        for take, entry in sorted(takes.items())
+        if (old := base.entry(variant, shot, take)) is not None and old.key == entry.key and old.clip != entry.clip
+    ]
+
+
+def _warning(rule: str, what: str, mend: str) -> Problem:
+    return Problem(rule=rule, what=what, mend=mend, severity=Severity.WARNING)
+
+
+def settings_changed(loaded: LoadedStoryboard, ref: str) -> Problem | None:
     """A warning where klingflow.yaml is not as at the ref: it says where clips are kept and what may be spent."""
-    with Tree(opened.project.root, ref) as tree:
+    with Tree(loaded.project.root, ref) as tree:
         before = tree.read("klingflow.yaml")
-    now = opened.project.root / "klingflow.yaml"
-    after = opened.project.read_bytes("klingflow.yaml") if now.is_file() else None
+    now = loaded.project.root / "klingflow.yaml"
+    after = loaded.project.read_bytes("klingflow.yaml") if now.is_file() else None
     if before == after:
         return None
     return Problem(
@@ -47,42 +80,34 @@ def settings_changed(opened: Opened, ref: str) -> Problem | None:
 
 
 def _base(
-    opened: Opened, asked: Asked, tree: Tree, ref: str, variables: Sequence[str], provider: str | None
-) -> tuple[Mapping[str, Side], Problem | None]:
-    if tree.read(opened.relative) is None:
-        return {}, None
-    shown = f"{ref}:{opened.relative}"
+    loaded: LoadedStoryboard, found: PlanLookups, lock: Lock, tree: Tree, ref: str
+) -> tuple[Mapping[str, Side], list[Problem]]:
+    if tree.read(loaded.relative) is None:
+        return {}, []
+    shown = f"{ref}:{loaded.relative}"
     try:
         content, problems = read_films(
-            tree, shown, opened.relative, parse_vars(variables), provider, opened.config, os.environ
+            tree, shown, loaded.relative, loaded.variables, loaded.provider, loaded.config, os.environ
         )
         errors = [problem for problem in problems if problem.severity is Severity.ERROR]
         if content is None or errors:
             raise StoryboardError(errors)
-        lock = Lock()
-        beside = opened.beside(opened.lock_path.name)
-        if not opened.rehearsal and tree.read(beside) is not None:
-            lock = planner.read_lock(tree, f"{ref}:{beside}", beside)
     except KlingflowError as bad:
-        return {}, Problem(
-            rule="base-unreadable",
-            what=f"{shown} cannot be read ({bad}), so every shot is listed as new",
-            mend=bad.mend,
-            severity=Severity.WARNING,
-        )
-    before = replace(opened, films=content.films, inputs=content.inputs, read=content.texts)
-    return _sides(before, planner.make(before, lock, asked, provider), asked), None
+        what = f"{shown} cannot be read ({bad}), so every shot is listed as new"
+        return {}, [_warning("base-unreadable", what, bad.mend)]
+    before = replace(loaded, films=content.films, inputs=content.inputs, read=content.texts)
+    return _sides(before, planner.make(before, lock, found), found), []
 
 
-def _sides(opened: Opened, plan: Plan, asked: Asked) -> dict[str, Side]:
+def _sides(loaded: LoadedStoryboard, plan: Plan, found: PlanLookups) -> dict[str, Side]:
     """Each film as one side of a comparison, by variant."""
     return {
         film.variant: Side(
             film=film,
             plan=film_plan,
-            stills=opened.inputs.stills,
-            clips=opened.inputs.clips,
-            prices={shot.id: Decimal(0) if shot.clip else asked.price(shot).amount for shot in film.shots},
+            stills=loaded.inputs.stills,
+            clips=loaded.inputs.clips,
+            prices={shot.id: Decimal(0) if shot.clip else found.price(shot).amount for shot in film.shots},
         )
-        for film, film_plan in zip(opened.films, plan.films, strict=True)
+        for film, film_plan in zip(loaded.films, plan.films, strict=True)
     }

@@ -6,15 +6,18 @@ again: `.made.json` beside it says from what.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
-from klingflow.app.project_loader import Opened
+from klingflow.app import planner
+from klingflow.app.project_loader import LoadedStoryboard
 from klingflow.core import digest as digests
 from klingflow.core.errors import KlingflowError, MediaError, StoryboardError
 from klingflow.core.model import ClipFacts, Digest, Film, ShotFrame, ShotId
@@ -50,21 +53,36 @@ class Media:
         media.cut(clip, frame, to)
 
 
-def write_lock(opened: Opened, lock: Lock, ran: Sequence[tuple[Film, tuple[Outcome, ...]]]) -> bool:
-    """Writes NAME.lock.yaml when something in it changed; tells whether it did."""
+def write_lock(loaded: LoadedStoryboard, lock: Lock, ran: Sequence[tuple[Film, tuple[Outcome, ...]]]) -> bool:
+    """Brings what a run made into NAME.lock.yaml; tells whether something in it changed.
+
+    `lock` is the lock that the run began with. Another run may have written it since (`--select`): what is on disk is
+    read again under a file lock, and only what this run changed is changed in it.
+    """
     entries: dict[tuple[str, ShotId, int], Entry] = {}
     for film, outcomes in ran:
         for outcome in outcomes:
             if outcome.good and outcome.clip is not None and outcome.key is not None:
                 entries[film.variant, outcome.shot, outcome.take] = _entry(film, outcome, lock)
-    text = locks.dump(locks.merged(lock, start=lock, films=opened.films, made=entries))
-    path = opened.lock_path
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return False
+    path = loaded.lock_path
     if not entries and not path.exists():
         return False
-    durable.replace(opened.project.to_write(opened.beside(path.name)), text.encode())
+    with _held(loaded.project.to_write(f".klingflow/{loaded.name}.lock")):
+        disk = planner.open_lock(loaded) if path.exists() else Lock()
+        text = locks.dump(locks.merged(disk, start=lock, films=loaded.films, made=entries))
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            return False
+        durable.replace(loaded.project.to_write(loaded.beside(path.name)), text.encode())
     return True
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Holds a lock that other processes on this machine wait for."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _entry(film: Film, outcome: Outcome, lock: Lock) -> Entry:
@@ -96,17 +114,17 @@ def _entry(film: Film, outcome: Outcome, lock: Lock) -> Entry:
     )
 
 
-def folder_of(opened: Opened, film: Film) -> Path:
+def folder_of(loaded: LoadedStoryboard, film: Film) -> Path:
     """`out/NAME`, its own folder for each film of a matrix, `animatic` below for a rehearsal. Raises BadFile where a
     link leads out of the project."""
-    parts = ["out", opened.name, *([film.variant] if film.variant else []), *(["animatic"] if opened.rehearsal else [])]
+    parts = ["out", loaded.name, *([film.variant] if film.variant else []), *(["animatic"] if loaded.rehearsal else [])]
     for inner in ("shots", "frames"):
-        opened.project.to_write("/".join([*parts, inner]))
-    return opened.project.to_write("/".join(parts))
+        loaded.project.to_write("/".join([*parts, inner]))
+    return loaded.project.to_write("/".join(parts))
 
 
 def deliver(
-    opened: Opened,
+    loaded: LoadedStoryboard,
     film: Film,
     outcomes: Sequence[Outcome],
     others: Mapping[ShotId, ClipFacts],
@@ -117,7 +135,7 @@ def deliver(
     """Brings `out/` up to date with what a film's steps came to. `others` are the clips of shots that the run was not
     about (--select): the film needs them, and their files stay. Returns where the film is, if it is. Raises
     KlingflowError when it cannot be joined: nothing but the film is missing then."""
-    folder = folder_of(opened, film)
+    folder = folder_of(loaded, film)
     made = _Made(folder)
     clips = {shot: (facts.digest, facts) for shot, facts in others.items()}
     for outcome in outcomes:
@@ -138,7 +156,7 @@ def deliver(
     whole = all(shot in clips for shot in film.cut)
     try:
         if whole:
-            _film(opened, film, clips, lock, store, made, folder, show)
+            _film(loaded, film, clips, lock, store, made, folder, show)
     except KlingflowError:
         made.forget("film.mp4")
         made.finish(complete=False)
@@ -147,15 +165,15 @@ def deliver(
     return [folder / "film.mp4"] if whole else []
 
 
-def check_beds(opened: Opened) -> None:
+def check_beds(loaded: LoadedStoryboard) -> None:
     """That every music bed can be heard. Raises StoryboardError."""
-    for film in opened.films:
+    for film in loaded.films:
         if film.audio is None:
             continue
         from klingflow.io import media  # loads the media library
 
         try:
-            next(media.sound(opened.project.resolve(film.audio), Fraction(0), bed=True), None)
+            next(media.sound(loaded.project.resolve(film.audio), Fraction(0), bed=True), None)
         except MediaError as bad:
             mend = "name a WAV, MP3, FLAC, M4A or OGG file"
             span = film.where(None, "film.audio")
@@ -163,7 +181,7 @@ def check_beds(opened: Opened) -> None:
 
 
 def _film(
-    opened: Opened,
+    loaded: LoadedStoryboard,
     film: Film,
     clips: dict[ShotId, tuple[Digest, ClipFacts]],
     lock: Lock,
@@ -174,12 +192,12 @@ def _film(
 ) -> None:
     clip_of = {shot: clip for shot, (clip, _) in clips.items()}
     drops = [n > 0 and _continues(film, film.cut[n - 1], shot, clip_of, lock) for n, shot in enumerate(film.cut)]
-    bed = opened.inputs.clips[film.audio] if film.audio else None
+    bed = loaded.inputs.clips[film.audio] if film.audio else None
     pieces = [[clips[shot][0], drop] for shot, drop in zip(film.cut, drops, strict=True)]
     source = digests.of_bytes(digests.canonical({"recipe": RECIPE, "pieces": pieces, "bed": bed}))
     if not made.stale("film.mp4", source):
         return
-    check_beds(opened)
+    check_beds(loaded)
     from klingflow.output import film as joining  # loads the media library
 
     def progress(done: int, of: int) -> None:
@@ -191,10 +209,10 @@ def _film(
             for shot, drop in zip(film.cut, drops, strict=True)
         ],
         folder / "film.mp4",
-        audio=opened.project.resolve(film.audio) if film.audio else None,
+        audio=loaded.project.resolve(film.audio) if film.audio else None,
         progress=progress,
     )
-    path = (folder / "film.mp4").relative_to(opened.project.root).as_posix()
+    path = (folder / "film.mp4").relative_to(loaded.project.root).as_posix()
     data = {"path": path, "frames": facts.frames, "seconds": float(facts.duration)}
     show(Event(event="film", film=film.label, data=data))
 

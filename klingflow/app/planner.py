@@ -1,20 +1,22 @@
-"""Asks the lock, the store, the ledger and the prices what `planning.plan.make` wants to know."""
+"""Makes the plan of a storyboard: looks up in the lock, the store, the ledger and the prices what `planning.plan`
+asks."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from klingflow.app.project_loader import Opened, Reader, own_frames, parse
+from klingflow.app.project_loader import LoadedStoryboard, Reader, own_frames, parse
 from klingflow.core.digest import of_bytes
 from klingflow.core.errors import StoreError, StoryboardError, UsageError
 from klingflow.core.model import ClipRecord, Digest, Key, Shot, ShotId, UrlStill
-from klingflow.core.source import Problem
+from klingflow.core.source import Problem, Severity
 from klingflow.execution import host
 from klingflow.execution.host import Host
 from klingflow.io import config, ledger
@@ -23,11 +25,13 @@ from klingflow.io.config import Config
 from klingflow.io.project import find_root
 from klingflow.io.storage_factory import open_store
 from klingflow.io.store import FolderStore, Store
+from klingflow.io.task_notes import TaskNotes
 from klingflow.planning import plan as planning
 from klingflow.planning import price
-from klingflow.planning.expect import Order, expectations
-from klingflow.planning.job import Job, Kind, State
-from klingflow.planning.plan import Action, FilmPlan, Plan, Standing
+from klingflow.planning.expect import TaskKind, expectations
+from klingflow.planning.job import Job, Kind, Record, State
+from klingflow.planning.plan import Action, OpenOrder, Plan, PlanLookups
+from klingflow.planning.price import Limits
 from klingflow.planning.select import select as select_shots
 from klingflow.providers import PROVIDERS
 from klingflow.providers.base import FailureClass, Settings
@@ -39,29 +43,37 @@ from klingflow.storyboard.lock import Lock
 if TYPE_CHECKING:
     from klingflow.planning.compare import Comparison  # a plan without a base compares nothing
 
+T = TypeVar("T", int, Decimal)
 SAMPLE = 12
 """Jobs of the ledger that are read to learn how long a task takes; an intent can hold megabytes of inline frames."""
-ASKING_S = 120.0
+ANSWER_TIMEOUT_S = 120.0
 """How old an intent of a living run may be to count as one that is being answered: a paid request ends by then."""
+CLOCK_SKEW_S = 600.0
+"""How far an intent may seem to be written in the future by this machine's clock."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """The answers that a plan is made from; the engine asks the same ones again while it runs."""
-
-    model: Callable[[Shot], str]
-    price: Callable[[Shot], price.Price]
-    expect: Callable[[Shot], float]
-    find: Callable[[Key], ClipRecord | None]
-    standing: Callable[[Key, Shot], Standing | None]
-
-
-def open_lock(opened: Opened) -> Lock:
-    """The lock beside the storyboard; an empty one where there is none, or in a rehearsal. Raises StoryboardError."""
-    path = opened.lock_path
-    if opened.rehearsal or not os.path.lexists(path):
+def open_lock(loaded: LoadedStoryboard) -> Lock:
+    """The lock beside the storyboard; an empty one in a rehearsal. Where there is none, but one of a storyboard that is
+    gone, the storyboard was renamed: its entries are there to be found (`locks.with_former`). Raises
+    StoryboardError."""
+    path = loaded.lock_path
+    if loaded.rehearsal:
         return Lock()
-    return read_lock(opened.project, os.path.relpath(path), opened.beside(path.name))
+    if not os.path.lexists(path):
+        former = _former_locks(path.parent)
+        if len(former) != 1:
+            return Lock()
+        shown = os.path.relpath(former[0])
+        return locks.with_former(read_lock(loaded.project, shown, loaded.beside(former[0].name)))
+    return read_lock(loaded.project, os.path.relpath(path), loaded.beside(path.name))
+
+
+def _former_locks(folder: Path) -> list[Path]:
+    """The locks in a folder whose storyboard is not there any more."""
+    with os.scandir(folder) as entries:
+        names = {entry.name for entry in entries}
+    stems = sorted(name.removesuffix(".lock.yaml") for name in names if name.endswith(".lock.yaml"))
+    return [folder / f"{stem}.lock.yaml" for stem in stems if not names & {f"{stem}.yaml", f"{stem}.yml"}]
 
 
 def read_lock(files: Reader, shown: str, relative: str) -> Lock:
@@ -71,8 +83,8 @@ def read_lock(files: Reader, shown: str, relative: str) -> Lock:
     return locks.parse(document)
 
 
-def store_of(opened: Opened) -> Store:
-    return _store(opened.config, opened.project.root)
+def store_of(loaded: LoadedStoryboard) -> Store:
+    return _store(loaded.config, loaded.project.root)
 
 
 def open_project_store(path: Path, environ: Mapping[str, str] = os.environ) -> Store:
@@ -86,12 +98,12 @@ def _store(settings: Config, root: Path) -> Store:
     return open_store(settings.store, root, local)
 
 
-def ask(opened: Opened, store: Store) -> Asked:
+def lookups(loaded: LoadedStoryboard, store: Store, notes: TaskNotes) -> PlanLookups:
     me = host.this()
-    prices = opened.config.prices
+    prices = loaded.config.prices
 
     @cache
-    def learnt() -> Mapping[Order, float]:
+    def learnt() -> Mapping[TaskKind, float]:
         # Read when something is to be made, and not before. A damaged record of another shot is no reason to stop.
         try:
             return expectations(ledger.jobs(store, most=SAMPLE))
@@ -101,47 +113,80 @@ def ask(opened: Opened, store: Store) -> Asked:
     def expected(shot: Shot) -> float:
         if shot.clip is not None:
             return 0.0
-        order = shot.provider, PROVIDERS[shot.provider].model(shot), shot.resolution, shot.duration
-        return learnt().get(order) or _expect(shot)
+        kind = shot.provider, PROVIDERS[shot.provider].model(shot), shot.resolution, shot.duration
+        return learnt().get(kind) or _expect(shot)
 
     @cache
     def find(key: Key) -> ClipRecord | None:
         return ledger.clip(store, key)
 
-    return Asked(
+    def order(key: Key, shot: Shot) -> OpenOrder | None:
+        try:
+            job = ledger.job(store, key)
+        except StoreError as bad:
+            return OpenOrder(action=Action.RESOLVE, reason=bad.what)
+        note = notes.find(key) if job.state is State.NEW else None
+        if note is not None:
+            return OpenOrder(
+                action=Action.RESUME, reason=f"task {note.task} at {note.provider} was paid for, and the store lost it"
+            )
+        return open_order(job, me)
+
+    return PlanLookups(
         model=lambda shot: PROVIDERS[shot.provider].model(shot),
         price=lambda shot: price.of(shot.provider, shot.resolution, shot.sound, shot.duration, prices),
         expect=expected,
         find=find,
-        standing=lambda key, shot: standing(ledger.job(store, key), me),
+        open_order=order,
     )
 
 
-def standing(job: Job, me: Host) -> Standing | None:
-    """What the ledger asks of a run where nothing was bought yet; None where it says nothing."""
+def open_order(job: Job, me: Host) -> OpenOrder | None:
+    """What the ledger has for a key that has no clip yet; None where it has nothing that matters."""
+    if job.orphans:
+        names = ", ".join(record.path for record in job.orphans)
+        return OpenOrder(action=Action.RESOLVE, reason=f"the ledger is damaged: {names} has no intent")
     intent = job.last(Kind.INTENT)
     if intent is None:
         return None
-    name = str(intent.detail["provider"])
+    name = str(intent.detail.get("provider"))
     match job.state:
         case State.ACCEPTED:
-            return Standing(action=Action.RESUME, reason=f"task {job.task} at {name} was paid for: collect it")
+            return OpenOrder(action=Action.RESUME, reason=f"task {job.task} at {name} was paid for: collect it")
         case State.INTENDED:
-            window = PROVIDERS[name].caps.replay_s if name in PROVIDERS else None
-            age = time.time() - intent.at_ms / 1000
-            if window is not None and age < window:
-                again = f"asked {name}, answer not on record: the same request again"
-                return Standing(action=Action.RESUME, reason=again)
-            if not me.died(intent.detail) and age < ASKING_S:
-                return Standing(action=Action.RESUME, reason="another run is asking for it at this moment")
-            return Standing(action=Action.RESOLVE, reason=f"asked {name}, and it is not known whether it was bought")
+            return _unanswered(intent, name, me)
+        case State.DELIVERED:
+            why = job.records[-1].detail.get("why")
+            return OpenOrder(action=Action.RESOLVE, reason=f"a clip was delivered that is not what was ordered: {why}")
+        case State.STORED:
+            return OpenOrder(action=Action.RESOLVE, reason="its clip was stored, and the store does not have it")
         case State.FAILED:
-            last = job.last(Kind.FAILED)
-            kind = FailureClass(str(last.detail["class"])) if last else FailureClass.PROVIDER_FAULT
-            then = "tried again" if RULES[kind].again_by_run else "not ordered again unless it is changed"
-            return Standing(action=Action.MAKE, reason=f"failed before ({kind}): {then}")
+            return _failed_before(job)
         case _:
             return None
+
+
+def _unanswered(intent: Record, name: str, me: Host) -> OpenOrder:
+    """An intent without an answer, by this machine's clock; the engine asks the provider's before it sends anything."""
+    window = PROVIDERS[name].caps.replay_s if name in PROVIDERS else None
+    age = time.time() - intent.at_ms / 1000
+    if window is not None and -CLOCK_SKEW_S <= age < window:
+        again = f"asked {name}, answer not on record: the same request again"
+        return OpenOrder(action=Action.RESUME, reason=again, orders=True)
+    if not me.died(intent.detail) and age < ANSWER_TIMEOUT_S:
+        return OpenOrder(action=Action.RESUME, reason="another run is asking for it at this moment")
+    return OpenOrder(action=Action.RESOLVE, reason=f"asked {name}, and it is not known whether it was bought")
+
+
+def _failed_before(job: Job) -> OpenOrder:
+    last = job.last(Kind.FAILED)
+    try:
+        kind = FailureClass(str(last.detail["class"])) if last else FailureClass.PROVIDER_FAULT
+    except (KeyError, ValueError):
+        kind = FailureClass.INVALID
+    if RULES[kind].again_by_run:
+        return OpenOrder(action=Action.MAKE, reason=f"failed before ({kind}): tried again", orders=True)
+    return OpenOrder(action=Action.MAKE, reason=f"failed before ({kind}): not ordered again unless it is changed")
 
 
 def _expect(shot: Shot) -> float:
@@ -150,34 +195,25 @@ def _expect(shot: Shot) -> float:
     return shot.duration * (0.4 if not PROVIDERS[shot.provider].caps.paid else 19.0)
 
 
-def make(opened: Opened, lock: Lock, asked: Asked, provider: str | None) -> Plan:
-    films: list[FilmPlan] = [
-        planning.make(
-            film,
-            inputs=opened.inputs,
-            lock=lock,
-            model=asked.model,
-            price=asked.price,
-            expect=asked.expect,
-            find=asked.find,
-            standing=asked.standing,
-        )
-        for film in opened.films
-    ]
-    return Plan(storyboard=opened.relative, films=tuple(films), rehearsal=opened.rehearsal, provider=provider)
+def make(loaded: LoadedStoryboard, lock: Lock, found: PlanLookups) -> Plan:
+    variants = {film.variant for film in loaded.films}
+    films = tuple(
+        planning.make(film, inputs=loaded.inputs, lock=lock, lookups=found, variants=variants) for film in loaded.films
+    )
+    return Plan(storyboard=loaded.relative, films=films, rehearsal=loaded.rehearsal, provider=loaded.provider)
 
 
-def unsendable(opened: Opened, plan: Plan) -> Problem | None:
+def unsendable(loaded: LoadedStoryboard, plan: Plan) -> Problem | None:
     """The first frame that its provider could not read, since it is published nowhere. A run refuses, a plan warns."""
-    films = {film.variant: film for film in opened.films}
+    films = {film.variant: film for film in loaded.films}
     for film_plan in plan.films:
         film = films[film_plan.variant]
         shots = film.by_id()
         for step in film_plan.steps:
-            if step.action is not Action.MAKE or PROVIDERS[step.provider].caps.frames != "url":
+            if not step.orders or PROVIDERS[step.provider].caps.frames != "url":
                 continue
-            own = opened.config.settings.get(step.provider, Settings())
-            if opened.config.publish is not None or own.data_uri:
+            own = loaded.config.settings.get(step.provider, Settings())
+            if loaded.config.publish is not None or own.data_uri:
                 continue
             for role, frame in own_frames(shots[step.shot]):
                 if not isinstance(frame, UrlStill):
@@ -193,8 +229,41 @@ def unsendable(opened: Opened, plan: Plan) -> Problem | None:
     return None
 
 
+def warnings(loaded: LoadedStoryboard, plan: Plan) -> list[Problem]:
+    """What a run of the plan would refuse, or find missing, told before it."""
+    found = unsendable(loaded, plan)
+    return [] if found is None else [replace(found, severity=Severity.WARNING)]
+
+
+def narrowed(project: Limits, run: Limits | None) -> Limits:
+    """The tighter of each limit: a run may narrow what the project file allows, never widen it."""
+
+    def least(left: T | None, right: T | None) -> T | None:
+        return right if left is None else left if right is None else min(left, right)
+
+    if run is None:
+        return project
+    return Limits(
+        spend=least(project.spend, run.spend),
+        seconds=least(project.seconds, run.seconds),
+        tasks=least(project.tasks, run.tasks),
+    )
+
+
+def publishes(loaded: LoadedStoryboard, plan: Plan) -> bool:
+    """Whether a run of the plan may publish a frame for a provider that takes images by URL."""
+    shots = {film.variant: film.by_id() for film in loaded.films}
+    return any(
+        step.orders
+        and PROVIDERS[step.provider].caps.frames == "url"
+        and any(not isinstance(frame, UrlStill) for _, frame in shots[film.variant][step.shot].frames())
+        for film in plan.films
+        for step in film.steps
+    )
+
+
 def chosen(
-    opened: Opened,
+    loaded: LoadedStoryboard,
     plan: Plan,
     select: str | None,
     exclude: str | None,
@@ -205,7 +274,7 @@ def chosen(
     if select is None and exclude is None:
         return plan
     named = {}
-    for film in opened.films:
+    for film in loaded.films:
         found = (comparisons or {}).get(film.variant)
         named[film.variant] = select_shots(select or "", exclude or "", film, found.states if found else None)
     if not any(named.values()) and "state:" not in f"{select} {exclude}":  # that nothing changed is an answer

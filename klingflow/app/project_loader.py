@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
+class LoadedStoryboard:
     """A storyboard, read and found good."""
 
     path: Path
@@ -46,8 +46,15 @@ class Opened:
     read: Mapping[str, Digest]
     """Every text file that went in, by path from the root: the storyboard, includes, prompt files."""
     warnings: tuple[Problem, ...]
-    rehearsal: bool
-    """The provider was overridden to animatic: the lock is left as it is."""
+    variables: Mapping[str, str]
+    """The variables that were overridden."""
+    provider: str | None
+    """The provider that overrides every shot's, where one does."""
+
+    @property
+    def rehearsal(self) -> bool:
+        """The provider was overridden to animatic: the lock is left as it is."""
+        return self.provider == "animatic"
 
     @property
     def lock_path(self) -> Path:
@@ -59,31 +66,23 @@ class Opened:
         return f"{folder}/{name}" if folder else name
 
 
-def parse_vars(pairs: Sequence[str]) -> dict[str, str]:
-    """`--var name=value`, each. Raises UsageError."""
-    out = {}
-    for pair in pairs:
-        name, sign, value = pair.partition("=")
-        if not sign or not name:
-            raise UsageError(f"--var {pair} is not NAME=VALUE", "write --var boat='a blue boat'")
-        out[name] = value
-    return out
-
-
-def open_storyboard(
-    path: str, variables: Sequence[str] = (), provider: str | None = None, environ: Mapping[str, str] = os.environ
-) -> Opened:
+def load_storyboard(
+    path: str,
+    variables: Mapping[str, str] | None = None,
+    provider: str | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> LoadedStoryboard:
     """Reads a storyboard and all it names. Raises StoryboardError with every fault, or UsageError."""
-    opened, problems = inspect(path, parse_vars(variables), provider, environ)
+    loaded, problems = inspect(path, variables or {}, provider, environ)
     errors = [p for p in problems if p.severity is Severity.ERROR]
-    if errors or opened is None:
+    if errors or loaded is None:
         raise StoryboardError(errors)
-    return opened
+    return loaded
 
 
 def inspect(
     path: str, overrides: Mapping[str, str], provider: str | None, environ: Mapping[str, str]
-) -> tuple[Opened | None, list[Problem]]:
+) -> tuple[LoadedStoryboard | None, list[Problem]]:
     """As far as a storyboard can be read, with all that is wrong; None where nothing could be made of it."""
     file = Path(path)
     if file.suffix not in (".yaml", ".yml") or not file.name:
@@ -104,7 +103,7 @@ def inspect(
     project.save_cache()
     if config is None or content is None:
         return None, _sorted(problems)
-    opened = Opened(
+    loaded = LoadedStoryboard(
         path=file,
         name=file.name.removesuffix(file.suffix),
         relative=relative,
@@ -114,9 +113,10 @@ def inspect(
         inputs=content.inputs,
         read=content.texts,
         warnings=tuple(p for p in problems if p.severity is Severity.WARNING),
-        rehearsal=provider == "animatic",
+        variables=dict(overrides),
+        provider=provider,
     )
-    return opened, _sorted(problems)
+    return loaded, _sorted(problems)
 
 
 def below_root(path: str) -> str:

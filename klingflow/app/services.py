@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import random
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -12,21 +13,23 @@ from urllib.parse import urlsplit
 
 from klingflow.animatic.service import AnimaticService
 from klingflow.app import planner
-from klingflow.app.project_loader import Opened, trusted_urls
+from klingflow.app.project_loader import LoadedStoryboard, trusted_urls
 from klingflow.core.errors import KlingflowError, StoryboardError, UsageError
 from klingflow.core.model import Digest, TaskId
 from klingflow.core.redact import redact
-from klingflow.io import api, http, webhook
+from klingflow.execution.account import account
+from klingflow.execution.seller import Seller
+from klingflow.io import api, config, http, store_origin, webhook
 from klingflow.io.downloads import Downloads
-from klingflow.io.git import tracked
 from klingflow.io.project import IMAGE_BYTES, Project
 from klingflow.io.publish import Publisher
-from klingflow.io.service import Broken, Gone, Service
+from klingflow.io.publish_trial import unreadable
+from klingflow.io.service import Broken, Gone
 from klingflow.io.storage_factory import open_publisher
 from klingflow.io.store import Store
 from klingflow.planning.plan import Action, Plan
 from klingflow.providers import PROVIDERS
-from klingflow.providers.base import Settings
+from klingflow.providers.base import Provider, Settings
 
 CONCURRENT = {"hiapi": 10}
 """Requests at once that a provider allows (HiAPI docs, rate limits, read 2026-11)."""
@@ -45,13 +48,28 @@ class ProjectStills:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doors:
-    by_provider: Mapping[str, Service]
-    fetch_still: Callable[[str], Awaitable[tuple[bytes, str]]]
-    """Reads an image at a public https URL: its bytes, and their format (PNG, JPEG, WEBP)."""
+    sellers: Mapping[str, Seller]
+    """The providers that can be used: the free ones, and those whose key is set."""
+    downloads: Downloads
+
+    async def fetch_still(self, url: str) -> tuple[bytes, str]:
+        """Reads an image at a public https URL: its bytes, and their format (PNG, JPEG, WEBP). Raises
+        KlingflowError."""
+        from PIL import Image
+
+        try:
+            data = await self.downloads.get(url, IMAGE_BYTES)
+            with Image.open(BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
+                return data, str(image.format)
+        except (Gone, Broken, OSError, ValueError) as bad:
+            what = f"the still at {redact(url)} cannot be had: {redact(str(bad))}"
+            raise KlingflowError(what, "keep the image in the project") from bad
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
+    """The keys, addresses and settings that a run needs, read from the environment and the project file."""
+
     settings: Mapping[str, Settings]
     publisher: Publisher | None
     stills: ProjectStills
@@ -64,42 +82,25 @@ class Services:
     secrets: Mapping[str, str]
 
     @asynccontextmanager
-    async def opened(self, store: Store, scratch: Path) -> AsyncIterator[Doors]:
+    async def opened(self, store: Store, scratch: Path, rng: random.Random) -> AsyncIterator[Doors]:
         """Opens every door, and closes it whatever happens."""
-        services: dict[str, Service] = {
-            "animatic": AnimaticService(lambda digest: store.blob(Digest(digest)), scratch / "animatic")
-        }
+        drawing = AnimaticService(lambda digest: store.blob(Digest(digest)), scratch / "animatic")
+        sellers = {"animatic": Seller(PROVIDERS["animatic"], drawing, self._settings("animatic"), None, rng)}
         for name, key in self.keys.items():
-            caps = PROVIDERS[name].caps
-            own = self.environ.get(caps.base_variable)
-            services[name] = api.HttpService(
-                own or caps.base_url,
-                key,
-                trusted_base=bool(own),
-                trusted=self.trusted,
-                requests_per_minute=None if own else caps.requests_per_minute,
-                concurrent=CONCURRENT.get(name, http.POOL),
-                proxy=http.proxy_for(own or caps.base_url, self.environ),
-            )
+            provider = PROVIDERS[name]
+            service = api_of(provider, key, self.environ, self.trusted)
+            base = self.environ.get(provider.caps.base_variable) or provider.caps.base_url
+            sellers[name] = Seller(provider, service, self._settings(name), account(base, key), rng)
         downloads = Downloads(self.trusted, proxy=http.proxy_for("https://", self.environ))
-
-        async def fetch_still(url: str) -> tuple[bytes, str]:
-            from PIL import Image
-
-            try:
-                data = await downloads.get(url, IMAGE_BYTES)
-                with Image.open(BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
-                    return data, str(image.format)
-            except (Gone, Broken, OSError, ValueError) as bad:
-                what = f"the still at {redact(url)} cannot be had: {redact(str(bad))}"
-                raise KlingflowError(what, "keep the image in the project") from bad
-
         try:
-            yield Doors(by_provider=services, fetch_still=fetch_still)
+            yield Doors(sellers=sellers, downloads=downloads)
         finally:
-            for service in services.values():
-                await service.close()
+            for seller in sellers.values():
+                await seller.service.close()
             await downloads.close()
+
+    def _settings(self, name: str) -> Settings:
+        return self.settings.get(name, Settings())
 
     @asynccontextmanager
     async def listening(
@@ -124,67 +125,130 @@ class Services:
             yield
 
 
-def refuse_committed_store(opened: Opened) -> None:
-    """A store that git tracks came with the storyboard: whoever wrote a pull request could have written its ledger, and
-    with it a request that a paid run would send. Raises UsageError."""
-    store = Path(opened.config.store)
-    if "://" not in opened.config.store and store.is_relative_to(opened.project.root):
-        inside = store.relative_to(opened.project.root).as_posix()
-        if tracked(opened.project.root, inside):
-            raise UsageError(
-                f"the store {inside} is committed to git, so nobody knows who wrote its ledger; nothing was bought",
-                f"git rm -r --cached {inside}, and name it in .gitignore",
-            )
+def api_of(
+    provider: Provider, key: str, environ: Mapping[str, str], trusted: Sequence[str] = ()
+) -> api.HttpService:
+    """The door to a provider's API, at the base URL of the environment where one is set."""
+    own = environ.get(provider.caps.base_variable)
+    base = own or provider.caps.base_url
+    return api.HttpService(
+        base,
+        key,
+        trusted_base=bool(own),
+        trusted=trusted,
+        requests_per_minute=None if own else provider.caps.requests_per_minute,
+        concurrent=CONCURRENT.get(provider.name, http.POOL),
+        proxy=http.proxy_for(base, environ),
+    )
 
 
 def open_services(
-    opened: Opened,
+    loaded: LoadedStoryboard,
     plan: Plan,
     *,
     listen: str | None = None,
     callback_url: str | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Services:
-    """What the plan needs of the environment. Raises UsageError for a missing key or a frame that no API could read."""
-    busy = [step for film in plan.films for step in film.steps if step.action in (Action.MAKE, Action.RESUME)]
-    if any(step.provider in PROVIDERS and PROVIDERS[step.provider].caps.paid for step in busy):
-        refuse_committed_store(opened)
-    keys = {
-        name: environ[p.caps.key_variable]
-        for name, p in PROVIDERS.items()
-        if p.caps.paid and environ.get(p.caps.key_variable)
-    }
-    settings = dict(opened.config.settings)
+    """What the plan needs of the environment. Raises UsageError for a missing key, StoryboardError for a frame that no
+    API could read."""
+    needed = {step.provider for film in plan.films for step in film.steps if step.action in _USING}
+    keys = _keys(needed, environ)
+    settings = dict(loaded.config.settings)
     if callback_url is not None:
         if listen is None:
             raise UsageError("--callback-url goes with --listen", "add --listen HOST:PORT")
         if not callback_url.startswith("https://"):
             raise UsageError("--callback-url must be an https URL", "it is the address under which --listen is reached")
         settings["hiapi"] = replace(settings.get("hiapi", Settings()), callback_url=callback_url)
-    publisher = open_publisher(opened.config.publish, opened.project.root)
-    for step in busy:
-        provider = PROVIDERS[step.provider]
-        if provider.caps.paid and step.provider not in keys:
-            raise UsageError(
-                f"{step.provider} has no key: {provider.caps.key_variable} is not set",
-                f"export {provider.caps.key_variable}=…, or rehearse for nothing with --provider animatic",
-            )
-    unsendable = planner.unsendable(opened, plan)
+    publisher = open_publisher(loaded.config.publish, loaded.project.root)
+    unsendable = planner.unsendable(loaded, plan)
     if unsendable is not None:
         raise StoryboardError([unsendable])
-    secrets = {name: environ[variable] for name, variable in SECRETS.items() if environ.get(variable)}
-    if listen is not None and not secrets:
-        raise UsageError(
-            "--listen needs the secret that callbacks are signed with",
-            f"export {' or '.join(SECRETS.values())}",
-        )
+    secrets = {}
+    if listen is not None:
+        found = {name: config.secret(environ, variable) for name, variable in SECRETS.items()}
+        secrets = {name: secret for name, secret in found.items() if secret}
+        if not secrets:
+            raise UsageError(
+                "--listen needs the secret that callbacks are signed with",
+                f"export {' or '.join(SECRETS.values())}",
+            )
     return Services(
         settings=settings,
         publisher=publisher,
-        stills=ProjectStills(opened.project),
+        stills=ProjectStills(loaded.project),
         keys=keys,
         environ=environ,
         trusted=trusted_urls(environ),
         listen=listen,
         secrets=secrets,
     )
+
+
+_USING = frozenset({Action.MAKE, Action.RESUME, Action.RESOLVE})
+"""Steps that may speak to their provider."""
+
+
+def _keys(needed: Collection[str], environ: Mapping[str, str]) -> dict[str, str]:
+    """The API keys that are set. Raises UsageError where one that is needed is missing or cannot be a key; another one
+    is then left out, since this run does not depend on it."""
+    keys = {}
+    for name, provider in PROVIDERS.items():
+        if not provider.caps.paid:
+            continue
+        variable = provider.caps.key_variable
+        try:
+            key = config.secret(environ, variable)
+        except UsageError:
+            if name in needed:
+                raise
+            continue
+        if key:
+            keys[name] = key
+        elif name in needed:
+            raise UsageError(
+                f"{name} has no key: {variable} is not set",
+                f"export {variable}=…, or rehearse for nothing with --provider animatic",
+            )
+    return keys
+
+
+def refuse_foreign_store(loaded: LoadedStoryboard, plan: Plan) -> None:
+    """Refuses a store that may have come with the storyboard, where the plan has a paid shot: whoever wrote a pull
+    request could have written its ledger and its clips. Raises UsageError."""
+    used = {step.provider for film in plan.films for step in film.steps}
+    if any(PROVIDERS[name].caps.paid for name in used & PROVIDERS.keys()):
+        why = foreign_store(loaded)
+        if why is not None:
+            raise UsageError(f"{why[0]}; nothing was bought", why[1])
+
+
+def foreign_store(loaded: LoadedStoryboard) -> tuple[str, str] | None:
+    """Why the store may not be this machine's own, and the mend; None where it is."""
+    if "://" in loaded.config.store:
+        return None
+    return store_origin.foreign(Path(loaded.config.store), loaded.project.root)
+
+
+def claim_store(loaded: LoadedStoryboard) -> None:
+    """Makes the store's folder, where it is not there yet, as one that klingflow made on this machine."""
+    if "://" not in loaded.config.store:
+        store_origin.claim(Path(loaded.config.store))
+
+
+async def refuse_bad_publishing(services: Services, downloads: Downloads) -> None:
+    """Tries out publishing where frames go by URL: a wrong address is found before the first purchase, not after it.
+    Raises UsageError, or StoreError where nothing can be written there."""
+    publisher = services.publisher
+    if publisher is None:
+        return
+    bases = [services.environ.get(p.caps.base_variable) or p.caps.base_url for p in PROVIDERS.values() if p.caps.paid]
+    hosts = [urlsplit(base).hostname or "" for base in bases]
+    why = await unreadable(publisher, downloads, hosts)
+    if why is not None:
+        raise UsageError(
+            f"a published frame cannot be read back, so no provider could read it: {why}; nothing was bought",
+            f"publish.public_url must show what is in {publisher.where}, over https, to anybody; "
+            "`klingflow doctor` tries it",
+        )

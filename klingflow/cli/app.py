@@ -29,7 +29,7 @@ COMMANDS = {
     "plan": "what a run would make, reuse, adopt or hold, why, and for how much",
     "run": "make what the plan says, keep every clip, deliver the film",
     "status": "every task that was ever submitted for a storyboard",
-    "resolve": "settle a shot that is in doubt",
+    "resolve": "settle a shot that is in doubt, or whose delivered clip is not what was ordered",
     "takes": "the takes of each shot that the lock or the store knows",
     "film": "put the film together again from clips that are there; makes and buys nothing",
     "graph": "draw which shot waits for which",
@@ -110,12 +110,15 @@ def _status(p: argparse.ArgumentParser) -> None:
 
 def _resolve(p: argparse.ArgumentParser) -> None:
     _storyboard(p)
-    p.add_argument("shot", metavar="SHOT", help="the id of the shot in doubt")
+    p.add_argument("shot", metavar="SHOT", help="the id of the shot")
     p.add_argument("--take", type=int, default=None, metavar="N", help="default: the take in doubt")
     p.add_argument("--key", default=None, metavar="KEY", help="tells two purchases of one take apart; status names it")
     said = p.add_mutually_exclusive_group(required=True)
     said.add_argument("--task", metavar="ID", help="the provider took the order: this is its task")
     said.add_argument("--not-bought", action="store_true", help="the provider did not take it; it may be bought again")
+    said.add_argument("--accept", action="store_true", help="take the delivered clip as it is")
+    said.add_argument("--reject", action="store_true", help="turn the delivered clip down; it may be bought again")
+    p.add_argument("--force", action="store_true", help="also where the provider knows the task or a run may be asking")
 
 
 def _takes(p: argparse.ArgumentParser) -> None:

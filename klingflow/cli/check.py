@@ -7,8 +7,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import klingflow
 from klingflow import __version__
-from klingflow.app.project_loader import inspect, parse_vars
+from klingflow.cli.words import parse_vars
 from klingflow.core.errors import DONE, StoryboardError, UsageError
 from klingflow.core.redact import redact
 from klingflow.core.source import Problem, Severity, inert, render, visible
@@ -19,7 +20,7 @@ def check(paths: Sequence[str], var: Sequence[str] = (), format: str = "text") -
     files = [file for path in paths for file in _storyboards(path)]
     overrides = parse_vars(var)
     for file in files:
-        problems += inspect(file, overrides, None, os.environ)[1]
+        problems += klingflow.open(file, variables=overrides).check()
     problems = list(dict.fromkeys(problems))
     errors = sum(problem.severity is Severity.ERROR for problem in problems)
     match format:

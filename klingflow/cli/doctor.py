@@ -10,16 +10,15 @@ import asyncio
 import os
 import secrets
 import shutil
+import struct
 import sys
 import textwrap
 import time
+import zlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from io import BytesIO
 from pathlib import Path
-
-from PIL import Image
 
 from klingflow.app.planner import open_project_store
 from klingflow.app.project_loader import inspect
@@ -268,9 +267,12 @@ async def _published(settings: config.Config, environ: Mapping[str, str], used: 
 
 def _dot() -> bytes:
     """A PNG of one pixel: the smallest thing that can be published."""
-    out = BytesIO()
-    Image.new("RGB", (1, 1), "grey").save(out, "PNG")
-    return out.getvalue()
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"\0\x80\x80\x80")) + chunk(b"IEND", b"")
 
 
 async def _probe(settings: config.Config, environ: Mapping[str, str], yes: bool) -> list[Finding]:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 
-from klingflow.app import planner
-from klingflow.app.project_loader import open_storyboard
+import klingflow
 from klingflow.core.errors import DONE
 from klingflow.planning.price import money
 
 
 def takes(path: str, format: str = "text") -> int:
     """Lists what the lock names: a run keeps every take of a shot that lives, so that a person can go back to one."""
-    opened = open_storyboard(path)
-    store = planner.store_of(opened)
-    lock = planner.open_lock(opened)
+    session = klingflow.open(path).session()
+    loaded, store, lock = session.loaded, session.store, session.lock
     rows: list[dict[str, object]] = []
-    for film in opened.films:
+    for film in loaded.films:
         variant = f"  [{film.variant}]" if film.variant else ""
         for shot in film.shots:
             for take, entry in sorted(lock.films.get(film.variant, {}).get(shot.id, {}).items()):
@@ -43,7 +41,7 @@ def takes(path: str, format: str = "text") -> int:
                         f"  {entry.clip[:12]}{price}{absent}{variant}"
                     )
     if format == "json":
-        print(json.dumps({"version": 1, "storyboard": opened.relative, "takes": rows}, ensure_ascii=False, indent=2))
+        print(json.dumps({"version": 1, "storyboard": loaded.relative, "takes": rows}, ensure_ascii=False, indent=2))
     elif rows:
         print("* counts: the film uses it, and other shots continue it. `take: N` in the storyboard chooses another.")
     else:

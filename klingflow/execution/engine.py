@@ -1,41 +1,49 @@
 """Runs a FilmPlan: one coroutine a step, as parallel as the graph and the providers allow.
 
-A failed shot skips its dependants and nothing else. Each step works out its key anew from the clips that it really
-gets, so a shot that was "known after the run" is bought once its upstream is there, and one whose upstream came out
-the same is not. Knows no wire format and reads no YAML; all buying is `purchase.Buyer`'s.
+A failed shot skips its dependants and nothing else. The engine does what each step says, and a step that is no purchase
+never becomes one (planning.plan names the facts that turn a purchase into none). Knows no wire format and reads no
+YAML; all buying is `buyer.Buyer`'s.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from functools import cache
+from typing import Protocol
 
 from klingflow.core import digest
 from klingflow.core.errors import KlingflowError
-from klingflow.core.model import ClipRecord, Digest, Film, Inputs, Key, Shot, ShotId
-from klingflow.execution.outcome import Emit, Event, Failure, Outcome, Result
-from klingflow.execution.purchase import FROZEN, THAW, Buyer, Order
-from klingflow.planning.plan import Action, FilmPlan, Step
-from klingflow.providers.base import FailureClass
+from klingflow.core.model import ClipRecord, Digest, Film, Inputs, Key, Shot, ShotFrame, ShotId
+from klingflow.execution.buyer import Buyer
+from klingflow.execution.order import Order
+from klingflow.execution.outcome import Emit, Event, Failure, Outcome, Result, RunFailure
+from klingflow.planning import graph
+from klingflow.planning.plan import HELD_MISSING, OWN, Action, FilmPlan, Step
+from klingflow.planning.price import FREE
 
+_MAKING = frozenset({Action.MAKE, Action.RESUME, Action.RESOLVE})
+"""The steps whose clip is not there yet."""
 ANSWER_S = 5.0
 """How long an interrupted run waits for answers to requests that it has sent; CI systems kill after 7.5 s or more."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shelf:
-    """Clips that need no buying: what the lock names, what the store holds, a clip of one's own."""
+class Clips(Protocol):
+    """The clips that a run has at hand (app.local_clips)."""
 
-    locked: Callable[[Step, Key], ClipRecord | None]
-    """The lock's record for a step with this key; None where there is none, or where its clip is not at hand and costs
-    nothing to make. Raises KlingflowError where a paid clip is not at hand."""
-    held: Callable[[Step], ClipRecord | None]
-    """The lock's record for a held step, whatever its key; None when its clip is not at hand."""
-    own: Callable[[Shot, Key], ClipRecord]
-    """Brings a clip of one's own into the store. Raises KlingflowError."""
+    def holds(self, record: ClipRecord) -> bool:
+        """Whether the store holds a clip. Raises KlingflowError where what it holds contradicts the record."""
+        ...
+
+    def locked(self, key: Key) -> ClipRecord | None:
+        """What the lock names for a key; None where it names nothing."""
+        ...
+
+    def own(self, shot: Shot, key: Key) -> ClipRecord:
+        """Brings a clip of one's own into the store. Raises KlingflowError."""
+        ...
 
 
 async def run(
@@ -45,93 +53,112 @@ async def run(
     buyer: Buyer,
     known: Mapping[ShotId, Digest],
     inputs: Inputs,
-    shelf: Shelf,
+    clips: Clips,
     expect: Callable[[Shot], float],
     price: Callable[[Shot], Decimal | None],
-    frozen: bool,
+    draws: bool,
     stop: asyncio.Event,
     emit: Emit,
 ) -> tuple[Outcome, ...]:
-    """Runs every step of one film; outcomes stand in the plan's order. Raises only for a broken store, or a bug.
+    """Runs every step of one film; outcomes are in the plan's order. Raises only for a broken store, or a bug.
 
     `known` are the clips of shots that the plan was narrowed down from (--select): they are there and stay as they are.
+    `draws`: a reused clip of a free provider that this store does not hold is drawn again.
     When `stop` is set nothing more is submitted: requests on their way get a few seconds to be answered and recorded,
-    tasks are left to the provider, and what was not done stands as STOPPED or OPEN.
+    tasks are left to the provider, and what was not done ends as STOPPED or OPEN.
     """
     shots = film.by_id()
+    planned = {step.shot: step.clip for step in plan.steps if step.counted and step.clip is not None}
     ended: dict[tuple[ShotId, int], asyncio.Task[Outcome]] = {}
-    weigh = cache(lambda: _weights(film, expect))  # asks what the ledger has learnt: only when something is to be made
+    weigh = cache(lambda: _weights(film, expect))  # reads what the ledger has learnt: only when something is to be made
 
     async def one(step: Step) -> Outcome:
         shot = shots[step.shot] if step.take == shots[step.shot].take else replace(shots[step.shot], take=step.take)
-        clips: dict[ShotId, Digest] = {}
+        frames_of: dict[ShotId, Digest] = {}
         for need in step.needs:
             if (need, shots[need].take) not in ended:
-                clips[need] = known[need]
+                frames_of[need] = known[need]
                 continue
             upstream = await asyncio.shield(ended[need, shots[need].take])
-            if upstream.clip is None:
-                because = upstream.because or upstream.shot
-                said = {"because": because}
-                emit(Event(event="step-skipped", film=film.label, shot=step.shot, take=step.take, data=said))
-                result = Result.STOPPED if upstream.result is Result.STOPPED else Result.SKIPPED
-                return Outcome(shot=step.shot, take=step.take, counted=step.counted, result=result, because=because)
-            clips[need] = upstream.clip.facts.digest
+            if upstream.clip is not None:
+                frames_of[need] = upstream.clip.facts.digest
+            elif need in planned and not step.orders:
+                frames_of[need] = planned[need]  # its frame was taken before; what was bought with it is collected
+            elif step.action in _MAKING:
+                return _skipped(step, upstream)
         try:
-            outcome = await _step(step, shot, clips)
+            outcome = await _step(step, shot, frames_of)
         except KlingflowError as bad:
-            failure = Failure(kind=FailureClass.BAD_OUTPUT, message=bad.what, next=bad.mend)
-            outcome = Outcome(shot=step.shot, take=step.take, counted=step.counted, result=Result.FAILED, key=step.key)
-            outcome = replace(outcome, failure=failure)
-        _tell(emit, film, outcome)
+            outcome = _failed(_outcome(step), RunFailure.STORE, bad.what, bad.mend)
+        _report(emit, film, outcome)
         return outcome
 
-    async def _step(step: Step, shot: Shot, clips: Mapping[ShotId, Digest]) -> Outcome:
-        outcome = Outcome(shot=step.shot, take=step.take, counted=step.counted, result=Result.REUSED, key=step.key)
-        if step.action is Action.HOLD:
-            held = await buyer.do(shelf.held, step)
-            if held is not None:
-                return replace(outcome, result=Result.HELD, clip=held)
-            mend = "run where the store is shared, or take `hold` out"
-            return _refused(outcome, "the held clip is not in the store", mend)
-        stills = {path: facts.digest for path, facts in inputs.stills.items()}
-        parts = digest.parts(shot, step.model, inputs.stills, clips, inputs.clips)
-        assert parts is not None  # BUG: every clip that it needs is there
+    async def _step(step: Step, shot: Shot, frames_of: Mapping[ShotId, Digest]) -> Outcome:
+        match step.action:
+            case Action.HOLD | Action.REUSE | Action.ADOPT:
+                there = await _at_hand(step, shot)
+                if there is not None:
+                    return there
+                if step.action is not Action.REUSE or step.provider not in FREE:
+                    return _absent(step)
+                if not draws:
+                    mend = "`klingflow run` without --frozen makes it"
+                    message = "its clip is not there and would have to be made"
+                    return _failed(_outcome(step), RunFailure.FROZEN, message, mend)
+        return await _obtain(step, shot, frames_of)
+
+    async def _at_hand(step: Step, shot: Shot) -> Outcome | None:
+        """A step whose clip is there already; None where it is not."""
+        outcome = _outcome(step)
+        if step.action is Action.HOLD and step.record is None:
+            mend = "give the shot its old id back, restore the lock, or take `hold` out to buy it anew"
+            return _failed(outcome, RunFailure.HELD_MISSING, HELD_MISSING, mend)
+        result = {Action.HOLD: Result.HELD, Action.REUSE: Result.REUSED}.get(step.action, Result.ADOPTED)
+        if step.record is not None and await buyer.do(clips.holds, step.record):
+            return replace(outcome, result=result, clip=step.record)
+        if step.provider == OWN and step.action is not Action.HOLD and step.key is not None:
+            return replace(outcome, result=result, clip=await buyer.do(clips.own, shot, step.key))
+        return None
+
+    async def _obtain(step: Step, shot: Shot, frames_of: Mapping[ShotId, Digest]) -> Outcome:
+        outcome = _outcome(step)
+        parts = digest.parts(shot, step.model, inputs.stills, frames_of, inputs.clips)
+        if parts is None:  # a clip that would be drawn again, where the one that it continues could not be
+            return _absent(step)
         key = digest.key(parts)
         outcome = replace(outcome, key=key)
-        locked = await buyer.do(shelf.locked, step, key)
-        if locked is not None:
+        if step.key is not None and step.key != key and step.provider not in FREE:
+            message = "what goes into it is not what the plan was made from any more"
+            return _failed(outcome, RunFailure.STALE_PLAN, message, "plan and run again")
+        locked = await buyer.do(clips.locked, key) if step.key is None else None
+        if locked is not None and await buyer.do(clips.holds, locked):
             return replace(outcome, clip=locked)
-        if shot.clip is not None:
-            return replace(outcome, result=Result.ADOPTED, clip=await buyer.do(shelf.own, shot, key))
-        if frozen and step.action is not Action.RESUME:
-            failure = Failure(kind=FailureClass.INVALID, message=FROZEN, next=THAW, frozen=True)
-            return replace(outcome, result=Result.FAILED, failure=failure)
-        emit(
-            Event(
-                event="step-started",
-                film=film.label,
-                shot=shot.id,
-                take=shot.take,
-                data={"action": step.action.value, "provider": step.provider, "seconds": shot.duration},
-            )
-        )
+        if locked is not None and step.provider not in FREE:
+            return _absent(replace(step, key=key, clip=locked.facts.digest))
+        data = {"action": step.action.value, "provider": step.provider, "seconds": shot.duration}
+        emit(Event(event="step-started", film=film.label, shot=shot.id, take=shot.take, data=data))
         order = Order(
             film=film,
             shot=shot,
             key=key,
             parts=parts,
-            clips=clips,
-            stills=stills,
+            clips=frames_of,
+            stills={path: facts.digest for path, facts in inputs.stills.items()} if _has_stills(shot) else {},
             provider=step.provider,
             model=step.model,
             price=price(shot),
             expected_s=expect(shot),
             priority=weigh()[shot.id],
-            frozen=frozen,
+            may_order=step.orders,
         )
         bought = await buyer.obtain(order)
         return replace(outcome, result=bought.result, clip=bought.clip, spent=bought.spent, failure=bought.failure)
+
+    def _skipped(step: Step, upstream: Outcome) -> Outcome:
+        because = upstream.because or upstream.shot
+        emit(Event(event="step-skipped", film=film.label, shot=step.shot, take=step.take, data={"because": because}))
+        result = Result.STOPPED if upstream.result is Result.STOPPED else Result.SKIPPED
+        return replace(_outcome(step), result=result, key=None, because=because)
 
     for step in plan.steps:
         ended[step.shot, step.take] = asyncio.create_task(one(step), name=f"{film.label} {step.shot} take {step.take}")
@@ -162,32 +189,41 @@ def _stopped(film: Film, step: Step, task: asyncio.Task[Outcome], buyer: Buyer) 
     return Outcome(shot=step.shot, take=step.take, counted=step.counted, result=result, key=step.key)
 
 
-def _refused(outcome: Outcome, message: str, what_next: str) -> Outcome:
-    failure = Failure(kind=FailureClass.INVALID, message=message, next=what_next)
-    return replace(outcome, result=Result.FAILED, failure=failure)
+def _outcome(step: Step) -> Outcome:
+    """The outcome of a step before anything is known of it."""
+    return Outcome(shot=step.shot, take=step.take, counted=step.counted, result=Result.REUSED, key=step.key)
+
+
+def _failed(outcome: Outcome, kind: RunFailure, message: str, what_next: str) -> Outcome:
+    return replace(outcome, result=Result.FAILED, failure=Failure(kind=kind, message=message, next=what_next))
+
+
+def _absent(step: Step) -> Outcome:
+    """A clip that the plan names and the store does not hold: never bought anew by itself."""
+    if step.clip is None:
+        return _failed(_outcome(step), RunFailure.CLIP_ABSENT, "its clip is not in the store", "run again")
+    return _failed(
+        _outcome(step),
+        RunFailure.CLIP_ABSENT,
+        f"the plan names clip {step.clip[:12]}, and this store does not hold it; nothing was bought in its place",
+        "run with the store that holds it (KLINGFLOW_STORE), or declare another `take` to buy the shot anew",
+    )
+
+
+def _has_stills(shot: Shot) -> bool:
+    return any(not isinstance(frame, ShotFrame) for _, frame in shot.frames())
 
 
 def _weights(film: Film, expect: Callable[[Shot], float]) -> dict[ShotId, float]:
     """Seconds of work from a shot's start to the end of the longest chain that hangs on it."""
-    after: dict[ShotId, list[ShotId]] = {shot.id: [] for shot in film.shots}
-    waits = {shot.id: len(shot.needs()) for shot in film.shots}
-    for shot in film.shots:
-        for need in shot.needs():
-            after[need].append(shot.id)
-    order = [name for name, count in waits.items() if count == 0]
-    for name in order:
-        for follower in after[name]:
-            waits[follower] -= 1
-            if waits[follower] == 0:
-                order.append(follower)
+    after = graph.dependants(film)
     weights: dict[ShotId, float] = {}
-    shots = film.by_id()
-    for name in reversed(order):
-        weights[name] = expect(shots[name]) + max((weights[follower] for follower in after[name]), default=0.0)
+    for shot in reversed(graph.order(film)):
+        weights[shot.id] = expect(shot) + max((weights[follower] for follower in after[shot.id]), default=0.0)
     return weights
 
 
-def _tell(emit: Emit, film: Film, outcome: Outcome) -> None:
+def _report(emit: Emit, film: Film, outcome: Outcome) -> None:
     say = {"film": film.label, "shot": outcome.shot, "take": outcome.take}
     failure = outcome.failure
     if outcome.good and outcome.clip is not None:

@@ -1,4 +1,4 @@
-"""How a step of a run ended, and what is told while it goes on. Plain values for progress, lock and exit code."""
+"""How a step of a run ended, and what is reported while it goes on. Plain values for progress, lock and exit code."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 
+from klingflow.core.errors import Detached, InDoubt, ShotsFailed, SpendRefused, UsageError, WouldMake
 from klingflow.core.model import ClipRecord, Key, ShotId
 from klingflow.providers.base import FailureClass
+from klingflow.providers.failure import RULES
 
 
 class Result(StrEnum):
@@ -29,20 +31,64 @@ class Result(StrEnum):
 GOOD = frozenset({Result.MADE, Result.REUSED, Result.ADOPTED, Result.HELD})
 
 
+class RunFailure(StrEnum):
+    """What klingflow itself found, where a provider's answer (FailureClass) is not the reason."""
+
+    NOT_SENT = "not-sent"
+    """The request certainly never left."""
+    LIMIT = "limit"
+    """A limit of the run, or of the project, refused to spend."""
+    NO_KEY = "no-key"
+    """The provider's key is not set in the environment."""
+    CLIP_ABSENT = "clip-absent"
+    """The plan names a clip, and the store does not hold it."""
+    FROZEN = "frozen"
+    """It would have to be made, and this run makes nothing."""
+    HELD_MISSING = "held-missing"
+    """A held shot whose clip the lock does not name."""
+    INPUT = "input"
+    """An image or a frame that goes into the request cannot be had."""
+    STALE_PLAN = "stale-plan"
+    """What the plan found is not so any more: what goes in changed, or the task that it would collect has ended."""
+    STORE = "store"
+    """The store or the ledger cannot be read or written."""
+    DAMAGED_LEDGER = "damaged-ledger"
+    """The records of the order cannot be true."""
+    OTHER_ACCOUNT = "other-account"
+    """The task belongs to another account, or another address, than the one in the environment."""
+    IN_DOUBT = "in-doubt"
+    """A paid request may or may not have been taken."""
+    NOT_ACCEPTED = "not-accepted"
+    """A clip came and is in the store, but it is not what was ordered: a person decides."""
+    STUCK = "stuck"
+    """Still being made when this run stopped waiting; run again to collect."""
+
+
+_EXIT_CODES = {
+    RunFailure.LIMIT: SpendRefused.code,
+    RunFailure.NO_KEY: UsageError.code,
+    RunFailure.FROZEN: WouldMake.code,
+    RunFailure.IN_DOUBT: InDoubt.code,
+    RunFailure.STUCK: Detached.code,
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """Why a step did not end well. `next` is what a person does about it."""
 
-    kind: FailureClass
+    kind: FailureClass | RunFailure
     message: str
     code: str = ""
     next: str = ""
     charged: bool | None = False
-    """Whether it cost money; None: the provider does not say."""
-    limit: bool = False
-    """True: klingflow itself refused to spend (a limit of the run)."""
-    frozen: bool = False
-    """True: klingflow itself refused to make anything (`run --frozen`, `film`)."""
+    """Whether it cost money; None: not known."""
+
+    @property
+    def exit_code(self) -> int:
+        if isinstance(self.kind, RunFailure):
+            return _EXIT_CODES.get(self.kind, ShotsFailed.code)
+        return RULES[self.kind].exit_code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,6 +73,10 @@ class FilmFacts:
     duration: str
     """Seconds, three places."""
     audio: bool
+    starts: tuple[int, ...]
+    """The film frame at which each piece begins."""
+    copied: bool
+    """True where the one clip was delivered as it is, without a new encode."""
     bytes: int
 
 
@@ -129,6 +133,8 @@ def assemble(
         rate=own.rate if copied else str(rate),
         duration=own.duration if copied else f"{float(total / rate):.3f}",
         audio=audio is not None or any(piece.facts.audio for piece in pieces),
+        starts=tuple(part.start for part in parts),
+        copied=copied,
         bytes=to.stat().st_size,
     )
 

@@ -10,27 +10,27 @@ from collections.abc import Iterable, Mapping
 
 from klingflow.planning.job import Job, Kind
 
-Order = tuple[str, str, str, int]
+TaskKind = tuple[str, str, str, int]
 """(provider, model, resolution, seconds of clip)"""
 
 
-def expectations(jobs: Iterable[Job]) -> Mapping[Order, float]:
+def expectations(jobs: Iterable[Job]) -> Mapping[TaskKind, float]:
     """Median seconds from `accepted` to `stored` for each kind of order that was collected before.
 
     A median, because a task that somebody collected the next morning says nothing about the provider.
     """
-    waited: defaultdict[Order, list[float]] = defaultdict(list)
+    waited: defaultdict[TaskKind, list[float]] = defaultdict(list)
     for job in jobs:
         intent, accepted, stored = (job.last(kind) for kind in (Kind.INTENT, Kind.ACCEPTED, Kind.STORED))
         if intent is None or accepted is None or stored is None:
             continue
-        order = _order(intent.detail)
+        order = _kind(intent.detail)
         if order is not None and stored.at_ms >= accepted.at_ms:
             waited[order].append((stored.at_ms - accepted.at_ms) / 1000)
     return {order: sorted(times)[len(times) // 2] for order, times in waited.items()}
 
 
-def _order(detail: Mapping[str, object]) -> Order | None:
+def _kind(detail: Mapping[str, object]) -> TaskKind | None:
     parts = detail.get("parts")
     match detail.get("provider"), detail.get("model"), parts, detail.get("seconds"):
         case str(provider), str(model), {"resolution": str(resolution)}, int(seconds):

@@ -8,10 +8,13 @@ a record that it does not allow is refused before it is written. Knows no file, 
     INTENDED   accepted    -> ACCEPTED    the provider gave a task id: it is paid
     INTENDED   refused     -> REFUSED     a definite no, or certainly never sent: nothing was bought
     INTENDED   abandoned   -> ABANDONED   a person looked and said: not bought
-    ACCEPTED   stored      -> STORED      the clip is in the store
+    ACCEPTED   stored      -> STORED      the clip is in the store and answers the key
+    ACCEPTED   delivered   -> DELIVERED   a clip came that is not what was ordered; its bytes are in the store
     ACCEPTED   failed      -> FAILED      the provider ended the task without a clip, or the clip is lost
     ACCEPTED   abandoned   -> ABANDONED   a person gave the task up
-    ABANDONED  accepted    -> ACCEPTED    the answer came after all: a paid id is never thrown away
+    DELIVERED  stored      -> STORED      a person took the clip as it is
+    DELIVERED  abandoned   -> ABANDONED   a person turned it down
+    any but NEW and STORED  accepted -> ACCEPTED    a task id is known after all: it is never thrown away
     REFUSED, FAILED, ABANDONED  intent -> INTENDED    the next attempt
 
 A record that two runners wrote about the same event (both saw the task accepted) has one name, so one of them wins.
@@ -20,7 +23,7 @@ A record that two runners wrote about the same event (both saw the task accepted
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from klingflow.core.model import Key, TaskId
@@ -31,6 +34,7 @@ class Kind(StrEnum):
     ACCEPTED = "accepted"
     REFUSED = "refused"
     FAILED = "failed"
+    DELIVERED = "delivered"
     STORED = "stored"
     ABANDONED = "abandoned"
 
@@ -41,23 +45,38 @@ class State(StrEnum):
     ACCEPTED = "accepted"
     REFUSED = "refused"
     FAILED = "failed"
+    DELIVERED = "delivered"
     STORED = "stored"
     ABANDONED = "abandoned"
 
 
-TABLE: Mapping[State, Mapping[Kind, State]] = {
+TRANSITIONS: Mapping[State, Mapping[Kind, State]] = {
     State.NEW: {Kind.INTENT: State.INTENDED},
     State.INTENDED: {
         Kind.ACCEPTED: State.ACCEPTED,
         Kind.REFUSED: State.REFUSED,
         Kind.ABANDONED: State.ABANDONED,
     },
-    State.ACCEPTED: {Kind.STORED: State.STORED, Kind.FAILED: State.FAILED, Kind.ABANDONED: State.ABANDONED},
+    State.ACCEPTED: {
+        Kind.ACCEPTED: State.ACCEPTED,
+        Kind.STORED: State.STORED,
+        Kind.DELIVERED: State.DELIVERED,
+        Kind.FAILED: State.FAILED,
+        Kind.ABANDONED: State.ABANDONED,
+    },
+    State.DELIVERED: {
+        Kind.ACCEPTED: State.ACCEPTED,
+        Kind.STORED: State.STORED,
+        Kind.ABANDONED: State.ABANDONED,
+    },
     State.ABANDONED: {Kind.ACCEPTED: State.ACCEPTED, Kind.INTENT: State.INTENDED},
-    State.REFUSED: {Kind.INTENT: State.INTENDED},
-    State.FAILED: {Kind.INTENT: State.INTENDED},
+    State.REFUSED: {Kind.ACCEPTED: State.ACCEPTED, Kind.INTENT: State.INTENDED},
+    State.FAILED: {Kind.ACCEPTED: State.ACCEPTED, Kind.INTENT: State.INTENDED},
     State.STORED: {},
 }
+
+OPEN = frozenset({State.INTENDED, State.ACCEPTED, State.DELIVERED})
+"""States in which something is still to be done for an order that may have cost money."""
 
 
 class IllegalRecord(ValueError):
@@ -70,10 +89,14 @@ class Record:
 
     `at_ms` is UTC milliseconds since 1970 by the writer's clock. `detail` is JSON and differs by kind:
 
-    intent     provider, model, method, path, body (base64 of the exact bytes), token (idempotency key or ""),
-               price (text or null), seconds, storyboard, shot, take, who, host, pid, boot, inputs {role: digest}, parts
-    accepted   task, by ("answer", "replay", "person")
+    intent     provider, model, method, path, body (base64 of the exact bytes), headers (the idempotency key among
+    them),
+               idempotency_attempt, account {base, salt, digest}, provider_ms (the provider's clock, or null), price
+               (text or null), seconds, resolution, storyboard, film, shot, take, inputs {role: digest}, parts, who,
+               machine, pid, started
+    accepted   task, by ("answer", "replay", "person", "note"), price, answer (the raw text)
     refused    class, code, message, sent (false: it certainly never left)
+    delivered  clip (digest), why
     failed     class, code, message, charged (bool or null)
     stored     clip (digest)
     abandoned  by, why
@@ -90,21 +113,32 @@ class Record:
     def name(self) -> str:
         return f"{self.attempt}.{self.n}-{self.kind}.json"
 
+    @property
+    def path(self) -> str:
+        return f"ledger/{self.key}/{self.name}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """What the records of one key say."""
 
     key: Key
-    state: State
-    attempt: int
+    state: State = State.NEW
+    attempt: int = 0
     """0 before the first intent."""
-    records: tuple[Record, ...]
+    records: tuple[Record, ...] = ()
     """All legal records in order."""
+    orphans: tuple[Record, ...] = ()
+    """Records of attempts whose intent is not there: the ledger is damaged, and what they name may be paid for."""
 
     def last(self, kind: Kind) -> Record | None:
         """The newest record of a kind in the current attempt."""
         return next((r for r in reversed(self.records) if r.kind is kind and r.attempt == self.attempt), None)
+
+    @property
+    def open(self) -> bool:
+        """Whether something is still to be done for an order that may have cost money."""
+        return self.state in OPEN
 
     @property
     def task(self) -> TaskId | None:
@@ -113,12 +147,19 @@ class Job:
 
     def next(self, kind: Kind, at_ms: int, detail: Mapping[str, object]) -> Record:
         """The record to write next. Raises IllegalRecord where the table does not allow it."""
-        if kind not in TABLE[self.state]:
+        if kind not in TRANSITIONS[self.state]:
             raise IllegalRecord(f"{kind} after {self.state} is not a step in a task's life (key {self.key[:12]})")
         if kind is Kind.INTENT:
             return Record(key=self.key, attempt=self.attempt + 1, n=0, kind=kind, at_ms=at_ms, detail=detail)
         n = 1 + max(r.n for r in self.records if r.attempt == self.attempt)
         return Record(key=self.key, attempt=self.attempt, n=n, kind=kind, at_ms=at_ms, detail=detail)
+
+    def after(self, record: Record) -> Job:
+        """The job with one more record. Raises IllegalRecord where the table does not allow it."""
+        if record.kind not in TRANSITIONS[self.state]:
+            raise IllegalRecord(f"{record.path} after {self.state} is not a step in a task's life")
+        state = TRANSITIONS[self.state][record.kind]
+        return replace(self, state=state, attempt=record.attempt, records=(*self.records, record))
 
 
 def fold(key: Key, records: Iterable[Record]) -> Job:
@@ -127,19 +168,22 @@ def fold(key: Key, records: Iterable[Record]) -> Job:
     Two records with one number were written by two runners that did not see each other's, about one event. The one
     that has something paid in it counts (`accepted`, then `stored`), and the other is left out: an `abandoned` that was
     written blind must not throw away the task of an `accepted`. So is every record that the table does not allow.
+    Records of an attempt that has no intent are `orphans`.
     """
-    state, attempt, n, kept = State.NEW, 0, -1, []
-    for record in sorted(records, key=lambda r: (r.attempt, r.n, _FIRST.get(r.kind, len(_FIRST)), r.kind)):
-        if record.kind not in TABLE[state]:
+    listed = sorted(records, key=lambda r: (r.attempt, r.n, _FIRST.get(r.kind, len(_FIRST)), r.kind))
+    intended = {record.attempt for record in listed if record.kind is Kind.INTENT}
+    job = Job(key=key, orphans=tuple(record for record in listed if record.attempt not in intended))
+    n = -1
+    for record in listed:
+        if record.kind not in TRANSITIONS[job.state]:
             continue
         if record.kind is Kind.INTENT:
-            if record.attempt <= attempt:
+            if record.attempt <= job.attempt:
                 continue
-        elif record.attempt != attempt or record.n <= n:
+        elif record.attempt != job.attempt or record.n <= n:
             continue
-        state, attempt, n = TABLE[state][record.kind], record.attempt, record.n
-        kept.append(record)
-    return Job(key=key, state=state, attempt=attempt, records=tuple(kept))
+        job, n = job.after(record), record.n
+    return job
 
 
 _FIRST = {Kind.ACCEPTED: 0, Kind.STORED: 1}

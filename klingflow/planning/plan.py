@@ -1,12 +1,23 @@
-"""A Plan: what a run would make, reuse, adopt or hold, and why. A plain value; the engine consults nothing else.
+"""A Plan: what a run would make, reuse, adopt or hold, and why. Each step is decided here, once.
+
+The engine does what a step says. While a run goes on, these facts turn a planned purchase into none:
+
+    the store has the clip of its key by now             adopted
+    the lock names the clip of its key, which was known only after the run      reused
+    the ledger has a task for its key                    collected
+    an earlier step of the run has the same key          made once, for both
+
+Nothing turns a step that is no purchase into one: `Step.orders` is False for it, and the engine hands the line that
+spends no order without it. The one thing that a reuse may become is a free drawing, where the clip of a free provider
+is not in this store.
 
 Knows no file and no provider: what it must ask (is there a clip for this key? what does it cost?) comes in as
-functions and mappings.
+`PlanLookups`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
@@ -17,7 +28,7 @@ from klingflow.core.digest import Change
 from klingflow.core.model import ClipRecord, Digest, Film, Inputs, Key, Shot, ShotFrame, ShotId
 from klingflow.core.source import Problem
 from klingflow.planning import graph
-from klingflow.planning.price import Price
+from klingflow.planning.price import FREE, Price
 from klingflow.storyboard.lock import Entry, Lock
 
 
@@ -29,11 +40,13 @@ class Action(StrEnum):
     HOLD = "hold"
     """The shot keeps the clip that the lock names, whatever changed."""
     RESUME = "resume"
-    """A task for this key was accepted before: collect it, buy nothing."""
+    """An order for this key is under way: collect its task. Where its answer is not on record (`Step.orders`), the same
+    request is sent once more with the same idempotency key, which may be what buys the clip."""
     MAKE = "make"
     """Nothing answers this key: a clip has to be made (bought, for a paid provider)."""
     RESOLVE = "resolve"
-    """A paid request may or may not have been taken, and nothing but a person can tell."""
+    """Only a person can go on: it is not known whether a paid request was taken, a delivered clip is not what was
+    ordered, or the records of the order are damaged."""
 
 
 SIGN = {
@@ -61,6 +74,9 @@ class Step:
     """None while a clip that goes in is not made yet: known after the run."""
     clip: Digest | None = None
     """The clip that answers, where it is known."""
+    record: ClipRecord | None = field(default=None, compare=False)
+    """What is known of `clip`: from the lock for REUSE and HOLD, from the store for ADOPT; None for a clip of one's
+    own."""
     needs: tuple[ShotId, ...] = ()
     after: tuple[ShotId, ...] = ()
     """Those of `needs` whose clip is not known yet."""
@@ -69,13 +85,18 @@ class Step:
     provider: str
     model: str
     seconds: int
-    """Seconds of clip that this step would make; 0 when it makes nothing."""
+    """Seconds of clip that this step would order; 0 when it orders nothing."""
     price: Decimal | None
     """USD that this step would spend: 0 when it makes nothing or is free; None when no price is known."""
     estimate: bool = False
     """True where the price is klingflow's shipped estimate, not a price that the project states."""
     depth: int = 1
     """Clips in the run of `continues` that ends here, this one included."""
+
+    @property
+    def orders(self) -> bool:
+        """Whether this step may send a request that makes, and so may buy, a clip."""
+        return self.seconds > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,30 +156,36 @@ OWN = "own"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """What the ledger says of a key that has no clip yet: RESUME, RESOLVE or MAKE, and why."""
+class OpenOrder:
+    """What the ledger has for a key that has no clip yet: RESUME, RESOLVE or MAKE, and why."""
 
     action: Action
     reason: str
+    orders: bool = False
+    """Whether a request that may cost money is sent: a new order (MAKE), or the same one again because its answer is
+    not on record (RESUME). A MAKE without it failed before and is not ordered again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanLookups:
+    """What a plan asks of the world. `find` and `open_order` are asked only for keys that the lock does not answer, so
+    that a plan with nothing to do touches neither the store nor the ledger."""
+
+    model: Callable[[Shot], str]
+    """The neutral model name of a shot."""
+    price: Callable[[Shot], Price]
+    expect: Callable[[Shot], float]
+    """The seconds that making a shot is expected to take, its wait at the provider included."""
+    find: Callable[[Key], ClipRecord | None]
+    """What the store has for a key."""
+    open_order: Callable[[Key, Shot], OpenOrder | None]
+    """What the ledger has for a key."""
 
 
 def make(
-    film: Film,
-    *,
-    inputs: Inputs,
-    lock: Lock,
-    model: Callable[[Shot], str],
-    price: Callable[[Shot], Price],
-    expect: Callable[[Shot], float],
-    find: Callable[[Key], ClipRecord | None],
-    standing: Callable[[Key, Shot], Standing | None],
+    film: Film, *, inputs: Inputs, lock: Lock, lookups: PlanLookups, variants: Collection[str] = ("",)
 ) -> FilmPlan:
-    """Decides every step of a film.
-
-    `find` asks the store for a key's clip and `standing` the ledger for its tasks; both are asked only for keys
-    that the lock does not answer, so that a plan with nothing to do touches neither. `expect` gives the seconds
-    that making a shot is expected to take, its wait at the provider included.
-    """
+    """Decides every step of a film. `variants` are those of all films of the storyboard."""
     clips: dict[ShotId, Digest] = {}
     made_by: dict[Key, ShotId] = {}
     depth = graph.depth(film)
@@ -167,8 +194,8 @@ def make(
         mine = steps[shot.id] = []
         for take in shot.takes_made():
             wanted = shot if take == shot.take else replace(shot, take=take)
-            step = _decide(film, wanted, take == shot.take, inputs, lock, model, price, find, standing, clips, depth)
-            if step.action is Action.MAKE and step.key is not None:
+            step = _decide(film, wanted, take == shot.take, inputs, lock, lookups, clips, depth, variants)
+            if step.orders and step.key is not None:
                 first = made_by.setdefault(step.key, shot.id)
                 if first != shot.id:
                     why = f"the same purchase as {first}: made once"
@@ -178,7 +205,7 @@ def make(
             mine.append(step)
     ordered = tuple(step for shot in film.shots for step in steps[shot.id])
     busy = {
-        shot.id: expect(shot)
+        shot.id: lookups.expect(shot)
         for shot in film.shots
         if any(s.action in (Action.MAKE, Action.RESUME) for s in steps[shot.id])
     }
@@ -220,18 +247,14 @@ def _decide(
     counted: bool,
     inputs: Inputs,
     lock: Lock,
-    model: Callable[[Shot], str],
-    price: Callable[[Shot], Price],
-    find: Callable[[Key], ClipRecord | None],
-    standing: Callable[[Key, Shot], Standing | None],
+    lookups: PlanLookups,
     clips: Mapping[ShotId, Digest],
     depth: Mapping[ShotId, int],
+    variants: Collection[str],
 ) -> Step:
-    neutral = OWN if shot.clip else model(shot)
+    neutral = OWN if shot.clip else lookups.model(shot)
     parts = digest.parts(shot, neutral, inputs.stills, clips, inputs.clips)
     key = None if parts is None else digest.key(parts)
-    entry = lock.entry(film.variant, shot.id, shot.take)
-    answer = entry.clip if entry is not None and entry.key == key else None
     step = Step(
         shot=shot.id,
         take=shot.take,
@@ -239,7 +262,6 @@ def _decide(
         action=Action.REUSE,
         reason="up to date",
         key=key,
-        clip=answer,
         needs=shot.needs(),
         provider=OWN if shot.clip else shot.provider,
         model=neutral,
@@ -247,37 +269,55 @@ def _decide(
         price=Decimal(0),
         depth=depth[shot.id],
     )
-    if shot.hold and entry is not None:
-        why = "held: keeps the clip that the lock names"
-        return replace(step, action=Action.HOLD, reason=why, key=entry.key, clip=entry.clip)
+    if shot.hold:
+        held = _held(step, film, shot, lock, variants)
+        if held is not None:
+            return held
     if parts is None or key is None:
-        return _unknown(step, shot, clips, price(shot))
-    if answer is not None:
-        return step
+        return _unknown(step, shot, clips, lookups.price(shot))
+    entry = lock.entry(film.variant, shot.id, shot.take)
+    if entry is not None and entry.key == key:
+        return replace(step, clip=entry.clip, record=entry.record())
     if shot.clip is not None:
         return replace(
             step, action=Action.ADOPT, reason=f"a clip of one's own: {shot.clip}", clip=inputs.clips[shot.clip]
         )
     known = lock.find(key)
     if known is not None:
-        return replace(step, clip=known.clip, reason="the lock has this very clip under another name")
-    record = find(key)
+        return replace(
+            step, clip=known.clip, record=known.record(), reason="the lock has this very clip under another name"
+        )
+    record = lookups.find(key)
     if record is not None:
-        return replace(step, action=Action.ADOPT, reason="the store has this very clip", clip=record.facts.digest)
-    why, changes = _why(film, shot, entry, parts, lock, find)
-    stands = standing(key, shot)
-    if stands is not None and stands.action is not Action.MAKE:
-        return replace(step, action=stands.action, reason=stands.reason, changes=changes)
-    cost = price(shot)
-    return replace(
-        step,
-        action=Action.MAKE,
-        reason=stands.reason if stands is not None else why,
-        changes=changes,
-        seconds=shot.duration,
-        price=cost.amount,
-        estimate=cost.estimate,
-    )
+        return replace(
+            step, action=Action.ADOPT, reason="the store has this very clip", clip=record.facts.digest, record=record
+        )
+    why, changes = _why(film, shot, entry, parts, lock, lookups.find)
+    order = lookups.open_order(key, shot)
+    if order is None:
+        order = OpenOrder(action=Action.MAKE, reason=why, orders=True)
+    step = replace(step, action=order.action, reason=order.reason, changes=changes)
+    return _ordering(step, shot, lookups.price(shot)) if order.orders else step
+
+
+def _ordering(step: Step, shot: Shot, cost: Price) -> Step:
+    """The step with what its order asks for."""
+    return replace(step, seconds=shot.duration, price=cost.amount, estimate=cost.estimate)
+
+
+def _held(step: Step, film: Film, shot: Shot, lock: Lock, variants: Collection[str]) -> Step | None:
+    """A held shot keeps its clip, also under another name or in another film of the matrix. Where the lock has none
+    that could be it, the shot stops if it would cost money; None where it is free: then it is made like any other."""
+    entry = lock.held(film, shot, key=step.key, variants=variants)
+    if entry is not None:
+        why = "held: keeps the clip that the lock names"
+        return replace(step, action=Action.HOLD, reason=why, key=entry.key, clip=entry.clip, record=entry.record())
+    if shot.clip is not None or shot.provider in FREE:
+        return None
+    return replace(step, action=Action.HOLD, reason=HELD_MISSING, key=None)
+
+
+HELD_MISSING = "held, and its lock entry is not there"
 
 
 def _unknown(step: Step, shot: Shot, clips: Mapping[ShotId, Digest], cost: Price) -> Step:
@@ -288,15 +328,7 @@ def _unknown(step: Step, shot: Shot, clips: Mapping[ShotId, Digest], cost: Price
         reason = f"continues {first.shot}, which will be made"
     else:
         reason = f"takes a frame of {after[0]}, which will be made"
-    return replace(
-        step,
-        action=Action.MAKE,
-        reason=reason,
-        after=after,
-        seconds=shot.duration,
-        price=cost.amount,
-        estimate=cost.estimate,
-    )
+    return _ordering(replace(step, action=Action.MAKE, reason=reason, after=after), shot, cost)
 
 
 def _why(
@@ -309,8 +341,6 @@ def _why(
 ) -> tuple[str, tuple[Change, ...]]:
     """Why a clip has to be made, down to the field."""
     if entry is None:
-        if shot.hold:
-            return "held, but the lock names no clip of it", ()
         if shot.take > 1 and lock.entry(film.variant, shot.id, 1) is not None:
             return f"new take {shot.take}", ()
         return "new shot", ()
@@ -355,11 +385,7 @@ def totals(films: Iterable[FilmPlan]) -> Totals:
     for film in films:
         for step in film.steps:
             steps[step.action.value] += 1
-            if (
-                step.action is not Action.MAKE
-                or step.same_as is not None
-                or (step.key is not None and step.key in seen)
-            ):
+            if not step.orders or (step.key is not None and step.key in seen):
                 continue
             if step.key is not None:
                 seen.add(step.key)

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, cast
 
-from klingflow.core.model import ClipFacts, Digest, Film, Key, Shot, ShotId, TaskId
+from klingflow.core.model import ClipFacts, ClipRecord, Digest, Film, Key, Shot, ShotId, TaskId
 from klingflow.core.source import Document
 
 VERSION = 1
@@ -70,6 +70,20 @@ class Entry:
             duration=self.duration,
             rate=self.rate,
             audio=self.audio,
+        )
+
+    def record(self) -> ClipRecord:
+        """The entry as the store's record has it, without the texts of the key's parts, which a lock does not keep."""
+        return ClipRecord(
+            key=self.key,
+            facts=self.facts(),
+            provider=self.provider,
+            model=self.model,
+            task=self.task,
+            cost=self.cost,
+            date=self.date,
+            parts={},
+            inputs=self.inputs,
         )
 
 
@@ -149,6 +163,12 @@ class Lock:
         """The entries of the shot's id and take in films that the storyboard does not have."""
         gone = (shots for variant, shots in self.films.items() if variant not in variants)
         return [shots[shot.id][shot.take] for shots in gone if shot.take in shots.get(shot.id, {})]
+
+
+def with_former(lock: Lock) -> Lock:
+    """The entries of the lock of a storyboard that is gone (renamed), for keys and held shots to be found in. They are
+    in films that no storyboard has, so a run does not write them down again as they are."""
+    return Lock({f"\0{variant}": shots for variant, shots in lock.films.items()})
 
 
 def merged(disk: Lock, *, start: Lock, films: Sequence[Film], made: Mapping[tuple[str, ShotId, int], Entry]) -> Lock:

@@ -1,0 +1,340 @@
+"""Runs a plan: everything that can refuse it first, then the engine, then the lock and the outputs."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+
+from klingflow.app import outputs, planner, services
+from klingflow.app.local_clips import LocalClips, contradiction
+from klingflow.app.services import Services
+from klingflow.app.session import Session
+from klingflow.core.errors import (
+    DONE,
+    Detached,
+    InDoubt,
+    Interrupted,
+    KlingflowError,
+    ShotsFailed,
+    SpendRefused,
+    WouldMake,
+)
+from klingflow.core.model import ClipFacts, Digest, Film, Key, ShotId, TaskId
+from klingflow.execution import engine, host, offload
+from klingflow.execution.budget import Budget
+from klingflow.execution.buyer import Buyer
+from klingflow.execution.inputs import InputImages
+from klingflow.execution.outcome import Emit, Event, Outcome, Result, RunFailure
+from klingflow.output import planfile, plantext
+from klingflow.planning.plan import FilmPlan, Plan, totals
+from klingflow.planning.price import Limits, exceeded
+
+STORE_THREADS = 8
+MEDIA_THREADS = 2
+LEFT_OVER_S = 86400.0
+"""Age at which the working folder of a run that was killed is removed: no run lasts that long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    limits: Limits = field(default_factory=Limits)
+    frozen: bool = False
+    """Make nothing: a plan that would is refused."""
+    detach: bool = False
+    """Submit what can be submitted, and leave while tasks are being made."""
+    listen: str | None = None
+    """HOST:PORT at which callbacks are received."""
+    callback_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilmRun:
+    film: Film
+    plan: FilmPlan
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """How a run ended."""
+
+    films: tuple[FilmRun, ...]
+    exit_code: int
+    spent: Decimal
+    """USD booked, doubts included."""
+    seconds: float
+    """How long it took."""
+    interrupted: bool = False
+    delivered: tuple[Path, ...] = ()
+    """The films that were brought up to date."""
+    unjoined: tuple[KlingflowError, ...] = ()
+    """Why a film could not be joined, though its clips are kept."""
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        return tuple(outcome for film in self.films for outcome in film.outcomes)
+
+
+@dataclass(slots=True)
+class Running:
+    """The buyers at work, for callbacks to wake."""
+
+    buyers: list[Buyer] = field(default_factory=list)
+
+    def wake(self, provider: str, task: TaskId) -> bool:
+        return any([buyer.wake(provider, task) for buyer in self.buyers])  # noqa: C419  # each buyer hears of it
+
+
+def refuse(session: Session, plan: Plan, options: RunOptions) -> Services:
+    """Everything that can be found wrong without a connection, before anything is spent: limits, `frozen`, keys, frames
+    that cannot be sent, places that cannot be written, a lock that contradicts the store. Returns what the run
+    needs."""
+    sums = totals(plan.films)
+    if options.frozen and sums.tasks:
+        what = f"{plantext.count(sums.tasks, 'clip')} would have to be made; nothing was made"
+        raise WouldMake(what, "`klingflow run` without --frozen makes what is missing")
+    why = exceeded(options.limits, sums.spend, sums.seconds, sums.tasks)
+    if why:
+        raise SpendRefused(why, "raise the limit, or select fewer shots with --select")
+    for film in session.loaded.films:
+        outputs.folder_of(session.loaded, film)
+    wrong = contradiction((step for film in plan.films for step in film.steps), session.store)
+    if wrong is not None:
+        raise wrong
+    services.refuse_foreign_store(session.loaded, plan)
+    opened = services.open_services(session.loaded, plan, listen=options.listen, callback_url=options.callback_url)
+    if sums.tasks:
+        outputs.check_beds(session.loaded)
+    return opened
+
+
+async def run(
+    session: Session,
+    plan: Plan,
+    known: Mapping[str, Mapping[ShotId, Digest]],
+    opened: Services,
+    options: RunOptions,
+    *,
+    emit: Emit,
+    notify: Callable[[str], None],
+    stop: asyncio.Event,
+) -> RunResult:
+    """Runs a plan that nothing refused. `known` are the clips of all shots, by variant, also of those that the plan was
+    narrowed down from. When `stop` is set it ends soon, with nothing half written. Raises KlingflowError for what is
+    found wrong before the first request; what goes wrong with a shot is in its outcome."""
+    began = time.monotonic()
+    running = Running()
+    emit(_plan_event(plan))
+    async with (
+        buying(session, plan, opened, options, emit) as buyer,
+        opened.listening(running.wake, notify),
+    ):
+        running.buyers.append(buyer)
+        films = await execute(session, plan, known, buyer, draws=not options.frozen, emit=emit, stop=stop)
+    keep(session, films)
+    delivered, unjoined = await asyncio.to_thread(_deliver, session, films, known, emit, stop)
+    code = exit_code(films, stop.is_set()) or max((bad.code for bad in unjoined), default=DONE)
+    result = RunResult(
+        films=tuple(films),
+        exit_code=code,
+        spent=buyer.budget.spent,
+        seconds=time.monotonic() - began,
+        interrupted=stop.is_set(),
+        delivered=tuple(delivered),
+        unjoined=tuple(unjoined),
+    )
+    emit(_done_event(result))
+    return result
+
+
+@asynccontextmanager
+async def buying(
+    session: Session, plan: Plan, opened: Services, options: RunOptions, emit: Emit
+) -> AsyncIterator[Buyer]:
+    """A Buyer with its doors open and a folder of its own for what is on its way."""
+    loaded, store = session.loaded, session.store
+    services.claim_store(loaded)
+    parent = loaded.project.to_write(".klingflow")
+    parent.mkdir(exist_ok=True)
+    sweep(parent)
+    rng = random.Random()
+    with (
+        tempfile.TemporaryDirectory(prefix="run-", dir=parent, ignore_cleanup_errors=True) as folder,
+        ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store") as store_threads,
+        ThreadPoolExecutor(MEDIA_THREADS, thread_name_prefix="media") as media_threads,
+    ):
+        scratch = Path(folder)
+        store_calls, media_calls = offload.on(store_threads), offload.on(media_threads)
+        async with opened.opened(store, scratch, rng) as doors:
+            if planner.publishes(loaded, plan):
+                await services.refuse_bad_publishing(opened, doors.downloads)
+            media = outputs.Media()
+            inputs = InputImages(
+                store=store,
+                media=media,
+                stills=opened.stills,
+                fetch_still=doors.fetch_still,
+                publisher=opened.publisher,
+                shrinks=loaded.config.shrink,
+                scratch=scratch,
+                store_calls=store_calls,
+                media_calls=media_calls,
+            )
+            yield Buyer(
+                store=store,
+                sellers=doors.sellers,
+                inputs=inputs,
+                media=media,
+                notes=session.notes,
+                budget=Budget(options.limits),
+                storyboard=loaded.relative,
+                scratch=scratch,
+                host=host.this(),
+                now_ms=lambda: time.time_ns() // 1_000_000,
+                emit=emit,
+                rng=rng,
+                store_calls=store_calls,
+                media_calls=media_calls,
+                detach=options.detach,
+            )
+
+
+def sweep(parent: Path) -> None:
+    """Removes the working folders that killed runs left behind."""
+    for folder in parent.glob("run-*"):
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > LEFT_OVER_S:
+                shutil.rmtree(folder)
+
+
+async def execute(
+    session: Session,
+    plan: Plan,
+    known: Mapping[str, Mapping[ShotId, Digest]],
+    buyer: Buyer,
+    *,
+    draws: bool,
+    emit: Emit,
+    stop: asyncio.Event,
+) -> list[FilmRun]:
+    """Runs every film of a plan side by side."""
+    clips = LocalClips(session.loaded, session.store, session.lock)
+    pairs = list(zip(session.loaded.films, plan.films, strict=True))
+    runs = [
+        engine.run(
+            film_plan,
+            film,
+            buyer=buyer,
+            known=known[film.variant],
+            inputs=session.loaded.inputs,
+            clips=clips,
+            expect=session.lookups.expect,
+            price=lambda shot: session.lookups.price(shot).amount,
+            draws=draws,
+            stop=stop,
+            emit=emit,
+        )
+        for film, film_plan in pairs
+    ]
+    ended = await asyncio.gather(*runs)
+    return [
+        FilmRun(film=film, plan=film_plan, outcomes=outcomes)
+        for (film, film_plan), outcomes in zip(pairs, ended, strict=True)
+    ]
+
+
+def keep(session: Session, films: Sequence[FilmRun]) -> None:
+    """Writes the lock, and drops the notes of tasks whose clips are in the store."""
+    if session.loaded.rehearsal:
+        return
+    outputs.write_lock(session.loaded, session.lock, [(each.film, each.outcomes) for each in films])
+    there: set[Key] = {o.key for each in films for o in each.outcomes if o.good and o.key is not None}
+    session.notes.drop(there.__contains__)
+
+
+def exit_code(films: Sequence[FilmRun], interrupted: bool) -> int:
+    """One exit code for all that happened: what a person must settle comes before what merely failed."""
+    outcomes = [outcome for each in films for outcome in each.outcomes]
+    results = {outcome.result for outcome in outcomes}
+    if interrupted:
+        return Interrupted.code
+    if Result.IN_DOUBT in results:
+        return InDoubt.code
+    failures = [outcome.failure for outcome in outcomes if outcome.result is Result.FAILED and outcome.failure]
+    codes = {failure.exit_code for failure in failures if failure.kind is not RunFailure.LIMIT}
+    if codes:
+        return ShotsFailed.code if len(codes) > 1 else codes.pop()
+    if failures:
+        return SpendRefused.code
+    return Detached.code if Result.OPEN in results else DONE
+
+
+def other_clips(
+    film_run: FilmRun, known: Mapping[str, Mapping[ShotId, Digest]], session: Session
+) -> dict[ShotId, ClipFacts]:
+    """The clips of shots that the run was not about (--select), where they are at hand: the film needs them."""
+    about = {outcome.shot for outcome in film_run.outcomes}
+    out = {}
+    for shot in film_run.film.shots:
+        entry = session.lock.entry(film_run.film.variant, shot.id, shot.take)
+        clip = known[film_run.film.variant].get(shot.id)
+        if shot.id not in about and entry is not None and entry.clip == clip and session.store.holds(clip):
+            out[shot.id] = entry.facts()
+    return out
+
+
+def _deliver(
+    session: Session,
+    films: Sequence[FilmRun],
+    known: Mapping[str, Mapping[ShotId, Digest]],
+    emit: Emit,
+    stop: asyncio.Event,
+) -> tuple[list[Path], list[KlingflowError]]:
+    """The films that are up to date now, and why others are not. Ends soon after `stop` is set: a film that is being
+    joined is given up, with nothing half written."""
+
+    def show(event: Event) -> None:
+        if stop.is_set():
+            raise Interrupted("interrupted while the film was joined", "every clip is kept; run again to join it")
+        emit(event)
+
+    delivered: list[Path] = []
+    broken: list[KlingflowError] = []
+    for each in () if stop.is_set() else films:
+        try:
+            there = other_clips(each, known, session)
+            delivered += outputs.deliver(
+                session.loaded, each.film, each.outcomes, there, session.lock, session.store, show
+            )
+        except KlingflowError as bad:
+            broken.append(bad)
+    return delivered, broken
+
+
+def _plan_event(plan: Plan) -> Event:
+    steps = sum(len(film.steps) for film in plan.films)
+    return Event(event="plan", data={"totals": planfile.totals_json(totals(plan.films)), "steps": steps})
+
+
+def _done_event(result: RunResult) -> Event:
+    results = [outcome.result for outcome in result.outcomes]
+    return Event(
+        event="done",
+        data={
+            "exit_code": result.exit_code,
+            "made": results.count(Result.MADE),
+            "reused": sum(results.count(r) for r in (Result.REUSED, Result.ADOPTED, Result.HELD)),
+            "failed": sum(results.count(r) for r in (Result.FAILED, Result.IN_DOUBT)),
+            "skipped": sum(results.count(r) for r in (Result.SKIPPED, Result.OPEN, Result.STOPPED)),
+            "spent": float(result.spent),
+        },
+    )

@@ -1,0 +1,176 @@
+"""The images that go into a request: frames cut from clips of the store, stills of the project or at a URL, made to fit
+the provider, and published or put inline as it takes them. Sends no paid request."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import itertools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from klingflow.core.errors import KlingflowError, MediaError
+from klingflow.core.model import ClipFacts, Digest, FileStill, Frame, ShotFrame, UrlStill
+from klingflow.core.redact import redact
+from klingflow.execution.offload import Offload
+from klingflow.execution.order import Order
+from klingflow.io import shrink
+from klingflow.io.publish import Publisher
+from klingflow.io.store import Store
+from klingflow.providers.base import Provider, Settings
+from klingflow.providers.images import image_bytes, too_large
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Images:
+    """The images of one request, by role (first_frame, images.0, …)."""
+
+    texts: dict[str, str] = field(default_factory=dict)
+    """What stands for each image in the request: a URL, a data URI, Base64, or the digest of a blob."""
+    digests: dict[str, Digest] = field(default_factory=dict)
+    """The bytes that really went in, where they are known."""
+
+
+class Media(Protocol):
+    """What is asked of media files (io.media; a fake in the simulation)."""
+
+    def check(self, path: Path, digest: Digest, seconds: int) -> ClipFacts:
+        """Facts of a clip that is whole, decodes, and is about as long as ordered. Raises MediaError."""
+        ...
+
+    def cut(self, clip: Path, frame: str, to: Path) -> None: ...
+
+
+class Stills(Protocol):
+    """Where the bytes of a project's image come from (io.files)."""
+
+    def read_image(self, path: str) -> tuple[bytes, str]:
+        """The bytes and the format by content (PNG, JPEG, WEBP). Raises KlingflowError."""
+        ...
+
+
+class InputImages:
+    """Prepares the images of all orders of one run; a frame is cut once, however many shots begin with it."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        media: Media,
+        stills: Stills,
+        fetch_still: Callable[[str], Awaitable[tuple[bytes, str]]],
+        publisher: Publisher | None,
+        shrinks: shrink.How | None,
+        scratch: Path,
+        store_calls: Offload,
+        media_calls: Offload,
+    ) -> None:
+        self._store = store
+        self._media = media
+        self._stills = stills
+        self._fetch_still = fetch_still
+        self._publisher = publisher
+        self._shrinks = shrinks
+        self._scratch = scratch
+        self._store_calls = store_calls
+        self._media_calls = media_calls
+        self._frames: dict[tuple[Digest, str], asyncio.Task[Digest]] = {}
+        self._count = itertools.count()
+
+    async def prepare(self, order: Order, provider: Provider, settings: Settings) -> Images:
+        """Raises KlingflowError where an image cannot be had, or does not fit."""
+        out = Images()
+        for role, frame in order.shot.frames():
+            if isinstance(frame, UrlStill) and provider.caps.frames != "blob":
+                out.texts[role] = frame.url  # the provider fetches it itself
+                if frame.digest:
+                    out.digests[role] = frame.digest
+                continue
+            data, form = await self._bytes(order, frame)
+            if provider.caps.frames != "blob":
+                most = image_bytes(provider.caps, settings, order.shot, published=self._publisher is not None)
+                data, form = await self._fitting(role, data, form, most, provider)
+            digest = await self._media_calls(_sha256, data)
+            out.digests[role] = digest
+            out.texts[role] = await self._as_sent(provider, settings, digest, data, form)
+        return out
+
+    async def frame(self, clip: Digest, name: str) -> Digest:
+        """The digest of a frame's PNG, cut once from a clip of the store and kept there."""
+        task = self._frames.get((clip, name))
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = self._frames[clip, name] = asyncio.create_task(self._cut(clip, name))
+        return await asyncio.shield(task)
+
+    async def _bytes(self, order: Order, frame: Frame) -> tuple[bytes, str]:
+        match frame:
+            case ShotFrame(shot, name):
+                digest = await self.frame(order.clips[shot], name)
+                return await self._store_calls(lambda: self._store.blob(digest).read_bytes()), "PNG"
+            case FileStill(path):
+                data, form = await self._store_calls(self._stills.read_image, path)
+                if await self._media_calls(_sha256, data) != order.stills[path]:
+                    raise KlingflowError(f"{path} changed while the run was going on", "run again")
+                return data, form
+            case UrlStill(url, pinned):
+                data, form = await self._fetch_still(url)
+                if pinned and await self._media_calls(_sha256, data) != pinned:
+                    what = f"{redact(url)} is not the image that the storyboard pins"
+                    raise KlingflowError(what, "update its sha256")
+                return data, form
+
+    async def _fitting(self, role: str, data: bytes, form: str, most: int, provider: Provider) -> tuple[bytes, str]:
+        """The image as the provider takes it: itself, or a smaller copy where the project asks for one."""
+        if self._shrinks is None:
+            if len(data) <= most:
+                return data, form
+            what, mend = too_large(len(data), most)
+            raise KlingflowError(f"{role} for {provider.name}: {what}", mend)
+        try:
+            return await self._media_calls(
+                shrink.smaller, data, form, most, provider.caps.image_formats, self._shrinks
+            )
+        except MediaError as bad:
+            raise KlingflowError(f"{role} for {provider.name}: {bad.what}", bad.mend) from bad
+
+    async def _as_sent(self, provider: Provider, settings: Settings, digest: Digest, data: bytes, form: str) -> str:
+        mime = f"image/{form.lower()}"
+        if provider.caps.frames == "blob":
+            await self._put(data)
+            return digest
+        if provider.caps.frames == "inline":
+            encoded = base64.b64encode(data).decode("ascii")
+            return encoded if settings.base64 == "raw" else f"data:{mime};base64,{encoded}"
+        if self._publisher is not None:
+            extension = {"JPEG": ".jpg"}.get(form, f".{form.lower()}")
+            return await self._store_calls(self._publisher.put, digest, data, extension)
+        return f"data:{mime};base64,{base64.b64encode(data).decode('ascii')}"
+
+    async def _put(self, data: bytes) -> Digest:
+        path = self._temp("still.part")
+        try:
+            await self._store_calls(path.write_bytes, data)
+            return await self._store_calls(self._store.put, path, move=True)
+        finally:
+            path.unlink(missing_ok=True)
+
+    async def _cut(self, clip: Digest, name: str) -> Digest:
+        path = self._temp("frame.png")
+        try:
+            blob = await self._store_calls(self._store.blob, clip)
+            await self._media_calls(self._media.cut, blob, name, path)
+            return await self._store_calls(self._store.put, path, move=True)
+        except MediaError as bad:
+            raise MediaError(bad.what.replace(blob.name, "the clip that its frame is cut from"), bad.mend) from bad
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _temp(self, name: str) -> Path:
+        return self._scratch / f"{next(self._count)}-{name}"
+
+
+def _sha256(data: bytes) -> Digest:
+    return Digest(hashlib.sha256(data).hexdigest())

@@ -1,0 +1,99 @@
+"""One provider as a run uses it: its door, how many tasks are in flight, its poller, its clock, and whether it is
+closed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+
+from klingflow.execution.account import Account
+from klingflow.execution.outcome import Failure
+from klingflow.execution.waiting import Poller, Slots
+from klingflow.io.service import NotSent, Service, Unanswered
+from klingflow.providers.base import Answer, Provider, Request, Settings
+
+CLOCK_SLACK_S = 120.0
+"""How far a provider's Date header may seem to run backwards between two answers (several servers, whole seconds)."""
+
+
+class Seller:
+    def __init__(
+        self, provider: Provider, service: Service, settings: Settings, account: Account | None, rng: random.Random
+    ) -> None:
+        """`account` is None for a provider that has none: a free one."""
+        self.provider = provider
+        self.service = service
+        self.settings = settings
+        self.account = account
+        self.slots = Slots(settings.concurrency or provider.caps.concurrency)
+        self.poller = Poller(provider, service, rng)
+        self.closed: Failure | None = None
+        """Why no further order goes there in this run; tasks under way are still collected."""
+        self._rng = rng
+        self._open_again = 0.0
+        self._date: tuple[int, float] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.provider.name
+
+    @property
+    def paid(self) -> bool:
+        return self.provider.caps.paid
+
+    async def ask(self, request: Request) -> Answer:
+        """A request that costs nothing. Raises NotSent or Unanswered."""
+        answer = await self.service.send(request)
+        self.note_date(answer)
+        return answer
+
+    def note_date(self, answer: Answer) -> None:
+        """Keeps the provider's own time, from the Date header of an answer."""
+        try:
+            date = parsedate_to_datetime(answer.headers["date"])
+        except (KeyError, ValueError, TypeError):
+            return
+        date = date if date.tzinfo is not None else date.replace(tzinfo=UTC)  # "-0000"
+        self._date = round(date.timestamp() * 1000), asyncio.get_running_loop().time()
+
+    def now_ms(self) -> int | None:
+        """The provider's time, UTC milliseconds; None while no answer has told it."""
+        if self._date is None:
+            return None
+        date_ms, then = self._date
+        return date_ms + round((asyncio.get_running_loop().time() - then) * 1000)
+
+    async def learn_date(self) -> None:
+        """Asks for the provider's time, where nothing has told it yet and a replay could depend on it."""
+        listed = self.provider.poll_many(1)
+        if self._date is None and self.provider.caps.replay_s is not None and self.paid and listed is not None:
+            try:
+                await self.ask(listed)
+            except (NotSent, Unanswered):
+                return
+
+    def within_replay_window(self, provider_ms: object) -> bool:
+        """Whether an order that was sent at `provider_ms` by the provider's clock can still be sent again, by that same
+        clock. False where either time is not known."""
+        window, now = self.provider.caps.replay_s, self.now_ms()
+        if not self.paid:
+            return window is not None
+        if window is None or now is None or not isinstance(provider_ms, int) or isinstance(provider_ms, bool):
+            return False
+        return -CLOCK_SLACK_S <= (now - provider_ms) / 1000 < window
+
+    def cool(self, seconds: float) -> None:
+        """No order is sent for so long, 15 minutes at most."""
+        until = asyncio.get_running_loop().time() + min(seconds, 900.0) * self._rng.uniform(1.0, 1.2)
+        self._open_again = max(until, self._open_again)
+
+    async def cooled(self, stopping: Callable[[], bool]) -> None:
+        loop = asyncio.get_running_loop()
+        while not stopping():
+            wait = self._open_again - loop.time()
+            if wait <= 0:
+                return
+            await asyncio.sleep(wait)
