@@ -26,6 +26,7 @@ sys.path.insert(0, str(DOCS.parent))
 from klingflow.app.services import CONCURRENT, SECRETS  # noqa: E402
 from klingflow.cli import app  # noqa: E402
 from klingflow.execution import buyer, waiting  # noqa: E402
+from klingflow.execution.outcome import Failure, RunFailure  # noqa: E402
 from klingflow.io import webhook  # noqa: E402
 from klingflow.planning import price  # noqa: E402
 from klingflow.planning.plan import SIGN  # noqa: E402
@@ -1022,6 +1023,10 @@ One failed shot skips what depends on it and nothing else. Each class has its ru
 makes it by itself only where that can help. "A later run" says whether `klingflow run` orders the same again: where the same order
 would fail again, only a changed shot or a new `take` buys once more.
 
+What klingflow finds by itself, without an answer of a provider as the reason:
+
+[[own_failures]]
+
 A moderated shot is told with the provider's words, the shot's place, and, for a continued shot, the clip that its frame
 came from.
 
@@ -1081,6 +1086,10 @@ def providers_page() -> str:
                 ["class", "what it means", "sent again", "new attempts", "a later run", "exit code", "what next"],
                 [_failure(kind) for kind in FailureClass],
             ),
+            "own_failures": table(
+                ["class", "what it means", "exit code"],
+                [(kind.value, OWN_MEANS[kind], str(Failure(kind=kind, message="").exit_code)) for kind in RunFailure],
+            ),
         },
     )
 
@@ -1127,29 +1136,38 @@ def _failure(kind: FailureClass) -> Sequence[str]:
         MEANS[kind],
         "yes" if rule.free_retries else "no",
         str(rule.new_attempts),
-        AGAIN.get(kind, "orders it again" if rule.again_by_run else "refuses it"),
+        "orders it again" if rule.again_by_run else "refuses it",
         str(rule.exit_code),
         rule.what_next.format(**names) + (" (stops all orders to this provider)" if rule.stops_provider else ""),
     )
 
 
-AGAIN: Mapping[FailureClass, str] = {
-    FailureClass.IN_DOUBT: "waits for `resolve`",
-    FailureClass.STUCK: "collects it",
-}
-
 MEANS: Mapping[FailureClass, str] = {
-    FailureClass.NOT_SENT: "the request certainly never left",
     FailureClass.THROTTLED: "too fast, or too many at once",
     FailureClass.QUOTA: "no balance, or a spend limit of the account",
     FailureClass.UNAUTHORISED: "the key is missing, wrong, or lacks a permission",
     FailureClass.MODERATED: "the provider will not show this",
     FailureClass.INVALID: "the request is wrong, or the task failed for no documented passing reason",
     FailureClass.PROVIDER_FAULT: "their side broke, by a documented code",
-    FailureClass.IN_DOUBT: "nobody knows whether the order was taken",
-    FailureClass.EXPIRED: "the result, or the way to it, is gone",
-    FailureClass.BAD_OUTPUT: "a clip that does not decode, or is far from what was ordered",
-    FailureClass.STUCK: "still being made when the wait was over",
+}
+
+OWN_MEANS: Mapping[RunFailure, str] = {
+    RunFailure.NOT_SENT: "the request certainly never left: nothing was bought",
+    RunFailure.LIMIT: "a limit of the run or of the project refused to spend",
+    RunFailure.NO_KEY: "the provider's key is not set",
+    RunFailure.CLIP_ABSENT: "the plan names a clip that the store does not hold",
+    RunFailure.FROZEN: "it would have to be made, and `--frozen` makes nothing",
+    RunFailure.HELD_MISSING: "a held shot has no clip in the lock",
+    RunFailure.INPUT: "an image or a frame that goes into the request cannot be had",
+    RunFailure.STALE_PLAN: "what goes into it changed after the plan, or the task to collect has ended",
+    RunFailure.STORE: "the store or the ledger cannot be read or written",
+    RunFailure.DAMAGED_LEDGER: "the records of the order cannot be true",
+    RunFailure.OTHER_ACCOUNT: "the task belongs to another account or base URL",
+    RunFailure.TASK_UNKNOWN: "the provider took the order, and does not know its task any more",
+    RunFailure.DOWNLOAD: "the finished clip did not arrive whole; a later run fetches it",
+    RunFailure.IN_DOUBT: "it is not known whether the order was taken; `resolve` settles it",
+    RunFailure.NOT_ACCEPTED: "the clip that came is not what was ordered; `resolve` takes it or turns it down",
+    RunFailure.STUCK: "still being made when the run stopped waiting; a later run collects it",
 }
 
 PAGES: Mapping[str, Callable[[], str]] = {

@@ -199,7 +199,7 @@ def test_downloads_that_are_cut_differently_give_nothing_up(tmp_path: Path) -> N
     world.cut = lambda data: data[: next(cuts, len(data))]
     (first,), (second,) = _runs(world, {}, {})
     assert first.failure is not None
-    assert first.failure.kind is FailureClass.EXPIRED
+    assert first.failure.kind is RunFailure.DOWNLOAD
     assert second.clip is not None
     world = quiet(tmp_path)
     world.cut = lambda data: data[:10]

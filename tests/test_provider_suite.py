@@ -332,13 +332,11 @@ def test_every_failure_has_one_rule() -> None:
     }
     # Only where nothing can have been bought is the same order sent again within a run.
     free = {kind for kind, rule in RULES.items() if rule.free_retries}
-    assert free == {FailureClass.NOT_SENT, FailureClass.THROTTLED}
+    assert free == {FailureClass.THROTTLED}
     # What was refused, paid for, or failed for its own content is never bought again by itself.
     assert {kind for kind, rule in RULES.items() if not rule.again_by_run} == {
         FailureClass.MODERATED,
         FailureClass.INVALID,
-        FailureClass.EXPIRED,
-        FailureClass.BAD_OUTPUT,
     }
     assert {kind for kind, rule in RULES.items() if rule.stops_provider} == {
         FailureClass.QUOTA,

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from klingflow.app import planner
 from klingflow.core.model import Key
+from klingflow.execution import host
 from klingflow.io import ledger
 from klingflow.io.store import FolderStore
-from klingflow.planning.job import Job, Kind, State, fold
+from klingflow.planning.job import Job, Kind, Record, State, fold
 from tests import standins
 from tests.cli import Project
 from tests.paid_helpers import studio
@@ -135,3 +137,14 @@ def test_two_doubts_about_one_shot_of_two_films_are_settled_one_by_one(tmp_path:
             assert settled.code == 0, settled.said
         assert project.run("run", "film.yaml", "--yes").code == 0
         assert len(api.purchases) == 2
+
+
+@pytest.mark.parametrize(("recorded", "again"), [("provider-fault", True), ("expired", False), ("bad-output", False)])
+def test_a_failed_task_is_planned_again_only_where_its_class_allows_it(recorded: str, again: bool) -> None:
+    """Also a class that only older versions wrote: its task was paid."""
+    key = Key("0" * 64)
+    kinds = {Kind.INTENT: {"provider": "hiapi"}, Kind.ACCEPTED: {"task": "t"}, Kind.FAILED: {"class": recorded}}
+    records = [Record(key=key, attempt=1, n=n, kind=k, at_ms=0, detail=d) for n, (k, d) in enumerate(kinds.items())]
+    found = planner.open_order(fold(key, records), host.this())
+    assert found is not None
+    assert found.orders is again

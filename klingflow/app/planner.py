@@ -35,7 +35,7 @@ from klingflow.planning.price import Limits
 from klingflow.planning.select import select as select_shots
 from klingflow.providers import PROVIDERS
 from klingflow.providers.base import FailureClass, Settings
-from klingflow.providers.failure import RULES
+from klingflow.providers.failure import RULES, recorded
 from klingflow.storyboard import lock as locks
 from klingflow.storyboard import yamlread
 from klingflow.storyboard.lock import Lock
@@ -180,10 +180,7 @@ def _unanswered(intent: Record, name: str, me: Host) -> OpenOrder:
 
 def _failed_before(job: Job) -> OpenOrder:
     last = job.last(Kind.FAILED)
-    try:
-        kind = FailureClass(str(last.detail["class"])) if last else FailureClass.PROVIDER_FAULT
-    except (KeyError, ValueError):
-        kind = FailureClass.INVALID
+    kind = (recorded(last.detail) if last is not None else None) or FailureClass.INVALID
     if RULES[kind].again_by_run:
         return OpenOrder(action=Action.MAKE, reason=f"failed before ({kind}): tried again", orders=True)
     return OpenOrder(action=Action.MAKE, reason=f"failed before ({kind}): not ordered again unless it is changed")

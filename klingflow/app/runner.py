@@ -19,12 +19,12 @@ from klingflow.app.local_clips import LocalClips, contradiction
 from klingflow.app.services import Services
 from klingflow.app.session import Session
 from klingflow.core.errors import (
+    DETACHED,
     DONE,
-    Detached,
-    InDoubt,
+    IN_DOUBT,
+    SHOTS_FAILED,
     Interrupted,
     KlingflowError,
-    ShotsFailed,
     SpendRefused,
     WouldMake,
 )
@@ -268,14 +268,14 @@ def exit_code(films: Sequence[FilmRun], interrupted: bool) -> int:
     if interrupted:
         return Interrupted.code
     if Result.IN_DOUBT in results:
-        return InDoubt.code
+        return IN_DOUBT
     failures = [outcome.failure for outcome in outcomes if outcome.result is Result.FAILED and outcome.failure]
     codes = {failure.exit_code for failure in failures if failure.kind is not RunFailure.LIMIT}
     if codes:
-        return ShotsFailed.code if len(codes) > 1 else codes.pop()
+        return SHOTS_FAILED if len(codes) > 1 else codes.pop()
     if failures:
         return SpendRefused.code
-    return Detached.code if Result.OPEN in results else DONE
+    return DETACHED if Result.OPEN in results else DONE
 
 
 def other_clips(

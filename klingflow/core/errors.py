@@ -1,18 +1,16 @@
-"""The errors that a user can meet, and the exit code of each.
+"""The errors that a user can meet, and every exit code.
 
     KlingflowError
       StoryboardError      2  something that the user wrote is wrong; carries Problems
       UsageError           2  the command line, the environment or the project's state does not allow this
       MediaError           1  a clip or an image cannot be read
-      StoreError           1  the store or the ledger cannot be read or written, or lies
-      ShotsFailed          1  the run is over and at least one shot failed
-      InDoubt              4  a paid request may or may not have been accepted; a person must say
+      StoreError           1  the store or the ledger cannot be read or written, or contradicts itself
       SpendRefused         5  a limit or a missing confirmation refused to spend
       WouldMake            6  --frozen or --exit-code: something would have to be made
-      Detached             7  tasks are being made; run again to collect
       Interrupted        130  Ctrl-C or SIGTERM
 
-Every other exception that reaches the top is a bug in klingflow (exit code 3).
+Every other exception that reaches the top is a bug in klingflow (exit code 3). A run that ends by itself raises
+nothing for a shot that did not end well: its exit code is one of the constants below.
 """
 
 from __future__ import annotations
@@ -22,7 +20,13 @@ from collections.abc import Sequence
 from klingflow.core.source import Problem
 
 DONE = 0
+SHOTS_FAILED = 1
+"""The run is over and at least one shot failed."""
 BUG = 3
+IN_DOUBT = 4
+"""A paid request may or may not have been accepted; a person must find out."""
+DETACHED = 7
+"""Tasks are being made; run again to collect."""
 
 
 class KlingflowError(Exception):
@@ -56,24 +60,12 @@ class StoreError(KlingflowError):
     code = 1
 
 
-class ShotsFailed(KlingflowError):
-    code = 1
-
-
-class InDoubt(KlingflowError):
-    code = 4
-
-
 class SpendRefused(KlingflowError):
     code = 5
 
 
 class WouldMake(KlingflowError):
     code = 6
-
-
-class Detached(KlingflowError):
-    code = 7
 
 
 class Interrupted(KlingflowError):

@@ -60,7 +60,7 @@ from klingflow.providers.base import (
     Unclear,
     Unreadable,
 )
-from klingflow.providers.failure import RULES
+from klingflow.providers.failure import RULES, recorded
 
 INTENT_VALID_S = 20.0
 """For how long after its intent was begun a paid request may leave. A runner that was paused for longer (SIGSTOP, a
@@ -306,7 +306,7 @@ class Buyer:
         last = job.last(Kind.FAILED)
         if last is None:
             return None
-        kind = _class_of(last) or FailureClass.INVALID  # a class that is not known buys nothing again
+        kind = recorded(last.detail) or FailureClass.INVALID
         rule = RULES[kind]
         message = str(last.detail.get("message") or kind.value)
         failures = sum(record.kind is Kind.FAILED and record.attempt > before for record in job.records)
@@ -375,7 +375,7 @@ class Buyer:
         if intent is None or refused is None or intent.detail.get("provider") != order.provider:
             return None
         age_s = (self._now_ms() - intent.at_ms) / 1000
-        if _class_of(refused) in ABOUT_THE_ORDER or not abs(age_s) < 2 * RETRY_TIMEOUT_S:
+        if recorded(refused.detail) in ABOUT_THE_ORDER or not abs(age_s) < 2 * RETRY_TIMEOUT_S:
             return None
         return _idempotency(intent)
 
@@ -872,13 +872,6 @@ def _idempotency(intent: Record) -> int:
 def _inputs_of(intent: Record) -> dict[str, Digest]:
     inputs = intent.detail.get("inputs")
     return {str(k): Digest(str(v)) for k, v in inputs.items()} if isinstance(inputs, dict) else {}
-
-
-def _class_of(record: Record) -> FailureClass | None:
-    try:
-        return FailureClass(str(record.detail.get("class")))
-    except ValueError:
-        return None
 
 
 def _booked(job: Job) -> Decimal | None:

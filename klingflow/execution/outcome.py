@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 
-from klingflow.core.errors import Detached, InDoubt, ShotsFailed, SpendRefused, UsageError, WouldMake
+from klingflow.core.errors import DETACHED, IN_DOUBT, SHOTS_FAILED, SpendRefused, UsageError, WouldMake
 from klingflow.core.model import ClipRecord, Key, ShotId
 from klingflow.providers.base import FailureClass
 from klingflow.providers.failure import RULES
@@ -56,6 +56,10 @@ class RunFailure(StrEnum):
     """The records of the order cannot be true."""
     OTHER_ACCOUNT = "other-account"
     """The task belongs to another account, or another address, than the one in the environment."""
+    TASK_UNKNOWN = "task-unknown"
+    """The provider does not know the task any more, though it took the order."""
+    DOWNLOAD = "download"
+    """A finished clip could not be downloaded."""
     IN_DOUBT = "in-doubt"
     """A paid request may or may not have been taken."""
     NOT_ACCEPTED = "not-accepted"
@@ -68,8 +72,8 @@ _EXIT_CODES = {
     RunFailure.LIMIT: SpendRefused.code,
     RunFailure.NO_KEY: UsageError.code,
     RunFailure.FROZEN: WouldMake.code,
-    RunFailure.IN_DOUBT: InDoubt.code,
-    RunFailure.STUCK: Detached.code,
+    RunFailure.IN_DOUBT: IN_DOUBT,
+    RunFailure.STUCK: DETACHED,
 }
 
 
@@ -87,7 +91,7 @@ class Failure:
     @property
     def exit_code(self) -> int:
         if isinstance(self.kind, RunFailure):
-            return _EXIT_CODES.get(self.kind, ShotsFailed.code)
+            return _EXIT_CODES.get(self.kind, SHOTS_FAILED)
         return RULES[self.kind].exit_code
 
 

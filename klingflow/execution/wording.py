@@ -93,7 +93,7 @@ class Wording:
 
     def task_unknown(self, order: Order, provider: str, task: TaskId) -> Bought:
         return failed(
-            FailureClass.EXPIRED,
+            RunFailure.TASK_UNKNOWN,
             f"{provider} does not know task {task} any more",
             f"ask {provider} about it; `{self.resolve(order)} --not-bought` gives it up",
             charged=None,
@@ -124,7 +124,7 @@ class Wording:
 
     def download(self, task: TaskId, why: str) -> Bought:
         what_next = f"the clip of task {task} is paid for: run again to fetch it"
-        return failed(FailureClass.EXPIRED, f"its clip did not come: {why}", what_next)
+        return failed(RunFailure.DOWNLOAD, f"its clip did not come: {why}", what_next)
 
     def not_accepted(self, order: Order, clip: Digest, why: str) -> Bought:
         settle = self.resolve(order)

@@ -35,10 +35,9 @@ class Answer:
 
 
 class FailureClass(StrEnum):
-    """Why something did not work; each has one retry rule, exit code and next command (providers.failure.RULES)."""
+    """Why a provider refused an order or failed a task, as it answers; each has one rule (providers.failure.RULES).
+    What klingflow finds by itself is `execution.outcome.RunFailure`."""
 
-    NOT_SENT = "not-sent"
-    """The request certainly never left."""
     THROTTLED = "throttled"
     """Too fast or too many at once; the same request may be sent later."""
     QUOTA = "quota"
@@ -50,13 +49,6 @@ class FailureClass(StrEnum):
     """The request is wrong and stays wrong, or a task failed and no documented code says that a new order may help."""
     PROVIDER_FAULT = "provider-fault"
     """Their side broke, by a code of which it is documented that a new order may help."""
-    IN_DOUBT = "in-doubt"
-    EXPIRED = "expired"
-    """The result, or the way to it, is gone."""
-    BAD_OUTPUT = "bad-output"
-    """A clip came that does not decode, or is far from what was ordered."""
-    STUCK = "stuck"
-    """Still being made past its deadline: not a failure of the task; run again to collect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,24 +27,16 @@ class Rule:
     """For a person; {storyboard}, {shot} and {provider} are replaced by their names."""
 
 
-_FAILED = errors.ShotsFailed.code
-
 RULES: Mapping[FailureClass, Rule] = {
-    FailureClass.NOT_SENT: Rule(
-        free_retries=True,
-        exit_code=_FAILED,
-        what_next="nothing was sent or bought; check the network with `klingflow doctor`, then "
-        "`klingflow run {storyboard}`",
-    ),
     FailureClass.THROTTLED: Rule(
         free_retries=True,
-        exit_code=_FAILED,
+        exit_code=errors.SHOTS_FAILED,
         what_next="nothing was bought; wait some minutes, or lower providers.{provider}.concurrency, then "
         "`klingflow run {storyboard}`",
     ),
     FailureClass.QUOTA: Rule(
         stops_provider=True,
-        exit_code=_FAILED,
+        exit_code=errors.SHOTS_FAILED,
         what_next="nothing was bought; top up the account at {provider} or raise its spend limit, then "
         "`klingflow run {storyboard}`",
     ),
@@ -56,39 +48,28 @@ RULES: Mapping[FailureClass, Rule] = {
     ),
     FailureClass.MODERATED: Rule(
         again_by_run=False,
-        exit_code=_FAILED,
+        exit_code=errors.SHOTS_FAILED,
         what_next="change the prompt or the images of '{shot}', then `klingflow plan {storyboard}`",
     ),
     FailureClass.INVALID: Rule(
         again_by_run=False,
-        exit_code=_FAILED,
+        exit_code=errors.SHOTS_FAILED,
         what_next="the same order is not sent again: change '{shot}', or give it a new `take` to try it unchanged, "
         "then `klingflow plan {storyboard}`",
     ),
     FailureClass.PROVIDER_FAULT: Rule(
         new_attempts=1,  # two in all: facts on reliability, class "infra"
-        exit_code=_FAILED,
+        exit_code=errors.SHOTS_FAILED,
         what_next="{provider} broke down over it; later `klingflow run {storyboard}` orders it again",
     ),
-    FailureClass.IN_DOUBT: Rule(
-        exit_code=errors.InDoubt.code,
-        what_next="look for the task in {provider}'s console, then `klingflow resolve {storyboard} {shot} --task ID` "
-        "or `klingflow resolve {storyboard} {shot} --not-bought`",
-    ),
-    FailureClass.EXPIRED: Rule(
-        again_by_run=False,
-        exit_code=_FAILED,
-        what_next="the clip was paid for and is gone: `klingflow status {storyboard}` names the task to ask {provider} "
-        "about; a new `take` of '{shot}' buys another",
-    ),
-    FailureClass.BAD_OUTPUT: Rule(
-        again_by_run=False,
-        exit_code=_FAILED,
-        what_next="the clip was paid for and is of no use: `klingflow status {storyboard}` names the task to claim "
-        "back from {provider}; a new `take` of '{shot}' buys another",
-    ),
-    FailureClass.STUCK: Rule(
-        exit_code=errors.Detached.code,
-        what_next="it is still being made; `klingflow run {storyboard}` collects it, and buys nothing anew",
-    ),
 }
+
+
+def recorded(detail: Mapping[str, object]) -> FailureClass | None:
+    """The class of a `refused` or `failed` record of the ledger. None where no provider's answer was the reason, and
+    for the classes "expired" and "bad-output", which are in old ledgers only. Whoever decides about money takes a
+    failed task without a class as INVALID: it is not bought again."""
+    try:
+        return FailureClass(str(detail.get("class")))
+    except ValueError:
+        return None
