@@ -355,6 +355,7 @@ class Buyer:
             refused = self._book(order, seller, attempt)
             if refused is not None:
                 return refused
+            await seller.learn_date()
             sent = await self._uninterrupted(self._place_order(order, seller, job, request, images, idempotency))
             if isinstance(sent, Doubt):
                 if sent.final:
@@ -384,7 +385,6 @@ class Buyer:
     ) -> Job | Bought | Doubt | None:
         """Intent, request, answer: once begun it goes on to its end, so that an interrupt leaves no doubt behind."""
         send_before = asyncio.get_running_loop().time() + INTENT_VALID_S
-        await seller.learn_date()
         detail = {
             **self._describe(order, seller.name),
             "method": request.method,
@@ -451,7 +451,8 @@ class Buyer:
                     seller.cool(said.retry_after)
                 return Doubt(redact(said.message), said.final)
             case Refused():
-                return await self._refused(order, seller, job, said, first=first)
+                began = before - INTENT_VALID_S
+                return await self._refused(order, seller, job, said, first=first, began=began)
 
     async def _post(self, seller: Seller, request: Request, before: float) -> Answer:
         return await seller.service.send(request, paid=True, before=before)  # the one line that spends money
@@ -505,7 +506,7 @@ class Buyer:
         await self.do(self._notes.add, note)
 
     async def _refused(
-        self, order: Order, seller: Seller, job: Job, said: Refused, *, first: bool
+        self, order: Order, seller: Seller, job: Job, said: Refused, *, first: bool, began: float
     ) -> Bought | Doubt:
         message = redact(said.message)
         kind = said.kind
@@ -516,9 +517,11 @@ class Buyer:
         if RULES[kind].stops_provider:
             seller.closed = failure
         about_the_order = kind in ABOUT_THE_ORDER and not said.code.startswith("HTTP ")
-        if not first and not about_the_order:
-            # The first request with this key may have been taken before the account ran dry, the key was revoked,
-            # or whatever is in front of the API went wrong.
+        repeatable = seller.provider.caps.replay_s is not None
+        late = repeatable and asyncio.get_running_loop().time() - began >= REPLAY_TIMEOUT_S
+        if not about_the_order and (late or not first):
+            # Another request with this key may have been taken: an earlier one, before the account ran dry, the key was
+            # revoked, or whatever is in front of the API went wrong; or, after so long, one that another runner sent.
             return Doubt(message)
         self.open.pop(_place(order), None)
         await self._refuse(job, kind, said.code, message, sent=True, answer=said.raw)
@@ -689,7 +692,7 @@ class Buyer:
                 status = seller.provider.status(await seller.ask(seller.provider.poll(task, path)), task)
             except (NotSent, Unanswered):
                 return None
-            return status if isinstance(status, Done | Failed) else None
+            return status if isinstance(status, Done | Failed | Unreadable) else None
         accepted = job.last(Kind.ACCEPTED)
         assert accepted is not None
         return await seller.poller.ended(

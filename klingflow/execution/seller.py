@@ -35,6 +35,7 @@ class Seller:
         self._rng = rng
         self._open_again = 0.0
         self._date: tuple[int, float] | None = None
+        self._asking: asyncio.Task[None] | None = None
 
     @property
     def name(self) -> str:
@@ -67,13 +68,19 @@ class Seller:
         return date_ms + round((asyncio.get_running_loop().time() - then) * 1000)
 
     async def learn_date(self) -> None:
-        """Asks for the provider's time, where nothing has told it yet and a replay could depend on it."""
+        """Asks for the provider's time, once a run, where a replay could depend on it and nothing has told it yet."""
         listed = self.provider.poll_many(1)
-        if self._date is None and self.provider.caps.replay_s is not None and self.paid and listed is not None:
-            try:
-                await self.ask(listed)
-            except (NotSent, Unanswered):
-                return
+        if self._date is not None or self.provider.caps.replay_s is None or not self.paid or listed is None:
+            return
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask_date(listed))
+        await asyncio.shield(self._asking)
+
+    async def _ask_date(self, request: Request) -> None:
+        try:
+            await self.ask(request)
+        except (NotSent, Unanswered):
+            return
 
     def within_replay_window(self, provider_ms: object) -> bool:
         """Whether an order that was sent at `provider_ms` by the provider's clock can still be sent again, by that same
