@@ -8,7 +8,7 @@ import pytest
 
 from klingflow.core.model import Digest, Element, FileStill, MultiShot, Shot, ShotFrame, ShotId, UrlStill
 from klingflow.core.source import Severity, render
-from klingflow.storyboard import load, schema, yamlread
+from klingflow.storyboard import load, schema, shots, yamlread
 from tests.storyboards import faults, film, films, loaded
 
 HARBOUR = """\
@@ -367,9 +367,9 @@ def test_a_fault_is_shown_with_its_line_and_a_caret() -> None:
 def test_load_and_the_schema_name_the_same_values() -> None:
     defs = schema.load("storyboard")["$defs"]
     for name, values in (
-        ("provider", load.PROVIDERS),
-        ("resolution", load.RESOLUTIONS),
-        ("aspect_ratio", load.ASPECT_RATIOS),
+        ("provider", shots.PROVIDERS),
+        ("resolution", shots.RESOLUTIONS),
+        ("aspect_ratio", shots.ASPECT_RATIOS),
     ):
         assert set(defs[name]["anyOf"][0]["enum"]) == set(values)
 

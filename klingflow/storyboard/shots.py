@@ -1,0 +1,272 @@
+"""The shots of one film: each merged over the defaults, its templates rendered, its references to other shots resolved.
+
+What a shot's fields exclude and require of each other is checked here. Knows no provider's limits; circles of shots are
+planning's to find.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from klingflow.core.errors import KlingflowError
+from klingflow.core.model import MultiShot, Shot, ShotFrame
+from klingflow.core.source import Path
+from klingflow.storyboard import variables
+from klingflow.storyboard.frames import Frames, StillOf, Stills
+from klingflow.storyboard.storyboard_file import Data, Skip, StoryboardFile, each
+
+PROVIDERS = ("hiapi", "mulerouter", "animatic")
+RESOLUTIONS = ("720p", "1080p", "4K")
+ASPECT_RATIOS = ("16:9", "9:16", "1:1")
+
+_ONE_FIRST = ("first_frame", "continues", "meets")
+_NOT_WITH_CLIP = (
+    "prompt",
+    "prompt_file",
+    "negative_prompt",
+    "first_frame",
+    "last_frame",
+    "continues",
+    "meets",
+    "images",
+    "elements",
+    "multi_shot",
+    "duration",
+    "resolution",
+    "sound",
+    "aspect_ratio",
+    "model",
+    "provider",
+    "take",
+    "takes",
+)
+_TEXTS = frozenset(["title", "notes", "prompt", "negative_prompt", "model"])
+_CHOICES: Mapping[str, Sequence[str]] = {
+    "resolution": RESOLUTIONS,
+    "aspect_ratio": ASPECT_RATIOS,
+    "provider": PROVIDERS,
+}
+_AS_THEY_ARE = frozenset(["duration", "take", "takes", "sound", "hold"])
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_TAG = re.compile(r"[^\s,:+@]{1,64}")
+_BLANK = " \t\r\n"
+_SUBJECT = ("prompt", "first_frame", "last_frame", "images", "elements")
+
+
+@dataclass(slots=True)
+class Draft:
+    """A shot on its way: the fields of the Shot to be, frames perhaps still StillOf."""
+
+    id: str
+    fields: dict[str, Any]
+    skipped: bool = False
+    """Whether a field was left out because of a fault."""
+
+
+class ShotReader:
+    """The shots of one film: reads each, then resolves what they say of each other."""
+
+    def __init__(self, file: StoryboardFile, raws: Sequence[Data], defaults: Data, provider: str | None) -> None:
+        self.file = file
+        self.raws = raws
+        self.defaults = {name: value for name, value in defaults.items() if name not in ("vars", "max_chain")}
+        self.common_vars = defaults.get("vars") or {}
+        self.provider = provider
+        self.ids: dict[str, int] = {}
+        for index, raw in enumerate(raws):
+            name = raw["id"]
+            if name in self.ids:
+                line = file.document.span(("shots", self.ids[name], "id")).line
+                what = f"'{name}' names two shots; the first is on line {line}"
+                file.fault("duplicate-id", what, "give this one another id", ("shots", index, "id"))
+            self.ids.setdefault(name, index)
+        self.frames = Frames(file, raws, self.defaults, self.ids)
+
+    def at(self, index: int, field: str) -> Path:
+        return ("shots", index, field) if field in self.raws[index] else ("defaults", field)
+
+    # Reading one shot
+
+    def draft(self, index: int, raw: Data, context: dict[str, object]) -> Draft:
+        name = raw["id"]
+        draft = Draft(name, {"id": name, "index": index})
+        merged = self.merged(index, raw)
+        info: dict[str, object] = {
+            "id": name,
+            "index": index + 1,
+            "duration": merged.get("duration") or 5,
+            "resolution": merged.get("resolution") or "1080p",
+            "tags": merged.get("tags") or (),
+        }
+        context["shot"] = info
+        if "vars" in raw or self.common_vars:
+            context = self.own_vars(index, raw, context)
+        for field in ("resolution", "tags"):  # first: other templates may print them
+            if merged.get(field) is not None:
+                self.field(draft, field, merged[field], context)
+                info[field] = draft.fields.get(field, info[field])
+        for field, value in merged.items():
+            if value is None:
+                draft.skipped = True
+            elif field not in ("id", "vars", "resolution", "tags"):
+                self.field(draft, field, value, context)
+        if self.provider is not None:
+            draft.fields["provider"] = self.provider
+        self.check(draft, raw, merged)
+        return draft
+
+    def merged(self, index: int, raw: Data) -> Data:
+        """The shot over the defaults; where it says a thing in another way, the default is dropped."""
+        if not self.defaults:
+            out = dict(raw)
+        else:
+            out = {**self.defaults, **raw}
+            if "prompt_file" in raw and "prompt" not in raw:
+                out.pop("prompt", None)
+            elif "prompt" in raw and "prompt_file" not in raw:
+                out.pop("prompt_file", None)
+        if raw.get("clip"):
+            for field in _NOT_WITH_CLIP:
+                if field in raw:
+                    what = f"'{field}' says how to make a clip, but '{raw['id']}' brings one of its own"
+                    self.file.fault("exclusive", what, f"remove {field} or clip", ("shots", index, field), key=True)
+                if field not in ("provider", "resolution"):
+                    out.pop(field, None)
+        given = [field for field in raw if field in _ONE_FIRST]
+        for field in given[1:]:
+            what = f"'{raw['id']}' has both {given[0]} and {field}: a shot begins with one frame"
+            self.file.fault("exclusive", what, "keep one of the two", ("shots", index, field), key=True)
+            out[field] = None
+        if "prompt" in raw and "prompt_file" in raw:
+            what = f"'{raw['id']}' has both prompt and prompt_file"
+            self.file.fault("exclusive", what, "keep one of the two", ("shots", index, "prompt_file"), key=True)
+            del out["prompt_file"]
+        return out
+
+    def own_vars(self, index: int, raw: Data, context: dict[str, object]) -> dict[str, object]:
+        """The context with the shot's own variables over the storyboard's."""
+        own: dict[str, object] = dict(cast(dict[str, object], context["vars"]))
+        out = {**context, "vars": own}
+        mine = raw.get("vars") or {}
+        for name, value in {**self.common_vars, **mine}.items():
+            at: Path = ("shots", index, "vars", name) if name in mine else ("defaults", "vars", name)
+            variables.check_name(self.file, name, at)
+            try:
+                own[name] = out[name] = variables.rendered(self.file, value, out, at)
+            except Skip:
+                own[name] = out[name] = value
+        return out
+
+    def field(self, draft: Draft, field: str, value: Any, context: dict[str, object]) -> None:
+        """Reads one field into the draft."""
+        fields, file = draft.fields, self.file
+        index = fields["index"]
+        try:
+            if field in _TEXTS:
+                if "{" in value:
+                    value = file.text(value, context, self.at(index, field))
+                fields[field] = value.strip(_BLANK)
+            elif field in _AS_THEY_ARE:
+                fields[field] = value
+            elif field in _CHOICES:
+                fields[field] = self.choice(field, value, context, self.at(index, field))
+            else:
+                fields.update(self.structure(draft, field, value, context, self.at(index, field)))
+        except Skip:
+            draft.skipped = True
+
+    def choice(self, field: str, value: str, context: dict[str, object], at: Path) -> str:
+        if "{" not in value:
+            if value not in _CHOICES[field]:
+                raise Skip  # the schema has told it
+            return value
+        text = self.file.text(value, context, at)
+        if text not in _CHOICES[field]:
+            self.file.fault("value", f"there is no {field} '{text}'", self.file.meant(text, _CHOICES[field]), at)
+            raise Skip
+        return text
+
+    def structure(
+        self, draft: Draft, field: str, value: Any, context: dict[str, object], at: Path
+    ) -> dict[str, object]:
+        match field:
+            case "prompt_file":
+                return {"prompt": self.prompt_file(value, context, at)}
+            case "clip":
+                return {"clip": self.file.path(self.file.text(value, context, at), at)}
+            case "tags":
+                return {"tags": each(value, at, lambda tag, at: self.tag(tag, context, at))}
+            case "continues":
+                return {"first_frame": ShotFrame(self.frames.shot(value, context, at, draft.id))}
+            case "meets":
+                met = self.frames.shot(value, context, at, draft.id)
+                return {"first_frame": StillOf(met, at), "meets": met}
+            case "first_frame" | "last_frame":
+                return {field: self.frames.frame(value, context, at, draft.id)}
+            case "images":
+                return {"images": each(value, at, lambda one, at: self.frames.frame(one, context, at, draft.id))}
+            case "elements":
+                return {"elements": each(value, at, lambda one, at: self.frames.element(one, context, at, draft.id))}
+            case "multi_shot":
+                parts = value.get("shots", ())
+                prompts = each(
+                    parts, (*at, "shots"), lambda one, at: self.file.text(one["prompt"], context, (*at, "prompt"))
+                )
+                shots = tuple((text.strip(_BLANK), one["duration"]) for text, one in zip(prompts, parts, strict=True))
+                return {"multi_shot": MultiShot(value["by"], shots)}
+        raise AssertionError(f"the schema knows a field {field} that load does not")  # BUG
+
+    def tag(self, value: str, context: dict[str, object], at: Path) -> str:
+        text = self.file.text(value, context, at)
+        if text is not value and not _TAG.fullmatch(text):
+            self.file.fault("value", f"'{text}' is not a tag", "a tag is one word without , : + and @", at)
+            raise Skip
+        return text
+
+    def prompt_file(self, value: str, context: dict[str, object], at: Path) -> str:
+        path = self.file.path(self.file.text(value, context, at), at)
+        try:
+            text = self.file.file_text(path)
+        except KlingflowError as exc:
+            self.file.fault("file", exc.what, exc.mend, at)
+            raise Skip from None
+        return self.file.rendered(text.text, context, text.span).strip(_BLANK)
+
+    def check(self, draft: Draft, raw: Data, merged: Data) -> None:
+        """What a shot must say, and what does not go together."""
+        fields, index = draft.fields, draft.fields["index"]
+        for field in ("prompt", "negative_prompt"):
+            found = _CONTROL.search(fields.get(field) or "")
+            if found:
+                what = f"{field} of '{draft.id}' holds the control character U+{ord(found[0]):04X}"
+                said = "prompt_file" if field == "prompt" and "prompt" not in merged else field
+                self.file.fault("control-character", what, "remove it", self.at(index, said))
+        take, takes = fields.get("take", 1), fields.get("takes", 1)
+        if takes > 1 and take > takes:
+            what = f"take {take} of '{draft.id}' counts, but only takes 1 to {takes} are made"
+            self.file.fault("take", what, f"raise takes to {take}, or choose a smaller take", self.at(index, "take"))
+        multi = fields.get("multi_shot")
+        if multi is not None and multi.by == "customize":
+            total, wanted = sum(seconds for _, seconds in multi.shots), fields.get("duration", 5)
+            if total != wanted:
+                what = f"the shots of multi_shot last {total} s together, but '{draft.id}' lasts {wanted} s"
+                self.file.fault("duration", what, f"write duration: {total}", self.at(index, "multi_shot"), key=True)
+        if draft.skipped or "clip" in fields:
+            return
+        if not any(fields.get(name) for name in _SUBJECT) and not (multi is not None and multi.shots):
+            what = f"'{draft.id}' says nothing to show"
+            self.file.fault("empty-shot", what, "give it a prompt, a frame or a clip", ("shots", index, "id"))
+
+    # References between shots
+
+    def resolved(self, drafts: Sequence[Draft]) -> tuple[Shot, ...]:
+        """The shots, each `{still: ID}` and `meets` in them replaced by the frame that ID declares."""
+        first = {draft.id: draft for draft in reversed(drafts)}  # the first of two with one id
+        last = {name: draft.fields.get("last_frame") for name, draft in first.items()}
+        stills = Stills(self.file, last, {name for name, draft in first.items() if draft.skipped})
+        for draft in drafts:
+            stills.put_into(draft.fields)
+        return tuple(Shot(**draft.fields) for draft in drafts)

@@ -1,0 +1,154 @@
+"""The storyboard while it is being loaded: the faults found so far, and the text files read for it.
+
+What variables, shots and frames all need is here: to report a fault at its place in the file, to render a template, to
+find a path in the project. Knows no field of a storyboard.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, TypeVar
+
+from klingflow.core.errors import KlingflowError, StoryboardError
+from klingflow.core.source import Document, Path, Problem, Severity, Span
+from klingflow.storyboard import paths, prompt
+
+Read = Callable[[str], str]
+Data = Mapping[str, Any]
+T = TypeVar("T")
+
+
+class Skip(Exception):
+    """A field whose fault is already noted."""
+
+
+class StoryboardFile:
+    """The file being loaded: what is wrong so far, and the texts that it has read."""
+
+    def __init__(self, document: Document, folder: str, read: Read, trusted: Collection[str]) -> None:
+        self.document = document
+        self.folder = folder
+        self.read = read
+        self.trusted = trusted
+        self.unpinned: set[str] = set()
+        """URLs of images without a digest that were reported."""
+        self.problems: list[Problem] = []
+        self.budget = prompt.Budget()
+        self.texts: dict[str, prompt.Included | KlingflowError] = {}
+        self._told: set[Problem] = set()
+        self._earlier: set[tuple[str, Span | None]] = set()
+
+    def next_film(self) -> None:
+        """A fault that stands where an earlier film of the matrix had the same is not told again."""
+        self._earlier = {(problem.rule, problem.span) for problem in self.problems}
+
+    def add(self, problem: Problem) -> None:
+        if problem not in self._told and (problem.rule, problem.span) not in self._earlier:
+            self._told.add(problem)
+            self.problems.append(problem)
+
+    def fault(
+        self,
+        rule: str,
+        what: str,
+        mend: str,
+        at: Path | None,
+        *,
+        key: bool = False,
+        severity: Severity = Severity.ERROR,
+    ) -> None:
+        span = None if at is None else self.document.span(at, key=key)
+        self.add(Problem(rule=rule, what=what, mend=mend, span=span, severity=severity))
+
+    def meant(self, name: str, names: Sequence[str]) -> str:
+        near = self.budget.nearest(name, names)
+        listed = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+        return f"did you mean '{near}'?" if near else f"known here: {listed}" if names else "there are none"
+
+    def text(self, value: str, context: Mapping[str, object], at: Path) -> str:
+        """A text with its template rendered. Raises Skip when it cannot be."""
+        if "{" not in value:
+            return value
+        return self.rendered(value, context, lambda offset, length: self.inside(at, value, offset, length))
+
+    def rendered(self, text: str, context: Mapping[str, object], where: prompt.Where) -> str:
+        if self.budget.spent:
+            raise Skip  # told once: every template from here on would say the same
+        try:
+            return prompt.render(text, context, where=where, include=self.include, budget=self.budget)
+        except StoryboardError as exc:
+            for problem in exc.problems:
+                self.add(problem)
+            raise Skip from None
+
+    def inside(self, at: Path, value: str, offset: int, length: int) -> Span:
+        """The place of a piece of a scalar: found again in the file's lines, however the scalar is written."""
+        start = self.document.span(at)
+        piece = value[offset : offset + length].partition("\n")[0]
+        if start.line == 0 or not piece.strip():
+            return start
+        nth = value.count(piece, 0, offset)
+        line, col = start.line, start.col - 1
+        for _ in range(value.count("\n") + len(value) // 8 + 3):
+            text = self.document.line(line)
+            found = text.find(piece, col)
+            while found >= 0 and nth:
+                nth -= 1
+                found = text.find(piece, found + len(piece))
+            if found >= 0:
+                return Span(start.path, line, found + 1, found + 1 + len(piece), text)
+            line, col = line + 1, 0
+        return start
+
+    def path(self, text: str, at: Path) -> str:
+        """A file's path from the project root. Raises Skip."""
+        try:
+            return paths.under_root(text, self.folder)
+        except KlingflowError as exc:
+            self.fault("path", exc.what, exc.mend, at)
+            raise Skip from None
+
+    def file_text(self, path: str) -> prompt.Included:
+        """A text file of the project; each is read once. Raises KlingflowError."""
+        known = self.texts.get(path)
+        if known is None:
+            if self.budget.read < 0:
+                raise Skip  # reported at the file that went over
+            try:
+                shown = self.document.path.replace("\\", "/").rpartition("/")[0]
+                known = prompt.Included(_shown(path, self.folder, shown), self.read(path).replace("\r\n", "\n"))
+                self.budget.read -= len(known.text)
+                if self.budget.read < 0:
+                    what = f"'{path}' and the text files before it are too large to include together"
+                    raise KlingflowError(what, "include fewer or shorter files")
+            except KlingflowError as exc:
+                known = exc
+            self.texts[path] = known
+        if isinstance(known, KlingflowError):
+            raise known
+        return known
+
+    def include(self, name: str) -> prompt.Included:
+        return self.file_text(paths.under_root(name, self.folder))
+
+
+def each(values: Sequence[Any], at: Path, read: Callable[[Any, Path], T]) -> tuple[T, ...]:
+    """Every value read, so that the faults of all are reported. Raises Skip after the last where one has any."""
+    out = []
+    for i, value in enumerate(values):
+        with contextlib.suppress(Skip):
+            out.append(read(value, (*at, i)))
+    if len(out) < len(values):
+        raise Skip
+    return tuple(out)
+
+
+def _shown(path: str, folder: str, shown: str) -> str:
+    """A file's path as people see it: beside the storyboard's own where it lies in its folder, else from the root."""
+    if not folder:
+        return f"{shown}/{path}" if shown else path
+    inside = path.removeprefix(folder + "/")
+    if inside != path:
+        return f"{shown}/{inside}" if shown else inside
+    return f"{shown.removesuffix(folder)}{path}" if shown.endswith(folder) else path
