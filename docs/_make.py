@@ -727,7 +727,7 @@ ENDS: Mapping[str, Sequence[int]] = {
 """The exit codes of each command, besides 3, which is a bug in any of them."""
 
 SAYS: Mapping[str, str] = {
-    "init": "A storyboard of five shots, stills drawn by code, `klingflow.yaml`, `.gitignore`, the schema for the editor "
+    "init": "A storyboard of five shots, its stills, `klingflow.yaml`, `.gitignore`, the schema for the editor "
     "and a recipe for CI. Nothing that exists is overwritten.",
     "check": "Shape and meaning, every fault of every file: unknown fields with the nearest that exists, shots that are not "
     "there, circles, templates, images against the provider's limits, what the provider cannot do. `github` "

@@ -1,7 +1,7 @@
-"""Draws the stills of the shipped storyboards, and the clip that one of them brings along.
+"""Draws the stills of the shipped storyboards and of `klingflow init`, and the clip that one storyboard brings along.
 
-    python pipelines/draw.py            writes what is missing
-    python pipelines/draw.py --again    draws everything anew
+    python -m pipelines.draw            writes what is missing
+    python -m pipelines.draw --again    draws everything anew
 
 The files are committed: nobody has to run this. Nothing here is random.
 """
@@ -16,23 +16,26 @@ from pathlib import Path
 import av
 from PIL import Image, ImageDraw, ImageFilter
 
-from klingflow.output import stills
+from pipelines import scenes
 
 HERE = Path(__file__).parent
 WIDE, TALL = (1280, 720), (720, 1280)
 
-STILLS: dict[str, tuple[Callable[[stills.Size], Image.Image], stills.Size]] = {
-    "harbour/frames/dawn.png": (stills.harbour_dawn, WIDE),
-    "harbour/frames/quay.png": (stills.harbour_quay, WIDE),
-    "harbour/frames/market.png": (stills.market, WIDE),
-    "harbour/frames/night.png": (stills.harbour_night, WIDE),
-    "lighthouse-ad/frames/lighthouse-wide.png": (stills.lighthouse, WIDE),
-    "lighthouse-ad/frames/lighthouse-tall.png": (stills.lighthouse, TALL),
-    "lighthouse-ad/frames/lantern-wide.png": (stills.lantern, WIDE),
-    "lighthouse-ad/frames/lantern-tall.png": (stills.lantern, TALL),
-    "night-train/frames/platform.png": (stills.platform, WIDE),
-    "night-train/frames/viaduct.png": (stills.night_train, WIDE),
-    "night-train/frames/compartment.png": (stills.compartment, WIDE),
+STILLS: dict[str, tuple[Callable[[scenes.Size], Image.Image], scenes.Size]] = {
+    "harbour/frames/dawn.png": (scenes.harbour_dawn, WIDE),
+    "harbour/frames/quay.png": (scenes.harbour_quay, WIDE),
+    "harbour/frames/market.png": (scenes.market, WIDE),
+    "harbour/frames/night.png": (scenes.harbour_night, WIDE),
+    "lighthouse-ad/frames/lighthouse-wide.png": (scenes.lighthouse, WIDE),
+    "lighthouse-ad/frames/lighthouse-tall.png": (scenes.lighthouse, TALL),
+    "lighthouse-ad/frames/lantern-wide.png": (scenes.lantern, WIDE),
+    "lighthouse-ad/frames/lantern-tall.png": (scenes.lantern, TALL),
+    "night-train/frames/platform.png": (scenes.platform, WIDE),
+    "night-train/frames/viaduct.png": (scenes.night_train, WIDE),
+    "night-train/frames/compartment.png": (scenes.compartment, WIDE),
+    "../klingflow/frames/lighthouse.png": (scenes.lighthouse, WIDE),
+    "../klingflow/frames/lantern.png": (scenes.lantern, WIDE),
+    "../klingflow/frames/dawn.png": (scenes.harbour_dawn, WIDE),
 }
 FOOTAGE = "night-train/footage/insert.mp4"
 
@@ -40,7 +43,7 @@ FOOTAGE = "night-train/footage/insert.mp4"
 def main(again: bool) -> None:
     for path, (scene, size) in STILLS.items():
         if again or not (HERE / path).exists():
-            data = stills.png(scene(size))
+            data = scenes.png(scene(size))
             (HERE / path).parent.mkdir(parents=True, exist_ok=True)
             (HERE / path).write_bytes(data)
             print(f"{path}  {len(data) // 1000} kB")
@@ -68,9 +71,9 @@ def footage(to: Path) -> None:
         film.mux(stream.encode(None))
 
 
-def _signal_ground(size: stills.Size) -> Image.Image:
+def _signal_ground(size: scenes.Size) -> Image.Image:
     """The line at night: the left side of the station's scene, from nearer."""
-    image = stills.platform((size[0] * 2, size[1] * 2))
+    image = scenes.platform((size[0] * 2, size[1] * 2))
     return image.crop((round(size[0] * 0.15), size[1] // 3, round(size[0] * 1.15), size[1] // 3 + size[1]))
 
 
@@ -85,7 +88,7 @@ def _signal(ground: Image.Image, way: float) -> Image.Image:
         on = (way < 0.5) == (lamp == 0)
         draw.ellipse((x - 20, y - 20, x + 20, y + 20), fill=colour if on else (40, 38, 48))
         if on:
-            stills.glow(image, (x, y), 170, colour, 0.8)
+            scenes.glow(image, (x, y), 170, colour, 0.8)
             draw = ImageDraw.Draw(image)
     return image.filter(ImageFilter.GaussianBlur(0.6))
 

@@ -18,6 +18,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from klingflow import __version__
+from klingflow.output import scaffold
 from klingflow.storyboard.schema import SCHEMAS
 from tests.cli import ROOT
 from tests.shared import once
@@ -69,7 +70,9 @@ def test_the_wheel_holds_the_package_and_its_schemas_and_nothing_else(built: Pat
     assert "klingflow/py.typed" in held, "type checkers of other programs see no types without it"
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "klingflow").rglob("*.py")}
     assert {name for name in held if name.endswith(".py")} == modules
-    assert not [name for name in held if name.endswith((".pyc", ".mp4", ".png"))]
+    assert not [name for name in held if name.endswith((".pyc", ".mp4"))]
+    pictures = {f"klingflow/frames/{name}" for name in scaffold.STILLS}
+    assert {name for name in held if name.endswith(".png")} == pictures
 
 
 def test_the_wheel_holds_the_licence_of_everything_in_it(built: Path) -> None:

@@ -18,9 +18,9 @@ from klingflow.animatic.service import AnimaticService
 from klingflow.core.model import Digest, Key, MultiShot, Shot, ShotId
 from klingflow.io import media
 from klingflow.io.service import Gone
-from klingflow.output import stills
 from klingflow.providers import animatic
 from klingflow.providers.base import Accepted, Done, Failed, Missing, Pending, Request, Settings
+from tests.cli import ROOT
 
 WEIRD = "Größe „so“ – 日本語 🙂 العربية \x1b[31m \u202eodd\u2066 \ud7ff " + "endless" * 90
 
@@ -72,10 +72,16 @@ def inside(frame: Image.Image) -> Image.Image:
     return design.picture_in(frame)
 
 
+def still(path: str) -> Image.Image:
+    """A picture of the shipped storyboards, at a size that is drawn quickly."""
+    with Image.open(ROOT / "pipelines" / path) as image:
+        return image.resize((640, 360))
+
+
 @pytest.fixture
 def scenes(tmp_path: Path) -> Path:
-    stills.lantern((640, 360)).save(tmp_path / "a.png")
-    stills.platform((640, 360)).save(tmp_path / "b.png")
+    still("lighthouse-ad/frames/lantern-wide.png").save(tmp_path / "a.png")
+    still("night-train/frames/platform.png").save(tmp_path / "b.png")
     return tmp_path
 
 
@@ -178,7 +184,7 @@ def test_every_shape_has_even_sides_and_is_drawn_small(ratio: float) -> None:
 
 
 def test_an_ordinary_image_is_not_taken_for_a_frame_of_an_animatic() -> None:
-    assert design.pushes_of(stills.market((640, 360))) is None
+    assert design.pushes_of(still("harbour/frames/market.png")) is None
     assert design.pushes_of(Image.new("RGB", (960, 540))) is None
     assert design.pushes_of(Image.new("RGB", (3, 3))) is None
 

@@ -47,7 +47,7 @@ def test_every_file_is_named_and_is_what_it_says(tmp_path: Path) -> None:
     assert json.loads((folder / "schemas/storyboard.schema.json").read_text("utf-8"))["$schema"]
     for path in folder.glob("frames/*.png"):
         with Image.open(path) as image:
-            assert image.size == scaffold.STILL_SIZE
+            assert (image.format, image.size) == ("PNG", (1280, 720))
 
 
 def test_the_recipe_holds_no_key_and_its_commands_are_real(tmp_path: Path) -> None:

@@ -1,27 +1,20 @@
 """What `klingflow init` writes: a small project that runs at once, with no account and no file of anybody else's.
 
-A storyboard that shows the format, stills drawn by code, the project file with its settings explained, the schema
-for the editor, a .gitignore and a CI recipe. Nothing that exists is ever overwritten.
+A storyboard that shows the format, its stills, the project file with its settings explained, the schema for the
+editor, a .gitignore and a CI recipe. Nothing that exists is ever overwritten.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
-from PIL import Image
-
 from klingflow.core.errors import UsageError
-from klingflow.output import stills
 from klingflow.storyboard import schema
 
-STILLS: dict[str, Callable[[stills.Size], Image.Image]] = {
-    "lighthouse.png": stills.lighthouse,
-    "lantern.png": stills.lantern,
-    "dawn.png": stills.harbour_dawn,
-}
-STILL_SIZE = (1280, 720)
+FRAMES = Path(__file__).parents[1] / "frames"
+"""Pictures that pipelines/draw.py drew."""
+STILLS = ("lighthouse.png", "lantern.png", "dawn.png")
 
 
 def create(folder: Path, name: str) -> list[Path]:
@@ -41,23 +34,21 @@ def create(folder: Path, name: str) -> list[Path]:
         ".github/workflows/klingflow.yml": WORKFLOW.replace("NAME", name),
         "schemas/storyboard.schema.json": schema.text("storyboard"),
     }
-    planned = [folder / path for path in (*texts, *(f"frames/{still}" for still in STILLS))]
-    there = [path for path in planned if path.exists() or path.is_symlink()]
+    files = {folder / path: text.encode() for path, text in texts.items()}
+    files |= {folder / "frames" / still: (FRAMES / still).read_bytes() for still in STILLS}
+    there = [path for path in files if path.exists() or path.is_symlink()]
     if there:
         raise UsageError(
             f"already there, and init overwrites nothing: {', '.join(str(path) for path in there)}",
             "give a folder of its own, as in: klingflow init my-film",
         )
     try:
-        for path in planned:
+        for path, data in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-        for file, text in texts.items():
-            _write(folder / file, text.encode())
-        for still, scene in STILLS.items():
-            _write(folder / "frames" / still, stills.png(scene(STILL_SIZE)))
+            _write(path, data)
     except OSError as exc:
         raise UsageError(f"the project cannot be written: {exc.strerror}: {exc.filename}") from exc
-    return planned
+    return list(files)
 
 
 def _write(path: Path, data: bytes) -> None:

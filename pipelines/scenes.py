@@ -1,4 +1,4 @@
-"""Scenes drawn by code: the stills of `klingflow init` and of the shipped storyboards.
+"""Scenes drawn by code: the pictures that draw.py writes.
 
 Flat layers of paper with light between them: skies, ridges, water that mirrors what stands above it, and a few
 things to tell a story with. Every scene is a function from a size to an image; it works in both orientations and
@@ -8,7 +8,7 @@ draws the same pixels each time. Pillow alone; knows no file and no storyboard.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from itertools import pairwise
 from random import Random
@@ -1409,20 +1409,6 @@ def compartment(size: Size) -> Image.Image:
         fill=(255, 240, 200),
     )
     return _shade(image, 0.7)
-
-
-SCENES: Mapping[str, Callable[[Size], Image.Image]] = {
-    "harbour-dawn": harbour_dawn,
-    "harbour-quay": harbour_quay,
-    "harbour-night": harbour_night,
-    "market": market,
-    "lighthouse": lighthouse,
-    "lantern": lantern,
-    "night-train": night_train,
-    "platform": platform,
-    "compartment": compartment,
-}
-"""Every scene by name."""
 
 
 def png(image: Image.Image, most: int = 300_000) -> bytes:
