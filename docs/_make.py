@@ -431,7 +431,9 @@ the store, so `take: 1` brings it back and costs nothing. `takes: 3` makes takes
 ## hold and clip
 
 `hold: true` keeps the clip that the lock names, whatever changed in the shot or before it. It costs nothing; `klingflow plan`
-says what is held. A held shot that has no clip yet is made once.
+says what is held. Set it when the clip is there: while a shot is held, no clip is bought for it. Where the lock names none,
+the run stops that shot with "held, and its lock entry is not there" and goes on with the others (a free animatic is drawn).
+A shot or storyboard that was renamed keeps its held clip, where the lock leaves no doubt about which one it is.
 
 `clip: footage/insert.mp4` brings a clip of one's own: any size, any rate, with or without sound. It costs nothing, other
 shots may continue it, and it takes no field that says how to make a clip.

@@ -270,7 +270,7 @@ def _decide(
         depth=depth[shot.id],
     )
     if shot.hold:
-        held = _held(step, film, shot, lock, variants)
+        held = _held(step, film, shot, inputs, lock, lookups, variants)
         if held is not None:
             return held
     if parts is None or key is None:
@@ -305,10 +305,21 @@ def _ordering(step: Step, shot: Shot, cost: Price) -> Step:
     return replace(step, seconds=shot.duration, price=cost.amount, estimate=cost.estimate)
 
 
-def _held(step: Step, film: Film, shot: Shot, lock: Lock, variants: Collection[str]) -> Step | None:
+def _held(
+    step: Step,
+    film: Film,
+    shot: Shot,
+    inputs: Inputs,
+    lock: Lock,
+    lookups: PlanLookups,
+    variants: Collection[str],
+) -> Step | None:
     """A held shot keeps its clip, also under another name or in another film of the matrix. Where the lock has none
     that could be it, the shot stops if it would cost money; None where it is free: then it is made like any other."""
-    entry = lock.held(film, shot, key=step.key, variants=variants)
+    entry = lock.entry(film.variant, shot.id, shot.take)
+    if entry is None:
+        claimed = _keys_of_others(film, shot, inputs, lock, lookups)
+        entry = lock.held(film, shot, key=step.key, variants=variants, claimed=claimed)
     if entry is not None:
         why = "held: keeps the clip that the lock names"
         return replace(step, action=Action.HOLD, reason=why, key=entry.key, clip=entry.clip, record=entry.record())
@@ -318,6 +329,19 @@ def _held(step: Step, film: Film, shot: Shot, lock: Lock, variants: Collection[s
 
 
 HELD_MISSING = "held, and its lock entry is not there"
+
+
+def _keys_of_others(film: Film, shot: Shot, inputs: Inputs, lock: Lock, lookups: PlanLookups) -> set[Key]:
+    """The keys of a film's other shots, as far as the clips that the lock names for it tell them."""
+    entries = [(other.id, lock.entry(film.variant, other.id, other.take)) for other in film.shots]
+    clips = {name: entry.clip for name, entry in entries if entry is not None}
+    keys = set()
+    for other in film.shots:
+        model = OWN if other.clip else lookups.model(other)
+        parts = digest.parts(other, model, inputs.stills, clips, inputs.clips)
+        if other.id != shot.id and parts is not None:
+            keys.add(digest.key(parts))
+    return keys
 
 
 def _unknown(step: Step, shot: Shot, clips: Mapping[ShotId, Digest], cost: Price) -> Step:
