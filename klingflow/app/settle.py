@@ -159,6 +159,7 @@ def _rebuilt(storyboard: Storyboard, store: Store, shot: str, take: int | None, 
             **_by("rebuilt from the storyboard"),
         },
     )
+    services.claim_store(session.loaded)
     _write(store, intent, storyboard.path)
     return fold(step.key, [*job.records, *job.orphans, intent])
 
