@@ -227,15 +227,28 @@ def test_hdr_and_absurd_sizes_are_refused(tmp_path: Path) -> None:
     hdr = clips.make(tmp_path / "a.mp4", pixels="yuv420p10le", frames=2, transfer=18, matrix=9)
     with pytest.raises(MediaError, match=r"a\.mp4 is HDR \(HLG\)"):
         media.check(hdr, seconds=None)
+    assert media.check(hdr, seconds=None, as_is=True).frames == 2
     wide = clips.make(tmp_path / "b.mov", codec="mjpeg", pixels="yuvj420p", frames=1, size=(8208, 16), tagged=False)
-    with pytest.raises(MediaError, match="more than 8192 pixels a side"):
-        media.check(wide, seconds=None)
+    for as_is in (False, True):
+        with pytest.raises(MediaError, match="more than 8192 pixels a side"):
+            media.check(wide, seconds=None, as_is=as_is)
+
+
+def test_a_codec_that_few_players_read_is_refused_unless_it_is_taken_as_it_is(tmp_path: Path) -> None:
+    clip = clips.make(tmp_path / "a.mkv", codec="mpeg2video", frames=5)
+    with pytest.raises(MediaError, match=r"a\.mkv is coded as mpeg2video, which few players read"):
+        media.check(clip, seconds=None)
+    assert media.check(clip, seconds=None, as_is=True).frames == 5
+    media.cut(clip, "last", tmp_path / "last.png")
+    with Image.open(tmp_path / "last.png") as picture:
+        assert clips.number(picture) == 4
 
 
 def test_a_codec_outside_the_list_is_refused(tmp_path: Path) -> None:
-    clip = clips.make(tmp_path / "a.mkv", codec="mpeg2video", frames=5)
-    with pytest.raises(MediaError, match=r"a\.mkv is coded as mpeg2video"):
-        media.check(clip, seconds=None)
+    clip = clips.make(tmp_path / "a.mkv", codec="msmpeg4v3", frames=5)
+    for as_is in (False, True):
+        with pytest.raises(MediaError, match=r"a\.mkv is coded as msmpeg4, which klingflow does not read"):
+            media.check(clip, seconds=None, as_is=as_is)
 
 
 def test_a_length_far_from_the_order_is_refused(tmp_path: Path) -> None:

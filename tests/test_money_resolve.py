@@ -65,8 +65,8 @@ def test_a_finished_task_that_nobody_fetched_is_not_given_up(tmp_path: Path) -> 
 def test_where_the_provider_cannot_be_asked_a_task_is_given_up_only_by_force(tmp_path: Path) -> None:
     with words(tmp_path, finish_s=3600.0) as (project, api):
         assert project.run("run", "film.yaml", "--yes", "--detach").code == 7
-        for extra in ({"HIAPI_API_KEY": ""}, {"HIAPI_API_KEY": "sk-of-somebody-else"}):
-            refused = project.run(*RESOLVE, "--not-bought", **extra)
+        for api_key in ("", "sk-of-somebody-else"):
+            refused = project.run(*RESOLVE, "--not-bought", HIAPI_API_KEY=api_key)
             assert refused.code == 2, refused.said
             assert kinds(project) == ["intent", "accepted"]
         api.faults.add("GET /v1/tasks", drop_before, times=-1)

@@ -273,7 +273,7 @@ def _accept(store: Store, job: Job, shot: str, path: str) -> str:
     digest = Digest(str(delivered.detail["clip"]))
     blob = store.blob(digest)
     try:
-        facts = media.check(blob, seconds=None, digest=digest)
+        facts = media.check(blob, seconds=None, digest=digest, as_is=True)
     except KlingflowError as bad:
         raise UsageError(
             f"the delivered clip cannot be used in a film: {bad.what.replace(blob.name, 'it')}",
@@ -293,7 +293,8 @@ def _accept(store: Store, job: Job, shot: str, path: str) -> str:
     )
     kept = ledger.keep(store, record)
     _write(store, job.next(Kind.STORED, _now_ms(), {"clip": kept.facts.digest, **_by("a person took it")}), path)
-    return f"{shot}: the delivered clip ({facts.duration} s) is taken as it is; `klingflow run {path}` goes on with it"
+    why = delivered.detail.get("why")
+    return f"{shot}: the delivered clip is taken as it is, though {why}; `klingflow run {path}` goes on with it"
 
 
 # -- small parts ------------------------------------------------------------------------------------------------------

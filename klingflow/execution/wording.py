@@ -130,7 +130,8 @@ class Wording:
         settle = self.resolve(order)
         return failed(
             RunFailure.NOT_ACCEPTED,
-            f"a clip was delivered that is not what was ordered: {why}; it is in {self._store} as {blob_name(clip)}",
+            f"a clip was delivered that is not what was ordered: {why}; clip {clip[:KEY_SHOWN]} is kept in "
+            f"{self._store} as {blob_name(clip)}",
             f"look at it, then `{settle} --accept` takes it as it is, or `{settle} --reject` turns it down",
             charged=True,
         )

@@ -6,7 +6,8 @@ What counts is what a player shows: frames after the edit list, in display order
 square pixels. A clip's length is the length of its picture; sound that runs on is not counted.
 
 Refused with a clear text: pages and playlists that pass for a video, files cut short, clips with no picture, clips
-that do not decode to the end, more than 8192 pixels a side, and HDR (PQ or HLG), which would need tone mapping.
+that do not decode to the end, more than 8192 pixels a side. Refused by `check`, unless a person takes the clip as it
+is: HDR (PQ or HLG), which would need tone mapping and without it looks flat, and codecs that few players know.
 10-bit SDR is read as 8-bit. Interlaced pictures are read as they are, without de-interlacing.
 """
 
@@ -53,7 +54,10 @@ SAMPLE = 8
 _CLIPS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm"
 _SOUNDS = _CLIPS + ",wav,w64,aiff,mp3,flac,ogg,aac"
 # The whitelist of codecs binds the probe alone; PyAV opens a decoder without it, so `_known` asks again.
+_UNUSUAL = frozenset({"mpeg1video", "mpeg2video", "theora", "rawvideo"})
+"""Codecs of pictures that can be read, and that `check` refuses all the same."""
 _CODECS = (
+    "mpeg1video,mpeg2video,theora,rawvideo,"
     "h264,hevc,av1,libdav1d,vp8,vp9,libvpx,libvpx-vp9,mpeg4,prores,dnxhd,mjpeg,png,qtrle,ffv1,"
     "aac,aac_fixed,mp3,mp3float,opus,libopus,vorbis,flac,alac,ac3,eac3,"
     "pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,pcm_f32be,pcm_f64le,pcm_u8"
@@ -134,20 +138,33 @@ def facts(path: Path, digest: Digest) -> ClipFacts:
     )
 
 
-def check(path: Path, *, seconds: float | None, digest: Digest | None = None) -> ClipFacts:
+def check(
+    path: Path, *, seconds: float | None, digest: Digest | None = None, as_is: bool = False
+) -> ClipFacts:
     """The facts of a file that was just fetched or brought in; raises MediaError when it is not what was ordered.
 
     `seconds` is the length that was ordered, None when nothing was. The length may differ by a quarter of a second or
     5 %, whichever is more: Kling gives 5.041 s for an order of 5 (measured files of 2026-11), and a wrong clip is
-    off by seconds. The digest is computed when the caller does not know it.
+    off by seconds. The digest is computed when the caller does not know it. `as_is`: also HDR and unusual codecs.
     """
     if digest is None:
         with _reading(path), path.open("rb") as file:
             digest = Digest(hashlib.file_digest(file, "sha256").hexdigest())
     found = facts(path, digest)
+    if not as_is:
+        _refuse_unusual(path)
     if seconds is not None and abs(float(found.duration) - seconds) > max(0.25, seconds * 0.05):
         raise MediaError(f"{path.name} lasts {found.duration} s where {seconds:g} s were ordered")
     return found
+
+
+def _refuse_unusual(path: Path) -> None:
+    with opened(path) as (_, video):
+        context = video.codec_context
+        if context.color_trc in _HDR:
+            raise MediaError(f"{path.name} is HDR ({_HDR[context.color_trc]})", "export it as SDR (BT.709)")
+        if context.name in _UNUSUAL:
+            raise MediaError(f"{path.name} is coded as {context.name}, which few players read", _EXPORT)
 
 
 def timeline(path: Path) -> Timeline:
@@ -411,8 +428,6 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         _known(path, context)
         if max(context.width, context.height) > MAX_SIDE:
             raise MediaError(f"{path.name} is {context.width}x{context.height}: more than {MAX_SIDE} pixels a side")
-        if context.color_trc in _HDR:
-            raise MediaError(f"{path.name} is HDR ({_HDR[context.color_trc]})", "export it as SDR (BT.709)")
         # A picture may grow in the middle of a stream, past what the header said.
         context.options = {"max_pixels": str(MAX_SIDE * MAX_SIDE)}
         video.thread_type = "AUTO"
