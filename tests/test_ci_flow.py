@@ -197,23 +197,28 @@ def test_a_hostile_storyboard_commands_neither_the_log_nor_the_comment(studio: S
     checked = good(runner.run(script("Check")))
     planned = good(runner.run(script("Plan"), AGAINST="", STORE="", GITHUB_BASE_REF="main"))
     good(runner.run(script("Comment"), NUMBER="1", FORK="false", GH_TOKEN="t"))
+    graphs = [good(runner.run(f"klingflow graph film.yaml --format {name}")) for name in ("svg", "mermaid", "dot")]
     drawn = runner.run("klingflow run film.yaml --provider animatic < /dev/null")
     assert drawn.returncode == 0
     assert len(studio.comments()) == 1
-    shown = [checked, planned, drawn.stdout, drawn.stderr, runner.text("summary"), *studio.comments()]
+    shown = [checked, planned, *graphs, drawn.stdout, drawn.stderr, runner.text("summary"), *studio.comments()]
     for text in shown:
         assert not re.search(r"(?m)^\s*::(?!error file=|warning file=)", text)
         assert "\x1b" not in text
         assert "\u202e" not in text
+        assert "##[" not in text
     for text in (runner.text("summary"), *studio.comments()):
         assert "<img" not in text
         assert "@everyone" not in text
-        assert "##[" not in text
 
 
 def test_the_gitlab_jobs_plan_and_run_the_same_film(studio: Studio) -> None:
     recipe = workflow(GITLAB)
     studio.write(SHORT)
+    brought = studio.desk / "out" / "film" / "brought.mp4"
+    brought.parent.mkdir(parents=True)
+    brought.write_text("not made here", "utf-8")
+    git(studio.desk, "add", "-f", "out")
     studio.push("main")
     studio.write(SHORT.replace("Gentle waves", "Heavy waves"))
     studio.push("storm")

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import klingflow
 from klingflow.cli.words import parse_vars
 from klingflow.core.errors import DONE
+from klingflow.core.source import inert
 from klingflow.output import drawing
 
 
 def graph(path: str, var: Sequence[str] = (), format: str = "mermaid") -> int:
     """Prints the graph of the first film: a matrix gives every film the same shots."""
     film = klingflow.open(path, variables=parse_vars(var)).load().films[0]
-    print({"mermaid": drawing.mermaid, "dot": drawing.dot, "svg": drawing.svg}[format](film))
+    print(inert({"mermaid": drawing.mermaid, "dot": drawing.dot, "svg": drawing.svg}[format](film)))
     return DONE
