@@ -7,6 +7,9 @@ import os
 import re
 import subprocess
 import sys
+import threading
+from base64 import b64encode
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import pytest
 import yaml
 
 from klingflow.cli.app import parser
+from klingflow.output import scaffold
 
 ROOT = Path(__file__).parents[1]
 ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
@@ -49,12 +53,24 @@ def scripts() -> list[str]:
     return [step["run"] for step in (*STEPS, *steps) if "run" in step] + gitlab
 
 
-def test_only_official_actions_are_used_each_at_a_major_version() -> None:
-    steps = [*STEPS, *(step for path in GITHUB for job in jobs(path).values() for step in job["steps"])]
-    used = {step["uses"] for step in steps if "uses" in step}
-    assert used
-    for name in used:
-        assert re.fullmatch(r"actions/[a-z-]+@v\d+|klingflow/klingflow@v\d+", name)
+PINNED = re.compile(r"uses: (?:actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+|klingflow/klingflow@COMMIT # )")
+
+
+def test_only_official_actions_are_used_each_at_a_commit() -> None:
+    for text in (*(path.read_text("utf-8") for path in (ROOT / "action.yml", *GITHUB)), scaffold.WORKFLOW):
+        uses = [line for line in text.splitlines() if re.match(r"\s*(- )?uses:", line)]
+        assert uses
+        for line in uses:
+            assert PINNED.search(line), line
+
+
+def test_no_checkout_leaves_its_credentials_behind() -> None:
+    for jobs in (*(workflow(path)["jobs"] for path in GITHUB), yaml.safe_load(scaffold.WORKFLOW)["jobs"]):
+        for job in jobs.values():
+            checkouts = [step for step in job["steps"] if step.get("uses", "").startswith("actions/checkout@")]
+            assert checkouts
+            for step in checkouts:
+                assert step["with"]["persist-credentials"] is False
 
 
 def test_no_expression_stands_in_a_script() -> None:
@@ -86,17 +102,32 @@ def test_a_pull_request_meets_no_secret_and_no_target_trigger() -> None:
         assert "workflow_run" not in text
     plan = re.sub(r"#.*", "", GITHUB[0].read_text("utf-8"))
     assert "secrets" not in plan
-    assert workflow(GITHUB[0])["permissions"] == {"contents": "read", "pull-requests": "write"}
+    assert workflow(GITHUB[0])["permissions"] == {}
+    assert jobs(GITHUB[0])["plan"]["permissions"] == {"contents": "read", "pull-requests": "write"}
 
 
 def test_secrets_and_writing_are_in_the_protected_job_alone() -> None:
     plan, run = jobs(GITHUB[1])["plan"], jobs(GITHUB[1])["run"]
-    assert workflow(GITHUB[1])["permissions"] == {"contents": "read"}
+    assert workflow(GITHUB[1])["permissions"] == {}
     assert "secrets" not in json.dumps(plan)
-    assert "permissions" not in plan
+    assert plan["permissions"] == {"contents": "read"}
+    assert run["permissions"] == {"contents": "write"}
     assert run["environment"]
     assert run["needs"] == "plan"
     assert workflow(GITHUB[1])["concurrency"]["cancel-in-progress"] is False
+
+
+def test_secrets_reach_one_step_of_the_job_and_one_of_the_action() -> None:
+    run = jobs(GITHUB[1])["run"]
+    *others, step = run["steps"]
+    assert step["with"]["mode"] == "run"
+    without = {**run, "steps": [*others, {**step, "with": {**step["with"], "secrets": ""}}]}
+    assert "secrets." not in json.dumps(without)
+    assert "secrets.HIAPI_API_KEY" in step["with"]["secrets"]
+    readers = [step.get("name") for step in STEPS if "inputs.secrets" in json.dumps(step)]
+    assert readers == ["Run"]
+    tokens = [step.get("name") for step in STEPS if "inputs.github-token" in json.dumps(step)]
+    assert tokens == ["Comment", "Keep the lock"]
 
 
 def test_workflows_give_the_action_only_inputs_that_it_has() -> None:
@@ -158,6 +189,7 @@ class Runner:
             "GITHUB_OUTPUT": str(folder / "output"),
             "GITHUB_STEP_SUMMARY": str(folder / "summary"),
             "GITHUB_REPOSITORY": "studio/film",
+            "GITHUB_SERVER_URL": "https://github.example",
             "GITHUB_REF_NAME": "main",
             "GITHUB_RUN_ID": "77",
             "GIT_CONFIG_GLOBAL": os.devnull,
@@ -278,6 +310,26 @@ def test_the_run_step_runs_each_saved_plan_and_goes_on_after_a_failure(runner: R
     assert runner.text("output") == "code=4\n"
 
 
+def test_only_the_run_gets_the_secrets_and_each_as_it_is(runner: Runner) -> None:
+    runner.program("klingflow", f"env > {runner.folder}/called")
+    secrets = 'HIAPI_API_KEY=a=b $(touch sprung) "c\n\nAWS_REGION=eu\n'
+    done = runner.run(script("Run"), STORYBOARDS="a.yaml", PLANS="plans", SECRETS=secrets)
+    assert done.returncode == 0, done.stderr
+    given = runner.text("called").splitlines()
+    assert 'HIAPI_API_KEY=a=b $(touch sprung) "c' in given
+    assert "AWS_REGION=eu" in given
+    assert not [line for line in given if line.startswith("SECRETS=")]
+    assert not (runner.work / "sprung").exists()
+
+
+@pytest.mark.parametrize("bad", ["hunter2", "HIAPI_API_KEY=x\nhunter2=", "-p hunter2=1", "A-B=hunter2"])
+def test_a_secret_that_is_no_variable_stops_the_job_and_is_not_shown(runner: Runner, bad: str) -> None:
+    done = runner.run(script("Run"), STORYBOARDS="a.yaml", PLANS="plans", SECRETS=bad)
+    assert (done.returncode, runner.text("called")) == (2, "")
+    assert "::error::" in done.stdout
+    assert "hunter2" not in done.stdout + done.stderr
+
+
 def test_a_cancelled_job_tells_the_run_and_waits_for_it(runner: Runner) -> None:
     told = f"echo told >> {runner.folder}/called; kill $waits; exit 130"
     runner.program("klingflow", f"trap '{told}' TERM; sleep 60 & waits=$!; touch {runner.folder}/up; wait $waits")
@@ -330,6 +382,36 @@ def test_the_lock_and_nothing_else_is_committed_and_pushed(runner: Runner, remot
     assert "as it was" in keep(runner, "push").stdout
 
 
+def test_the_lock_is_pushed_with_the_token_of_the_step(runner: Runner, remote: Path) -> None:
+    asked: list[str | None] = []
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.headers["Authorization"])
+            self.send_response(403 if asked[-1] else 401)
+            self.send_header("WWW-Authenticate", 'Basic realm="git"')
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        git(runner.work, "remote", "set-url", "origin", f"{address}/studio/film")
+        (runner.work / "film.lock.yaml").write_text("lock: 1\n", "utf-8")
+        ours = {"GH_TOKEN": "the$token", "GIT_TERMINAL_PROMPT": "0", "STORYBOARDS": "film.yaml", "COMMIT": "push"}
+        assert runner.run(script("Keep the lock"), GITHUB_SERVER_URL=address, **ours).returncode != 0
+        own = b64encode(b"x-access-token:the$token").decode()
+        assert f"Basic {own}" in asked
+        asked.clear()
+        assert runner.run(script("Keep the lock"), GITHUB_SERVER_URL="http://other.example", **ours).returncode == 0
+        (runner.work / "film.lock.yaml").write_text("lock: 2\n", "utf-8")
+        assert runner.run(script("Keep the lock"), GITHUB_SERVER_URL="http://other.example", **ours).returncode != 0
+        server.shutdown()
+    assert set(asked) == {None}, "the token is for GitHub's own server"
+    assert "token" not in (runner.work / ".git" / "config").read_text("utf-8")
+
+
 def test_a_lock_is_pushed_onto_a_branch_that_went_on(runner: Runner, remote: Path) -> None:
     other = runner.folder / "other"
     git(runner.folder, "clone", "-q", str(remote), str(other))
@@ -373,3 +455,52 @@ def test_a_link_in_out_is_not_uploaded(runner: Runner) -> None:
         "out/a/report.html",
     ]
     assert all(file.read_text("utf-8") == "plain" for file in found)
+
+
+def test_what_a_commit_put_into_out_is_not_uploaded_as_made(runner: Runner, remote: Path) -> None:
+    brought = ("out/a/film.mp4", "out/a/report.html", "sub/out/b/de/film.mp4", "out/a/animatic/shots/x.mp4")
+    for name in (*brought, "frames/out/still.png"):
+        (runner.work / name).parent.mkdir(parents=True, exist_ok=True)
+        (runner.work / name).write_text("brought", "utf-8")
+    git(runner.work, "add", "-A")
+    git(runner.work, "commit", "-q", "-m", "brought")
+    for made, *steps in (("report.html", "Run", "Collect the film"), ("animatic/film.mp4", "Draw the animatic")):
+        runner.program("klingflow", f"mkdir -p out/a/animatic; echo made > out/a/{made}")
+        for name in steps:
+            done = runner.run(script(name), STORYBOARDS="a.yaml", PLANS="plans")
+            assert done.returncode == 0, done.stderr
+    uploaded = {
+        file.relative_to(runner.temp).as_posix(): file.read_text("utf-8")
+        for file in runner.temp.rglob("*")
+        if file.is_file()
+    }
+    assert uploaded == {
+        "klingflow-film/out/a/report.html": "made\n",
+        "klingflow-animatic/out/a/animatic/film.mp4": "made\n",
+    }
+    assert (runner.work / "frames/out/still.png").exists(), "a folder of that name that is the film's own"
+
+
+def test_tasks_in_flight_are_kept_also_after_a_failure(runner: Runner, remote: Path) -> None:
+    for name in ("brought.tasks.jsonl", ".gitignore"):
+        (runner.work / name).write_text("*.tasks.jsonl\n.klingflow/\n", "utf-8")
+    git(runner.work, "add", "-A", "-f")
+    git(runner.work, "commit", "-q", "-m", "brought")
+    for name in ("cut/film.tasks.jsonl", ".klingflow/a b.tasks.jsonl", "brought.tasks.jsonl"):
+        (runner.work / name).parent.mkdir(exist_ok=True)
+        (runner.work / name).write_text("{}\n", "utf-8")
+    done = runner.run(script("Collect the tasks in flight"))
+    assert done.returncode == 0, done.stderr
+    kept = runner.temp / "klingflow-tasks"
+    assert sorted(file.relative_to(kept).as_posix() for file in kept.rglob("*") if file.is_file()) == [
+        ".klingflow/a b.tasks.jsonl",
+        "cut/film.tasks.jsonl",
+    ]
+    collect, upload = (step for step in STEPS if "the tasks in flight" in step.get("name", ""))
+    assert collect["if"] == upload["if"] == "always() && inputs.mode == 'run'"
+    assert upload["with"]["include-hidden-files"] is True, "one of them is in .klingflow"
+    assert upload["with"]["path"] == "${{ runner.temp }}/klingflow-tasks"
+
+
+def test_a_film_without_tasks_in_flight_is_no_failure(runner: Runner, remote: Path) -> None:
+    assert runner.run(script("Collect the tasks in flight")).returncode == 0

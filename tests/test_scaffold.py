@@ -13,6 +13,7 @@ from PIL import Image
 from klingflow.core.errors import UsageError
 from klingflow.output import scaffold
 from tests.cli import Project
+from tests.test_action import git
 
 
 def test_what_init_writes_is_right_and_can_be_planned(tmp_path: Path) -> None:
@@ -54,7 +55,8 @@ def test_the_recipe_holds_no_key_and_its_commands_are_real(tmp_path: Path) -> No
     scaffold.create(tmp_path, "film")
     text = (tmp_path / ".github/workflows/klingflow.yml").read_text("utf-8")
     recipe = yaml.safe_load(text)
-    assert recipe["permissions"] == {"contents": "read"}
+    assert recipe["permissions"] == {}
+    assert {name: job["permissions"] for name, job in recipe["jobs"].items()} == {"plan": {"contents": "read"}}
     assert "secrets." not in text
     project = Project(tmp_path, {})
     for line in re.findall(r"klingflow (check|plan) (.*)", text):
@@ -64,6 +66,21 @@ def test_the_recipe_holds_no_key_and_its_commands_are_real(tmp_path: Path) -> No
             del words[at : at + 2]
         ended = project.run(*words)
         assert ended.code == 0, ended.said
+
+
+def test_what_a_run_leaves_behind_is_not_committed(tmp_path: Path) -> None:
+    scaffold.create(tmp_path, "film")
+    git(tmp_path, "init", "-q")
+    for name in (
+        "out/film/film.mp4",
+        ".klingflow/store/x",
+        ".klingflow/film.tasks.jsonl",
+        "film.tasks.jsonl",
+        "cut/b.tasks.jsonl",
+    ):
+        assert git(tmp_path, "check-ignore", name) == name
+    git(tmp_path, "add", "-A")
+    assert "film.yaml" in git(tmp_path, "ls-files")
 
 
 @pytest.mark.parametrize("existing", ["film.yaml", ".gitignore", "frames/dawn.png"])

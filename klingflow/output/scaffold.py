@@ -138,6 +138,8 @@ limits:
 GITIGNORE = """\
 # Clips and the ledger live in the store; share it through object storage, not through git.
 .klingflow/
+# Tasks that were paid for and not collected yet. A committed one is not believed.
+*.tasks.jsonl
 # Rebuilt from the store at will.
 out/
 """
@@ -149,16 +151,18 @@ name: klingflow
 on:
   pull_request:
     paths: ["**.yaml", "frames/**", ".github/workflows/klingflow.yml"]
-permissions:
-  contents: read
+permissions: {}
 jobs:
   plan:
     runs-on: ubuntu-latest
+    permissions:
+      contents: read
     steps:
-      - uses: actions/checkout@v4
+      - uses: actions/checkout@11bd71901bbe5b1630ceea73d27597364c9af683 # v4.2.2
         with:
           fetch-depth: 0               # the plan compares with the base branch
-      - uses: actions/setup-python@v5
+          persist-credentials: false
+      - uses: actions/setup-python@a26af69be951a213d495a4c3e4e4022e16d87065 # v5.6.0
         with:
           python-version: "3.12"
       - run: pip install klingflow
