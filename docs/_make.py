@@ -327,8 +327,14 @@ shots:
 
 [[frame]]
 
-A file lies inside the project: `..` and links that lead out of it are refused. PNG, JPEG and WEBP are told by content,
-not by name. A shot without a first frame is made from its text alone.
+A file lies inside the project: `..` and links that lead out of it are refused. PNG, JPEG and WEBP are recognised by
+content, not by name. A shot without a first frame is made from its text alone.
+
+A URL without `sha256` is the warning `unpinned-url`, in `check`, the plan and the pull request's comment: who owns the URL
+can put another image there, and the key of the shot stays the same. A URL whose host is private, loopback, link-local or
+a cloud's metadata service, as a name or as an address in any notation (`localhost`, `10.0.0.7`, `169.254.169.254`,
+`2130706433`, `[::ffff:7f00:1]`), is the error `private-host`. Only the host of a base URL or publish URL that the
+environment sets is allowed.
 
 ### continues and meets
 

@@ -359,6 +359,22 @@ def test_a_saved_plan_runs_or_is_refused_in_words(harbour: Project) -> None:
     assert "1 clip made" in ended.err
 
 
+def test_an_image_url_without_a_digest_is_a_warning_in_the_plan_as_text_json_and_comment(project: Project) -> None:
+    board = "klingflow: 1\nshots:\n  - {id: far, provider: hiapi, prompt: waves, first_frame: FRAME}\n"
+    project.write("film.yaml", board.replace("FRAME", "'https://example.com/dawn.png'"))
+    warned = "this image is not pinned"
+    text = project.run("plan", "film.yaml")
+    assert (text.code, warned in text.said, "film.yaml:3:" in text.err) == (0, True, True)
+    data = project.run("plan", "film.yaml", "--format", "json")
+    rules = [warning["rule"] for warning in json.loads(data.out)["warnings"]]
+    assert (data.code, rules) == (0, ["unpinned-url"])
+    comment = project.run("plan", "film.yaml", "--format", "markdown")
+    assert (comment.code, comment.out.count(warned)) == (0, 1)
+    project.write("film.yaml", board.replace("FRAME", f"{{url: 'https://example.com/dawn.png', sha256: {'ab' * 32}}}"))
+    for words in ((), ("--format", "json"), ("--format", "markdown")):
+        assert warned not in project.run("plan", "film.yaml", *words).said
+
+
 def test_a_broken_storyboard_still_gives_a_comment(harbour: Project) -> None:
     harbour.write("film.yaml", BOARD.replace("duration: 3", "duraton: 3"))
     ended = harbour.run("plan", "film.yaml", "--format", "markdown")
