@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from klingflow.core.model import Film, ShotId
 from klingflow.core.source import Document, Path, Problem, Span
-from klingflow.storyboard import salvage, variables
+from klingflow.storyboard import recovery, variables
 from klingflow.storyboard.shots import PROVIDERS, ShotReader
 from klingflow.storyboard.storyboard_file import Data, Read, Skip, StoryboardFile
 
@@ -38,7 +38,7 @@ def load(
     path from the root; `overrides` are the `--var` values, `provider` that of `--provider`;
     `trusted` are the hosts of the environment's URLs, where images may be although the host is private.
     """
-    data = salvage.sound(document.data)
+    data = recovery.usable(document.data)
     file = StoryboardFile(document, folder, read, trusted)
     if provider is not None and provider not in PROVIDERS:
         file.fault("unknown-provider", f"there is no provider '{provider}'", file.meant(provider, PROVIDERS), None)

@@ -1,8 +1,8 @@
 """What can be read of a storyboard whose shape is wrong.
 
-The schema tells what is wrong with the shape, `load` what is wrong with the meaning. A person wants both at once: so
-values of the wrong kind are put out of the way here, and load goes on with the rest. None in the place of a value says:
-something stood here, and its fault is told already.
+The schema reports what is wrong with the shape, `load` what is wrong with the meaning, and users want both at once. So
+values of a wrong type are removed here, and load goes on with the rest. None as a value means: something was written
+here, and its fault is reported already.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ Data = Mapping[str, Any]
 Kind = Callable[[Any], bool]
 
 
-def sound(data: object) -> Data:
-    """The storyboard's data with every value of the kind that load expects; the same object where all of them are."""
+def usable(data: object) -> Data:
+    """The storyboard's data with every value of the type that load expects; the same object where all of them are."""
     if not isinstance(data, dict):
         return {"shots": ()}
     out = _fields(data, _TOP)
@@ -38,7 +38,7 @@ def _put(data: Data, name: str, value: object) -> Data:
 
 
 def _fields(data: Data, kinds: Mapping[str, Kind]) -> Data:
-    """The mapping with None for values of the wrong kind, and for fields that nobody knows."""
+    """The mapping with None for values of the wrong type, and for unknown fields."""
     for name, value in data.items():
         if name not in kinds or not kinds[name](value):
             break
@@ -50,7 +50,7 @@ def _fields(data: Data, kinds: Mapping[str, Kind]) -> Data:
 def _shot(index: int, raw: object) -> Data:
     shot = _fields(raw, _SHOT) if isinstance(raw, dict) else {"?": None}
     if shot.get("id") is None:
-        return {**shot, "id": f"#{index + 1}"}  # no reference can name it
+        return {**shot, "id": f"#{index + 1}"}  # "#" is not allowed in an id: no reference can name it
     return shot
 
 
