@@ -26,7 +26,7 @@ def step(name: str, action: Action = Action.REUSE, **fields: Any) -> Step:
     made = action is Action.MAKE
     defaults: dict[str, Any] = {
         "take": 1,
-        "counted": True,
+        "is_active_take": True,
         "reason": "prompt changed" if made else "the lock names its clip",
         "key": Key(Digest(name.encode().hex().ljust(64, "0")[:64])),
         "provider": "hiapi",

@@ -1083,7 +1083,7 @@ def plan_of(of: Film, *, orders: bool) -> FilmPlan:
         Step(
             shot=shot.id,
             take=1,
-            counted=True,
+            is_active_take=True,
             action=Action.MAKE if orders else Action.RESUME,
             reason="new shot",
             key=None,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klingflow.core.model import Digest, Film, Shot, ShotId
-from klingflow.planning.compare import Comparison, ShotChange, Side, State, compare, words
+from klingflow.planning.compare import Comparison, ShotChange, ShotState, Side, compare, words
 from klingflow.planning.plan import Action
 from tests.review_helpers import film, film_plan, image, shot, step
 
@@ -49,7 +49,7 @@ def only(comparison: Comparison) -> ShotChange:
 def test_two_equal_films_differ_in_nothing() -> None:
     comparison = compare(BASE, side(chain(), stills=STILLS))
     assert comparison.shots == ()
-    assert set(comparison.states.values()) == {State.UNCHANGED}
+    assert set(comparison.states.values()) == {ShotState.UNCHANGED}
     assert comparison.cost.change == 0
 
 
@@ -57,7 +57,7 @@ def test_a_changed_prompt_is_shown_word_by_word_and_what_continues_it_is_not_cal
     head = chain(dawn=shot("dawn", still="frames/dawn.png", prompt="the red dawn"))
     comparison = compare(BASE, side(head, make="dawn harbour market", stills=STILLS))
     change = only(comparison)
-    assert (change.shot, change.state, change.buys) == ("dawn", State.CHANGED, True)
+    assert (change.shot, change.state, change.buys) == ("dawn", ShotState.CHANGED, True)
     assert change.fields[0].segments == (("=", "the "), ("+", "red "), ("=", "dawn"))
     assert comparison.cost.change == Decimal("1.68")
     assert comparison.cost.film == comparison.cost.to_buy
@@ -88,11 +88,11 @@ def test_a_renamed_shot_is_found_by_what_it_says_and_its_followers_are_unchanged
     )
     comparison = compare(BASE, side(head, stills=STILLS))
     change = only(comparison)
-    assert (change.shot, change.was, change.state, change.buys) == ("sunrise", "dawn", State.RENAMED, False)
+    assert (change.shot, change.was, change.state, change.buys) == ("sunrise", "dawn", ShotState.RENAMED, False)
     assert comparison.states == {
-        "sunrise": State.RENAMED,
-        "harbour": State.UNCHANGED,
-        "market": State.UNCHANGED,
+        "sunrise": ShotState.RENAMED,
+        "harbour": ShotState.UNCHANGED,
+        "market": ShotState.UNCHANGED,
     }
 
 
@@ -105,7 +105,7 @@ def test_a_whole_chain_that_is_renamed_is_renamed_shot_by_shot() -> None:
     )
     found = compare(BASE, side(head, stills=STILLS))
     assert {c.shot: c.was for c in found.shots} == {"a": "dawn", "b": "harbour", "c": "market"}
-    assert all(c.state is State.RENAMED and c.moved is None for c in found.shots)
+    assert all(c.state is ShotState.RENAMED and c.moved is None for c in found.shots)
 
 
 def test_added_removed_and_moved_shots_are_named() -> None:
@@ -116,9 +116,9 @@ def test_added_removed_and_moved_shots_are_named() -> None:
     )
     found = {c.shot: c for c in compare(BASE, side(head, make="pier", stills=STILLS)).shots}
     assert {name: c.state for name, c in found.items()} == {
-        "harbour": State.UNCHANGED,
-        "pier": State.NEW,
-        "market": State.REMOVED,
+        "harbour": ShotState.UNCHANGED,
+        "pier": ShotState.NEW,
+        "market": ShotState.REMOVED,
     }
     assert found["harbour"].moved == (2, 1)
 
@@ -140,7 +140,7 @@ def test_the_film_itself_changes_in_title_music_and_cut() -> None:
 def test_two_shots_that_swap_their_ids_are_two_changed_shots() -> None:
     base = side(film(shot("a", prompt="one"), shot("b", prompt="two")))
     head = side(film(shot("a", prompt="two"), shot("b", prompt="one")))
-    assert {c.shot: c.state for c in compare(base, head).shots} == {"a": State.CHANGED, "b": State.CHANGED}
+    assert {c.shot: c.state for c in compare(base, head).shots} == {"a": ShotState.CHANGED, "b": ShotState.CHANGED}
 
 
 def test_a_deeper_chain_is_told() -> None:
@@ -150,7 +150,7 @@ def test_a_deeper_chain_is_told() -> None:
 
 def test_a_film_that_the_base_lacks_is_new_in_every_shot() -> None:
     comparison = compare(None, side(chain(), make="dawn harbour market", stills=STILLS))
-    assert {c.state for c in comparison.shots} == {State.NEW}
+    assert {c.state for c in comparison.shots} == {ShotState.NEW}
     assert comparison.cost.change == comparison.cost.film == Decimal("1.68")
 
 

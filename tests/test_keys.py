@@ -101,11 +101,11 @@ def test_a_change_is_named_part_by_part() -> None:
     assert old is not None
     assert new is not None
     assert digest.explain(digest.brief(old), new, old) == (
-        digest.Change("duration", "5", "6"),
-        digest.Change("prompt", "Gentle waves — “slow”", "Hard waves"),
+        digest.PartChange("duration", "5", "6"),
+        digest.PartChange("prompt", "Gentle waves — “slow”", "Hard waves"),
     )
     assert digest.explain(digest.brief(old), new) == (
-        digest.Change("duration", "5", "6"),
-        digest.Change("prompt", "", "Hard waves"),
+        digest.PartChange("duration", "5", "6"),
+        digest.PartChange("prompt", "", "Hard waves"),
     )
     assert digest.explain(digest.brief(old), old) == ()

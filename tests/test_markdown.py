@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from klingflow.core.digest import Change
+from klingflow.core.digest import PartChange
 from klingflow.core.model import ShotId
 from klingflow.core.source import Problem, Severity, Span, visible
 from klingflow.output.markdown import LIMIT, code, comment, escape, marker, refused
@@ -137,7 +137,7 @@ def test_films_of_a_matrix_have_their_own_totals_and_tables() -> None:
 
 
 def test_without_a_base_the_purchase_that_the_lock_names_is_compared() -> None:
-    text = comment(plan(film_plan(step("a", Action.MAKE, changes=(Change("prompt", "a slow pan", "a fast pan"),)))))
+    text = comment(plan(film_plan(step("a", Action.MAKE, changes=(PartChange("prompt", "a slow pan", "a fast pan"),)))))
     assert "- prompt: a <del>slow</del><ins>fast</ins> pan" in text
 
 
@@ -167,7 +167,7 @@ HOSTILE = [
 
 def hostile_plan(text: str) -> Any:
     warning = Problem(rule="x", what=text, mend=text, span=Span(text, 1, 1, 2), severity=Severity.WARNING)
-    changes = (Change("prompt", text, f"{text} more"), Change(text, text, text))
+    changes = (PartChange("prompt", text, f"{text} more"), PartChange(text, text, text))
     steps = (
         step(text, Action.MAKE, reason=text, changes=changes),
         step("b", provider=text, model=text),
@@ -226,7 +226,7 @@ def test_two_storyboards_have_two_marks() -> None:
     [(1, 1, 200_000), (1, 300, 3_000), (1, 5_000, 2_500), (60, 40, 2_500), (400, 3, 300)],
 )
 def test_a_comment_always_fits_with_its_tables_whole(films: int, shots: int, prompt: int) -> None:
-    change = (Change("prompt", "*old* " * (prompt // 6), "<new> " * (prompt // 6)),)
+    change = (PartChange("prompt", "*old* " * (prompt // 6), "<new> " * (prompt // 6)),)
     steps = [step(f"shot-{i:04}", Action.MAKE, changes=change, depth=2) for i in range(shots)]
     made = plan(*(film_plan(*steps, variant=f"v{i}") for i in range(films)))
     out = comment(made)

@@ -219,7 +219,7 @@ def test_takes_are_steps_of_their_own_and_one_counts() -> None:
         "dawn.2": Action.MAKE,
         "dawn.3": Action.MAKE,
     }
-    assert [step.counted for step in found.values()] == [False, True, False]
+    assert [step.is_active_take for step in found.values()] == [False, True, False]
     assert found["dawn.2"].reason == "new take 2"
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klingflow.core.digest import Change
+from klingflow.core.digest import PartChange
 from klingflow.core.errors import UsageError
 from klingflow.core.model import Digest, Key, ShotId
 from klingflow.core.source import Problem, Severity
@@ -23,7 +23,7 @@ from tests.test_compare import BASE
 
 INPUTS = {"harbour.yaml": Digest("a" * 64), "harbour.lock.yaml": Digest("b" * 64), "frames/b.png": Digest("c" * 64)}
 DAWN = step("dawn")
-HARBOUR = step("harbour", Action.MAKE, changes=(Change("prompt", "a boat", "a red boat"),), depth=2)
+HARBOUR = step("harbour", Action.MAKE, changes=(PartChange("prompt", "a boat", "a red boat"),), depth=2)
 MARKET = step("market", Action.MAKE, key=None, needs=(ShotId("harbour"),), after=(ShotId("harbour"),))
 
 
@@ -174,7 +174,7 @@ def test_bytes_that_are_no_text_are_refused() -> None:
 
 
 def test_neither_secrets_nor_url_queries_are_written() -> None:
-    change = Change("prompt", "", "see https://frames.example/a.png?X-Signature=s3cr3tvalue now")
+    change = PartChange("prompt", "", "see https://frames.example/a.png?X-Signature=s3cr3tvalue now")
     assert "s3cr3tvalue" not in dump(saved(replace(HARBOUR, changes=(change,), reason="https://h/p?token=s3cr3tvalue")))
 
 

@@ -182,7 +182,7 @@ LONG = "{% set s = 'abcdefghij' %}" + "{% set s = s ~ s %}" * 10
 
 def spends(text: str, context: Mapping[str, object] = VALUES) -> tuple[int, str]:
     """(steps that a template took, its text or its fault)."""
-    budget = prompt.Budget()
+    budget = prompt.RenderBudget()
     where = prompt.Included("f", text).span
 
     def include(name: str) -> prompt.Included:
@@ -192,7 +192,7 @@ def spends(text: str, context: Mapping[str, object] = VALUES) -> tuple[int, str]
         out = prompt.render(text, context, where=where, include=include, budget=budget)
     except StoryboardError as exc:
         out = exc.problems[0].what
-    return prompt.Budget().steps - budget.steps, out
+    return prompt.RenderBudget().steps - budget.steps, out
 
 
 @pytest.mark.parametrize("expression", ["a == b", "a != b", "a in [b]", "a not in [b]", "[a] == [b]", "a.k == b.k"])
@@ -261,7 +261,7 @@ def test_a_macro_is_compared_without_looking_into_it() -> None:
 
 
 def test_a_template_is_parsed_once_and_parsing_is_counted() -> None:
-    budget = prompt.Budget()
+    budget = prompt.RenderBudget()
 
     def once(text: str) -> str:
         include = {"bad": "{% if boat %}" * 7000}
@@ -277,11 +277,11 @@ def test_a_template_is_parsed_once_and_parsing_is_counted() -> None:
             return f"{exc.problems[0].span}"
 
     assert once("{% include 'bad' %}").startswith("bad:1:")
-    parsed = prompt.Budget().steps - budget.steps
+    parsed = prompt.RenderBudget().steps - budget.steps
     assert parsed > 40_000
     for i in range(10):
         assert once("{% include 'bad' %}" + " " * i).startswith("bad:1:")
-    assert prompt.Budget().steps - budget.steps < 2 * parsed
+    assert prompt.RenderBudget().steps - budget.steps < 2 * parsed
     budget.steps = 100_000
     for i in range(100):
         if not budget.spent:
@@ -346,7 +346,7 @@ def test_whatever_a_template_does_again_and_again_is_counted(statements: list[st
 
 
 def test_all_templates_of_a_storyboard_share_one_budget() -> None:
-    budget = prompt.Budget()
+    budget = prompt.RenderBudget()
     text = "{% for t in tags %}{{ t }}{% endfor %}"
 
     def include(name: str) -> prompt.Included:

@@ -36,7 +36,7 @@ _TASK = re.compile(r"animatic-[0-9a-f]{32}-[0-9]{1,6}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class RenderRequest:
     """What providers.animatic sends, read back."""
 
     task: str
@@ -56,7 +56,7 @@ class Order:
     frames: Mapping[str, str]
 
     @classmethod
-    def read(cls, body: bytes) -> Order:
+    def read(cls, body: bytes) -> RenderRequest:
         """Raises ValueError, KeyError or TypeError for anything that is not an order."""
         said: dict[str, Any] = json.loads(body)
         task, seconds = str(said["task"]), int(said["duration"])
@@ -196,28 +196,28 @@ def _ease(way: float) -> float:
     return way * way * (3 - 2 * way)
 
 
-def render(order: Order, blob: Callable[[str], Path], to: Path, drawn: Callable[[], None]) -> None:
+def render(request: RenderRequest, blob: Callable[[str], Path], to: Path, drawn: Callable[[], None]) -> None:
     """Draws the clip into the new file `to`, calling `drawn` after each frame. Raises MediaError for a bad still."""
-    first, last = (_still(order, role, blob) for role in ("first_frame", "last_frame"))
-    at = _layout(order, first or last)
-    dice = hashlib.sha256(order.seed.encode()).digest()
+    first, last = (_still(request, role, blob) for role in ("first_frame", "last_frame"))
+    at = _layout(request, first or last)
+    dice = hashlib.sha256(request.seed.encode()).digest()
     focus = (0.35 + 0.3 * dice[8] / 255, 0.4 + 0.2 * dice[9] / 255)
     pushes = last.pushes if last else min((first.pushes if first else 0) + 1, design.MOST_PUSHES)
-    captions = order.captions()
-    moves = _moves(order, blob, at, first, last, focus, captions)
+    captions = request.captions()
+    moves = _moves(request, blob, at, first, last, focus, captions)
     grounds = [
-        Planes.of(design.surround(at, shot=order.shot, text=text, meta=order.meta(), pushes=pushes, last=False))
+        Planes.of(design.surround(at, shot=request.shot, text=text, meta=request.meta(), pushes=pushes, last=False))
         for _, text in captions
     ]
     end = Planes.of(
-        design.surround(at, shot=order.shot, text=captions[-1][1], meta=order.meta(), pushes=pushes, last=True)
+        design.surround(at, shot=request.shot, text=captions[-1][1], meta=request.meta(), pushes=pushes, last=True)
     )
     signs = {
         char: sign.point([16 + round(i * 219 / 255) for i in range(256)]) for char, sign in design.digits().items()
     }
-    with _Film(to, at, order) as film:
+    with _Film(to, at, request) as film:
         for n, (picture, part) in enumerate(_pictures(moves, captions)):
-            frame = end if n == order.seconds * RATE - 1 else grounds[part]
+            frame = end if n == request.seconds * RATE - 1 else grounds[part]
             frame.paste(picture, at.picture[:2])
             x, y = at.timecode
             for char in f"{n // RATE // 60:02}:{n // RATE % 60:02}:{n % RATE:02}":
@@ -244,14 +244,14 @@ class _Still:
     animatic: bool
 
 
-def _still(order: Order, role: str, blob: Callable[[str], Path]) -> _Still | None:
-    if role not in order.frames:
+def _still(request: RenderRequest, role: str, blob: Callable[[str], Path]) -> _Still | None:
+    if role not in request.frames:
         return None
     try:
-        with Image.open(blob(order.frames[role]), formats=("PNG", "JPEG", "WEBP")) as file:
+        with Image.open(blob(request.frames[role]), formats=("PNG", "JPEG", "WEBP")) as file:
             image = _opaque(ImageOps.exif_transpose(file))
     except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as exc:
-        raise MediaError(f"the image for {role} of shot '{order.shot}' cannot be read: {exc}") from exc
+        raise MediaError(f"the image for {role} of shot '{request.shot}' cannot be read: {exc}") from exc
     pushes = design.pushes_of(image)
     if pushes is None:
         return _Still(image, image.size, 0, animatic=False)
@@ -265,17 +265,17 @@ def _opaque(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
 
 
-def _layout(order: Order, still: _Still | None) -> design.Layout:
+def _layout(request: RenderRequest, still: _Still | None) -> design.Layout:
     if still is not None:
         return design.Layout(*still.size) if still.animatic else design.layout(still.size[0] / still.size[1])
-    width, _, height = order.aspect_ratio.partition(":")
+    width, _, height = request.aspect_ratio.partition(":")
     if width.isdecimal() and height.isdecimal() and int(width) and int(height):
         return design.layout(int(width) / int(height))
     return design.layout(16 / 9)
 
 
 def _moves(
-    order: Order,
+    request: RenderRequest,
     blob: Callable[[str], Path],
     at: design.Layout,
     first: _Still | None,
@@ -288,15 +288,15 @@ def _moves(
     if first is not None or last is not None:
         end = Planes.of(design.fitted(last.image, size)) if last else None
         if first is not None:
-            return [Move(order.seconds * RATE, Planes.of(design.fitted(first.image, size)), end, _push(first), focus)]
-        captions = [(order.seconds * RATE, order.prompt)]
+            return [Move(request.seconds * RATE, Planes.of(design.fitted(first.image, size)), end, _push(first), focus)]
+        captions = [(request.seconds * RATE, request.prompt)]
     else:
         end = None
-    others = [_still(order, role, blob) for role in order.frames if role not in ("first_frame", "last_frame")]
+    others = [_still(request, role, blob) for role in request.frames if role not in ("first_frame", "last_frame")]
     images = [still.image for still in others if still is not None]
     out = []
     for i, (frames, text) in enumerate(captions):
-        ground = design.card(size, seed=f"{order.seed}{i}", over=order.shot, text=text, images=images)
+        ground = design.card(size, seed=f"{request.seed}{i}", over=request.shot, text=text, images=images)
         out.append(Move(frames, Planes.of(ground), end, PUSH, focus))
     return out
 
@@ -308,7 +308,7 @@ def _push(still: _Still) -> float:
 class _Film:
     """The MP4 being written; used as a context manager, finished at its end."""
 
-    def __init__(self, to: Path, at: design.Layout, order: Order) -> None:
+    def __init__(self, to: Path, at: design.Layout, request: RenderRequest) -> None:
         # bitexact keeps library versions out of the headers; x264's own threads would change the bytes.
         self._file = av.open(str(to), "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"})
         options = {"preset": "ultrafast", "crf": "17", "bf": "0", "threads": "1"}
@@ -318,8 +318,8 @@ class _Film:
         context.thread_count = 1
         context.color_range, context.colorspace, context.color_primaries, context.color_trc = 1, 1, 1, 1
         self._video, self._size, self._count = video, (at.width, at.height), 0
-        self._audio = self._file.add_stream("aac", rate=SAMPLES, layout="stereo") if order.sound else None
-        self._tone = _tone(order) if order.sound else array("f")
+        self._audio = self._file.add_stream("aac", rate=SAMPLES, layout="stereo") if request.sound else None
+        self._tone = _tone(request) if request.sound else array("f")
 
     def __enter__(self) -> _Film:
         return self
@@ -360,12 +360,12 @@ class _Film:
         self._file.mux(self._audio.encode(sound))
 
 
-def _tone(order: Order) -> array[float]:
+def _tone(request: RenderRequest) -> array[float]:
     """A quiet note, its pitch from the shot's key, faded in and out."""
-    period = 160 + 4 * (hashlib.sha256(order.seed.encode()).digest()[10] % 40)
+    period = 160 + 4 * (hashlib.sha256(request.seed.encode()).digest()[10] % 40)
     turns = [2 * math.pi * i / period for i in range(period)]
     wave = array("f", [0.06 * math.sin(turn) + 0.015 * math.sin(3 * turn) for turn in turns])
-    whole = order.seconds * SAMPLES
+    whole = request.seconds * SAMPLES
     tone = (wave * (whole // period + 1))[:whole]
     fade = SAMPLES // 4
     for i in range(fade):

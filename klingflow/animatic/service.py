@@ -86,7 +86,7 @@ class AnimaticService:
 
     def _begin(self, body: bytes) -> Answer:
         try:
-            order = renderer.Order.read(body)
+            order = renderer.RenderRequest.read(body)
         except (ValueError, KeyError, TypeError) as exc:
             return _answer(400, message=f"not an order for a clip: {exc}")
         if order.task not in self._tasks:
@@ -114,7 +114,7 @@ class AnimaticService:
             return _answer(200, state="failed", message=f"the clip could not be written: {exc.strerror or exc}")
         return _answer(200, state="done", url=f"file:{task.clip}")
 
-    def _draw(self, order: renderer.Order, task: _Task) -> Digest:
+    def _draw(self, order: renderer.RenderRequest, task: _Task) -> Digest:
         def drawn() -> None:
             task.drawn += 1
             if self._stop.is_set():

@@ -39,7 +39,7 @@ MOST_BYTES = 16 << 20
 """Of a `.made.json`, which may have come with a pull request."""
 
 
-class Media:
+class MediaOnDemand:
     """io.media behind a door that opens only when a clip is looked at: a run with nothing to make never loads it."""
 
     def check(self, path: Path, digest: Digest, seconds: int) -> ClipFacts:
@@ -142,16 +142,16 @@ def deliver(
         if outcome.clip is None:
             continue
         facts = outcome.clip.facts
-        name = outcome.shot if outcome.counted else f"{outcome.shot}.take{outcome.take}"
+        name = outcome.shot if outcome.is_active_take else f"{outcome.shot}.take{outcome.take}"
         if made.stale(f"shots/{name}.mp4", facts.digest):
             _copy(store.blob(facts.digest), folder / "shots" / f"{name}.mp4")
-        if not outcome.counted:
+        if not outcome.is_active_take:
             continue
         clips[outcome.shot] = (facts.digest, facts)
         if made.stale(f"frames/{name}.last.png", facts.digest):
             target = folder / "frames" / f"{name}.last.png"
             target.parent.mkdir(parents=True, exist_ok=True)
-            Media().cut(store.blob(facts.digest), "last", target)
+            MediaOnDemand().cut(store.blob(facts.digest), "last", target)
     told = {outcome.shot for outcome in outcomes}
     whole = all(shot in clips for shot in film.cut)
     try:

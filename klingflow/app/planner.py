@@ -285,7 +285,7 @@ def only(plan: Plan, named: Mapping[str, Collection[ShotId]]) -> Plan:
     films = []
     for film_plan in plan.films:
         names = named.get(film_plan.variant, ())
-        waiting = {step.shot for step in film_plan.steps if step.counted and step.clip is None}
+        waiting = {step.shot for step in film_plan.steps if step.is_active_take and step.clip is None}
         for step in film_plan.steps:
             missing = [need for need in step.needs if need in waiting and need not in names]
             if step.shot in names and missing and step.action is not Action.HOLD:
@@ -317,6 +317,6 @@ def absent(store: Store, plan: Plan) -> str:
 def known_clips(plan: Plan) -> dict[str, dict[ShotId, Digest]]:
     """The clips that are there before anything is made, by variant and shot."""
     return {
-        film.variant: {step.shot: step.clip for step in film.steps if step.counted and step.clip is not None}
+        film.variant: {step.shot: step.clip for step in film.steps if step.is_active_take and step.clip is not None}
         for film in plan.films
     }

@@ -177,7 +177,7 @@ async def buying(
         async with opened.opened(store, scratch, rng) as doors:
             if planner.publishes(loaded, plan):
                 await services.refuse_bad_publishing(opened, doors.downloads)
-            media = outputs.Media()
+            media = outputs.MediaOnDemand()
             inputs = InputImages(
                 store=store,
                 media=media,

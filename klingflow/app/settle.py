@@ -130,7 +130,7 @@ def _rebuilt(storyboard: Storyboard, store: Store, shot: str, take: int | None, 
         for step in film_plan.steps
         if step.shot == shot and take in (None, step.take) and step.key and step.key.startswith(key or "")
     ]
-    found = [(film, step) for film, step in found if step.counted] or found
+    found = [(film, step) for film, step in found if step.is_active_take] or found
     if not found:
         raise UsageError(
             f"nothing is in doubt for shot '{shot}', and its key is not known",

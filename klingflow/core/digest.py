@@ -29,7 +29,7 @@ def parts(
     clips: Mapping[ShotId, Digest],
     files: Mapping[str, Digest],
 ) -> dict[str, object] | None:
-    """The parts of the key of one shot's counted take; None while a clip that it needs is not known.
+    """The parts of the key of one shot's active take; None while a clip that it needs is not known.
 
     `model` is the neutral model name; `stills` are the project's images by path, `clips` the clips of the other
     shots, `files` the digests of clips of one's own by path. Empty fields are left out, so that a field which is
@@ -126,8 +126,8 @@ _SHORT = frozenset({"model", "resolution", "aspect_ratio"})
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """One part that differs. `old` and `new` are readable texts; empty where the text is not known or not there."""
+class PartChange:
+    """One part of the key that differs. `old` and `new` are readable texts; empty where unknown or absent."""
 
     field: str
     old: str
@@ -136,7 +136,7 @@ class Change:
 
 def explain(
     old_brief: Mapping[str, str | int | bool], new: Mapping[str, object], old: Mapping[str, object] | None = None
-) -> tuple[Change, ...]:
+) -> tuple[PartChange, ...]:
     """What differs between a purchase that was made and the one wanted now, part by part, in name order.
 
     `old_brief` is what the lock kept, `old` the whole parts where the store still has them (then texts are shown).
@@ -148,7 +148,7 @@ def explain(
             continue
         before = _readable(old[name]) if old is not None and name in old else _readable(old_brief.get(name, ""))
         hidden = old is None and name in old_brief and name not in _SHORT and isinstance(old_brief[name], str)
-        out.append(Change(name, "" if hidden and name in _TEXTS else before, _readable(new.get(name, ""))))
+        out.append(PartChange(name, "" if hidden and name in _TEXTS else before, _readable(new.get(name, ""))))
     return tuple(out)
 
 

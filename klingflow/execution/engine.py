@@ -68,7 +68,7 @@ async def run(
     tasks are left to the provider, and what was not done ends as STOPPED or OPEN.
     """
     shots = film.by_id()
-    planned = {step.shot: step.clip for step in plan.steps if step.counted and step.clip is not None}
+    planned = {step.shot: step.clip for step in plan.steps if step.is_active_take and step.clip is not None}
     ended: dict[tuple[ShotId, int], asyncio.Task[Outcome]] = {}
     weigh = cache(lambda: _weights(film, expect))  # reads what the ledger has learnt: only when something is to be made
 
@@ -186,12 +186,14 @@ def _stopped(film: Film, step: Step, task: asyncio.Task[Outcome], buyer: Buyer) 
     if not task.cancelled():
         return task.result()
     result = Result.OPEN if (film.label, step.shot, step.take) in buyer.open else Result.STOPPED
-    return Outcome(shot=step.shot, take=step.take, counted=step.counted, result=result, key=step.key)
+    return Outcome(shot=step.shot, take=step.take, is_active_take=step.is_active_take, result=result, key=step.key)
 
 
 def _outcome(step: Step) -> Outcome:
     """The outcome of a step before anything is known of it."""
-    return Outcome(shot=step.shot, take=step.take, counted=step.counted, result=Result.REUSED, key=step.key)
+    return Outcome(
+        shot=step.shot, take=step.take, is_active_take=step.is_active_take, result=Result.REUSED, key=step.key
+    )
 
 
 def _failed(outcome: Outcome, kind: RunFailure, message: str, what_next: str) -> Outcome:

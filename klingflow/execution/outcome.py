@@ -99,7 +99,7 @@ class Failure:
 class Outcome:
     shot: ShotId
     take: int
-    counted: bool
+    is_active_take: bool
     result: Result
     key: Key | None = None
     clip: ClipRecord | None = None

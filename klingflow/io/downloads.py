@@ -54,7 +54,7 @@ class _Cut(Exception):
         self.wait = wait
 
 
-class _TooLarge(Exception):
+class _FileTooLarge(Exception):
     pass
 
 
@@ -168,7 +168,7 @@ class Downloads:
                 raise _Cut("the file ends in the middle of a box")
             except _Refused as exc:
                 raise Broken(str(exc)) from exc
-            except _TooLarge as exc:
+            except _FileTooLarge as exc:
                 raise Broken(str(exc)) from exc
             except _Disk as exc:
                 raise exc.error from exc
@@ -211,7 +211,7 @@ class Downloads:
             length = _length(response.headers.get("content-length"))
             so_far.expected = so_far.received + length if length is not None else None
             if (so_far.expected or 0) > limit:
-                raise _TooLarge(f"{redact(url)} is larger than {limit} bytes")
+                raise _FileTooLarge(f"{redact(url)} is larger than {limit} bytes")
             await self._stream(response, url, sink, limit, so_far, progress, text)
         if so_far.expected is not None and so_far.received != so_far.expected:
             raise _Cut(f"{so_far.received} of {so_far.expected} bytes came")
@@ -235,7 +235,7 @@ class Downloads:
                 # Object storage tells of a dead URL in XML, some gateways with status 200.
                 raise Gone(f"{redact(url)} holds an error page, not a clip")
             if so_far.received + len(chunk) > limit:
-                raise _TooLarge(f"{redact(url)} is larger than {limit} bytes")
+                raise _FileTooLarge(f"{redact(url)} is larger than {limit} bytes")
             try:
                 sink.write(chunk)
             except OSError as exc:

@@ -48,7 +48,7 @@ def tracked(root: Path, folder: str) -> bool:
     return found.returncode == 0 and bool(found.stdout)
 
 
-class Failed(Exception):
+class GitFailed(Exception):
     """git ended with an error."""
 
     def __init__(self, said: str) -> None:
@@ -59,7 +59,7 @@ class Failed(Exception):
 def answer(folder: Path, *words: str) -> bytes:
     """What a git command prints in `folder`. It runs no program that the repository names, and connects to nothing.
 
-    Raises Failed, FileNotFoundError where git is not installed, and subprocess.TimeoutExpired.
+    Raises GitFailed, FileNotFoundError where git is not installed, and subprocess.TimeoutExpired.
     """
     done = subprocess.run(
         ["git", *_SAFE, *words],
@@ -70,7 +70,7 @@ def answer(folder: Path, *words: str) -> bytes:
         timeout=PATIENCE_S,
     )
     if done.returncode:
-        raise Failed(done.stderr.decode(errors="replace"))
+        raise GitFailed(done.stderr.decode(errors="replace"))
     return done.stdout
 
 
@@ -87,7 +87,7 @@ class Tree:
             raise UsageError(f"{ref!r} is not a git ref", "name a branch, a tag or a commit: origin/main")
         try:
             self._prefix = self._git("rev-parse", "--show-prefix").strip()
-        except Failed as fault:
+        except GitFailed as fault:
             if "dubious ownership" in fault.said:
                 mend = f"git config --global --add safe.directory {self.root}"
                 raise UsageError(f"git does not trust {self.root}: it belongs to somebody else", mend) from None
@@ -95,7 +95,7 @@ class Tree:
             raise UsageError(what, "run it where the storyboard is under version control") from None
         try:
             self.commit = self._git("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}").strip()
-        except Failed:
+        except GitFailed:
             raise self._unknown() from None
 
     def __enter__(self) -> Tree:
@@ -198,7 +198,7 @@ class Tree:
         )
 
     def _git(self, *words: str) -> str:
-        """What a git command prints, as text. Raises Failed with what it said."""
+        """What a git command prints, as text. Raises GitFailed with what it said."""
         try:
             return answer(self.root, *words).decode(errors="surrogateescape")
         except FileNotFoundError:

@@ -125,7 +125,7 @@ def _index(top: Path) -> Sequence[tuple[str, str]]:
         raise _Unknown("git is not installed", "install git; or, ") from None
     except (OSError, TimeoutExpired):
         raise _Unknown(f"git does not answer in {shown}", "see why git ls-files fails; or, ") from None
-    except git.Failed as exc:
+    except git.GitFailed as exc:
         if "dubious ownership" in exc.said:
             mend = f"git config --global --add safe.directory {visible(shlex.quote(str(top)))}; or, "
             what = f"git does not trust {shown}, which belongs to somebody else"

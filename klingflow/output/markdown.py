@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import islice
 
-from klingflow.core.digest import Change
+from klingflow.core.digest import PartChange
 from klingflow.core.model import ShotId
 from klingflow.core.redact import redact
 from klingflow.core.source import Problem, visible
 from klingflow.output.plantext import count, duration
-from klingflow.planning.compare import Comparison, FieldChange, Segments, ShotChange, State, words
+from klingflow.planning.compare import Comparison, FieldChange, Segments, ShotChange, ShotState, words
 from klingflow.planning.plan import SIGN, Action, FilmPlan, Plan, Step, Totals, totals
 from klingflow.planning.price import money
 
@@ -181,8 +181,8 @@ def _lines(plan: Plan, comparisons: Mapping[str, Comparison], base: str, sums: T
 
 def _against(found: Sequence[Comparison], base: str) -> str:
     name = code(_short(base, 100)) if base else "the base"
-    tally = {state: sum(s is state for c in found for s in c.states.values()) for state in State}
-    said = [f"{n} {state.value}" for state, n in tally.items() if n and state is not State.UNCHANGED]
+    tally = {state: sum(s is state for c in found for s in c.states.values()) for state in ShotState}
+    said = [f"{n} {state.value}" for state, n in tally.items() if n and state is not ShotState.UNCHANGED]
     moved = sum(change.moved is not None for c in found for change in c.shots)
     said += [f"{moved} moved"] if moved else []
     line = f"Against {name}: {', '.join(said)}." if said else f"Against {name}: no shot differs."
@@ -215,7 +215,7 @@ def _film(film: FilmPlan, comparison: Comparison | None, named: bool, room: Room
     changes = {change.shot: change for change in comparison.shots} if comparison else {}
     deep = any(step.depth > 1 for step in film.steps)
     told = [step for step in film.steps if step.action is not Action.REUSE or step.shot in changes]
-    gone = [change for change in changes.values() if change.state is State.REMOVED]
+    gone = [change for change in changes.values() if change.state is ShotState.REMOVED]
     blocks = [f"#### {code(_short(film.label, 100))}"] if named and (told or gone) else []
     if told or gone:
         rows = [_row(step, changes.get(step.shot), deep, room) for step in told[: room.rows]]
@@ -260,7 +260,7 @@ def _changed(change: ShotChange, step: Step) -> list[str]:
     if change.moved is not None:
         out.append(f"moved from place {change.moved[0]} to {change.moved[1]}")
     said = [field.field for field in change.fields if step.action is not Action.MAKE or not field.buys]
-    if said and change.state is not State.NEW:
+    if said and change.state is not ShotState.NEW:
         out.append(f"{escape(', '.join(said[:8]))}{' …' if len(said) > 8 else ''} changed")
     return out
 
@@ -284,7 +284,7 @@ def _diffs(
         return [f"{count(every, 'shot')} changed; what in them, `klingflow plan --against REF` shows."]
     out = []
     for shot, state, fields in differing[: room.diffs]:
-        title = "The new shot" if state is State.NEW else "What changed in"
+        title = "The new shot" if state is ShotState.NEW else "What changed in"
         out.append(_fold(f"{title} <b>{escape(_short(shot, 100))}</b>", "\n".join(_line(f, room) for f in fields)))
     # Without a base to compare with: what the plan knows of the purchase that the lock names.
     for shot, known in islice(bought.items(), max(0, room.diffs - len(out))):
@@ -299,7 +299,7 @@ def _diffs(
 _TEXTS = frozenset({"prompt", "negative_prompt", "multi_shot"})
 
 
-def _as_field(change: Change) -> FieldChange:
+def _as_field(change: PartChange) -> FieldChange:
     segments = words(change.old, change.new) if change.field in _TEXTS else ()
     return FieldChange(field=change.field, old=change.old, new=change.new, segments=segments, buys=True)
 

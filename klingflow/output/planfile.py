@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from klingflow import __version__
-from klingflow.core.digest import Change
+from klingflow.core.digest import PartChange
 from klingflow.core.errors import UsageError
 from klingflow.core.model import Digest, Key, ShotId
 from klingflow.core.redact import redact
@@ -100,7 +100,7 @@ def _step(step: Step) -> dict[str, object]:
     return {
         "shot": step.shot,
         "take": step.take,
-        "counted": step.counted,
+        "counted": step.is_active_take,
         "action": step.action.value,
         "reason": redact(step.reason),
         "changes": [{"field": c.field, "old": redact(c.old), "new": redact(c.new)} for c in step.changes],
@@ -230,10 +230,10 @@ def _read_step(data: Mapping[str, Any]) -> Step:
     return Step(
         shot=ShotId(data["shot"]),
         take=data["take"],
-        counted=data["counted"],
+        is_active_take=data["counted"],
         action=Action(data["action"]),
         reason=data["reason"],
-        changes=tuple(Change(c["field"], c["old"], c["new"]) for c in data["changes"]),
+        changes=tuple(PartChange(c["field"], c["old"], c["new"]) for c in data["changes"]),
         key=None if data["key"] is None else Key(data["key"]),
         clip=None if data["clip"] is None else Digest(data["clip"]),
         needs=tuple(ShotId(shot) for shot in data["needs"]),

@@ -111,7 +111,7 @@ def _flat(text: str) -> str:
 
 
 def _name(step: Step) -> str:
-    return step.shot if step.counted and step.take == 1 else f"{step.shot} take {step.take}"
+    return step.shot if step.is_active_take and step.take == 1 else f"{step.shot} take {step.take}"
 
 
 def _step(step: Step, wide: int, colour: bool, details: bool, change: ShotChange | None) -> list[str]:

@@ -38,7 +38,7 @@ Segments = tuple[tuple[Op, str], ...]
 """A text before and after, in pieces: "=" stands in both, "-" only before, "+" only after."""
 
 
-class State(StrEnum):
+class ShotState(StrEnum):
     """How a shot stands against the base."""
 
     NEW = "new"
@@ -79,7 +79,7 @@ class ShotChange:
     """A shot that is not the same on both sides; `shot` is its id now, and its old id when it was removed."""
 
     shot: ShotId
-    state: State
+    state: ShotState
     was: ShotId | None = None
     """The old id of a renamed shot."""
     fields: tuple[FieldChange, ...] = ()
@@ -90,7 +90,7 @@ class ShotChange:
 
     @property
     def buys(self) -> bool:
-        return self.state is State.NEW or any(field.buys for field in self.fields)
+        return self.state is ShotState.NEW or any(field.buys for field in self.fields)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +116,7 @@ class Comparison:
     """One film against its base; `shots` holds only what differs: in film order, the removed ones last."""
 
     shots: tuple[ShotChange, ...]
-    states: Mapping[ShotId, State]
+    states: Mapping[ShotId, ShotState]
     """Every shot of the head, and the removed ones of the base."""
     film: tuple[FieldChange, ...] = ()
     """Title, music bed and cut of the film itself. None of them buys anything."""
@@ -129,7 +129,7 @@ class _Side:
     def __init__(self, side: Side) -> None:
         self.film, self.stills, self.clips = side.film, side.stills, side.clips
         self.shots = side.film.by_id()
-        self.models = {step.shot: step.model for step in side.plan.steps if step.counted}
+        self.models = {step.shot: step.model for step in side.plan.steps if step.is_active_take}
         self.depths = {step.shot: step.depth for step in side.plan.steps}
 
 
@@ -139,7 +139,7 @@ def compare(base: Side | None, head: Side) -> Comparison:
         alone = _Side(head)
         return Comparison(
             shots=tuple(_new(shot, alone) for shot in head.film.shots),
-            states={shot.id: State.NEW for shot in head.film.shots},
+            states={shot.id: ShotState.NEW for shot in head.film.shots},
             cost=Cost(to_buy=_spend(head.plan), base_to_buy=Decimal(0), film=_total(head), base_film=Decimal(0)),
         )
     old, new = _Side(base), _Side(head)
@@ -147,16 +147,16 @@ def compare(base: Side | None, head: Side) -> Comparison:
     new_ids = {was: now for now, was in old_ids.items()}
     moved = _moved(base.film, head.film, new_ids)
     changes: list[ShotChange] = []
-    states: dict[ShotId, State] = {}
+    states: dict[ShotId, ShotState] = {}
     for shot in head.film.shots:
         if shot.id not in old_ids:
-            states[shot.id] = State.NEW
+            states[shot.id] = ShotState.NEW
             changes.append(_new(shot, new))
             continue
         was = old_ids[shot.id]
         fields = _fields(old, old.shots[was], new, shot, new_ids)
         renamed = was != shot.id
-        states[shot.id] = State.RENAMED if renamed else State.CHANGED if fields else State.UNCHANGED
+        states[shot.id] = ShotState.RENAMED if renamed else ShotState.CHANGED if fields else ShotState.UNCHANGED
         deep = old.depths.get(was, 1), new.depths.get(shot.id, 1)
         depth = deep if deep[0] != deep[1] else None
         if renamed or fields or depth or shot.id in moved:
@@ -172,8 +172,8 @@ def compare(base: Side | None, head: Side) -> Comparison:
             )
     for shot in base.film.shots:
         if shot.id not in new_ids:
-            states[shot.id] = State.REMOVED
-            changes.append(ShotChange(shot=shot.id, state=State.REMOVED))
+            states[shot.id] = ShotState.REMOVED
+            changes.append(ShotChange(shot=shot.id, state=ShotState.REMOVED))
     cost = Cost(to_buy=_spend(head.plan), base_to_buy=_spend(base.plan), film=_total(head), base_film=_total(base))
     return Comparison(shots=tuple(changes), states=states, film=_film(base, head, new_ids), cost=cost)
 
@@ -270,7 +270,7 @@ def _new(shot: Shot, head: _Side) -> ShotChange:
     """A shot that the base lacks, with what a reviewer wants to read of it."""
     said = _said(shot, head, {})
     fields = tuple(_change(name, "", said[name], True) for name in _SHOWN_NEW if said[name])
-    return ShotChange(shot=shot.id, state=State.NEW, fields=fields)
+    return ShotChange(shot=shot.id, state=ShotState.NEW, fields=fields)
 
 
 def _fields(

@@ -24,7 +24,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from klingflow.core import digest
-from klingflow.core.digest import Change
+from klingflow.core.digest import PartChange
 from klingflow.core.model import ClipRecord, Digest, Film, Inputs, Key, Shot, ShotFrame, ShotId
 from klingflow.core.source import Problem
 from klingflow.planning import graph
@@ -65,11 +65,11 @@ class Step:
 
     shot: ShotId
     take: int
-    counted: bool
+    is_active_take: bool
     """True for the take that the film uses and that other shots continue."""
     action: Action
     reason: str
-    changes: tuple[Change, ...] = ()
+    changes: tuple[PartChange, ...] = ()
     key: Key | None
     """None while a clip that goes in is not made yet: known after the run."""
     clip: Digest | None = None
@@ -200,7 +200,7 @@ def make(
                 if first != shot.id:
                     why = f"the same purchase as {first}: made once"
                     step = replace(step, same_as=first, reason=why, price=Decimal(0), seconds=0)
-            if step.counted and step.clip is not None:
+            if step.is_active_take and step.clip is not None:
                 clips[shot.id] = step.clip
             mine.append(step)
     ordered = tuple(step for shot in film.shots for step in steps[shot.id])
@@ -244,7 +244,7 @@ def _shortcuts(
 def _decide(
     film: Film,
     shot: Shot,
-    counted: bool,
+    is_active_take: bool,
     inputs: Inputs,
     lock: Lock,
     lookups: PlanLookups,
@@ -258,7 +258,7 @@ def _decide(
     step = Step(
         shot=shot.id,
         take=shot.take,
-        counted=counted,
+        is_active_take=is_active_take,
         action=Action.REUSE,
         reason="up to date",
         key=key,
@@ -362,7 +362,7 @@ def _why(
     parts: Mapping[str, object],
     lock: Lock,
     find: Callable[[Key], ClipRecord | None],
-) -> tuple[str, tuple[Change, ...]]:
+) -> tuple[str, tuple[PartChange, ...]]:
     """Why a clip has to be made, down to the field."""
     if entry is None:
         if shot.take > 1 and lock.entry(film.variant, shot.id, 1) is not None:
@@ -373,7 +373,7 @@ def _why(
     return ", ".join(_sentence(film, shot, change, lock) for change in changes) or "its clip is in no record", changes
 
 
-def _sentence(film: Film, shot: Shot, change: Change, lock: Lock) -> str:
+def _sentence(film: Film, shot: Shot, change: PartChange, lock: Lock) -> str:
     frame = dict(shot.frames()).get(change.field)
     if isinstance(frame, ShotFrame):
         makers = _makers(lock, film.variant, change.old)

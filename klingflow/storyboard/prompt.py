@@ -60,7 +60,7 @@ Include = Callable[[str], Included]
 
 
 @dataclass(slots=True)
-class Budget:
+class RenderBudget:
     """What all templates of one storyboard may cost together, and the templates that are parsed already."""
 
     steps: int = 5_000_000
@@ -95,7 +95,7 @@ LONGEST_NAME = 100
 
 
 def render(
-    text: str, context: Mapping[str, object], *, where: Where, include: Include, budget: Budget | None = None
+    text: str, context: Mapping[str, object], *, where: Where, include: Include, budget: RenderBudget | None = None
 ) -> str:
     """The text with its values put in. Raises StoryboardError with every fault that could be seen.
 
@@ -103,7 +103,7 @@ def render(
     """
     if "{" not in text:
         return text
-    budget = budget or Budget()
+    budget = budget or RenderBudget()
     if len(text) <= MAX_TEMPLATE and text not in budget.pieces:
         pieces = budget.pieces[text] = _pieces(text)
         budget.steps -= len(text) // 10 + 2 * len(pieces or ())
@@ -189,7 +189,7 @@ def _too_many_steps() -> _Fault:
     return _Fault("template-size", "the template takes too many steps", "use fewer or shorter loops and comparisons")
 
 
-def _undeclared(name: str, known: Sequence[str], budget: Budget) -> _Missing:
+def _undeclared(name: str, known: Sequence[str], budget: RenderBudget) -> _Missing:
     if name == "shot":
         return _Missing("undefined", "'shot' is known only inside a shot", "use it in a field of a shot")
     near, names = budget.nearest(name, known), budget.listed(known)
@@ -198,7 +198,7 @@ def _undeclared(name: str, known: Sequence[str], budget: Budget) -> _Missing:
     return _Missing("undefined", f"'{name}' is not declared", mend)
 
 
-def _no_field(owner: str, value: object, name: str, budget: Budget) -> _Missing:
+def _no_field(owner: str, value: object, name: str, budget: RenderBudget) -> _Missing:
     if isinstance(value, Mapping):
         near = budget.nearest(name, map(str, value))
         names = ", ".join(map(str, islice(value, 12)))
@@ -210,7 +210,7 @@ def _no_field(owner: str, value: object, name: str, budget: Budget) -> _Missing:
     return _Missing("undefined", f"'{owner}' has no '{name}'", mend)
 
 
-def _lost(path: Sequence[str], context: Mapping[str, object], budget: Budget) -> _Missing:
+def _lost(path: Sequence[str], context: Mapping[str, object], budget: RenderBudget) -> _Missing:
     """Why a dotted path leads nowhere."""
     if path[0] not in context:
         return _undeclared(path[0], list(context), budget)
@@ -251,7 +251,7 @@ def _printed(value: object, said: str) -> str:
 # The walk over jinja2's tree.
 
 
-def _walk(text: str, context: Mapping[str, object], where: Where, include: Include, budget: Budget) -> str:
+def _walk(text: str, context: Mapping[str, object], where: Where, include: Include, budget: RenderBudget) -> str:
     run = _Run(_Source(text, where), include, budget)
     out = _Out(run)
     try:
@@ -264,7 +264,7 @@ def _walk(text: str, context: Mapping[str, object], where: Where, include: Inclu
     return "".join(out.parts)
 
 
-def _parsed(text: str, budget: Budget) -> nodes.Template:
+def _parsed(text: str, budget: RenderBudget) -> nodes.Template:
     """The checked tree of a template; each different text is parsed once, one with a fault too. Raises _Fault."""
     tree = budget.trees.get(text)
     if tree is None:
@@ -280,7 +280,7 @@ def _parsed(text: str, budget: Budget) -> nodes.Template:
     return tree
 
 
-def _checked(text: str, budget: Budget) -> nodes.Template:
+def _checked(text: str, budget: RenderBudget) -> nodes.Template:
     import jinja2  # 30 ms, and most storyboards never come here
 
     if len(text) > MAX_TEMPLATE:
@@ -418,7 +418,7 @@ _TAG = re.compile(r"\{\{[^{}]*\}\}|\{%[^%]*%\}")
 class _Run:
     """One walk: where it stands, and what it may still cost."""
 
-    def __init__(self, source: _Source, include: Include, budget: Budget) -> None:
+    def __init__(self, source: _Source, include: Include, budget: RenderBudget) -> None:
         self.sources = [source]
         self.include = include
         self.budget = budget

@@ -34,7 +34,7 @@ class StoryboardFile:
         self.unpinned: set[str] = set()
         """URLs of images without a digest that were reported."""
         self.problems: list[Problem] = []
-        self.budget = prompt.Budget()
+        self.budget = prompt.RenderBudget()
         self.texts: dict[str, prompt.Included | KlingflowError] = {}
         self._told: set[Problem] = set()
         self._earlier: set[tuple[str, Span | None]] = set()
