@@ -30,6 +30,7 @@ HOUSES = {
 """Libraries that are at home in these modules alone."""
 
 HIDDEN = {
+    ("klingflow.cli.app", "klingflow.cli.streams"): "the standard streams, after `--version` and `--help` are answered",
     ("klingflow.cli.app", "klingflow.cli.error_report"): "the error tree, after `--version` and `--help` are answered",
     ("klingflow.app.outputs", "klingflow.io.media"): "av: a run with nothing to make never looks at a clip",
     ("klingflow.app.outputs", "klingflow.output.film"): "av: a film that stands already is not joined again",

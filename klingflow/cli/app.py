@@ -197,6 +197,11 @@ ARGUMENTS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
 }
 
 
+_GOES_ON = ("run", "listen")
+"""The commands that go on to their end, with their own exit code, when nobody can see any more what they show: what
+was paid for is collected."""
+
+
 def _command(name: str) -> Callable[..., int]:
     """The function of that name. Modules stay until the end: that the garbage collector looks at none of them, now or
     later, saves a tenth of a short command's time."""
@@ -216,7 +221,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     named = next((word for word in words if word in COMMANDS), "")
     arguments = vars(parser(named).parse_args(words))
     name = arguments.pop("command")
-    from klingflow.cli.error_report import report  # after parsing: `--version` and `--help` need no error tree
+    from klingflow.cli import streams  # after parsing: `--version` and `--help` need neither these nor the error tree
+    from klingflow.cli.error_report import report
+
+    streams.open_all()
+    sys.stderr = streams.steady(sys.stderr)
+    if name in _GOES_ON:
+        sys.stdout = streams.steady(sys.stdout)
 
     with suppress(ValueError):  # in a thread signals cannot be received
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # CI systems and service managers end a command so
@@ -225,8 +236,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         gc.freeze()  # the process ends: what is left is not worth a search
         return code
-    except BrokenPipeError:  # the reader of our output went away: not an error of ours
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, BrokenPipeError) and name not in _GOES_ON:
+            # The reader of our output went away, and wants no more of it: not an error of ours.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         return report(error)

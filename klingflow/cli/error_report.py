@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 
 from klingflow import __version__
@@ -19,6 +18,8 @@ _PLACES = {
     errno.EROFS: _ELSEWHERE,
     errno.ENOSPC: _ROOM,
     errno.EDQUOT: _ROOM,
+    errno.EFBIG: _ROOM,
+    errno.EIO: "look after the disk, then run again; clips that are in the store are not made again",
 }
 """Faults of the place where the project lies, not of klingflow, and their mends."""
 
@@ -59,7 +60,4 @@ def explained(error: KlingflowError) -> str:
 
 def say(text: str) -> None:
     """One message on stderr, with no secret in it, and no command to a log."""
-    try:
-        print(inert(redact(text)), file=sys.stderr, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    print(inert(redact(text)), file=sys.stderr, flush=True)

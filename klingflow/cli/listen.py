@@ -20,5 +20,6 @@ async def _serve(path: str, address: str) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal ends nothing, as in `run`
     with progress.view(json=False, quiet=False) as show:
         await klingflow.open(path).collect(address, emit=show, notify=say, stop=stop)
