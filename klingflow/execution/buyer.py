@@ -592,7 +592,7 @@ class Buyer:
             return self._words.doubt(
                 order, name, message, f"set the key of {name} and run again: the same request is sent again"
             )
-        why = await self._not_repeatable(seller, intent)
+        why = await self._not_repeatable(seller, job)
         if why:
             return self._words.doubt(order, name, f"{message}; {why}" if why != message else message)
         if self.stopping:
@@ -621,11 +621,13 @@ class Buyer:
             return self._words.doubt(order, name, sent.message) if sent.final else sent
         return await self._collect_sent(order, sent)
 
-    async def _not_repeatable(self, seller: Seller, intent: Record) -> str:
+    async def _not_repeatable(self, seller: Seller, job: Job) -> str:
         """Why the same request cannot be sent again without the risk of a second purchase; empty where it can."""
+        intent = job.last(Kind.INTENT)
+        assert intent is not None
         if seller.provider.caps.replay_s is None:
             return f"{seller.name} has no way to ask again without buying again"
-        if seller.account is not None and not seller.account.wrote(intent.detail):
+        if not _own_account(seller, job):
             return "it was sent from another account, or to another address, than the one of this environment"
         await seller.learn_date()
         if not seller.within_replay_window(intent.detail.get("provider_ms")):
@@ -692,7 +694,8 @@ class Buyer:
                 status = seller.provider.status(await seller.ask(seller.provider.poll(task, path)), task)
             except (NotSent, Unanswered):
                 return None
-            return status if isinstance(status, Done | Failed | Unreadable) else None
+            foreign = isinstance(status, Missing) and not _own_account(seller, job)
+            return status if foreign or isinstance(status, Done | Failed | Unreadable) else None
         accepted = job.last(Kind.ACCEPTED)
         assert accepted is not None
         return await seller.poller.ended(
@@ -714,6 +717,8 @@ class Buyer:
         """The provider does not know the task. Nothing is sent again: that could buy a second clip."""
         if not seller.paid:
             return await self._draw_again(order, seller)
+        if not _own_account(seller, job):
+            return self._words.other_account(order, seller.name, task)
         now = asyncio.get_running_loop().time()
         tries.unknown_since = now if tries.unknown_since is None else tries.unknown_since
         tries.misses += 1
@@ -721,10 +726,6 @@ class Buyer:
             await asyncio.sleep(min(2.0**tries.misses, 15.0))
             fresh = await self._job(order.key)
             return Again() if fresh.state is State.ACCEPTED and fresh.task == task else None
-        intent = job.last(Kind.INTENT)
-        assert intent is not None
-        if seller.account is not None and not seller.account.wrote(intent.detail):
-            return self._words.other_account(order, seller.name, task)
         return self._words.task_unknown(order, seller.name, task)
 
     async def _draw_again(self, order: Order, seller: Seller) -> Bought | Again:
@@ -864,6 +865,12 @@ def _roles(order: Order) -> list[str]:
 def _seller_of(job: Job) -> str:
     intent = job.last(Kind.INTENT)
     return str(intent.detail.get("provider")) if intent is not None else ""
+
+
+def _own_account(seller: Seller, job: Job) -> bool:
+    """Whether the newest order of a job was certainly sent from this environment's account."""
+    intent = job.last(Kind.INTENT)
+    return seller.account is None or (intent is not None and seller.account.wrote(intent.detail))
 
 
 def _idempotency(intent: Record) -> int:
