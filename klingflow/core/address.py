@@ -28,7 +28,7 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _TRANSLATED = ipaddress.ip_network("::ffff:0:0:0/96")
 _COMPATIBLE = ipaddress.ip_network("::/96")
 INSIDE = (".localhost", ".local", ".internal", ".localdomain", ".home.arpa")
-"""Names that stand for something inside a private network, whatever they resolve to."""
+"""Names of something inside a private network, whatever they resolve to."""
 
 
 def is_public(address: str) -> bool:

@@ -77,7 +77,7 @@ def _frame(frame: Frame, stills: Mapping[str, ImageFacts], clips: Mapping[ShotId
 def canonical(value: object) -> bytes:
     """RFC 8785 canonical JSON: the one way of writing a value that is hashed or sent."""
     if _plain(value):
-        with suppress(UnicodeEncodeError):  # half a character: rfc8785 refuses it in its own words
+        with suppress(UnicodeEncodeError):  # a lone surrogate: rfc8785 refuses it with its own error
             return _PLAIN_JSON.encode(value).encode()
     return rfc8785.dumps(value)  # type: ignore[arg-type]
 

@@ -24,7 +24,7 @@ SHOTS_FAILED = 1
 """The run is over and at least one shot failed."""
 BUG = 3
 IN_DOUBT = 4
-"""A paid request may or may not have been accepted; a person must find out."""
+"""A paid request may or may not have been accepted; the user must find out."""
 DETACHED = 7
 """Tasks are being made; run again to collect."""
 

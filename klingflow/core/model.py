@@ -158,7 +158,7 @@ class Film:
     title: str
     shots: tuple[Shot, ...]
     cut: tuple[ShotId, ...]
-    """The shots of the finished film in order; a shot may stand in it more than once, or not at all."""
+    """The shots of the finished film in order; a shot may be in it more than once, or not at all."""
     audio: str | None = None
     """The music bed, a file of the project."""
     max_chain: int = 4
@@ -229,6 +229,6 @@ class ClipRecord:
     date: str
     """UTC day it was stored, YYYY-MM-DD."""
     parts: Mapping[str, object]
-    """The parts of the key (core.digest), kept so that a later plan can say what changed."""
+    """The parts of the key (core.digest), kept so that a later plan can report what changed."""
     inputs: Mapping[str, Digest]
     """The images that really went in, by role: the PNG cut from the clip that this one continues, the stills."""

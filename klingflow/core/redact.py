@@ -35,7 +35,7 @@ def register(secret: str) -> None:
 
 def _base64(secret: bytes) -> set[str]:
     """The secret inside Base64 text at each of its three alignments ("user:secret" shifts it), without the
-    characters at the borders, which depend on what stands beside it."""
+    characters at the borders, which depend on what is beside it."""
     out = set()
     for shift in range(3):
         text = b2a_base64(b"\0" * shift + secret, newline=False).decode().rstrip("=")

@@ -1,7 +1,7 @@
 """Places in source text, and what is wrong there.
 
 A Span is a place, a Problem is something wrong at a place: both are data. Nothing here prints;
-`render` turns a Problem into the text that a person reads. Knows no YAML and no storyboard.
+`render` turns a Problem into the text that is shown. Knows no YAML and no storyboard.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Where one node stands: its value, and (inside a mapping) its key; 1-based line and column."""
+    """The place of one node: its value, and (inside a mapping) its key; 1-based line and column."""
 
     line: int
     col: int
@@ -66,14 +66,14 @@ Marks = Mapping[Path, Mark]
 
 @dataclass(slots=True)
 class Document:
-    """A parsed file: its text, its data, and where each node stands.
+    """A parsed file: its text, its data, and the place of each node.
 
     The marks are made on first need (`remark`), because data that comes out of a cache has none
-    and a file without a mistake never asks for one.
+    and a file without a mistake never computes one.
     """
 
     path: str
-    """As shown to people: relative to where the command was started when it can be."""
+    """As shown in messages: relative to where the command was started when it can be."""
     text: str
     data: object
     remark: Callable[[], Marks]
@@ -141,7 +141,7 @@ def inert(text: str) -> str:
 
 
 def render(problem: Problem) -> str:
-    """The problem as people read it: `file:line:col: what`, the line, a caret, the mend."""
+    """The problem as text: `file:line:col: what`, the line, a caret, the mend."""
     head = f"{problem.span}: " if problem.span else ""
     kind = "warning: " if problem.severity is Severity.WARNING else ""
     out = [f"{head}{kind}{visible(problem.what)}"]
@@ -181,7 +181,7 @@ def _width(text: str) -> int:
 
 
 def nearest(name: str, names: Sequence[str]) -> str | None:
-    """The valid name that was most likely meant, or None."""
+    """The valid name that was most likely intended, or None."""
     import difflib  # costs 5 ms and is needed only when something is wrong
 
     found = difflib.get_close_matches(name, names, n=1, cutoff=0.6)

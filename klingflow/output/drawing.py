@@ -1,7 +1,7 @@
-"""The graph of a film as a drawing: Mermaid and DOT for other programs, SVG drawn here (nobody needs Graphviz).
+"""The graph of a film as a drawing: Mermaid and DOT for other programs, SVG drawn here (Graphviz is not needed).
 
 A solid line is a clip that is continued, a dashed line another frame of a clip; both wait. A dotted line is a still
-that two shots share (`meets`): nobody waits. Knows shots, not plans: a drawing says the same before and after a run.
+that two shots share (`meets`): nobody waits. Knows shots, not plans: a drawing is the same before and after a run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class _Edge:
     source: ShotId
     target: ShotId
     line: _Line
-    says: str
+    label: str
     """What goes over, in words; empty for the last frame that begins the next shot."""
 
 
@@ -67,9 +67,9 @@ def mermaid(film: Film) -> str:
     out = ["---", f"title: {title}", "---", "flowchart LR"]
     out += [f'  {name[shot.id]}["{shot.id}<br/>{_about(shot)}"]' for shot in film.shots]
     for edge in _edges(film):
-        says = f'|"{edge.says}"|' if edge.says else ""
+        label = f'|"{edge.label}"|' if edge.label else ""
         arrow = {_Line.CONTINUES: "-->", _Line.FRAME: "-.->", _Line.MEETS: "-.-"}[edge.line]
-        out.append(f"  {name[edge.source]} {arrow}{says} {name[edge.target]}")
+        out.append(f"  {name[edge.source]} {arrow}{label} {name[edge.target]}")
     return "\n".join(out) + "\n"
 
 
@@ -90,8 +90,8 @@ def dot(film: Film) -> str:
             _Line.FRAME: "style=dashed",
             _Line.MEETS: "style=dotted, arrowhead=none, constraint=false",
         }[edge.line]
-        says = f", label={_quoted(edge.says)}" if edge.says else ""
-        out.append(f"  {_quoted(edge.source)} -> {_quoted(edge.target)} [{style}{says}];")
+        label = f", label={_quoted(edge.label)}" if edge.label else ""
+        out.append(f"  {_quoted(edge.source)} -> {_quoted(edge.target)} [{style}{label}];")
     return "\n".join([*out, "}"]) + "\n"
 
 
@@ -112,7 +112,7 @@ _HEAD = 46
 _LETTER = 7.9
 """Width of a letter of an id, generously: the reader's sans-serif face is not known."""
 _MOST_LANES = 30_000
-"""A film with more lines past columns is drawn with straight ones: thousands of lines are read by nobody."""
+"""A film with more lines past columns is drawn with straight ones: thousands of lines are not readable."""
 
 
 @dataclass(slots=True)
@@ -169,8 +169,8 @@ def svg(film: Film) -> str:
             for lane in way[1:-1]:
                 points += [(left(lane), lane.y + down), (left(lane) + wide, lane.y + down)]
             drawn = _curve([*points, (left(way[-1]), way[-1].y + arrive + down)])
-        said = escape(f"{edge.source} to {edge.target}: {edge.says or 'continues'}")
-        out.append(f'<path class="{edge.line}" d="{drawn}"{_ARROW[edge.line]}><title>{said}</title></path>')
+        text = escape(f"{edge.source} to {edge.target}: {edge.label or 'continues'}")
+        out.append(f'<path class="{edge.line}" d="{drawn}"{_ARROW[edge.line]}><title>{text}</title></path>')
     for column in columns:
         for spot in column:
             if spot.shot is not None:
@@ -213,9 +213,9 @@ def _short(text: str, most: int = 30) -> str:
 
 def _box(shot: Shot, x: float, y: float, wide: int) -> str:
     kind = "box own" if shot.clip is not None else "box"
-    told = escape(f"{shot.id}: {visible(shot.title)}" if shot.title else shot.id)
+    text = escape(f"{shot.id}: {visible(shot.title)}" if shot.title else shot.id)
     return (
-        f"<g><title>{told}</title>"
+        f"<g><title>{text}</title>"
         f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{wide}" height="{_HIGH}" rx="10"/>'
         f'<text class="id" x="{x + 14:.1f}" y="{y + 23:.1f}">{escape(_short(shot.id))}</text>'
         f'<text class="about" x="{x + 14:.1f}" y="{y + 41:.1f}">{escape(_about(shot))}</text></g>'

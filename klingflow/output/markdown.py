@@ -1,6 +1,6 @@
 """A plan as a pull request comment in GitHub's Markdown (GitLab reads it too).
 
-Everything that a storyboard says passes `escape` before it stands here: a title, an id, a prompt is text and nothing
+Every text from a storyboard passes `escape` before it is written here: a title, an id, a prompt is text and nothing
 else, whatever it holds. The comment always fits: what is too much is folded away, then summed up, row by row and
 prompt by prompt, and no table or block is ever cut in its middle.
 """
@@ -159,7 +159,7 @@ def _cost(orders: Sequence[Step], sums: Totals) -> str:
 
 
 def _lines(plan: Plan, comparisons: Mapping[str, Comparison], base: str, sums: Totals) -> list[str]:
-    """What stands under the verdict: rehearsal, the change's own cost, time."""
+    """The lines under the verdict: rehearsal, the change's own cost, time."""
     out = []
     if plan.rehearsal:
         out.append("A rehearsal with the animatic: free, drawn on the spot, and the lock stays as it is.")
@@ -182,10 +182,10 @@ def _lines(plan: Plan, comparisons: Mapping[str, Comparison], base: str, sums: T
 def _against(found: Sequence[Comparison], base: str) -> str:
     name = code(_short(base, 100)) if base else "the base"
     tally = {state: sum(s is state for c in found for s in c.states.values()) for state in ShotState}
-    said = [f"{n} {state.value}" for state, n in tally.items() if n and state is not ShotState.UNCHANGED]
+    counts = [f"{n} {state.value}" for state, n in tally.items() if n and state is not ShotState.UNCHANGED]
     moved = sum(change.moved is not None for c in found for change in c.shots)
-    said += [f"{moved} moved"] if moved else []
-    line = f"Against {name}: {', '.join(said)}." if said else f"Against {name}: no shot differs."
+    counts += [f"{moved} moved"] if moved else []
+    line = f"Against {name}: {', '.join(counts)}." if counts else f"Against {name}: no shot differs."
     adds, before = _sum(c.cost.change for c in found), _sum(c.cost.base_to_buy for c in found)
     if adds is not None and (adds or before):
         more = "adds" if adds >= 0 else "saves"
@@ -214,19 +214,19 @@ def _films_table(films: Sequence[FilmPlan], every: int) -> str:
 def _film(film: FilmPlan, comparison: Comparison | None, named: bool, room: Room) -> list[str]:
     changes = {change.shot: change for change in comparison.shots} if comparison else {}
     deep = any(step.depth > 1 for step in film.steps)
-    told = [step for step in film.steps if step.action is not Action.REUSE or step.shot in changes]
+    listed = [step for step in film.steps if step.action is not Action.REUSE or step.shot in changes]
     gone = [change for change in changes.values() if change.state is ShotState.REMOVED]
-    blocks = [f"#### {code(_short(film.label, 100))}"] if named and (told or gone) else []
-    if told or gone:
-        rows = [_row(step, changes.get(step.shot), deep, room) for step in told[: room.rows]]
+    blocks = [f"#### {code(_short(film.label, 100))}"] if named and (listed or gone) else []
+    if listed or gone:
+        rows = [_row(step, changes.get(step.shot), deep, room) for step in listed[: room.rows]]
         rows += [_gone(change, deep) for change in gone[: max(0, room.rows - len(rows))]]
         heads = ("", "shot", "why", "price", *(("chain",) if deep else ()))
         blocks.append(_table(heads, rows, "cllrr"[: len(heads)]))
-        rest = len(told) + len(gone) - len(rows)
+        rest = len(listed) + len(gone) - len(rows)
         if rest:
             blocks.append(f"… and {count(rest, 'more row')}; the totals above count them.")
     ready = [step.shot for step in film.steps if step.action is Action.REUSE and step.shot not in changes]
-    if (told or gone) and ready:
+    if (listed or gone) and ready:
         names = ", ".join(code(_short(shot, 100)) for shot in ready[: room.rows])
         more = f" and {len(ready) - room.rows} more" if len(ready) > room.rows else ""
         blocks.append(_fold(f"{count(len(ready), 'shot')} up to date", names + more))
@@ -259,9 +259,9 @@ def _changed(change: ShotChange, step: Step) -> list[str]:
         out.append(f"renamed from {code(_short(change.was, 100))}")
     if change.moved is not None:
         out.append(f"moved from place {change.moved[0]} to {change.moved[1]}")
-    said = [field.field for field in change.fields if step.action is not Action.MAKE or not field.buys]
-    if said and change.state is not ShotState.NEW:
-        out.append(f"{escape(', '.join(said[:8]))}{' …' if len(said) > 8 else ''} changed")
+    fields = [field.field for field in change.fields if step.action is not Action.MAKE or not field.buys]
+    if fields and change.state is not ShotState.NEW:
+        out.append(f"{escape(', '.join(fields[:8]))}{' …' if len(fields) > 8 else ''} changed")
     return out
 
 
@@ -404,7 +404,7 @@ def escape(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """The same as code, where nobody looks for references: so that it can be copied as it stands."""
+    """The same as code, where references are not linked: so that it can be copied unchanged."""
     return f"<code>{_inert(_flat(text))}</code>"
 
 

@@ -1,7 +1,7 @@
 """A plan as a file: written by `plan --out` and `plan --format json`, read by `run --plan`.
 
-The format is schemas/plan.schema.json. A plan file may come from a job that nobody trusts: reading one opens no
-other file and no connection, and what it says is never obeyed. A run makes its own plan and compares; the file can
+The format is schemas/plan.schema.json. A plan file may come from a job that is not trusted: reading one opens no
+other file and no connection, and its content is never obeyed. A run makes its own plan and compares; the file can
 only make it refuse.
 """
 
@@ -119,7 +119,7 @@ def _step(step: Step) -> dict[str, object]:
 
 
 def totals_json(sums: Totals) -> dict[str, object]:
-    """The totals as they stand in the plan file and in the event stream."""
+    """The totals as written in the plan file and in the event stream."""
     return {
         "steps": {action.value: sums.steps.get(action.value, 0) for action in Action},
         "spend": _number(sums.spend),
@@ -204,7 +204,7 @@ def _refuse(name: str) -> object:
 def _once(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
     out = dict(pairs)
     if len(out) != len(pairs):
-        raise ValueError("the same name stands twice in one object")
+        raise ValueError("one object has the same name twice")
     return out
 
 

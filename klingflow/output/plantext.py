@@ -79,8 +79,8 @@ def _film(film: FilmPlan, colour: bool, details: bool, against: str, compared: C
     elif all(step.action is Action.REUSE for step in film.steps):
         lines.append("  nothing to make")
     if compared is not None:
-        said = f"against {_flat(against)}: {_differs(compared)}"
-        lines += textwrap.wrap(said, WIDTH, initial_indent="  ", subsequent_indent="    ")
+        text = f"against {_flat(against)}: {_differs(compared)}"
+        lines += textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
     if film.critical and film.wall_s >= 1:
         chain = " -> ".join(film.critical)
         shape = chain if len(chain) <= 44 else f"{film.critical[0]} -> … -> {film.critical[-1]}"
@@ -96,14 +96,14 @@ def _differs(found: Comparison) -> str:
     """What a change does, in one line."""
     tally = Counter(state.value for state in found.states.values())
     tally["moved"] = sum(change.moved is not None for change in found.shots)
-    said = [f"{tally[word]} {word}" for word in ("new", "changed", "renamed", "removed", "moved") if tally[word]]
-    said += [f"{field.field} changed" for field in found.film]
+    parts = [f"{tally[word]} {word}" for word in ("new", "changed", "renamed", "removed", "moved") if tally[word]]
+    parts += [f"{field.field} changed" for field in found.film]
     adds = found.cost.change
     if adds is None:
-        said.append("cost not known")
+        parts.append("cost not known")
     elif adds:
-        said.append(f"{'adds' if adds > 0 else 'saves'} {money(abs(adds))}")
-    return ", ".join(said) or "nothing differs"
+        parts.append(f"{'adds' if adds > 0 else 'saves'} {money(abs(adds))}")
+    return ", ".join(parts) or "nothing differs"
 
 
 def _flat(text: str) -> str:
@@ -137,12 +137,12 @@ def _reason(step: Step, change: ShotChange | None) -> str:
     """Why, and how the shot differs from the one that it is compared with."""
     if change is None:
         return step.reason
-    said = [step.reason] if step.action is not Action.REUSE else []
-    said += [f"renamed from {change.was}"] if change.was else []
-    said += [f"moved from place {change.moved[0]} to {change.moved[1]}"] if change.moved else []
+    parts = [step.reason] if step.action is not Action.REUSE else []
+    parts += [f"renamed from {change.was}"] if change.was else []
+    parts += [f"moved from place {change.moved[0]} to {change.moved[1]}"] if change.moved else []
     fields = [field.field for field in change.fields if step.action is not Action.MAKE or not field.buys]
-    said += [f"{', '.join(fields)} changed"] if fields and change.state != "new" else []
-    return "; ".join(said) or step.reason
+    parts += [f"{', '.join(fields)} changed"] if fields and change.state != "new" else []
+    return "; ".join(parts) or step.reason
 
 
 def _text_change(old: str, new: str, colour: bool) -> list[str]:

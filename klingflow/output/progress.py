@@ -27,7 +27,7 @@ def coloured() -> bool:
 
 @contextmanager
 def view(*, json: bool, quiet: bool) -> Iterator[Emit]:
-    """The right way to show events here."""
+    """How to show events on this output."""
     if json:
         yield _json_line
     elif quiet:
@@ -51,7 +51,7 @@ def _json_line(event: Event) -> None:
 
 
 def _plain_lines() -> Emit:
-    """A line for each thing that happens; a state that a shot is still in is not told again."""
+    """A line for each thing that happens; a state that a shot is still in is not repeated."""
     last: dict[tuple[str, str | None, int | None], str] = {}
 
     def show(event: Event) -> None:

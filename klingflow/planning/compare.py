@@ -1,7 +1,7 @@
 """What a change does to a film: two versions of a storyboard side by side.
 
 A shot is the same purchase under another id when the parts of its key are the same, so a rename is found by what
-the shot says and not by how alike the ids look. Knows no git: both versions come in as values.
+the shot declares and not by how alike the ids look. Knows no git: both versions come in as values.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from klingflow.planning.plan import FilmPlan
 
 Op = Literal["=", "-", "+"]
 Segments = tuple[tuple[Op, str], ...]
-"""A text before and after, in pieces: "=" stands in both, "-" only before, "+" only after."""
+"""A text before and after, in pieces: "=" is in both, "-" only before, "+" only after."""
 
 
 class ShotState(StrEnum):
-    """How a shot stands against the base."""
+    """How a shot differs from the base."""
 
     NEW = "new"
     CHANGED = "changed"
@@ -71,7 +71,7 @@ class FieldChange:
     segments: Segments = ()
     """Word by word, for texts; empty for other fields."""
     buys: bool
-    """True where the field is part of the key, so that the change asks for another clip."""
+    """True where the field is part of the key, so that the change needs another clip."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +86,7 @@ class ShotChange:
     depth: tuple[int, int] | None = None
     """Clips in its run of `continues` before and after, where that changed."""
     moved: tuple[int, int] | None = None
-    """Its place in the film before and after, from 1, where it stands elsewhere among the shots that stayed."""
+    """Its place in the film before and after, from 1, where its place is another among the shots that stayed."""
 
     @property
     def buys(self) -> bool:
@@ -209,8 +209,8 @@ def _parts(shot: Shot, side: _Side, names: Mapping[ShotId, ShotId]) -> Mapping[s
 _TEXTS = frozenset({"prompt", "negative_prompt", "notes", "title", "multi_shot"})
 
 
-def _said(shot: Shot, side: _Side, names: Mapping[ShotId, ShotId]) -> dict[str, str]:
-    """What a shot declares, field by field, as people read it; other shots under their new names."""
+def _declared(shot: Shot, side: _Side, names: Mapping[ShotId, ShotId]) -> dict[str, str]:
+    """What a shot declares, field by field, as readable text; other shots under their new names."""
 
     def frame(value: Frame | None) -> str:
         match value:
@@ -268,15 +268,15 @@ _SHOWN_NEW = ("prompt", "negative_prompt", "multi_shot", "first_frame", "last_fr
 
 def _new(shot: Shot, head: _Side) -> ShotChange:
     """A shot that the base lacks, with what a reviewer wants to read of it."""
-    said = _said(shot, head, {})
-    fields = tuple(_change(name, "", said[name], True) for name in _SHOWN_NEW if said[name])
+    declared = _declared(shot, head, {})
+    fields = tuple(_change(name, "", declared[name], True) for name in _SHOWN_NEW if declared[name])
     return ShotChange(shot=shot.id, state=ShotState.NEW, fields=fields)
 
 
 def _fields(
     base: _Side, old: Shot, head: _Side, new: Shot, new_ids: Mapping[ShotId, ShotId]
 ) -> tuple[FieldChange, ...]:
-    before, after = _said(old, base, new_ids), _said(new, head, {})
+    before, after = _declared(old, base, new_ids), _declared(new, head, {})
     was, now = _parts(old, base, new_ids), _parts(new, head, {})
     bought = {part.partition(".")[0] for part in {*was, *now} if was.get(part) != now.get(part)}
     differs = [name for name in after if before[name] != after[name]]
@@ -303,7 +303,7 @@ def _own_file(side: Side | _Side, path: str | None) -> str:
 
 
 def _whole(film: Film) -> bool:
-    """True where the film is every shot in order: then the shots that came, went and moved say it all."""
+    """True where the film is every shot in order: then the lists of new, removed and moved shots are enough."""
     return film.cut == tuple(shot.id for shot in film.shots)
 
 

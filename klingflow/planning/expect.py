@@ -1,6 +1,6 @@
 """How long a task takes, learnt from the ledger: what the waiting and the plan's expected time are built on.
 
-Pure: whoever asks reads a sample of jobs (`ledger.jobs(store, most=…)`), and only when something is to be made.
+Pure: the caller reads a sample of jobs (`ledger.jobs(store, most=…)`), and only when something is to be made.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ TaskKind = tuple[str, str, str, int]
 def expectations(jobs: Iterable[Job]) -> Mapping[TaskKind, float]:
     """Median seconds from `accepted` to `stored` for each kind of order that was collected before.
 
-    A median, because a task that somebody collected the next morning says nothing about the provider.
+    A median, because a task that somebody collected the next morning is no measure of the provider.
     """
     waited: defaultdict[TaskKind, list[float]] = defaultdict(list)
     for job in jobs:

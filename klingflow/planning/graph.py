@@ -56,7 +56,7 @@ def order(film: Film) -> tuple[Shot, ...]:
 
 
 def _in_order(film: Film) -> bool:
-    """Whether every shot stands after those that it waits for, as in most storyboards: then nothing is to be sorted."""
+    """Whether every shot comes after those that it waits for, as in most storyboards: then nothing is to be sorted."""
     seen: set[ShotId] = set()
     for shot in film.shots:
         for other in shot.needs():
@@ -136,7 +136,7 @@ def _groups(film: Film) -> list[list[ShotId]]:
 
 
 def _circle(group: list[ShotId], wanted: Mapping[ShotId, tuple[ShotId, ...]]) -> list[ShotId]:
-    """The shortest way round from the group's first shot back to it; empty where there is none."""
+    """The shortest path from the group's first shot back to it; empty where there is none."""
     inside = set(group)
     start = group[0]
     came: dict[ShotId, ShotId] = {}

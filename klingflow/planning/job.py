@@ -1,19 +1,19 @@
 """A paid task's life: records (facts, written once), states (computed), and the table between them.
 
-A Record is one file of the ledger. A Job is what a key's records say, read in order. The table is the whole law:
+A Record is one file of the ledger. A Job is what a key's records state, read in order. The table is the whole law:
 a record that it does not allow is refused before it is written. Knows no file, no clock, no provider.
 
     state      record      -> state
     NEW        intent      -> INTENDED    about to be sent: bytes, endpoint and key are on disk
     INTENDED   accepted    -> ACCEPTED    the provider gave a task id: it is paid
     INTENDED   refused     -> REFUSED     a definite no, or certainly never sent: nothing was bought
-    INTENDED   abandoned   -> ABANDONED   a person looked and said: not bought
+    INTENDED   abandoned   -> ABANDONED   the user checked: not bought
     ACCEPTED   stored      -> STORED      the clip is in the store and answers the key
     ACCEPTED   delivered   -> DELIVERED   a clip came that is not what was ordered; its bytes are in the store
     ACCEPTED   failed      -> FAILED      the provider ended the task without a clip, or the clip is lost
-    ACCEPTED   abandoned   -> ABANDONED   a person gave the task up
-    DELIVERED  stored      -> STORED      a person took the clip as it is
-    DELIVERED  abandoned   -> ABANDONED   a person turned it down
+    ACCEPTED   abandoned   -> ABANDONED   the user gave the task up
+    DELIVERED  stored      -> STORED      the user accepted the clip as it is
+    DELIVERED  abandoned   -> ABANDONED   the user rejected it
     any but NEW and STORED  accepted -> ACCEPTED    a task id is known after all: it is never thrown away
     REFUSED, FAILED, ABANDONED  intent -> INTENDED    the next attempt
 
@@ -120,7 +120,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What the records of one key say."""
+    """What the records of one key state."""
 
     key: Key
     state: State = State.NEW

@@ -1,6 +1,6 @@
 """A Plan: what a run would make, reuse, adopt or hold, and why. Each step is decided here, once.
 
-The engine does what a step says. While a run goes on, these facts turn a planned purchase into none:
+The engine does what a step states. While a run goes on, these facts turn a planned purchase into none:
 
     the store has the clip of its key by now             adopted
     the lock names the clip of its key, which was known only after the run      reused
@@ -45,7 +45,7 @@ class Action(StrEnum):
     MAKE = "make"
     """Nothing answers this key: a clip has to be made (bought, for a paid provider)."""
     RESOLVE = "resolve"
-    """Only a person can go on: it is not known whether a paid request was taken, a delivered clip is not what was
+    """Only the user can settle it: it is not known whether a paid request was taken, a delivered clip is not what was
     ordered, or the records of the order are damaged."""
 
 
@@ -168,7 +168,7 @@ class OpenOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanLookups:
-    """What a plan asks of the world. `find` and `open_order` are asked only for keys that the lock does not answer, so
+    """What a plan looks up outside. `find` and `open_order` are asked only for keys that the lock does not answer, so
     that a plan with nothing to do touches neither the store nor the ledger."""
 
     model: Callable[[Shot], str]
@@ -301,7 +301,7 @@ def _decide(
 
 
 def _ordering(step: Step, shot: Shot, cost: Price) -> Step:
-    """The step with what its order asks for."""
+    """The step with what its order needs."""
     return replace(step, seconds=shot.duration, price=cost.amount, estimate=cost.estimate)
 
 

@@ -20,7 +20,7 @@ LIST_PRICE: Mapping[str, tuple[Decimal, Decimal]] = {
 (Kling docs, pricing, read 2026-11)."""
 
 ESTIMATED = frozenset({"hiapi", "mulerouter"})
-"""Resellers of that model. Their own prices are not public, so the list price stands in, marked as an estimate."""
+"""Resellers of that model. Their own prices are not public, so the list price is used, marked as an estimate."""
 
 FREE = frozenset({"animatic"})
 
@@ -63,7 +63,7 @@ def _stated(overrides: Mapping[str, object], *path: str) -> Decimal | None:
     if found is None:
         return None
     try:
-        # By way of the text: 0.112 in a file is 0.112 dollars, not the binary fraction nearest to it.
+        # From the text: 0.112 in a file is 0.112 dollars, not the binary fraction nearest to it.
         amount = Decimal(str(found))
     except InvalidOperation:
         return None
@@ -71,7 +71,7 @@ def _stated(overrides: Mapping[str, object], *path: str) -> Decimal | None:
 
 
 def money(amount: Decimal) -> str:
-    """The amount as people read it: $0.56, $1,234.50, <$0.01; whole cents, halves up."""
+    """The amount for display: $0.56, $1,234.50, <$0.01; whole cents, halves up."""
     if 0 < amount < Decimal("0.01"):
         return "<$0.01"
     return f"${amount.quantize(Decimal('0.01'), ROUND_HALF_UP):,}"
@@ -112,16 +112,16 @@ class Spent:
 def spent(jobs: Iterable[Job]) -> Spent:
     """What was booked: every order that was accepted or may have been, also when its task failed later.
 
-    Only a definite no (`refused`), or a person who looked and says that nothing was bought, takes an order out.
+    Only a definite no (`refused`), or a user who checked that nothing was bought, takes an order out.
     """
     amount, unpriced = Decimal(0), 0
     for job in jobs:
-        told = {(record.attempt, record.kind) for record in job.records}
+        kinds = {(record.attempt, record.kind) for record in job.records}
         for record in job.records:
             if record.kind is not Kind.INTENT:
                 continue
-            bought = (record.attempt, Kind.ACCEPTED) in told
-            if not bought and ({(record.attempt, Kind.REFUSED), (record.attempt, Kind.ABANDONED)} & told):
+            bought = (record.attempt, Kind.ACCEPTED) in kinds
+            if not bought and ({(record.attempt, Kind.REFUSED), (record.attempt, Kind.ABANDONED)} & kinds):
                 continue
             price = _stated(record.detail, "price")
             if price is None:

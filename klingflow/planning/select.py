@@ -29,12 +29,12 @@ STATES: Mapping[str, frozenset[str]] = {
     "removed": frozenset({"removed"}),
     "unchanged": frozenset({"unchanged"}),
 }
-"""What may stand after `state:`, and which states of a shot it takes in. `modified` is dbt's word: new or changed."""
+"""What is allowed after `state:`, and which states of a shot it takes in. `modified` is dbt's word: new or changed."""
 
 _ATOM = re.compile(r"(?:(?P<up>\d*)\+)?(?P<what>[^+]+)(?:\+(?P<down>\d*))?")
 _PATTERN = re.compile(r"[*?\[]")
 _MOST = 10_000
-"""Characters of a selection: far more than a person writes, far less than hurts."""
+"""Characters of a selection: far more than anybody writes, far less than is slow."""
 
 Edges = Mapping[ShotId, tuple[ShotId, ...]]
 
@@ -44,8 +44,8 @@ def select(
 ) -> frozenset[ShotId]:
     """The shots that `expression` names and `exclude` does not; an empty expression names every shot.
 
-    `states` says how each shot stands against a base (see `compare`); None where there is no base, and then `state:`
-    is refused. A removed shot stands in the answer, by its old id, only where `state:removed` names it.
+    `states` is how each shot differs from a base (see `compare`); None where there is no base, and then `state:`
+    is refused. A removed shot is in the answer, by its old id, only where `state:removed` names it.
     Raises UsageError for what cannot be read and for an id that no shot has; a pattern, tag or state may match nothing.
     """
     graph = _Graph(film, states)
@@ -126,8 +126,8 @@ class _Graph:
             raise UsageError(f"state:{word} needs a base to compare with", "add --against REF, for example origin/main")
         return frozenset(shot for shot, state in self.states.items() if state in STATES[word])
 
-    def matching(self, says: Callable[[ShotId], bool]) -> frozenset[ShotId]:
-        return frozenset(shot for shot in self.ids if says(shot))
+    def matching(self, matches: Callable[[ShotId], bool]) -> frozenset[ShotId]:
+        return frozenset(shot for shot in self.ids if matches(shot))
 
 
 def _steps(text: str) -> int | None:

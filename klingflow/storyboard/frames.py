@@ -92,7 +92,7 @@ class Frames:
         return ShotId(name)
 
     def frame_name(self, value: str | int, shot: ShotId, context: dict[str, object], at: Path) -> str:
-        """ "last", "first", "-3" or "2.5s", each in its one way of writing, because it goes into a key."""
+        """ "last", "first", "-3" or "2.5s", each in one spelling, because it goes into a key."""
         text = self.file.text(value, context, at) if isinstance(value, str) else str(value)
         if text in ("last", "-1"):
             return "last"
@@ -152,7 +152,7 @@ class Stills:
 
     def of(self, wanted: StillOf) -> Frame | None:
         """The frame; None where there is none, and then its fault is noted."""
-        path: dict[str, Path] = {}  # the shots on the way, each with the place that named it
+        path: dict[str, Path] = {}  # the shots on the way, each with the place that refers to it
         while wanted.shot not in self.known:
             if wanted.shot in path:
                 names = list(path)

@@ -2,7 +2,7 @@
 
 What a schema cannot say is checked here: names that must exist, fields that exclude each other, paths that must stay
 inside the project, values that came out of a template. Every fault is collected. What the schema refuses is left out
-(None stands in its place), and no second fault is made of it.
+(its value is None), and no second fault is made of it.
 
 Opens no file (texts come through `read`) and knows no provider's limits; circles of shots are planning's to find.
 """
@@ -19,7 +19,7 @@ from klingflow.storyboard.shots import PROVIDERS, ShotReader
 from klingflow.storyboard.storyboard_file import Data, Read, Skip, StoryboardFile
 
 _INSTEAD = {"first_frame": ("continues", "meets"), "prompt": ("prompt_file",)}
-"""Other fields by which a shot says the same."""
+"""Other fields that set the same thing."""
 
 
 def load(
@@ -72,7 +72,7 @@ def _film(
         try:
             done = variables.rendered(file, value, context, ("vars", key)) if template else value
         except Skip:
-            done = value  # its fault is told once, not again wherever it is used
+            done = value  # its fault is reported once, not again wherever it is used
         values[key] = context[key] = done
     defaults = data.get("defaults", {})
     raws: Sequence[Data] = data["shots"]

@@ -1,6 +1,6 @@
 """The lock: which clip answers each take of each shot. `NAME.lock.yaml`, committed beside the storyboard.
 
-Written for reviewers: shots stand in the order of their ids and a field has its line, so that moving a shot in the
+Written for reviewers: shots are in the order of their ids and a field has its line, so that moving a shot in the
 storyboard changes nothing here and a new take changes only its own lines. The same lock is always the same bytes. It
 holds no URL and no secret. Whatever could be read as anything but a text (a digest of digits alone, `12e45`) is quoted,
 for YAML 1.2 and for the older readers too.
@@ -15,7 +15,7 @@ for YAML 1.2 and for the older readers too.
           inputs: {first_frame: 7d1f…}
           parts: {duration: 5, model: kling-3.0-omni, prompt: 0f3ac2b19e71}
 
-A matrix film stands under `films: VARIANT:` instead of `shots:`. Knows no file.
+A matrix film is under `films: VARIANT:` instead of `shots:`. Knows no file.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Entry:
     inputs: Mapping[str, Digest] = field(default_factory=dict)
     """The images that really went in, by role."""
     parts: Mapping[str, Scalar] = field(default_factory=dict)
-    """The parts of the key in short (core.digest.brief), for a plan to say what changed."""
+    """The parts of the key in short (core.digest.brief), for a plan to report what changed."""
 
     def facts(self) -> ClipFacts:
         width, _, height = self.size.partition("x")
@@ -132,7 +132,7 @@ class Lock:
 
         `key` is the shot's key, None where it is not known yet. `variants` are the variants of all films of the
         storyboard. `claimed` are the keys of the storyboard's other shots, as far as they are known: an entry that
-        another shot claims by its key was not this one's. None means: nothing may be bought in its place, a person
+        another shot claims by its key was not this one's. None means: nothing may be bought in its place, the user
         decides.
         """
         own = self.entry(film.variant, shot.id, shot.take)
@@ -176,7 +176,7 @@ def merged(disk: Lock, *, start: Lock, films: Sequence[Film], made: Mapping[tupl
 
     `disk` is the lock as it is now, `start` as it was when the run began, `made` the run's entries by (variant, shot,
     take). An entry that the run changed wins; one that it only used (it is that of `start`) gives way to what another
-    run wrote there. Everything else is as on disk: also other takes of a shot, a person may go back to one.
+    run wrote there. Everything else is as on disk: also other takes of a shot, the user may go back to one.
 
     Entries of shots and films that the storyboard no longer has are removed, except where another run changed them,
     and except while a held shot has no entry: it may be one of these under an old name (see Lock.held).
@@ -287,7 +287,7 @@ _LONG = 250
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*|(?!0[xob])[0-9][0-9a-z]*[acdfp][0-9a-z]*|[1-9][0-9]*x[0-9]+")
 """Words, and texts such as 7d1f…, 1080p and 1920x1080 that are no number in any YAML: there only e, x, o, b, _ and
-digits may stand in one."""
+digits are allowed in one."""
 _MEANT = frozenset(["null", "true", "false", "yes", "no", "on", "off", "y", "n"])
 _ESCAPED = re.compile(r"[^ !#-\[\]-~]")
 """All but printable ASCII, and of that the quote and the backslash."""
@@ -314,5 +314,5 @@ def _escape(found: re.Match[str]) -> str:
     if code < 0x100:
         return f"\\x{code:02x}"
     if 0xD800 <= code < 0xE000:
-        return "\\ufffd"  # half a character: no file can hold it
+        return "\\ufffd"  # a lone surrogate: no UTF-8 file can hold it
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

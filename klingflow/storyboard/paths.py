@@ -1,6 +1,6 @@
 """Where a file that a storyboard names lies: its path relative to the project root, by its text alone.
 
-Whether it is there, and whether a symbolic link leads out, is `io.project`' to say.
+Whether it is there, and whether a symbolic link leads out, is checked by `io.project`.
 """
 
 from __future__ import annotations

@@ -167,7 +167,7 @@ def _pieces(text: str) -> tuple[str, ...] | None:
 
 
 class _Fault(Exception):
-    """What is wrong, before it is known where it stands."""
+    """What is wrong, before its place is known."""
 
     def __init__(self, rule: str, what: str, mend: str = "", line: int = 0) -> None:
         super().__init__(what)
@@ -222,7 +222,7 @@ def _lost(path: Sequence[str], context: Mapping[str, object], budget: RenderBudg
     raise AssertionError(f"{path} leads somewhere")  # BUG: the caller saw it lead nowhere
 
 
-def _printed(value: object, said: str) -> str:
+def _printed(value: object, expr: str) -> str:
     """A value as it is written into a text: numbers and truth as in YAML."""
     match value:
         case str():
@@ -232,20 +232,20 @@ def _printed(value: object, said: str) -> str:
         case int() | float():
             return str(value)
         case None:
-            raise _Fault("template-value", f"'{said}' is empty", "give it a value, or use `| default('')`")
+            raise _Fault("template-value", f"'{expr}' is empty", "give it a value, or use `| default('')`")
         case Mapping():
             name = next(iter(value), "field")
             raise _Fault(
-                "template-value", f"'{said}' has fields of its own", f"name one of them: {{{{ {said}.{name} }}}}"
+                "template-value", f"'{expr}' has fields of its own", f"name one of them: {{{{ {expr}.{name} }}}}"
             )
         case list() | tuple():
             raise _Fault(
                 "template-value",
-                f"'{said}' is a list",
-                f"name one of its values, {{{{ {said}[0] }}}}, or join them: {{{{ {said} | join(', ') }}}}",
+                f"'{expr}' is a list",
+                f"name one of its values, {{{{ {expr}[0] }}}}, or join them: {{{{ {expr} | join(', ') }}}}",
             )
         case _:
-            raise _Fault("template-value", f"'{said}' is not a text", "print a value")
+            raise _Fault("template-value", f"'{expr}' is not a text", "print a value")
 
 
 # The walk over jinja2's tree.
@@ -388,7 +388,7 @@ class _Out:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A text being walked, and where its pieces stand."""
+    """A text being walked, and the places of its pieces."""
 
     text: str
     where: Where
@@ -416,7 +416,7 @@ _TAG = re.compile(r"\{\{[^{}]*\}\}|\{%[^%]*%\}")
 
 
 class _Run:
-    """One walk: where it stands, and what it may still cost."""
+    """One walk: its position, and what it may still cost."""
 
     def __init__(self, source: _Source, include: Include, budget: RenderBudget) -> None:
         self.sources = [source]
@@ -429,7 +429,7 @@ class _Run:
         self.line = 1
 
     def place(self, fault: _Fault) -> Span:
-        """The tag at fault: the first on the line where the walk stands that holds the quoted name, else the first."""
+        """The tag at fault: the first on the line of the walk that holds the quoted name, else the first."""
         source = self.sources[-1]
         self.budget.steps -= len(source.text) // 50
         start = 0
@@ -854,7 +854,7 @@ _EXPRESSIONS: Mapping[str, Callable[[_Run, Any, _Scope], object]] = {
     "Call": _Run.called,
 }
 _PARTS = frozenset(["Template", "Pair", "Keyword", "Operand"])
-"""Nodes that stand only inside others."""
+"""Nodes that are allowed only inside others."""
 _ORDER: Mapping[str, Callable[[Any, Any], bool]] = {
     "lt": operator.lt,
     "lteq": operator.le,
@@ -866,7 +866,7 @@ _WHOLE = frozenset(["join", "items"])
 
 
 def _on_text(change: Callable[[str], str]) -> Callable[..., object]:
-    return lambda value, said: change(_printed(value, said))
+    return lambda value, expr: change(_printed(value, expr))
 
 
 def _title(text: str) -> str:
@@ -874,48 +874,48 @@ def _title(text: str) -> str:
     return "".join(word[:1].upper() + word[1:].lower() for word in re.split(r"([-\s({\[<]+)", text))
 
 
-def _join(value: object, said: str, between: object = "") -> str:
+def _join(value: object, expr: str, between: object = "") -> str:
     if not isinstance(value, list | tuple):
-        raise _Fault("template-value", f"'{said}' is not a list", "only a list can be joined")
-    words = [_printed(word, said) for word in value]
+        raise _Fault("template-value", f"'{expr}' is not a list", "only a list can be joined")
+    words = [_printed(word, expr) for word in value]
     glue = _printed(between, "the separator")
     if sum(map(len, words)) + len(glue) * max(0, len(words) - 1) > MAX_OUTPUT:
         raise _too_long()
     return glue.join(words)
 
 
-def _replace(value: object, said: str, old: object, new: object) -> str:
-    text, gone, put = _printed(value, said), _printed(old, "the old text"), _printed(new, "the new text")
+def _replace(value: object, expr: str, old: object, new: object) -> str:
+    text, gone, put = _printed(value, expr), _printed(old, "the old text"), _printed(new, "the new text")
     if len(text) + text.count(gone) * (len(put) - len(gone)) > MAX_OUTPUT:
         raise _too_long()
     return text.replace(gone, put)
 
 
 def _end(place: int) -> Callable[..., object]:
-    def one(value: object, said: str) -> object:
+    def one(value: object, expr: str) -> object:
         if not isinstance(value, list | tuple | str) or not value:
-            raise _Fault("template-value", f"'{said}' is empty or not a list")
+            raise _Fault("template-value", f"'{expr}' is empty or not a list")
         return value[place]
 
     return one
 
 
-def _length(value: object, said: str) -> int:
+def _length(value: object, expr: str) -> int:
     if not isinstance(value, list | tuple | str | Mapping):
-        raise _Fault("template-value", f"'{said}' has no length")
+        raise _Fault("template-value", f"'{expr}' has no length")
     return len(value)
 
 
-def _int(value: object, said: str) -> int:
+def _int(value: object, expr: str) -> int:
     try:
         return int(value)  # type: ignore[call-overload, no-any-return]
     except (TypeError, ValueError, OverflowError):
-        raise _Fault("template-value", f"'{said}' is not a whole number") from None
+        raise _Fault("template-value", f"'{expr}' is not a whole number") from None
 
 
-def _items(value: object, said: str) -> list[tuple[object, object]]:
+def _items(value: object, expr: str) -> list[tuple[object, object]]:
     if not isinstance(value, Mapping):
-        raise _Fault("template-value", f"'{said}' is not a mapping", "only a mapping has items")
+        raise _Fault("template-value", f"'{expr}' is not a mapping", "only a mapping has items")
     return list(value.items())
 
 
@@ -954,7 +954,7 @@ _TESTS: Mapping[str, Callable[[Any], bool]] = {
 
 
 def words(text: str) -> Iterator[str]:
-    """Every word that stands inside a tag of the text: more than the names that it uses, never fewer."""
+    """Every word inside a tag of the text: more than the names that it uses, never fewer."""
     for tag in _TAG.finditer(text):
         yield from _WORD.findall(tag.group())
 

@@ -1,8 +1,8 @@
 """Does a document have the shape that a schema gives it? The files under schemas/ are the one authority on shape.
 
-`check` tells every fault at once, each at its own place and in a sentence: never in the words of the JSON Schema
-library. Two annotations of ours stand in the schemas: `errorMessage` (the rule in words; editors show it too) and
-`mends` (what to say about a key that does not belong there). Three deviations from the library, all stricter:
+`check` reports every fault at once, each at its own place and in a sentence: never in the words of the JSON Schema
+library. The schemas hold two annotations of ours: `errorMessage` (the rule in words; editors show it too) and
+`mends` (the mend for a key that does not belong there). Three deviations from the library, all stricter:
 `5.0` is no whole number, a pattern that ends in `$` ends at the very end, and `format` is never trusted.
 
 Knows no meaning: whether a shot that is named exists is for load.
@@ -30,7 +30,7 @@ _NAMES = {"storyboard": "the storyboard", "project": "klingflow.yaml", "lock": "
 @cache
 def text(name: str) -> str:
     """The schema's JSON text. In a wheel the schemas lie inside the package, in a checkout beside it."""
-    # The loader is asked itself: importlib.resources costs 10 ms and has no way to what lies beside the package.
+    # The loader is called directly: importlib.resources costs 10 ms and has no way to what lies beside the package.
     loader: Any = klingflow.__spec__.loader if klingflow.__spec__ else None
     for folder in ("schemas", "../schemas"):
         try:
@@ -57,7 +57,7 @@ def check(document: Document, name: str) -> list[Problem]:
 
 def sift(document: Document, name: str) -> tuple[list[Problem], object]:
     """As `check`; and the data with null in the place of what is wrong in it, so that the rest can be looked at in the
-    same go and everything still stands at its place. None where the whole is of the wrong kind."""
+    same go and everything else keeps its place. None where the whole is of the wrong kind."""
     problems, places = _faults(document, name)
     if not problems:
         return [], document.data
@@ -72,7 +72,7 @@ def sift(document: Document, name: str) -> tuple[list[Problem], object]:
 def _blank(data: Any, path: Path) -> None:
     for part in path[:-1]:
         if data is None:
-            return  # it went with something above it
+            return  # a value above it was blanked
         data = data[part]
     if data is not None:
         data[path[-1]] = None
@@ -143,12 +143,12 @@ def _recursive(target: str, defs: Mapping[str, Any]) -> bool:
 
 # -- faults in words
 
-_Told = tuple[str, str, str]  # rule, what, mend
-_Tell = Callable[[str, Any, Any, Mapping[str, Any]], _Told]  # (thing, value, what was wanted, its schema)
+_Fault = tuple[str, str, str]  # rule, what, mend
+_Describe = Callable[[str, Any, Any, Mapping[str, Any]], _Fault]  # (thing, value, what was wanted, its schema)
 
 
-def _problems(document: Document, name: str, error: Any, path: Path) -> Iterator[tuple[Path, bool, _Told]]:
-    """(place, whether the key there is meant, what to say) for one error of the library."""
+def _problems(document: Document, name: str, error: Any, path: Path) -> Iterator[tuple[Path, bool, _Fault]]:
+    """(place, whether the place is that of the key, rule and words) for one error of the library."""
     schema = error.schema if isinstance(error.schema, dict) else {}
     value, wanted = error.instance, error.validator_value
     if "propertyNames" in error.absolute_schema_path:
@@ -176,11 +176,11 @@ def _problems(document: Document, name: str, error: Any, path: Path) -> Iterator
                         what = f"'{key}' stands only beside '{other}'"
                         yield (*path, key), True, ("missing-key", what, f"add `{other}`, or remove `{key}`")
         case _:
-            tell: _Tell = _TELL.get(str(error.validator), _other)
-            yield path, False, tell(_thing(document, name, path), value, wanted, schema)
+            describe: _Describe = _DESCRIBE.get(str(error.validator), _other)
+            yield path, False, describe(_thing(document, name, path), value, wanted, schema)
 
 
-def _type(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) -> _Told:
+def _type(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) -> _Fault:
     kinds = [wanted] if isinstance(wanted, str) else list(wanted)
     what = f"{thing} must be {_or([_KINDS[kind] for kind in kinds])}, not {_shown(value)}"
     mend = ""
@@ -212,7 +212,7 @@ _KINDS = {
 }
 
 
-def _enum(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) -> _Told:
+def _enum(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) -> _Fault:
     if schema.get("errorMessage"):
         return _other(thing, value, wanted, schema)
     names = [str(item) for item in wanted]
@@ -223,16 +223,16 @@ def _enum(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) -> 
     return "bad-value", f"{thing} cannot be {_shown(value)}", f"{hint}it is one of {', '.join(names)}"
 
 
-def _any_of(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) -> _Told:
+def _any_of(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) -> _Fault:
     """Only used for a list of values that may also be a template."""
     return _enum(thing, value, next(branch["enum"] for branch in wanted if "enum" in branch), schema)
 
 
-def _const(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) -> _Told:
+def _const(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) -> _Fault:
     return "bad-value", f"{thing} must be {wanted}, not {_shown(value)}", f"write {wanted}"
 
 
-def _range(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) -> _Told:
+def _range(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) -> _Fault:
     if schema.get("errorMessage"):
         return _other(thing, value, wanted, schema)
     low, high = schema.get("minimum"), schema.get("maximum")
@@ -240,7 +240,7 @@ def _range(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) ->
     return "out-of-range", f"{thing} must be {bounds}, not {value}", ""
 
 
-def _size(thing: str, value: Any, wanted: Any, schema: Mapping[str, Any]) -> _Told:
+def _size(thing: str, value: Any, wanted: Any, schema: Mapping[str, Any]) -> _Fault:
     unit = {"str": "characters", "list": "entries"}.get(type(value).__name__, "fields")
     if not value:
         return "empty", f"{thing} is empty", "write something there, or remove it"
@@ -250,20 +250,20 @@ def _size(thing: str, value: Any, wanted: Any, schema: Mapping[str, Any]) -> _To
     return "out-of-range", f"{thing} has {len(value):,} {unit}; at most {wanted:,} are allowed", ""
 
 
-def _unique(thing: str, value: Any, wanted: Any, schema: Mapping[str, Any]) -> _Told:
+def _unique(thing: str, value: Any, wanted: Any, schema: Mapping[str, Any]) -> _Fault:
     twice = next((item for i, item in enumerate(value) if item in value[:i]), None)
     return "repeated", f"{thing} holds {_shown(twice)} twice", "remove one of them"
 
 
-def _other(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) -> _Told:
-    """A fault whose rule stands in the schema as errorMessage."""
+def _other(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) -> _Fault:
+    """A fault whose rule is in the schema as errorMessage."""
     rule = schema.get("errorMessage", "see `klingflow schema` for what may stand here")
     if isinstance(value, dict | list):
         return "bad-value", f"{thing} is not right: {rule}", ""
     return "bad-value", f"{thing} cannot be {_shown(value)}", rule
 
 
-_TELL: Mapping[str, _Tell] = {
+_DESCRIBE: Mapping[str, _Describe] = {
     "type": _type,
     "enum": _enum,
     "anyOf": _any_of,
@@ -280,9 +280,9 @@ _TELL: Mapping[str, _Tell] = {
 }
 
 
-@cache  # one slip of the pen may stand in ten thousand shots
+@cache  # the same misspelling may be in ten thousand shots
 def _belongs(key: str, known: tuple[str, ...]) -> str:
-    """What to do with a key that does not belong where it stands."""
+    """What to do with a key that does not belong at its place."""
     close = next((n for n in known if n.casefold() == key.casefold()), None) or nearest(key, known)
     if close:
         return f"did you mean '{close}'?"

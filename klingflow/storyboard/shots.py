@@ -58,7 +58,7 @@ _SUBJECT = ("prompt", "first_frame", "last_frame", "images", "elements")
 
 @dataclass(slots=True)
 class Draft:
-    """A shot on its way: the fields of the Shot to be, frames perhaps still StillOf."""
+    """A shot that is being read: the fields of the later Shot, frames perhaps still StillOf."""
 
     id: str
     fields: dict[str, Any]
@@ -67,7 +67,7 @@ class Draft:
 
 
 class ShotReader:
-    """The shots of one film: reads each, then resolves what they say of each other."""
+    """The shots of one film: reads each, then resolves their references to each other."""
 
     def __init__(self, file: StoryboardFile, raws: Sequence[Data], defaults: Data, provider: str | None) -> None:
         self.file = file
@@ -119,7 +119,7 @@ class ShotReader:
         return draft
 
     def merged(self, index: int, raw: Data) -> Data:
-        """The shot over the defaults; where it says a thing in another way, the default is dropped."""
+        """The shot over the defaults; where it gives the same thing by another field, the default is dropped."""
         if not self.defaults:
             out = dict(raw)
         else:
@@ -181,7 +181,7 @@ class ShotReader:
     def choice(self, field: str, value: str, context: dict[str, object], at: Path) -> str:
         if "{" not in value:
             if value not in _CHOICES[field]:
-                raise Skip  # the schema has told it
+                raise Skip  # the schema has reported it
             return value
         text = self.file.text(value, context, at)
         if text not in _CHOICES[field]:
@@ -236,14 +236,14 @@ class ShotReader:
         return self.file.rendered(text.text, context, text.span).strip(_BLANK)
 
     def check(self, draft: Draft, raw: Data, merged: Data) -> None:
-        """What a shot must say, and what does not go together."""
+        """Fields that a shot needs, and fields that exclude each other."""
         fields, index = draft.fields, draft.fields["index"]
         for field in ("prompt", "negative_prompt"):
             found = _CONTROL.search(fields.get(field) or "")
             if found:
                 what = f"{field} of '{draft.id}' holds the control character U+{ord(found[0]):04X}"
-                said = "prompt_file" if field == "prompt" and "prompt" not in merged else field
-                self.file.fault("control-character", what, "remove it", self.at(index, said))
+                source = "prompt_file" if field == "prompt" and "prompt" not in merged else field
+                self.file.fault("control-character", what, "remove it", self.at(index, source))
         take, takes = fields.get("take", 1), fields.get("takes", 1)
         if takes > 1 and take > takes:
             what = f"take {take} of '{draft.id}' counts, but only takes 1 to {takes} are made"

@@ -36,16 +36,16 @@ class StoryboardFile:
         self.problems: list[Problem] = []
         self.budget = prompt.RenderBudget()
         self.texts: dict[str, prompt.Included | KlingflowError] = {}
-        self._told: set[Problem] = set()
+        self._reported: set[Problem] = set()
         self._earlier: set[tuple[str, Span | None]] = set()
 
     def next_film(self) -> None:
-        """A fault that stands where an earlier film of the matrix had the same is not told again."""
+        """A fault at a place where an earlier film of the matrix had the same fault is not reported again."""
         self._earlier = {(problem.rule, problem.span) for problem in self.problems}
 
     def add(self, problem: Problem) -> None:
-        if problem not in self._told and (problem.rule, problem.span) not in self._earlier:
-            self._told.add(problem)
+        if problem not in self._reported and (problem.rule, problem.span) not in self._earlier:
+            self._reported.add(problem)
             self.problems.append(problem)
 
     def fault(
@@ -74,7 +74,7 @@ class StoryboardFile:
 
     def rendered(self, text: str, context: Mapping[str, object], where: prompt.Where) -> str:
         if self.budget.spent:
-            raise Skip  # told once: every template from here on would say the same
+            raise Skip  # reported once: every later template would have the same fault
         try:
             return prompt.render(text, context, where=where, include=self.include, budget=self.budget)
         except StoryboardError as exc:
@@ -145,7 +145,7 @@ def each(values: Sequence[Any], at: Path, read: Callable[[Any, Path], T]) -> tup
 
 
 def _shown(path: str, folder: str, shown: str) -> str:
-    """A file's path as people see it: beside the storyboard's own where it lies in its folder, else from the root."""
+    """A file's path in messages: beside the storyboard's own where it lies in its folder, else from the root."""
     if not folder:
         return f"{shown}/{path}" if shown else path
     inside = path.removeprefix(folder + "/")

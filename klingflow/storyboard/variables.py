@@ -99,7 +99,7 @@ def combinations(file: StoryboardFile, data: Data) -> list[tuple[dict[str, objec
 _DEVICES = {"con", "prn", "aux", "nul"} | {f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10)}
 """Names that Windows gives to devices, with any ending."""
 _FOLDERS = {"shots", "frames", "animatic"}
-"""Names that stand under out/NAME already."""
+"""Folders that klingflow itself makes under out/NAME."""
 
 
 def _file_name(values: Sequence[str], used: set[str]) -> str:

@@ -1,11 +1,11 @@
-"""YAML text -> a Document: plain data, and the place of every node when somebody asks.
+"""YAML text -> a Document: plain data, and the place of every node on demand.
 
 One pass over the events of PyYAML's C parser (its own loader would read `16:9` as a number, keep the last of two equal
 keys, and walk an alias bomb). The rules:
 
 - Scalars are those of the YAML 1.2 core schema: `on`, `no`, `16:9` and `2024-01-02` are text, `0123` is 123.
   `.inf`, `.nan` and numbers that no machine holds stay text, because no field of ours takes one.
-- A key is always text, and stands once in its mapping.
+- A key is always text, and occurs once in its mapping.
 - Tags, merge keys (`<<`) and a second document are refused. An alias may repeat what is finished above it, within
   a budget.
 - At most MAX_BYTES of text, MAX_NODES values and MAX_DEPTH levels.
@@ -57,7 +57,7 @@ def decode(path: str, raw: bytes) -> str:
 def read(path: str, text: str) -> Document:
     """The document in `text`; `path` is what people are shown as its place.
 
-    An empty file is a Document whose data is None. Raises StoryboardError with every fault that could be told:
+    An empty file is a Document whose data is None. Raises StoryboardError with every fault that could be found:
     a fault of YAML's syntax ends the reading, the others do not.
     """
     if len(text) > MAX_BYTES:
@@ -296,7 +296,7 @@ def _events(text: str) -> Iterator[Any]:
 
 
 def _marks(text: str, data: object) -> dict[Path, Mark]:
-    """Where every node stands. What an alias repeats stands where it was first written.
+    """The place of every node. What an alias repeats has the place where it was first written.
 
     Of two equal keys the first one counts; a text that does not parse has marks up to its fault.
     """
