@@ -38,7 +38,7 @@ from klingflow.storyboard import prompt, schema  # noqa: E402
 
 Schema = Mapping[str, Any]
 
-HEAD = "<!-- Made by docs/_make.py: change it there, then run `python docs/_make.py`. -->\n\n"
+HEAD = "<!-- Made from docs/templates/: change it there, then run `python docs/_make.py`. -->\n\n"
 
 TEMPLATES = jinja2.Environment(  # `{{ }}` and `{% %}` are those of the storyboards that the pages show
     undefined=jinja2.StrictUndefined,
