@@ -11,74 +11,106 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False  # typing's own costs `--version` a third of its time
 if TYPE_CHECKING:
-    from klingflow.app.library import Planned, Ready, Storyboard, Tasks, load_plan, open
-    from klingflow.app.runner import FilmRun, RunOptions, RunResult
+    from klingflow.app.doctor import Finding, PaidProbe, doctor, paid_probe
+    from klingflow.app.library import Planned, PreparedRun, Storyboard, create_project, load_plan, open, schema
+    from klingflow.app.runner import FilmRun, RunResult
     from klingflow.app.settle import Verdict
-    from klingflow.app.tasks import TaskRow
+    from klingflow.app.store_check import StoreReport, verify_store
+    from klingflow.app.takes import TakeRow
+    from klingflow.app.tasks import TaskRow, Tasks
     from klingflow.core.errors import (
         Interrupted,
         KlingflowError,
+        MediaError,
         SpendRefused,
+        StoreError,
         StoryboardError,
         UsageError,
         WouldMake,
     )
-    from klingflow.core.source import Problem, Severity
+    from klingflow.core.model import Film, Shot
+    from klingflow.core.source import Problem, Severity, Span
     from klingflow.execution.outcome import Event, Failure, Outcome, Result, RunFailure
-    from klingflow.planning.plan import Action, FilmPlan, Plan, Step, Totals, totals
-    from klingflow.planning.price import Limits
+    from klingflow.output.planfile import SavedPlan
+    from klingflow.planning.plan import Action, FilmPlan, Plan, Step, Totals
+    from klingflow.planning.price import Limits, Price, money
+    from klingflow.providers.base import FailureClass
 
 _HOMES = {
-    "klingflow.app.library": ("Planned", "Ready", "Storyboard", "Tasks", "load_plan", "open"),
-    "klingflow.app.runner": ("FilmRun", "RunOptions", "RunResult"),
+    "klingflow.app.doctor": ("Finding", "PaidProbe", "doctor", "paid_probe"),
+    "klingflow.app.library": ("Planned", "PreparedRun", "Storyboard", "create_project", "load_plan", "open", "schema"),
+    "klingflow.app.runner": ("FilmRun", "RunResult"),
     "klingflow.app.settle": ("Verdict",),
-    "klingflow.app.tasks": ("TaskRow",),
+    "klingflow.app.store_check": ("StoreReport", "verify_store"),
+    "klingflow.app.takes": ("TakeRow",),
+    "klingflow.app.tasks": ("TaskRow", "Tasks"),
     "klingflow.core.errors": (
         "Interrupted",
         "KlingflowError",
+        "MediaError",
         "SpendRefused",
+        "StoreError",
         "StoryboardError",
         "UsageError",
         "WouldMake",
     ),
-    "klingflow.core.source": ("Problem", "Severity"),
+    "klingflow.core.model": ("Film", "Shot"),
+    "klingflow.core.source": ("Problem", "Severity", "Span"),
     "klingflow.execution.outcome": ("Event", "Failure", "Outcome", "Result", "RunFailure"),
-    "klingflow.planning.plan": ("Action", "FilmPlan", "Plan", "Step", "Totals", "totals"),
-    "klingflow.planning.price": ("Limits",),
+    "klingflow.output.planfile": ("SavedPlan",),
+    "klingflow.planning.plan": ("Action", "FilmPlan", "Plan", "Step", "Totals"),
+    "klingflow.planning.price": ("Limits", "Price", "money"),
+    "klingflow.providers.base": ("FailureClass",),
 }
 
 __all__ = [
     "Action",
     "Event",
     "Failure",
+    "FailureClass",
+    "Film",
     "FilmPlan",
     "FilmRun",
+    "Finding",
     "Interrupted",
     "KlingflowError",
     "Limits",
+    "MediaError",
     "Outcome",
+    "PaidProbe",
     "Plan",
     "Planned",
+    "PreparedRun",
+    "Price",
     "Problem",
-    "Ready",
     "Result",
     "RunFailure",
-    "RunOptions",
     "RunResult",
+    "SavedPlan",
     "Severity",
+    "Shot",
+    "Span",
     "SpendRefused",
     "Step",
+    "StoreError",
+    "StoreReport",
     "Storyboard",
     "StoryboardError",
+    "TakeRow",
     "TaskRow",
     "Tasks",
     "Totals",
     "UsageError",
     "Verdict",
     "WouldMake",
+    "create_project",
+    "doctor",
     "load_plan",
+    "money",
     "open",
-    "totals",
+    "paid_probe",
+    "schema",
+    "verify_store",
 ]
 
 

@@ -14,7 +14,7 @@ from klingflow.core.digest import PartChange
 from klingflow.core.errors import UsageError
 from klingflow.core.model import Digest, Key, ShotId
 from klingflow.core.source import Problem, Severity
-from klingflow.output.planfile import Options, Saved, differences, dump, load
+from klingflow.output.planfile import Options, SavedPlan, differences, dump, load
 from klingflow.planning.compare import compare
 from klingflow.planning.plan import Action, Plan
 from klingflow.storyboard import schema
@@ -27,25 +27,25 @@ HARBOUR = step("harbour", Action.MAKE, changes=(PartChange("prompt", "a boat", "
 MARKET = step("market", Action.MAKE, key=None, needs=(ShotId("harbour"),), after=(ShotId("harbour"),))
 
 
-def saved(*steps: Any, **fields: Any) -> Saved:
-    return Saved(plan=plan(film_plan(*(steps or (DAWN, HARBOUR, MARKET)))), inputs=INPUTS, **fields)
+def saved(*steps: Any, **fields: Any) -> SavedPlan:
+    return SavedPlan(plan=plan(film_plan(*(steps or (DAWN, HARBOUR, MARKET)))), inputs=INPUTS, **fields)
 
 
-def moved(was: Saved, now: Saved) -> list[str]:
+def moved(was: SavedPlan, now: SavedPlan) -> list[str]:
     return differences(load(dump(was)), now)
 
 
 def test_what_was_written_is_what_is_read() -> None:
     warning = Problem(rule="long-chain", what="five shots in a row", mend="use meets", severity=Severity.WARNING)
     one = film_plan(DAWN, HARBOUR, MARKET, warnings=(warning,), critical=(ShotId("harbour"),), wall_s=93.0)
-    was = Saved(plan=plan(one), inputs=INPUTS, options=Options(vars={"boat": "red"}, select="dawn+"))
+    was = SavedPlan(plan=plan(one), inputs=INPUTS, options=Options(vars={"boat": "red"}, select="dawn+"))
     assert load(dump(was)) == was
 
 
 def test_films_of_a_matrix_are_one_object_each() -> None:
     wide = film_plan(DAWN, variant="16x9-en", matrix={"aspect": "16:9", "lang": "en"})
     tall = film_plan(HARBOUR, variant="9x16-en", matrix={"aspect": "9:16", "lang": "en"})
-    was = Saved(plan=plan(wide, tall), inputs=INPUTS)
+    was = SavedPlan(plan=plan(wide, tall), inputs=INPUTS)
     data = json.loads(dump(was))
     assert [film["variant"] for film in data["films"]] == ["16x9-en", "9x16-en"]
     assert data["films"][1]["matrix"] == {"aspect": "9:16", "lang": "en"}
@@ -228,6 +228,6 @@ def test_the_event_schema_takes_each_event_and_no_other_fields(line: dict[str, A
 
 def test_a_rehearsal_is_told() -> None:
     rehearsed = Plan(storyboard="harbour.yaml", films=(film_plan(DAWN),), rehearsal=True, provider="animatic")
-    was = Saved(plan=rehearsed, inputs={})
+    was = SavedPlan(plan=rehearsed, inputs={})
     assert load(dump(was)) == was
     assert differences(was, replace(was, plan=replace(was.plan, provider=None)))

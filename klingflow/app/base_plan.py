@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
@@ -87,7 +86,7 @@ def _base(
     shown = f"{ref}:{loaded.relative}"
     try:
         content, problems = read_films(
-            tree, shown, loaded.relative, loaded.variables, loaded.provider, loaded.config, os.environ
+            tree, shown, loaded.relative, loaded.variables, loaded.provider, loaded.config, loaded.environ
         )
         errors = [problem for problem in problems if problem.severity is Severity.ERROR]
         if content is None or errors:

@@ -6,25 +6,22 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from klingflow.app import planner, runner, services
+from klingflow.app.project_loader import StoryboardFile
 from klingflow.app.services import Services
-from klingflow.app.session import Session
+from klingflow.app.session import Session, open_session
 from klingflow.core.errors import KlingflowError
 from klingflow.core.model import TaskId
 from klingflow.execution.outcome import Emit
 from klingflow.planning.plan import Action, Plan
-
-if TYPE_CHECKING:
-    from klingflow.app.library import Storyboard
 
 LOOK_S = 60.0
 """How often the ledger is looked at for tasks that no callback spoke of."""
 
 
 async def serve(
-    storyboard: Storyboard, address: str, *, emit: Emit, notify: Callable[[str], None], stop: asyncio.Event
+    storyboard: StoryboardFile, address: str, *, emit: Emit, notify: Callable[[str], None], stop: asyncio.Event
 ) -> None:
     """Until `stop` is set. Raises KlingflowError for a storyboard that is broken at the start; one that breaks later is
     reported, and collecting goes on when it is mended."""
@@ -44,7 +41,7 @@ async def serve(
     async with receiver.listening(wake, notify):
         while not stop.is_set():
             try:
-                session = storyboard.session()
+                session = open_session(storyboard.load())
                 reported = ""
                 if await _collect(session, running, emit, stop):
                     notify("collected what was being made; `klingflow run` goes on from here")

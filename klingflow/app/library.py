@@ -7,51 +7,269 @@ are the exceptions of klingflow.core.errors. Nothing here prints, reads the comm
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from klingflow.app import project_loader
-from klingflow.app.project_loader import LoadedStoryboard
+from klingflow.app.project_loader import StoryboardFile
 from klingflow.core.errors import SpendRefused, UsageError
+from klingflow.core.model import Film
 from klingflow.core.source import Problem
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Coroutine
+    from typing import Any
 
     from klingflow.app.runner import RunOptions, RunResult
     from klingflow.app.services import Services
     from klingflow.app.session import Session
     from klingflow.app.settle import Verdict
-    from klingflow.app.tasks import TaskRow
-    from klingflow.execution.outcome import Emit, Event
-    from klingflow.output.planfile import Saved
+    from klingflow.app.takes import TakeRow
+    from klingflow.app.tasks import Tasks
+    from klingflow.execution.outcome import Event
+    from klingflow.output.planfile import SavedPlan
     from klingflow.planning.compare import Comparison
-    from klingflow.planning.job import Job
     from klingflow.planning.plan import Plan, Totals
     from klingflow.planning.price import Limits
+
+T = TypeVar("T")
+
+
+class Storyboard:
+    """A storyboard file, to check, plan and run. Made by `klingflow.open`; each method reads the file anew."""
+
+    def __init__(self, file: StoryboardFile) -> None:
+        self._file = file
+
+    @property
+    def path(self) -> str:
+        """The path that it was opened with."""
+        return self._file.path
+
+    def relative(self) -> str:
+        """Its path from the project's root, with forward slashes."""
+        return project_loader.below_root(self.path)
+
+    def check(self) -> tuple[Problem, ...]:
+        """Everything that is wrong with it, warnings too, at once; empty where all is good. No network, no key. Raises
+        UsageError where the path is no storyboard's."""
+        return tuple(self._file.inspect()[1])
+
+    def films(self) -> tuple[Film, ...]:
+        """Its films, one for each set of values of its matrix, with their shots. Raises StoryboardError with every
+        fault."""
+        return self._file.load().films
+
+    def plan(
+        self,
+        *,
+        select: str | None = None,
+        exclude: str | None = None,
+        against: str | None = None,
+        saved: SavedPlan | None = None,
+    ) -> Planned:
+        """What a run would do, and why. No network but a remote store, no key; nothing is written.
+
+        `select` and `exclude` are selections ("dawn+ tag:night"); `against` is a git ref to compare with; `saved` is a
+        saved plan whose shots are selected, and from which nothing may differ (UsageError names what does).
+        Raises StoryboardError, UsageError, or StoreError.
+        """
+        from klingflow.app import planner
+
+        session = self._session()
+        whole = session.plan()
+        comparisons: Mapping[str, Comparison] | None = None
+        warnings = list(session.loaded.warnings)
+        if against is not None:
+            from klingflow.app import base_plan
+
+            comparisons, found = base_plan.against_ref(session, whole, against)
+            warnings += found
+        if saved is not None and select is None and exclude is None:
+            # A selection against a base (`state:…`) cannot be made again here: the plan's own shots are meant.
+            select, exclude = saved.options.select, saved.options.exclude
+            plan = planner.only(whole, {f.variant: {step.shot for step in f.steps} for f in saved.plan.films})
+        else:
+            plan = planner.chosen(session.loaded, whole, select, exclude, comparisons)
+        warnings += planner.warnings(session.loaded, plan)
+        planned = Planned(
+            plan=_with_warnings(plan, warnings),
+            select=select,
+            exclude=exclude,
+            against=against,
+            comparisons=comparisons,
+            _whole=whole,
+            _session=session,
+        )
+        if saved is not None:
+            _refuse_if_moved(saved, planned)
+        return planned
+
+    def run(
+        self,
+        planned: Planned | None = None,
+        *,
+        confirmed: bool = False,
+        limits: Limits | None = None,
+        frozen: bool = False,
+        detach: bool = False,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> RunResult:
+        """Does what a plan says (by default the plan of the whole storyboard), keeps every clip, delivers the film.
+
+        `confirmed`: money may be spent; without it a run that may spend raises SpendRefused. `limits` narrow those of
+        the project file; `frozen` refuses to make anything (WouldMake); `detach` leaves while tasks are being made.
+        Raises KlingflowError for what is found wrong before the first request. A shot that fails raises nothing: it is
+        in the result. `on_event` and an interrupt are as with `run_async`.
+
+        Blocks; raises UsageError inside a running event loop, where `run_async` is meant.
+        """
+        return _blocking(
+            lambda: self.run_async(
+                planned, confirmed=confirmed, limits=limits, frozen=frozen, detach=detach, on_event=on_event
+            ),
+            "await run_async() instead",
+        )
+
+    async def run_async(
+        self,
+        planned: Planned | None = None,
+        *,
+        confirmed: bool = False,
+        limits: Limits | None = None,
+        frozen: bool = False,
+        detach: bool = False,
+        on_event: Callable[[Event], None] | None = None,
+        stop: asyncio.Event | None = None,
+    ) -> RunResult:
+        """As `run`, inside an event loop.
+
+        When `stop` is set, the run submits nothing more and ends within seconds; tasks go on at the provider, and the
+        next run collects them. So it does when it is cancelled (Ctrl-C, a timeout), before the cancellation goes on.
+        `on_event` gets each event as it happens, from one thread at a time. When it raises, it is not called again, the
+        run is stopped in the same way, and the exception is raised at its end: no clip is lost by it.
+        """
+        planned = planned if planned is not None else self.plan()
+        prepared = planned.prepare(limits=limits, frozen=frozen, detach=detach)
+        if planned.pays and not confirmed:
+            raise SpendRefused("this run may spend money, and nobody confirmed it", "pass confirmed=True")
+        return await prepared.run(on_event=on_event, stop=stop)
+
+    async def events(
+        self,
+        planned: Planned | None = None,
+        *,
+        confirmed: bool = False,
+        limits: Limits | None = None,
+        frozen: bool = False,
+        detach: bool = False,
+    ) -> AsyncGenerator[Event | RunResult, None]:
+        """`run_async` as an asynchronous iterator: every event as it happens, and at last the result. Closing it
+        (`contextlib.aclosing`; Python does so some time after `break`) stops the run as `stop` does, and waits for its
+        end."""
+        import asyncio
+
+        queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def put(event: Event | None) -> None:
+            loop.call_soon_threadsafe(queue.put_nowait, event)
+
+        run = asyncio.create_task(
+            self.run_async(
+                planned,
+                confirmed=confirmed,
+                limits=limits,
+                frozen=frozen,
+                detach=detach,
+                on_event=put,
+                stop=stop,
+            )
+        )
+        run.add_done_callback(lambda _: put(None))
+        try:
+            while (event := await queue.get()) is not None:
+                yield event
+            yield run.result()
+        finally:
+            stop.set()
+            await asyncio.wait({run})
+            if not run.cancelled():
+                run.exception()  # whoever has left does not ask for it
+
+    def tasks(self) -> Tasks:
+        """Every order that was ever recorded for it. The storyboard itself is not read: also of a broken one it must be
+        seen what was paid for. Raises UsageError for no storyboard, StoreError for a store that cannot be read."""
+        from klingflow.app import tasks
+
+        return tasks.tasks(self.path, self._file.environ)
+
+    def takes(self) -> tuple[TakeRow, ...]:
+        """Every take that the lock has of the shots that are in the storyboard now. Raises StoryboardError, UsageError
+        or StoreError."""
+        from klingflow.app import takes
+
+        return takes.takes(self._session())
+
+    def resolve(self, shot: str, verdict: Verdict, *, take: int | None = None, key: str | None = None) -> str:
+        """Settles an order of a shot that only a person can settle; returns a sentence for them. `key` is the beginning
+        of the key of one of several. Raises UsageError where there is nothing to settle, or where the verdict
+        contradicts what is known (`Verdict.force` overrules that). Blocks."""
+        from klingflow.app import settle
+
+        return _blocking(
+            lambda: settle.settle(self._file, shot, verdict, take=take, key=key),
+            "call it in a thread: await asyncio.to_thread(...)",
+        )
+
+    async def collect(
+        self,
+        address: str,
+        *,
+        stop: asyncio.Event,
+        on_event: Callable[[Event], None] | None = None,
+        notify: Callable[[str], None] | None = None,
+    ) -> None:
+        """Receives callbacks at HOST:PORT and collects the tasks of detached runs until `stop` is set. Submits nothing.
+        `notify` gets sentences for a person. Raises KlingflowError for a storyboard that is broken at the start."""
+        from klingflow.app import collector
+
+        await collector.serve(self._file, address, emit=on_event or _ignore, notify=notify or _ignore, stop=stop)
+
+    def _session(self) -> Session:
+        from klingflow.app.session import open_session
+
+        return open_session(self._file.load())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """A plan with what it was made from: to be shown, saved, compared, and run."""
+    """A plan with what it was made from: to be shown, saved, and run. Made by `Storyboard.plan`."""
 
     plan: Plan
     """The selected steps of every film, each with its action, reason, key and price."""
-    whole: Plan
+    select: str | None
+    exclude: str | None
+    against: str | None
+    """The git ref that it was compared with."""
+    comparisons: Mapping[str, Comparison] | None
+    """By variant, what differs from that ref."""
+    _whole: Plan = field(repr=False)
     """The same without a selection."""
-    session: Session
-    select: str | None = None
-    exclude: str | None = None
-    comparisons: Mapping[str, Comparison] | None = None
-    """By variant, what differs from the git ref that it was compared with."""
-    warnings: tuple[Problem, ...] = ()
-    """What is not wrong with the storyboard, but would stop or surprise a run."""
+    _session: Session = field(repr=False)
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What is not wrong with the storyboard, but would stop or surprise a run."""
+        return tuple(problem for film in self.plan.films for problem in film.warnings)
 
     @property
     def totals(self) -> Totals:
-        """What a run would make and book, in all."""
+        """What a run would make and spend, in all films."""
         from klingflow.planning.plan import totals
 
         return totals(self.plan.films)
@@ -67,9 +285,29 @@ class Planned:
         """A sentence about clips that the lock names and this store does not hold; empty where all are there."""
         from klingflow.app import planner
 
-        return planner.absent(self.session.store, self.plan)
+        return planner.absent(self._session.store, self.plan)
 
-    def options(
+    def json(self) -> str:
+        """The plan as JSON text (schemas/plan.schema.json), with the digest of every file that it was made from."""
+        from klingflow.app import plan_snapshot
+        from klingflow.output import planfile
+
+        saved = plan_snapshot.of(self._session.loaded, self.plan, self.select, self.exclude)
+        return planfile.dump(saved, against=self.against, comparisons=self.comparisons)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes `json()` to a file, which `klingflow.load_plan` reads. Raises UsageError where it cannot be
+        written."""
+        from klingflow.io import durable
+
+        try:
+            durable.replace(Path(path), self.json().encode())
+        except OSError as bad:
+            raise UsageError(
+                f"{os.fspath(path)} cannot be written: {bad.strerror}", "name a file in a folder that is there"
+            ) from bad
+
+    def prepare(
         self,
         *,
         limits: Limits | None = None,
@@ -77,255 +315,94 @@ class Planned:
         detach: bool = False,
         listen: str | None = None,
         callback_url: str | None = None,
-    ) -> RunOptions:
-        """How to run it. `limits` narrow those of the project file, and never widen them."""
-        from klingflow.app import planner
-        from klingflow.app.runner import RunOptions
+    ) -> PreparedRun:
+        """Finds everything that can refuse a run without a connection, before anything is spent, and raises it
+        (KlingflowError). What is left is to confirm the spending and to call `PreparedRun.run`.
 
-        return RunOptions(
-            limits=planner.narrowed(self.session.loaded.config.limits, limits),
+        `limits`, `frozen` and `detach` are as with `Storyboard.run`. `listen` is the HOST:PORT at which callbacks are
+        received while the run waits, and `callback_url` the public https URL under which that is reached.
+        """
+        from klingflow.app import planner, runner
+
+        options = runner.RunOptions(
+            limits=planner.narrowed(self._session.loaded.config.limits, limits),
             frozen=frozen,
             detach=detach,
             listen=listen,
             callback_url=callback_url,
         )
-
-    def refuse(self, options: RunOptions) -> Ready:
-        """Everything that can refuse a run without a connection, before anything is spent. Returns what was found good.
-        Raises KlingflowError."""
-        from klingflow.app import runner
-
-        return Ready(planned=self, options=options, services=runner.refuse(self.session, self.plan, options))
-
-    def saved(self) -> Saved:
-        """The plan as `plan --out` saves it: with the digest of every file that it was made from."""
-        from klingflow.app import plan_snapshot
-
-        return plan_snapshot.of(self.session.loaded, self.plan, self.select, self.exclude)
+        services = runner.refuse(self._session, self.plan, options)
+        return PreparedRun(planned=self, _options=options, _services=services)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ready:
-    """A plan that nothing refused, with the keys and places that its run needs."""
+class PreparedRun:
+    """A plan that nothing refused, ready to run. Made by `Planned.prepare`."""
 
     planned: Planned
-    options: RunOptions
-    services: Services
+    _options: RunOptions = field(repr=False)
+    _services: Services = field(repr=False)
 
     async def run(
         self,
         *,
-        on_event: Emit | None = None,
+        on_event: Callable[[Event], None] | None = None,
         notify: Callable[[str], None] | None = None,
         stop: asyncio.Event | None = None,
     ) -> RunResult:
-        """Runs it. Money is spent where the plan says so: whoever calls this has confirmed it. `notify` gets sentences
-        about callbacks."""
+        """Runs it. Money is spent where the plan says so: whoever calls this has confirmed it. `on_event`, `stop` and a
+        cancellation are as with `Storyboard.run_async`; `notify` gets sentences about callbacks."""
         import asyncio
 
         from klingflow.app import planner, runner
 
-        return await runner.run(
-            self.planned.session,
-            self.planned.plan,
-            planner.known_clips(self.planned.whole),
-            self.services,
-            self.options,
-            emit=on_event or (lambda event: None),
-            notify=notify or (lambda text: None),
-            stop=stop if stop is not None else asyncio.Event(),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tasks:
-    """Every order that the ledger has for a storyboard."""
-
-    rows: tuple[TaskRow, ...]
-    jobs: tuple[Job, ...]
-    store: str
-    """Where the ledger is."""
-
-
-class Storyboard:
-    """One storyboard file. Made by `klingflow.open`; reading it is left to the methods, so that a broken one can be
-    checked."""
-
-    def __init__(
-        self, path: str | os.PathLike[str], variables: Mapping[str, str], provider: str | None, environ: Mapping[str,
-        str]
-    ) -> None:
-        self.path = os.fspath(path)
-        self.variables = dict(variables)
-        self.provider = provider
-        self.environ = environ
-
-    def check(self) -> tuple[Problem, ...]:
-        """Everything that is wrong with it, at once: no network, no key. Raises UsageError where it is no
-        storyboard."""
-        return tuple(project_loader.inspect(self.path, self.variables, self.provider, self.environ)[1])
-
-    def load(self) -> LoadedStoryboard:
-        """Its films, shots and files. Raises StoryboardError with every fault."""
-        return project_loader.load_storyboard(self.path, self.variables, self.provider, self.environ)
-
-    def session(self) -> Session:
-        """The storyboard with its lock, its store and its ledger. Raises StoryboardError, UsageError or StoreError."""
-        from klingflow.app.session import open_session
-
-        return open_session(self.load())
-
-    def tasks(self) -> Tasks:
-        """Every order that was ever recorded for it; what is still open comes first. The storyboard itself is not
-        read."""
-        from klingflow.app import tasks
-
-        store, jobs = tasks.jobs_at(self.path)
-        return Tasks(rows=tuple(tasks.rows(self.path, jobs)), jobs=tuple(jobs), store=store.where)
-
-    def resolve(self, shot: str, verdict: Verdict, *, take: int | None = None, key: str | None = None) -> str:
-        """Settles an order of a shot that only a person can settle; returns a sentence for them. `key` is the beginning
-        of the key of one of several. Raises UsageError where there is nothing to settle, or where the verdict
-        contradicts what is known (`Verdict.force` overrules that)."""
-        import asyncio
-
-        from klingflow.app import settle
-
-        return asyncio.run(settle.settle(self, shot, verdict, take=take, key=key))
-
-    async def collect(self, address: str, *, emit: Emit, notify: Callable[[str], None], stop: asyncio.Event) -> None:
-        """Receives callbacks at HOST:PORT and collects the tasks of detached runs until `stop` is set. Submits
-        nothing."""
-        from klingflow.app import collector
-
-        await collector.serve(self, address, emit=emit, notify=notify, stop=stop)
-
-    def relative(self) -> str:
-        """Its path from the project's root, with forward slashes."""
-        return project_loader.below_root(self.path)
-
-    def plan(
-        self,
-        *,
-        select: str | None = None,
-        exclude: str | None = None,
-        against: str | None = None,
-        saved: Saved | None = None,
-    ) -> Planned:
-        """What a run would do, and why. No network, no key; nothing is written.
-
-        `select` and `exclude` are selections ("dawn+ tag:night"); `against` is a git ref to compare with; `saved` is a
-        saved plan whose shots are selected, and from which nothing may differ (UsageError names what does).
-        Raises StoryboardError, or UsageError.
-        """
-        from klingflow.app import planner
-
-        session = self.session()
-        whole = session.plan()
-        comparisons: Mapping[str, Comparison] | None = None
-        warnings: list[Problem] = []
-        if against is not None:
-            from klingflow.app import base_plan
-
-            comparisons, found = base_plan.against_ref(session, whole, against)
-            warnings += found
-        if saved is not None and select is None and exclude is None:
-            # A selection against a base (`state:…`) cannot be made again here: the plan's own shots are meant.
-            select, exclude = saved.options.select, saved.options.exclude
-            plan = planner.only(whole, {f.variant: {step.shot for step in f.steps} for f in saved.plan.films})
-        else:
-            plan = planner.chosen(session.loaded, whole, select, exclude, comparisons)
-        warnings += planner.warnings(session.loaded, plan)
-        planned = Planned(
-            plan=plan,
-            whole=whole,
-            session=session,
-            select=select,
-            exclude=exclude,
-            comparisons=comparisons,
-            warnings=tuple(warnings),
-        )
-        if saved is not None:
-            _refuse_if_moved(saved, planned)
-        return planned
-
-    def run(
-        self,
-        planned: Planned | None = None,
-        *,
-        confirmed: bool = False,
-        limits: Limits | None = None,
-        frozen: bool = False,
-        detach: bool = False,
-        on_event: Emit | None = None,
-    ) -> RunResult:
-        """Makes what a plan says (by default the plan of the whole storyboard), keeps every clip, delivers the film.
-
-        `confirmed`: money may be spent; without it a run that would spend raises SpendRefused. `limits` narrow those of
-        the project file, and `frozen` refuses to make anything (WouldMake). `on_event` gets each event as it happens. A
-        shot that fails is in the result and raises nothing. Blocks; `run_async` is the same inside an event loop.
-        """
-        import asyncio
-
-        return asyncio.run(
-            self.run_async(
-                planned,
-                confirmed=confirmed,
-                limits=limits,
-                frozen=frozen,
-                detach=detach,
-                on_event=on_event,
+        stop = stop if stop is not None else asyncio.Event()
+        reporter = _Reporter(on_event, stop, asyncio.get_running_loop())
+        run = asyncio.ensure_future(
+            runner.run(
+                self.planned._session,
+                self.planned.plan,
+                planner.known_clips(self.planned._whole),
+                self._services,
+                self._options,
+                emit=reporter.emit,
+                notify=notify or _ignore,
+                stop=stop,
             )
         )
-
-    async def run_async(
-        self,
-        planned: Planned | None = None,
-        *,
-        confirmed: bool = False,
-        limits: Limits | None = None,
-        frozen: bool = False,
-        detach: bool = False,
-        on_event: Emit | None = None,
-        stop: asyncio.Event | None = None,
-    ) -> RunResult:
-        """As `run`. When `stop` is set it submits nothing more and ends within seconds; tasks go on at the provider,
-        and the next run collects them."""
-        planned = planned if planned is not None else self.plan()
-        ready = planned.refuse(planned.options(limits=limits, frozen=frozen, detach=detach))
-        if planned.pays and not confirmed:
-            raise SpendRefused("this run would spend money, and nobody confirmed it", "pass confirmed=True")
-        return await ready.run(on_event=on_event, stop=stop)
-
-    async def events(
-        self, planned: Planned | None = None, *, confirmed: bool = False, limits: Limits | None = None
-    ) -> AsyncIterator[Event | RunResult]:
-        """A run as an asynchronous iterator: every event as it happens, and at last the result. Leaving the loop stops
-        the run as `stop` does."""
-        import asyncio
-
-        queue: asyncio.Queue[Event] = asyncio.Queue()
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def put(event: Event) -> None:
-            loop.call_soon_threadsafe(queue.put_nowait, event)
-
-        run = asyncio.create_task(
-            self.run_async(planned, confirmed=confirmed, limits=limits, on_event=put, stop=stop)
-        )
         try:
-            while not run.done() or not queue.empty():
-                getting = asyncio.create_task(queue.get())
-                await asyncio.wait({getting, run}, return_when=asyncio.FIRST_COMPLETED)
-                if getting.done():
-                    yield getting.result()
-                else:
-                    getting.cancel()
-            yield run.result()
-        finally:
+            result = await asyncio.shield(run)
+        except asyncio.CancelledError:
             stop.set()
             await asyncio.wait({run})
+            if not run.cancelled():
+                run.exception()  # the cancellation is what the caller gets
+            raise
+        if reporter.error is not None:
+            raise reporter.error
+        return result
+
+
+class _Reporter:
+    """Hands events to a callback. When it raises, the run is stopped, since nobody follows it any more; but it ends as
+    a run does that is stopped, with every task id and clip on record."""
+
+    def __init__(
+        self, on_event: Callable[[Event], None] | None, stop: asyncio.Event, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._on_event = on_event
+        self._stop = stop
+        self._loop = loop
+        self.error: Exception | None = None
+
+    def emit(self, event: Event) -> None:
+        if self._on_event is None or self.error is not None:
+            return
+        try:
+            self._on_event(event)
+        except Exception as error:
+            self.error = error
+            self._loop.call_soon_threadsafe(self._stop.set)  # the film is joined in another thread
 
 
 def open(
@@ -335,13 +412,16 @@ def open(
     provider: str | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Storyboard:
-    """A storyboard, to check, plan and run. `variables` override the storyboard's; `provider` every shot's provider
-    ("animatic" is a rehearsal: free, and the lock stays as it is). Keys and places come from `environ`."""
-    return Storyboard(path, variables or {}, provider, environ)
+    """A storyboard, to check, plan and run; nothing is read yet. `variables` override the storyboard's; `provider`
+    every shot's provider ("animatic" is a rehearsal: free, and the lock stays as it is). Keys, addresses and the
+    store's place come from `environ`."""
+    file = StoryboardFile(path=os.fspath(path), variables=dict(variables or {}), provider=provider, environ=environ)
+    return Storyboard(file)
 
 
-def load_plan(path: str | os.PathLike[str]) -> Saved:
-    """A saved plan (`plan --out`). Raises UsageError where it is none."""
+def load_plan(path: str | os.PathLike[str]) -> SavedPlan:
+    """A plan that `Planned.save` or `klingflow plan --out` wrote, for `Storyboard.plan(saved=...)`. Raises UsageError
+    where it is none."""
     from klingflow.output import planfile
 
     try:
@@ -353,11 +433,50 @@ def load_plan(path: str | os.PathLike[str]) -> Saved:
     return planfile.load(text, os.fspath(path))
 
 
-def _refuse_if_moved(saved: Saved, now: Planned) -> None:
+def create_project(folder: str | os.PathLike[str], name: str = "film") -> tuple[Path, ...]:
+    """Writes a project that runs at once, with the storyboard NAME.yaml; returns the files written. Raises UsageError,
+    before anything is written, where a file is there already or the name is no file name."""
+    from klingflow.output import scaffold
+
+    return tuple(scaffold.create(Path(folder), name))
+
+
+def schema(name: str) -> str:
+    """A JSON Schema (2020-12) as text: of "storyboard", "project", "lock", "plan" or "events". Raises UsageError for
+    another name."""
+    from klingflow.storyboard import schema as schemas
+
+    if name not in schemas.SCHEMAS:
+        raise UsageError(f"there is no schema '{name}'", f"name one of {', '.join(schemas.SCHEMAS)}")
+    return schemas.text(name)
+
+
+def _ignore(_: object) -> None:
+    pass
+
+
+def _blocking(work: Callable[[], Coroutine[Any, Any, T]], instead: str) -> T:
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work())
+    raise UsageError("this call blocks, and an event loop is running in this thread", instead)
+
+
+def _with_warnings(plan: Plan, warnings: list[Problem]) -> Plan:
+    """The plan with warnings about the whole storyboard among the first film's."""
+    first, *others = plan.films
+    return replace(plan, films=(replace(first, warnings=(*first.warnings, *warnings)), *others))
+
+
+def _refuse_if_moved(saved: SavedPlan, now: Planned) -> None:
     """A saved plan is never obeyed, only compared with: what is true now runs, and must be what was reviewed."""
+    from klingflow.app import plan_snapshot
     from klingflow.output import planfile
 
-    moved = planfile.differences(saved, now.saved())
+    moved = planfile.differences(saved, plan_snapshot.of(now._session.loaded, now.plan, now.select, now.exclude))
     if moved:
         listed = "\n".join(f"  - {what}" for what in moved[:20]) + ("\n  - …" if len(moved) > 20 else "")
         raise UsageError(

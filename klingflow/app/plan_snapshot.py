@@ -6,12 +6,13 @@ from klingflow.app.project_loader import LoadedStoryboard
 from klingflow.core.digest import of_bytes
 from klingflow.core.model import Digest
 from klingflow.output import planfile
+from klingflow.output.planfile import SavedPlan
 from klingflow.planning.plan import Plan
 
 
-def of(loaded: LoadedStoryboard, plan: Plan, select: str | None = None, exclude: str | None = None) -> planfile.Saved:
+def of(loaded: LoadedStoryboard, plan: Plan, select: str | None, exclude: str | None) -> SavedPlan:
     options = planfile.Options(vars=loaded.variables, select=select, exclude=exclude)
-    return planfile.Saved(plan=plan, inputs=_fingerprint(loaded), options=options)
+    return SavedPlan(plan=plan, inputs=_fingerprint(loaded), options=options)
 
 
 def _fingerprint(loaded: LoadedStoryboard) -> dict[str, Digest]:

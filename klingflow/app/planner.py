@@ -87,7 +87,7 @@ def store_of(loaded: LoadedStoryboard) -> Store:
     return _store(loaded.config, loaded.project.root)
 
 
-def open_project_store(path: Path, environ: Mapping[str, str] = os.environ) -> Store:
+def open_project_store(path: Path, environ: Mapping[str, str]) -> Store:
     """The store of the project that a storyboard or a folder belongs to."""
     root = find_root(path / "x" if path.is_dir() else path)
     return _store(config.load(root, environ), root)

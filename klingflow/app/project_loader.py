@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -50,6 +50,8 @@ class LoadedStoryboard:
     """The variables that were overridden."""
     provider: str | None
     """The provider that overrides every shot's, where one does."""
+    environ: Mapping[str, str] = field(repr=False)
+    """Where keys and addresses come from."""
 
     @property
     def rehearsal(self) -> bool:
@@ -66,57 +68,66 @@ class LoadedStoryboard:
         return f"{folder}/{name}" if folder else name
 
 
-def load_storyboard(
-    path: str,
-    variables: Mapping[str, str] | None = None,
-    provider: str | None = None,
-    environ: Mapping[str, str] = os.environ,
-) -> LoadedStoryboard:
-    """Reads a storyboard and all it names. Raises StoryboardError with every fault, or UsageError."""
-    loaded, problems = inspect(path, variables or {}, provider, environ)
-    errors = [p for p in problems if p.severity is Severity.ERROR]
-    if errors or loaded is None:
-        raise StoryboardError(errors)
-    return loaded
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoryboardFile:
+    """A storyboard by its path, with what overrides it; not read yet."""
 
+    path: str
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Override the storyboard's own."""
+    provider: str | None = None
+    """Overrides every shot's."""
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    """Where keys, addresses and the store's place come from."""
 
-def inspect(
-    path: str, overrides: Mapping[str, str], provider: str | None, environ: Mapping[str, str]
-) -> tuple[LoadedStoryboard | None, list[Problem]]:
-    """As far as a storyboard can be read, with all that is wrong; None where nothing could be made of it."""
-    file = Path(path)
-    if file.suffix not in (".yaml", ".yml") or not file.name:
-        raise UsageError(f"{path} is not a storyboard", "name a file that ends in .yaml")
-    if file.name.endswith(".lock.yaml") or file.name in ("klingflow.yaml", "klingflow.yml"):
-        raise UsageError(f"{path} is not a storyboard", "name the storyboard, not its lock or the project file")
-    root = find_root(file)
-    project = Project(root)
-    problems: list[Problem] = []
-    config: Config | None = None
-    try:
-        config = project_file.load(root, environ)
-    except StoryboardError as bad:
-        problems += bad.problems
-    relative = below_root(path)
-    content, found = read_films(project, path, relative, overrides, provider, config, environ)
-    problems += found
-    project.save_cache()
-    if config is None or content is None:
-        return None, _sorted(problems)
-    loaded = LoadedStoryboard(
-        path=file,
-        name=file.name.removesuffix(file.suffix),
-        relative=relative,
-        project=project,
-        config=config,
-        films=content.films,
-        inputs=content.inputs,
-        read=content.texts,
-        warnings=tuple(p for p in problems if p.severity is Severity.WARNING),
-        variables=dict(overrides),
-        provider=provider,
-    )
-    return loaded, _sorted(problems)
+    def load(self) -> LoadedStoryboard:
+        """Reads the storyboard and all it names. Raises StoryboardError with every fault, or UsageError."""
+        loaded, problems = self.inspect()
+        errors = [p for p in problems if p.severity is Severity.ERROR]
+        if errors or loaded is None:
+            raise StoryboardError(errors)
+        return loaded
+
+    def inspect(self) -> tuple[LoadedStoryboard | None, list[Problem]]:
+        """As far as the storyboard can be read, with all that is wrong; None where nothing could be made of it. Raises
+        UsageError where the path is no storyboard's."""
+        file = Path(self.path)
+        if file.suffix not in (".yaml", ".yml") or not file.name:
+            raise UsageError(f"{self.path} is not a storyboard", "name a file that ends in .yaml")
+        if file.name.endswith(".lock.yaml") or file.name in ("klingflow.yaml", "klingflow.yml"):
+            mend = "name the storyboard, not its lock or the project file"
+            raise UsageError(f"{self.path} is not a storyboard", mend)
+        root = find_root(file)
+        project = Project(root)
+        problems: list[Problem] = []
+        config: Config | None = None
+        try:
+            config = project_file.load(root, self.environ)
+        except StoryboardError as bad:
+            problems += bad.problems
+        relative = below_root(self.path)
+        content, found = read_films(
+            project, self.path, relative, self.variables, self.provider, config, self.environ
+        )
+        problems += found
+        project.save_cache()
+        if config is None or content is None:
+            return None, _sorted(problems)
+        loaded = LoadedStoryboard(
+            path=file,
+            name=file.name.removesuffix(file.suffix),
+            relative=relative,
+            project=project,
+            config=config,
+            films=content.films,
+            inputs=content.inputs,
+            read=content.texts,
+            warnings=tuple(p for p in problems if p.severity is Severity.WARNING),
+            variables=dict(self.variables),
+            provider=self.provider,
+            environ=self.environ,
+        )
+        return loaded, _sorted(problems)
 
 
 def below_root(path: str) -> str:

@@ -58,6 +58,8 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilmRun:
+    """One film of a run: its plan, and how each step ended."""
+
     film: Film
     plan: FilmPlan
     outcomes: tuple[Outcome, ...]
@@ -81,6 +83,7 @@ class RunResult:
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
+        """Those of all films."""
         return tuple(outcome for film in self.films for outcome in film.outcomes)
 
 

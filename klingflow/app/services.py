@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -148,10 +147,10 @@ def open_services(
     *,
     listen: str | None = None,
     callback_url: str | None = None,
-    environ: Mapping[str, str] = os.environ,
 ) -> Services:
     """What the plan needs of the environment. Raises UsageError for a missing key, StoryboardError for a frame that no
     API could read."""
+    environ = loaded.environ
     needed = {step.provider for film in plan.films for step in film.steps if step.action in _USING}
     keys = _keys(needed, environ)
     settings = dict(loaded.config.settings)
@@ -243,12 +242,16 @@ async def refuse_bad_publishing(services: Services, downloads: Downloads) -> Non
     publisher = services.publisher
     if publisher is None:
         return
-    bases = [services.environ.get(p.caps.base_variable) or p.caps.base_url for p in PROVIDERS.values() if p.caps.paid]
-    hosts = [urlsplit(base).hostname or "" for base in bases]
-    why = await unreadable(publisher, downloads, hosts)
+    why = await unreadable(publisher, downloads, provider_hosts(services.environ))
     if why is not None:
         raise UsageError(
             f"a published frame cannot be read back, so no provider could read it: {why}; nothing was bought",
             f"publish.public_url must show what is in {publisher.where}, over https, to anybody; "
             "`klingflow doctor` tries it",
         )
+
+
+def provider_hosts(environ: Mapping[str, str]) -> list[str]:
+    """The names of the servers of all paid APIs."""
+    bases = [environ.get(p.caps.base_variable) or p.caps.base_url for p in PROVIDERS.values() if p.caps.paid]
+    return [urlsplit(base).hostname or "" for base in bases]

@@ -10,10 +10,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 from klingflow.app import planner, services, tasks
 from klingflow.app.planner import ANSWER_TIMEOUT_S
+from klingflow.app.project_loader import StoryboardFile
+from klingflow.app.session import Session, open_session
 from klingflow.core import digest as digests
 from klingflow.core.errors import KlingflowError, UsageError
 from klingflow.core.model import ClipRecord, Digest, Film, Key, Shot, task_id
@@ -25,10 +26,6 @@ from klingflow.io.store import Store
 from klingflow.planning.job import TRANSITIONS, Job, Kind, Record, State, fold
 from klingflow.providers import PROVIDERS
 from klingflow.providers.base import Done, Failed, Missing, Pending, Provider, Settings
-
-if TYPE_CHECKING:
-    from klingflow.app.library import Storyboard
-    from klingflow.app.session import Session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +44,9 @@ class Verdict:
 
 
 async def settle(
-    storyboard: Storyboard, shot: str, verdict: Verdict, *, take: int | None = None, key: str | None = None
+    storyboard: StoryboardFile, shot: str, verdict: Verdict, *, take: int | None = None, key: str | None = None
 ) -> str:
-    store, jobs = tasks.jobs_at(storyboard.path)
+    store, jobs = tasks.jobs_at(storyboard.path, storyboard.environ)
     path = storyboard.path
     if verdict.task is not None:
         return _task(storyboard, store, jobs, shot, verdict.task, take, key)
@@ -91,7 +88,7 @@ def _one(found: Sequence[Job], shot: str, path: str, verdict: Verdict) -> Job:
 
 
 def _task(
-    storyboard: Storyboard,
+    storyboard: StoryboardFile,
     store: Store,
     jobs: Sequence[Job],
     shot: str,
@@ -120,9 +117,9 @@ def _task(
     return f"{shot}: recorded task {task}; `klingflow run {path}` collects it"
 
 
-def _rebuilt(storyboard: Storyboard, store: Store, shot: str, take: int | None, key: str | None) -> Job:
+def _rebuilt(storyboard: StoryboardFile, store: Store, shot: str, take: int | None, key: str | None) -> Job:
     """The order of a shot whose intent the ledger does not have: written anew from the storyboard as it is now."""
-    session = storyboard.session()
+    session = open_session(storyboard.load())
     plan = session.plan()
     found = [
         (film, step)
@@ -185,7 +182,7 @@ def _described(session: Session, film: Film, shot: Shot, key: Key) -> dict[str, 
 # -- it was not bought ------------------------------------------------------------------------------------------------
 
 
-async def _refuse_if_alive(job: Job, shot: str, path: str, storyboard: Storyboard) -> None:
+async def _refuse_if_alive(job: Job, shot: str, path: str, storyboard: StoryboardFile) -> None:
     """Raises UsageError where the order may well have been taken, or may be on its way at this moment."""
     intent = job.last(Kind.INTENT)
     assert intent is not None
@@ -214,7 +211,7 @@ async def _refuse_if_alive(job: Job, shot: str, path: str, storyboard: Storyboar
         )
 
 
-async def _known(provider: Provider, job: Job, storyboard: Storyboard) -> str | None:
+async def _known(provider: Provider, job: Job, storyboard: StoryboardFile) -> str | None:
     """How the provider answers for a task: its state, empty where it does not know the task, None where it cannot be
     asked."""
     environ = storyboard.environ
@@ -246,7 +243,7 @@ async def _known(provider: Provider, job: Job, storyboard: Storyboard) -> str | 
     return None
 
 
-def _path(provider: Provider, storyboard: Storyboard, job: Job) -> str | None:
+def _path(provider: Provider, storyboard: StoryboardFile, job: Job) -> str | None:
     """The path at which the task was made, from the provider's code; None where the shot is not in the storyboard
     now."""
     try:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import shlex
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 from klingflow.app import planner
@@ -22,6 +24,7 @@ from klingflow.io import ledger
 from klingflow.io.store import Store
 from klingflow.planning.job import Job, Kind, Record
 from klingflow.planning.plan import Action
+from klingflow.planning.price import spent
 
 DOUBT, DAMAGED, NOT_ACCEPTED, ASKED, MAKING = "in doubt", "damaged", "not accepted", "asked", "being made"
 OPEN_STATES = (DOUBT, DAMAGED, NOT_ACCEPTED, ASKED, MAKING)
@@ -62,10 +65,34 @@ class TaskRow:
     """The command that goes on from here."""
     key: str
 
+    @property
+    def needs_person(self) -> bool:
+        """Whether only a person can settle it: `next` says how."""
+        return self.state in SETTLED_BY_PERSON
 
-def jobs_at(path: str) -> tuple[Store, list[Job]]:
+    @property
+    def collectable(self) -> bool:
+        """Whether the next run collects it, buying nothing."""
+        return self.state in (ASKED, MAKING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tasks:
+    """Every order that the ledger has for a storyboard."""
+
+    rows: tuple[TaskRow, ...]
+    """What is still open comes first."""
+    booked: Decimal
+    """USD, of all orders whose price is known; doubts included."""
+    unpriced: int
+    """How many orders have no known price."""
+    store: str
+    """Where the ledger is."""
+
+
+def jobs_at(path: str, environ: Mapping[str, str]) -> tuple[Store, list[Job]]:
     """The store of a storyboard, and the ledger's jobs that were bought for it. Raises UsageError for no storyboard."""
-    store = planner.open_project_store(Path(path))
+    store = planner.open_project_store(Path(path), environ)
     relative = below_root(path)
     found = [
         job
@@ -77,7 +104,14 @@ def jobs_at(path: str) -> tuple[Store, list[Job]]:
     return store, found
 
 
-def rows(path: str, jobs: list[Job]) -> list[TaskRow]:
+def tasks(path: str, environ: Mapping[str, str]) -> Tasks:
+    """Every order of a storyboard. Raises UsageError for no storyboard, StoreError for a store that cannot be read."""
+    store, jobs = jobs_at(path, environ)
+    booked = spent(jobs)
+    return Tasks(rows=tuple(_all_rows(path, jobs)), booked=booked.amount, unpriced=booked.unpriced, store=store.where)
+
+
+def _all_rows(path: str, jobs: Sequence[Job]) -> list[TaskRow]:
     """A row for each attempt; what is still open comes first."""
     me = host.this()
     # A film of a matrix, or a shot that was changed since, may have the same shot and take open under another key.

@@ -13,6 +13,6 @@ from klingflow.output import drawing
 
 def graph(path: str, var: Sequence[str] = (), format: str = "mermaid") -> int:
     """Prints the graph of the first film: a matrix gives every film the same shots."""
-    film = klingflow.open(path, variables=parse_vars(var)).load().films[0]
+    film = klingflow.open(path, variables=parse_vars(var)).films()[0]
     print(inert({"mermaid": drawing.mermaid, "dot": drawing.dot, "svg": drawing.svg}[format](film)))
     return DONE

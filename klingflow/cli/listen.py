@@ -22,4 +22,4 @@ async def _serve(path: str, address: str) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal ends nothing, as in `run`
     with progress.view(json=False, quiet=False) as show:
-        await klingflow.open(path).collect(address, emit=show, notify=say, stop=stop)
+        await klingflow.open(path).collect(address, stop=stop, on_event=show, notify=say)

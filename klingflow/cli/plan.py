@@ -9,16 +9,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 
 import klingflow
-from klingflow import Action, Plan, Planned, StoryboardError, UsageError
+from klingflow import Action, Planned, StoryboardError
 from klingflow.cli.error_report import say
 from klingflow.cli.words import parse_vars
 from klingflow.core.errors import DONE, WouldMake
 from klingflow.core.source import inert, render
-from klingflow.io import durable
 from klingflow.output import plantext
 
 
@@ -42,53 +39,37 @@ def plan(
 
             sys.stdout.write(markdown.refused(storyboard.relative(), bad.problems))
         raise
-    shown = _with_warnings(planned)
-    if out is not None or format == "json":
-        from klingflow.output import planfile
-
-        saved = replace(planned.saved(), plan=shown)
-        text = planfile.dump(saved, against=against, comparisons=planned.comparisons)
     if out is not None:
-        _write(out, text)
+        planned.save(out)
     if format == "json":
-        sys.stdout.write(text)
+        sys.stdout.write(planned.json())
     elif format == "markdown":
         from klingflow.output import markdown
 
-        base = against or ""
-        sys.stdout.write(markdown.comment(shown, planned.comparisons, base=base, command=f"klingflow run {path}"))
+        command = f"klingflow run {path}"
+        text = markdown.comment(planned.plan, planned.comparisons, base=against or "", command=command)
+        sys.stdout.write(text)
     else:
-        _text(planned, shown, against or "")
+        _text(planned)
     busy = (Action.MAKE, Action.RESUME, Action.RESOLVE)
-    makes = any(step.action in busy for film in shown.films for step in film.steps)
+    makes = any(step.action in busy for film in planned.plan.films for step in film.steps)
     return WouldMake.code if exit_code and makes else DONE
 
 
-def _text(planned: Planned, shown: Plan, against: str) -> None:
-    text = plantext.summary(shown, colour=_coloured(), details=True, against=against, compared=planned.comparisons)
+def _text(planned: Planned) -> None:
+    text = plantext.summary(
+        planned.plan,
+        colour=_coloured(),
+        details=True,
+        against=planned.against or "",
+        compared=planned.comparisons,
+    )
     print(inert(text))
     note = planned.absent()
     if note:
         print(f"  {note}")
-    for problem in (warning for film in shown.films for warning in film.warnings):
+    for problem in planned.warnings:
         say("\n" + render(problem))
-
-
-def _with_warnings(planned: Planned) -> Plan:
-    """The plan with the storyboard's warnings, and what would stop or surprise a run, among the first film's."""
-    warnings = (*planned.session.loaded.warnings, *planned.warnings)
-    if not warnings:
-        return planned.plan
-    first, *others = planned.plan.films
-    first = replace(first, warnings=(*first.warnings, *warnings))
-    return replace(planned.plan, films=(first, *others))
-
-
-def _write(out: str, text: str) -> None:
-    try:
-        durable.replace(Path(out), text.encode())
-    except OSError as bad:
-        raise UsageError(f"{out} cannot be written: {bad.strerror}", "name a file in a folder that is there") from bad
 
 
 def _coloured() -> bool:

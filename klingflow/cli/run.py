@@ -6,18 +6,16 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from decimal import Decimal, InvalidOperation
 
 import klingflow
-from klingflow import Limits, Planned, RunResult, SpendRefused, UsageError
+from klingflow import Event, Limits, Planned, PreparedRun, RunResult, SpendRefused, UsageError, money
 from klingflow.cli.error_report import explained, say
 from klingflow.cli.words import parse_vars
 from klingflow.core.source import render, visible
-from klingflow.execution.outcome import Emit
 from klingflow.output import plantext, progress
-from klingflow.planning.price import money
 
 
 def run(
@@ -42,19 +40,21 @@ def run(
     saved = klingflow.load_plan(plan) if plan is not None else None
     storyboard = klingflow.open(path, variables=parse_vars(var), provider=provider)
     planned = storyboard.plan(select=select, exclude=exclude, saved=saved)
+    if not quiet and not json:
+        _show(planned)
+    prepared = planned.prepare(limits=limits, frozen=frozen, detach=detach, listen=listen, callback_url=callback_url)
     if not quiet:
-        _show(planned, summary=not json)
-    options = planned.options(limits=limits, frozen=frozen, detach=detach, listen=listen, callback_url=callback_url)
-    ready = planned.refuse(options)
+        for problem in planned.warnings:
+            say(render(problem) + "\n")
     _confirm(planned, yes)
     with ExitStack() as stack:
         show = stack.enter_context(progress.view(json=json, quiet=quiet))
-        result = asyncio.run(_until_signal(ready, show))
+        result = asyncio.run(_until_signal(prepared, show))
     _ending(result, path, json=json, quiet=quiet)
     return result.exit_code
 
 
-async def _until_signal(ready: klingflow.Ready, show: Emit) -> RunResult:
+async def _until_signal(prepared: PreparedRun, show: Callable[[Event], None]) -> RunResult:
     """Runs until it is done, or until Ctrl-C or SIGTERM. A closed terminal (SIGHUP) ends nothing: what was bought must
     be collected, and there may be nobody to look."""
     stop = asyncio.Event()
@@ -63,17 +63,14 @@ async def _until_signal(ready: klingflow.Ready, show: Emit) -> RunResult:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    return await ready.run(on_event=show, notify=say, stop=stop)
+    return await prepared.run(on_event=show, notify=say, stop=stop)
 
 
-def _show(planned: Planned, *, summary: bool) -> None:
-    for problem in planned.session.loaded.warnings:
-        say(render(problem) + "\n")
-    if summary:
-        say(plantext.summary(planned.plan, colour=progress.coloured()))
-        note = planned.absent()
-        if note:
-            say(f"  {note}")
+def _show(planned: Planned) -> None:
+    say(plantext.summary(planned.plan, colour=progress.coloured()))
+    note = planned.absent()
+    if note:
+        say(f"  {note}")
 
 
 def _confirm(planned: Planned, yes: bool) -> None:

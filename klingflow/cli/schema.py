@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
+import klingflow
 from klingflow.core.errors import DONE
-from klingflow.storyboard import schema as schemas
 
 
 def schema(name: str) -> int:
-    sys.stdout.write(schemas.text(name))
+    sys.stdout.write(klingflow.schema(name))
     return DONE

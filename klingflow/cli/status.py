@@ -10,11 +10,10 @@ from dataclasses import asdict
 from decimal import Decimal
 
 import klingflow
-from klingflow.app.tasks import ASKED, MAKING, SETTLED_BY_PERSON, TaskRow
+from klingflow import TaskRow, money
 from klingflow.core.errors import DONE
 from klingflow.core.source import inert, visible
 from klingflow.output.plantext import WIDTH, count
-from klingflow.planning.price import money, spent
 
 
 def status(path: str, format: str = "text") -> int:
@@ -24,10 +23,9 @@ def status(path: str, format: str = "text") -> int:
         out = {"version": 1, "storyboard": storyboard.relative(), "tasks": [asdict(row) for row in found.rows]}
         print(inert(json.dumps(out, ensure_ascii=False, indent=2)))
     elif found.rows:
-        booked = spent(found.jobs)
-        unknown = f", and {count(booked.unpriced, 'task')} of unknown price" if booked.unpriced else ""
+        unknown = f", and {count(found.unpriced, 'task')} of unknown price" if found.unpriced else ""
         print(inert("\n".join(_table(found.rows))))
-        print(f"{count(len(found.rows), 'task')}, {money(booked.amount)} booked{unknown}")
+        print(f"{count(len(found.rows), 'task')}, {money(found.booked)} booked{unknown}")
         for line in _next(found.rows, path):
             print(line)
     else:
@@ -80,12 +78,12 @@ def _age(seconds: float) -> str:
 
 def _next(rows: Sequence[TaskRow], path: str) -> list[str]:
     """What to do about all that is open: each doubt by itself, the rest by one run."""
-    doubts = [row for row in rows if row.state in SETTLED_BY_PERSON]
+    doubts = [row for row in rows if row.needs_person]
     lines = []
     if doubts:
         places = " and ".join(sorted({row.provider for row in doubts}))
         lines.append(f"in doubt: look at the console of {places}, then say what you found")
         lines += [f"  {row.next}" for row in doubts]
-    if any(row.state in (ASKED, MAKING) for row in rows):
+    if any(row.collectable for row in rows):
         lines.append(f"to collect: klingflow run {shlex.quote(path)}")
     return lines

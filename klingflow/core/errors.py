@@ -41,6 +41,8 @@ class KlingflowError(Exception):
 
 
 class StoryboardError(KlingflowError):
+    """What the user wrote is wrong: a storyboard, the project file, a lock. `problems` are all of its faults."""
+
     code = 2
 
     def __init__(self, problems: Sequence[Problem]) -> None:
@@ -49,24 +51,36 @@ class StoryboardError(KlingflowError):
 
 
 class UsageError(KlingflowError):
+    """The command line, the arguments, the environment or the project's state do not allow this."""
+
     code = 2
 
 
 class MediaError(KlingflowError):
+    """A clip or an image cannot be read."""
+
     code = 1
 
 
 class StoreError(KlingflowError):
+    """The store or the ledger cannot be read or written, or contradicts itself."""
+
     code = 1
 
 
 class SpendRefused(KlingflowError):
+    """A limit, or a missing confirmation, refused to spend. Nothing was spent."""
+
     code = 5
 
 
 class WouldMake(KlingflowError):
+    """Something would have to be made, and that was not allowed (frozen, --exit-code)."""
+
     code = 6
 
 
 class Interrupted(KlingflowError):
+    """Ctrl-C or SIGTERM ended it; nothing is half written."""
+
     code = 130

@@ -166,13 +166,16 @@ class Film:
     """The place of a shot's field in the file ("" is the shot itself; None as shot: the top level)."""
 
     def shot(self, name: ShotId) -> Shot:
+        """The shot of that name. Raises KeyError."""
         return self.by_id()[name]
 
     def by_id(self) -> Mapping[ShotId, Shot]:
+        """Every shot by its name."""
         return {shot.id: shot for shot in self.shots}
 
     @property
     def label(self) -> str:
+        """The film's name, with its variant where there are several."""
         return f"{self.name} [{self.variant}]" if self.variant else self.name
 
 

@@ -32,6 +32,8 @@ class Span:
 
 
 class Severity(StrEnum):
+    """Whether a Problem stops (error) or not (warning)."""
+
     ERROR = "error"
     WARNING = "warning"
 

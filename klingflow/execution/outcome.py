@@ -14,6 +14,8 @@ from klingflow.providers.failure import RULES
 
 
 class Result(StrEnum):
+    """How one take of one shot ended."""
+
     MADE = "made"
     REUSED = "reused"
     ADOPTED = "adopted"
@@ -90,6 +92,7 @@ class Failure:
 
     @property
     def exit_code(self) -> int:
+        """The command line's, where nothing else went wrong."""
         if isinstance(self.kind, RunFailure):
             return _EXIT_CODES.get(self.kind, SHOTS_FAILED)
         return RULES[self.kind].exit_code
@@ -97,6 +100,8 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
+    """How one step of the plan ended."""
+
     shot: ShotId
     take: int
     is_active_take: bool
@@ -111,6 +116,7 @@ class Outcome:
 
     @property
     def good(self) -> bool:
+        """Whether the take has its clip."""
         return self.result in GOOD
 
 

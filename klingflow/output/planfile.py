@@ -38,7 +38,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Saved:
+class SavedPlan:
     """A plan, and all that must not have moved when it is run."""
 
     plan: Plan
@@ -47,7 +47,7 @@ class Saved:
     options: Options = Options()
 
 
-def dump(saved: Saved, *, against: str | None = None, comparisons: Mapping[str, Comparison] | None = None) -> str:
+def dump(saved: SavedPlan, *, against: str | None = None, comparisons: Mapping[str, Comparison] | None = None) -> str:
     """The plan as JSON text that `load` reads; `comparisons` (by variant) are added for people, and not read back."""
     plan = saved.plan
     films = [_film(film, (comparisons or {}).get(film.variant)) for film in plan.films]
@@ -164,7 +164,7 @@ def _number(amount: Decimal | None) -> float | int | None:
     return int(amount) if amount == amount.to_integral_value() else float(amount)
 
 
-def load(text: str | bytes, path: str = "plan.json") -> Saved:
+def load(text: str | bytes, path: str = "plan.json") -> SavedPlan:
     """Reads a plan file; `path` is for messages alone. Raises UsageError for everything that `dump` would not write."""
     if len(text) > MOST_BYTES:
         raise UsageError(f"{path} is larger than {MOST_BYTES >> 20} MiB: not a plan", _AGAIN)
@@ -182,7 +182,7 @@ def load(text: str | bytes, path: str = "plan.json") -> Saved:
     if problems:
         raise UsageError(f"{path} is not a plan: {problems[0].what}", _AGAIN)
     films = data.get("films", [data])
-    return Saved(
+    return SavedPlan(
         plan=Plan(
             storyboard=data["storyboard"],
             films=tuple(_read_film(film, data["name"]) for film in films),
@@ -248,7 +248,7 @@ def _read_step(data: Mapping[str, Any]) -> Step:
     )
 
 
-def differences(saved: Saved, now: Saved) -> list[str]:
+def differences(saved: SavedPlan, now: SavedPlan) -> list[str]:
     """Everything that moved since the plan was saved, each in words; empty when a run of it is what was reviewed.
 
     One kind of difference is none: where the very purchase that was planned was made or ordered meanwhile (a run of
@@ -282,7 +282,7 @@ def _named(place: Place) -> str:
     return f"shot {_shown(shot)}" + (f" take {take}" if take > 1 else "") + (f" [{_shown(variant)}]" if variant else "")
 
 
-def _moved_inputs(saved: Saved, now: Saved) -> list[str]:
+def _moved_inputs(saved: SavedPlan, now: SavedPlan) -> list[str]:
     out = []
     for path in sorted({*saved.inputs, *now.inputs}):
         name = f"{_kind(path, now.plan.storyboard)} {_shown(path)}"
@@ -306,7 +306,7 @@ def _kind(path: str, storyboard: str) -> str:
     return "the still" if lower.endswith((".png", ".jpg", ".jpeg", ".webp")) else "the file"
 
 
-def _moved_options(saved: Saved, now: Saved) -> list[str]:
+def _moved_options(saved: SavedPlan, now: SavedPlan) -> list[str]:
     out = []
     for option, old, new in (
         ("--provider", saved.plan.provider, now.plan.provider),

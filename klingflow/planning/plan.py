@@ -33,6 +33,8 @@ from klingflow.storyboard.lock import Entry, Lock
 
 
 class Action(StrEnum):
+    """What a run does for a step of the plan."""
+
     REUSE = "reuse"
     """The lock names a clip for exactly this key."""
     ADOPT = "adopt"
@@ -110,6 +112,8 @@ class Shortcut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilmPlan:
+    """The steps of one film, in the order of its shots."""
+
     name: str
     variant: str
     matrix: Mapping[str, str] = field(default_factory=dict)
@@ -125,11 +129,14 @@ class FilmPlan:
 
     @property
     def label(self) -> str:
+        """The film's name, with its variant where there are several."""
         return f"{self.name} [{self.variant}]" if self.variant else self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
+    """What a run of several steps would make and spend."""
+
     steps: Mapping[str, int] = field(default_factory=dict)
     """Steps by action, every action named, 0 included."""
     spend: Decimal | None = Decimal(0)
@@ -142,6 +149,8 @@ class Totals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
+    """What a run of a storyboard would do. `klingflow.Planned` is this with what it was made from."""
+
     storyboard: str
     """The storyboard's path relative to the project root."""
     films: tuple[FilmPlan, ...]

@@ -27,6 +27,8 @@ FREE = frozenset({"animatic"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
+    """The price of one clip."""
+
     amount: Decimal | None
     """None where no price is known."""
     estimate: bool

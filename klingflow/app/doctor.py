@@ -1,0 +1,309 @@
+"""Is everything there that a run needs? Finds all that is wrong at once, each with its mend.
+
+Costs nothing, but for the paid probe: that sends HiAPI's cheapest request twice with one Idempotency-Key and demands
+the same task and the replay header, because the key is known from the vendor's own clients, not from its API pages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+from klingflow.app.planner import open_project_store
+from klingflow.app.project_loader import StoryboardFile, trusted_urls
+from klingflow.app.services import api_of, provider_hosts
+from klingflow.core.digest import of_bytes
+from klingflow.core.errors import KlingflowError, UsageError
+from klingflow.core.model import Key, Shot, ShotId, TaskId
+from klingflow.core.redact import redact
+from klingflow.core.source import Severity
+from klingflow.io import config, http
+from klingflow.io.downloads import Downloads
+from klingflow.io.project import find_root
+from klingflow.io.publish_trial import unreadable
+from klingflow.io.service import NotSent, Unanswered
+from klingflow.io.storage_factory import open_publisher
+from klingflow.io.store import proves_create_only
+from klingflow.output.plantext import count, duration
+from klingflow.planning import price
+from klingflow.planning.price import Price
+from klingflow.providers import PROVIDERS, reading
+from klingflow.providers.base import Accepted, Answer, Later, Missing, Provider, Request, Settings
+
+FREE_BYTES = 2 * 2**30
+"""Room for some tens of clips: 15 s of 4K take about 100 MB."""
+CLOCK_S = 60.0
+"""HiAPI refuses callbacks 300 s off; a clock that far out also spoils replay windows."""
+NOBODY = TaskId("00000000-0000-0000-0000-000000000000")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `mend` says what to do where it is not good."""
+
+    good: bool
+    what: str
+    mend: str = ""
+
+
+def doctor(path: str | os.PathLike[str] = ".", *, environ: Mapping[str, str] = os.environ) -> tuple[Finding, ...]:
+    """Looks at keys, APIs, clock, store, disk, publishing and prices of a storyboard's or a folder's project. Asks the
+    APIs only what is free, and publishes one tiny picture. Raises UsageError where the path is not there,
+    StoryboardError for a broken project file. Blocks."""
+    start = _start(path)
+    root = _root(start)
+    settings = config.load(root, environ)
+    shots, findings = _shots(start, environ)
+    findings += [*_store(start, environ), *_disk(root, settings.store)]
+    findings += asyncio.run(_network(settings, environ, {shot.provider for shot in shots}))
+    return (*findings, *_prices(settings, shots))
+
+
+def _start(path: str | os.PathLike[str]) -> Path:
+    start = Path(path)
+    if not start.exists():
+        raise UsageError(f"there is no {start}", "name a storyboard, or a folder of the project")
+    return start
+
+
+def _root(start: Path) -> Path:
+    return find_root(start / "x" if start.is_dir() else start)
+
+
+def _shots(start: Path, environ: Mapping[str, str]) -> tuple[list[Shot], list[Finding]]:
+    """The shots that are made, of a storyboard that was named."""
+    if start.is_dir():
+        return [], []
+    opened, problems = StoryboardFile(path=str(start), environ=environ).inspect()
+    errors = sum(problem.severity is Severity.ERROR for problem in problems)
+    shots = [shot for film in opened.films for shot in film.shots if shot.clip is None] if opened else []
+    if errors:
+        return shots, [Finding(False, f"storyboard: {count(errors, 'problem')}", f"klingflow check {start} tells them")]
+    return shots, [Finding(True, f"storyboard: {count(len(shots), 'shot')}, no problem")]
+
+
+def _store(start: Path, environ: Mapping[str, str]) -> list[Finding]:
+    try:
+        place = open_project_store(start, environ)
+        if proves_create_only(place):
+            return [Finding(True, f"store: {place.where} keeps what is there")]
+        return [Finding(False, f"store: {place.where} overwrites silently", "use a store that honours If-None-Match")]
+    except KlingflowError as bad:
+        return [Finding(False, f"store: {bad.what}", bad.mend)]
+
+
+def _disk(root: Path, store: str) -> list[Finding]:
+    """Room where clips are kept, and where they arrive and the film is put together, if that is another disk."""
+    places = {"the project": root}
+    if "://" not in store:
+        places = {"the store": Path(store), **places}
+    out: list[Finding] = []
+    seen: set[int] = set()
+    for name, place in places.items():
+        while not place.exists():
+            place = place.parent
+        try:
+            disk, free = place.stat().st_dev, shutil.disk_usage(place).free
+        except OSError as bad:
+            out.append(Finding(False, f"disk of {name}: {bad.strerror}", "look at the disk"))
+            continue
+        if disk not in seen:
+            seen.add(disk)
+            what = f"disk of {name}: {free / 2**30:.1f} GiB free"
+            out.append(Finding(free >= FREE_BYTES, what, "make room: a clip takes up to 100 MB"))
+    return out
+
+
+_ORDER = ("720p", "1080p", "4K")
+
+
+def _prices(settings: config.Config, shots: Sequence[Shot]) -> list[Finding]:
+    """What a second costs of whatever the storyboard orders; without one, of all that can be ordered."""
+    out: list[Finding] = []
+    for name, provider in PROVIDERS.items():
+        if not provider.caps.paid:
+            continue
+        sold = provider.caps.resolutions
+        wanted = {(s.resolution, s.sound) for s in shots if s.provider == name and s.resolution in sold}
+        if not shots:
+            wanted = {(resolution, sound) for resolution in sold for sound in (False, True)}
+        told: dict[str, list[str]] = {}
+        unknown: list[str] = []
+        estimated = False
+        for resolution, sound in sorted(wanted, key=lambda kind: (_ORDER.index(kind[0]), kind[1])):
+            cost = price.of(name, resolution, sound, 1, settings.prices)
+            estimated = estimated or cost.estimate
+            if cost.amount is None:
+                unknown.append(f"{resolution}{' with sound' if sound else ''}")
+            else:
+                told.setdefault(resolution, []).append(f"{'with sound ' if sound else ''}${cost.amount.normalize():f}")
+        if unknown:
+            mend = f"state it in klingflow.yaml: `prices: {{{name}: {{1080p: {{silent: 0.112, sound: 0.14}}}}}}`"
+            out.append(Finding(False, f"price: of {', '.join(unknown)} at {name} no price is known", mend))
+        if told:
+            listed = "; ".join(f"{resolution} {', '.join(amounts)}" for resolution, amounts in told.items())
+            note = "estimates: Kling's list price, read 2026-11; state your own under `prices`"
+            out.append(Finding(True, f"price: a second at {name}: {listed}{f' ({note})' if estimated else ''}"))
+    return out
+
+
+async def _network(settings: config.Config, environ: Mapping[str, str], used: set[str]) -> list[Finding]:
+    """The APIs (`used`: those that the storyboard orders from), the clock against theirs, and the way of a frame."""
+    out: list[Finding] = []
+    for name, provider in PROVIDERS.items():
+        if provider.caps.paid:
+            try:
+                out += await _api(name, provider, environ, name in used)
+            except KlingflowError as bad:
+                out.append(Finding(False, f"{name}: {bad.what}", bad.mend))
+    try:
+        return out + await _published(settings, environ, used)
+    except KlingflowError as bad:
+        return [*out, Finding(False, f"publish: {bad.what}", bad.mend)]
+
+
+async def _api(name: str, provider: Provider, environ: Mapping[str, str], used: bool) -> list[Finding]:
+    variable = provider.caps.key_variable
+    key = config.secret(environ, variable)
+    if not key:
+        what = f"{name}: no key ({variable} is not set), so nothing can be ordered there"
+        return [Finding(not used, what, f"export {variable}=…, or rehearse for nothing with --provider animatic")]
+    service = api_of(provider, key, environ)
+    try:
+        answer = await service.send(_question(provider))
+    except (NotSent, Unanswered) as lost:
+        base = redact(environ.get(provider.caps.base_variable) or provider.caps.base_url)
+        mend = f"check the network, HTTPS_PROXY, and {provider.caps.base_variable} if it is set"
+        return [Finding(False, f"{name}: {base} is not reached: {lost}", mend)]
+    finally:
+        await service.close()
+    return [_heard(name, provider, answer, environ), *_clock(name, answer)]
+
+
+def _question(provider: Provider) -> Request:
+    """A request that costs nothing and that only a good key is answered: the list, or a task that nobody has."""
+    listed = provider.poll_many(1)
+    path = "/vendors/klingai/v1/kling-v3-omni/image-to-video/generation"
+    return listed if listed is not None else provider.poll(NOBODY, path)
+
+
+def _heard(name: str, provider: Provider, answer: Answer, environ: Mapping[str, str]) -> Finding:
+    """What the answer says of the key and of the address. A page of something in between does not count."""
+    said = provider.statuses(answer) if provider.poll_many(1) is not None else provider.status(answer, NOBODY)
+    if answer.status in (401, 403):
+        mend = f"copy {provider.caps.key_variable} again from {name}'s console, and see that the key is not disabled"
+        return Finding(False, f"{name}: the key is refused (HTTP {answer.status})", mend)
+    # That nobody has this task a 404 says, by the docs; another complaint about the request serves as well.
+    complains = answer.status in (400, 422) and provider.poll_many(1) is None and not reading.is_page(answer.body)
+    if isinstance(said, Missing | Mapping) or complains:
+        return Finding(True, f"{name}: reached, the key is taken")
+    why = said.message if isinstance(said, Later) else "about a task that nobody has"
+    mend = "try again later; if it stays so, look at the provider's status page"
+    if provider.caps.base_variable in environ:
+        mend += f" and at {provider.caps.base_variable}"
+    told = "" if why == f"HTTP {answer.status}" else f": {why}"
+    return Finding(False, f"{name}: reached, but its answer is of no use (HTTP {answer.status}){told}", mend)
+
+
+def _clock(name: str, answer: Answer) -> list[Finding]:
+    """This machine's clock against the answer's, which is told in whole seconds and was on its way for a moment."""
+    try:
+        off = time.time() - parsedate_to_datetime(answer.headers["date"]).timestamp()
+    except (KeyError, ValueError, TypeError):
+        return []
+    if abs(off) < CLOCK_S:
+        return [Finding(True, f"clock: goes with {name}'s")]
+    side = "ahead of" if off > 0 else "behind"
+    mend = "set this machine's clock (NTP): signed callbacks and the time in which an order may be repeated hang on it"
+    return [Finding(False, f"clock: {duration(abs(off))} {side} {name}'s", mend)]
+
+
+async def _published(settings: config.Config, environ: Mapping[str, str], used: set[str]) -> list[Finding]:
+    """Publishes a tiny picture and reads it back as a stranger would."""
+    publisher = open_publisher(settings.publish, settings.root)
+    if publisher is None:
+        if settings.settings["hiapi"].data_uri:
+            return [Finding(True, "publish: not set; hiapi gets frames inside the request (data_uri)")]
+        return [Finding(True, "publish: not set, so hiapi gets no frames (mulerouter needs none)")]
+    downloads = Downloads(trusted_urls(environ), proxy=http.proxy_for("https://", environ))
+    try:
+        why = await unreadable(publisher, downloads, provider_hosts(environ))
+    finally:
+        await downloads.close()
+    if why is None:
+        return [Finding(True, f"publish: a frame put into {publisher.where} can be fetched back")]
+    mend = f"publish.public_url must show what lies in {publisher.where}, over https, to anybody"
+    return [Finding(False, f"publish: a frame cannot be fetched back: {why}", mend)]
+
+
+# -- the paid probe ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaidProbe:
+    """The cheapest order at HiAPI, to be sent twice with one Idempotency-Key. Made by `paid_probe`."""
+
+    cost: Price
+    """What one clip costs: twice that where the key is not honoured."""
+    _key: str = field(repr=False)
+    _environ: Mapping[str, str] = field(repr=False)
+
+    def send(self) -> Finding:
+        """Spends the money: whoever calls this has confirmed it. Blocks."""
+        return asyncio.run(_probe(self._key, self._environ))
+
+
+def paid_probe(path: str | os.PathLike[str] = ".", *, environ: Mapping[str, str] = os.environ) -> PaidProbe:
+    """The probe, with what it costs; nothing is sent yet. Raises UsageError where HiAPI's key is not set."""
+    settings = config.load(_root(_start(path)), environ)
+    caps = PROVIDERS["hiapi"].caps
+    key = config.secret(environ, caps.key_variable)
+    if not key:
+        raise UsageError(f"the paid probe needs {caps.key_variable}", f"export {caps.key_variable}=…")
+    cost = price.of("hiapi", PROBE.resolution, False, PROBE.duration, settings.prices)
+    return PaidProbe(cost=cost, _key=key, _environ=environ)
+
+
+PROBE = Shot(
+    id=ShotId("probe"), index=0, prompt="A still grey wall.", duration=3, resolution="720p", aspect_ratio="16:9",
+    provider="hiapi",
+)  # fmt: skip
+
+
+async def _probe(api_key: str, environ: Mapping[str, str]) -> Finding:
+    provider = PROVIDERS["hiapi"]
+    order = provider.submit(PROBE, {}, Settings(), Key(of_bytes(secrets.token_bytes(32))), 1)
+    service = api_of(provider, api_key, environ)
+    tasks: list[Accepted] = []
+    try:
+        while len(tasks) < 2:
+            answer = provider.accepted(await service.send(order, paid=True))
+            if not isinstance(answer, Accepted):
+                break
+            tasks.append(answer)
+    except (NotSent, Unanswered) as lost:
+        which = f"its repetition (task {tasks[0].task} was bought)" if tasks else "the order"
+        return Finding(False, f"probe: no answer to {which}: {lost}", "look at HiAPI's console before you try again")
+    finally:
+        await service.close()
+    if not tasks:
+        why = getattr(answer, "message", "") or "it is busy with another order of this key"
+        return Finding(False, f"probe: HiAPI did not take the order: {why}", "mend that, and try again")
+    task = tasks[0].task
+    if len(tasks) == 1:
+        found = f"task {task}, and then: {getattr(answer, 'message', '') or 'the first is still being taken'}"
+    elif tasks[1].task != task:
+        found = f"two tasks: {task} and {tasks[1].task}"
+    elif not tasks[1].replayed:
+        found = f"task {task}, not marked as a replay"
+    else:
+        return Finding(True, f"probe: the same Idempotency-Key twice is one task, marked as a replay (task {task})")
+    mend = "do not trust lost answers on this account: buy through mulerouter, or resolve doubts by hand"
+    return Finding(False, f"probe: the same Idempotency-Key twice gave {found}", mend)

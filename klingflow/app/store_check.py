@@ -1,0 +1,38 @@
+"""Reads every clip and frame of a store and compares it with its digest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from klingflow.app.planner import open_project_store
+from klingflow.core.errors import StoreError
+from klingflow.core.model import Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreReport:
+    """What was found in a store."""
+
+    store: str
+    """Where it is."""
+    good: int
+    """How many clips and frames are what their names say."""
+    damaged: tuple[StoreError, ...]
+    """Those that are not, each with its mend; they were set aside."""
+
+
+def verify_store(path: str | os.PathLike[str] = ".", *, environ: Mapping[str, str] = os.environ) -> StoreReport:
+    """Verifies the store of a storyboard's or a folder's project. Raises StoryboardError or UsageError for a project
+    file or a place that cannot be used, StoreError where the store cannot be read at all."""
+    place = open_project_store(Path(path), environ)
+    good, damaged = 0, []
+    for name in place.list("blobs/"):
+        try:
+            place.blob(Digest(name.removeprefix("blobs/").replace("/", "")))
+            good += 1
+        except StoreError as bad:
+            damaged.append(bad)
+    return StoreReport(store=place.where, good=good, damaged=tuple(damaged))

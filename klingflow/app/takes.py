@@ -1,0 +1,55 @@
+"""The takes of each shot that the lock knows: a run keeps every one, so that a person can go back to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from klingflow.app.session import Session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeRow:
+    """One take of one shot."""
+
+    film: str
+    """The film's title, with its matrix values where there are several."""
+    variant: str
+    """Which film of a matrix; empty without one."""
+    shot: str
+    take: int
+    counts: bool
+    """Whether the film uses it, and other shots continue it."""
+    clip: str
+    """The SHA-256 of the clip."""
+    here: bool
+    """Whether this store holds the clip."""
+    seconds: Decimal
+    """The clip's length."""
+    provider: str
+    date: str
+    """When it was made, YYYY-MM-DD."""
+    cost: Decimal | None
+    """USD; None where it is not known."""
+
+
+def takes(session: Session) -> tuple[TakeRow, ...]:
+    """Every take in the lock of the shots that the storyboard has now, in its order."""
+    return tuple(
+        TakeRow(
+            film=film.label,
+            variant=film.variant,
+            shot=shot.id,
+            take=take,
+            counts=take == shot.take,
+            clip=entry.clip,
+            here=session.store.holds(entry.clip),
+            seconds=Decimal(entry.duration),
+            provider=entry.provider,
+            date=entry.date,
+            cost=entry.cost,
+        )
+        for film in session.loaded.films
+        for shot in film.shots
+        for take, entry in sorted(session.lock.films.get(film.variant, {}).get(shot.id, {}).items())
+    )
