@@ -608,7 +608,7 @@ class Buyer:
         except KlingflowError as bad:
             return self._words.doubt(order, name, f"{message}; its request cannot be made again: {bad.what}")
         rebuilt = self._request(order, seller, images, _idempotency(intent))
-        request = replay.recorded(intent.detail, rebuilt, images.texts.values())
+        request = replay.recorded(intent.detail, rebuilt, images.published)
         if not isinstance(request, Request):
             what = f"the recorded request is not the one of this order ({', '.join(request)})"
             return self._words.doubt(order, name, f"{message}; {what}, so it is not sent again")

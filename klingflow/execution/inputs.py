@@ -32,6 +32,8 @@ class Images:
     """What stands for each image in the request: a URL, a data URI, Base64, or the digest of a blob."""
     digests: dict[str, Digest] = field(default_factory=dict)
     """The bytes that really went in, where they are known."""
+    published: set[str] = field(default_factory=set)
+    """Those of `texts` that are URLs at which klingflow itself publishes the image."""
 
 
 class Media(Protocol):
@@ -96,6 +98,8 @@ class InputImages:
             digest = await self._media_calls(_sha256, data)
             out.digests[role] = digest
             out.texts[role] = await self._as_sent(provider, settings, digest, data, form)
+            if provider.caps.frames == "url" and self._publisher is not None:
+                out.published.add(out.texts[role])
         return out
 
     async def frame(self, clip: Digest, name: str) -> Digest:

@@ -10,30 +10,48 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from klingflow.providers.base import Request
 
+_QUERY = re.compile(rb"(\?[!#-\[\]-~]*)?")
+"""A URL's query as it is in JSON: without a quote, a backslash, a space or a control character."""
+
 
 def recorded(intent: Mapping[str, object], rebuilt: Request, published: Collection[str]) -> Request | list[str]:
-    """The request to send again, with the recorded bytes; or the names of what differs.
+    """The request to send again, with the recorded bytes; or the names of what differs, never none.
 
-    `published` are the texts that stand for images in the rebuilt request.
+    `published` are the URLs in the rebuilt request under which klingflow publishes frames.
     """
-    body = _body(intent)
     differs = [
         name
         for name, here in (("method", rebuilt.method), ("path", rebuilt.path), ("headers", dict(rebuilt.headers)))
         if intent.get(name) != here
     ]
+    body, now = _body(intent), rebuilt.body or b""
     if body is None:
-        differs.append("body")
-    elif body != rebuilt.body:
-        differs += _fields(body, rebuilt.body or b"", published)
-    if differs or body is None:
-        return differs
-    return replace(rebuilt, body=body)
+        return [*differs, "body"]
+    if body != now and not _equal_but_for_queries(body, now, published):
+        differs += _fields(body, now, published) or ["body"]  # the same values in other bytes are not ours either
+    return differs or replace(rebuilt, body=body)
+
+
+def _equal_but_for_queries(before: bytes, now: bytes, published: Collection[str]) -> bool:
+    """Whether two bodies are the same bytes, but for the queries of published URLs."""
+    if not published:
+        return False
+    urls = re.compile(b"|".join(re.escape(url.encode()) for url in sorted(published, key=len, reverse=True)))
+    at = read = 0
+    for url in urls.finditer(now):
+        same = now[read : url.start()] + url.group().partition(b"?")[0]
+        if not before.startswith(same, at):
+            return False
+        query = _QUERY.match(before, at + len(same))
+        assert query is not None  # it matches nothing too
+        at, read = query.end(), url.end()
+    return before[at:] == now[read:]
 
 
 def _body(intent: Mapping[str, object]) -> bytes | None:
@@ -49,8 +67,6 @@ def _fields(before: bytes, now: bytes, published: Collection[str]) -> list[str]:
         old, new = json.loads(before), json.loads(now)
     except (ValueError, RecursionError):
         return ["body"]
-    if json.dumps(old) == json.dumps(new):
-        return ["body"]  # the same values in other bytes: not what klingflow writes
     return list(dict.fromkeys(_differing(old, new, "body", frozenset(published))))
 
 
