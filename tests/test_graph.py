@@ -67,6 +67,20 @@ def test_a_circle_is_named_as_a_path_at_the_reference_that_begins_it() -> None:
         graph.order(made)
 
 
+@pytest.mark.parametrize("ids", ["abde", "deab", "adbe", "eadb"])
+def test_a_circle_that_waits_for_another_is_a_circle_of_its_own(ids: str) -> None:
+    shots = {
+        "a": "{id: a, continues: b}",
+        "b": "{id: b, continues: a, last_frame: {shot: d}}",
+        "d": "{id: d, continues: e}",
+        "e": "{id: e, continues: d}",
+    }
+    made = film("klingflow: 1\nshots:\n" + "".join(f"  - {shots[name]}\n" for name in ids))
+    circles = {frozenset(p.what.rpartition(": ")[2].split(" -> ")) for p in graph.cycles(made)}
+    assert circles == {frozenset("ab"), frozenset("de")}
+    assert len(graph.cycles(made)) == 2
+
+
 def test_a_shot_that_meets_its_own_clip_is_a_circle() -> None:
     made = film("klingflow: 1\nshots: [{id: a, prompt: x, last_frame: {shot: b}}, {id: b, meets: a}]\n")
     assert [p.what for p in graph.cycles(made)] == ["'b' waits for its own clip: b -> b"]

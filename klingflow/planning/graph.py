@@ -99,40 +99,37 @@ def _field(shot: Shot, other: ShotId) -> str:
 
 
 def _groups(film: Film) -> list[list[ShotId]]:
-    """The shots in groups that reach each other, everything in film order (Kosaraju's two walks)."""
+    """The shots in groups that reach each other, everything in film order.
+
+    Kosaraju's algorithm: two walks, the second against the first, whatever the number of circles. graphlib's CycleError
+    names one circle, not the shortest and not one a group.
+    """
     wanted, waiting = needs(film), dependants(film)
-    finished: list[ShotId] = []
-    seen: set[ShotId] = set()
-    for shot in film.shots:
-        stack = [(shot.id, 0)] if shot.id not in seen else []
-        seen.add(shot.id)
-        while stack:
-            name, i = stack.pop()
-            if i < len(waiting[name]):
-                stack.append((name, i + 1))
-                other = waiting[name][i]
-                if other not in seen:
-                    seen.add(other)
-                    stack.append((other, 0))
-            else:
-                finished.append(name)
     place = {shot.id: i for i, shot in enumerate(film.shots)}
-    grouped: set[ShotId] = set()
-    groups = []
-    for root in reversed(finished):
-        if root in grouped:
-            continue
-        grouped.add(root)
-        group, todo = [], [root]
-        while todo:
-            name = todo.pop()
-            group.append(name)
-            for other in wanted[name]:
-                if other not in grouped:
-                    grouped.add(other)
-                    todo.append(other)
-        groups.append(sorted(group, key=place.__getitem__))
-    return sorted(groups, key=lambda group: place[group[0]])
+    seen: set[ShotId] = set()
+    finished = [name for shot in film.shots for name in _walk(shot.id, waiting, seen)]
+    seen.clear()
+    groups = [sorted(_walk(root, wanted, seen), key=place.__getitem__) for root in reversed(finished)]
+    return sorted(filter(None, groups), key=lambda group: place[group[0]])
+
+
+def _walk(start: ShotId, following: Mapping[ShotId, tuple[ShotId, ...]], seen: set[ShotId]) -> list[ShotId]:
+    """What is reached from `start` and is not in `seen`, each after what is reached from it; adds to `seen`."""
+    if start in seen:
+        return []
+    seen.add(start)
+    out = []
+    stack = [(start, iter(following[start]))]
+    while stack:
+        name, others = stack[-1]
+        other = next((other for other in others if other not in seen), None)
+        if other is None:
+            out.append(name)
+            stack.pop()
+        else:
+            seen.add(other)
+            stack.append((other, iter(following[other])))
+    return out
 
 
 def _circle(group: list[ShotId], wanted: Mapping[ShotId, tuple[ShotId, ...]]) -> list[ShotId]:
