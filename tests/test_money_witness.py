@@ -28,6 +28,11 @@ def witness(project: Project, where: str) -> Path:
     return project.root / "film.tasks.jsonl" if where == "inside" else project.root / ".klingflow/film.tasks.jsonl"
 
 
+def planned(project: Project) -> list[dict[str, Any]]:
+    steps: list[dict[str, Any]] = json.loads(project.run("plan", "film.yaml", "--format", "json").out)["steps"]
+    return steps
+
+
 def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
@@ -138,3 +143,20 @@ def test_a_witness_that_came_with_the_project_is_not_believed(tmp_path: Path) ->
         assert ran.code != 0, ran.said
         assert posts(api) == 2
         assert locked(project, "dawn") == locked(project, "noon") == ""
+
+
+@pytest.mark.parametrize("account", [None, {"base": "", "salt": "00", "digest": "11"}])
+def test_a_note_that_was_written_without_the_key_is_not_believed(tmp_path: Path, account: Any) -> None:
+    """No git says where it came from: somebody who knows a task of this account names it for another shot."""
+    with words(tmp_path, PAIR) as (project, api):
+        assert project.run("run", "film.yaml", "--yes", "--select", "noon").code == 0
+        key = next(step["key"] for step in planned(project) if step["shot"] == "dawn")
+        note = {"key": key, "attempt": 1, "provider": "hiapi", "task": api.purchases[0].task, "film": "film"}
+        note |= {"shot": "dawn", "take": 1, "at_ms": 1_764_000_000_000, "account": account}
+        witness(project, "inside").write_text(json.dumps(note) + "\n", encoding="utf-8")
+        ran = project.run("run", "film.yaml", "--yes")
+        assert ran.code == 1, ran.said
+        assert "film.tasks.jsonl" in ran.err
+        assert posts(api) == 1
+        assert locked(project, "dawn") == ""
+        assert kinds(project, "dawn") == []

@@ -260,8 +260,7 @@ class Buyer:
                     return None  # it was kept between our two looks
                 return self._words.lost_from_store()
             case State.NEW if (note := self._notes.find(order.key)) is not None:
-                await self._restore(order, job, note)
-                return None
+                return await self._restore(order, job, note)
             case _:
                 return await self._begin(order, job, before)
 
@@ -323,16 +322,22 @@ class Buyer:
         """Whether a request that makes a clip may be sent: the plan decided so, or it is free."""
         return order.may_order or not seller.paid
 
-    async def _restore(self, order: Order, job: Job, note: TaskNote) -> None:
-        """Writes the records of a paid task anew that the store lost, from the note beside it."""
+    async def _restore(self, order: Order, job: Job, note: TaskNote) -> Bought | None:
+        """Writes the records of a paid task anew that the store lost, from the note beside it. Only a note that was
+        written with this account's key is believed: one that somebody else wrote could name another shot's task."""
         seller = self._sellers.get(note.provider)
+        if seller is None:
+            return self._words.no_key(note.provider, note.task)
+        if seller.account is not None and not seller.account.wrote({"account": note.account}):
+            return self._words.note_of_other_account(note.provider, note.task)
         detail = {**self._describe(order, note.provider), "account": note.account, "by": "note"}
         intent = job.next(Kind.INTENT, note.at_ms, detail)
         if await self.do(ledger.write, self._store, intent):
             accepted = job.after(intent).next(Kind.ACCEPTED, note.at_ms, {"task": note.task, "by": "note"})
             await self.do(ledger.write, self._store, accepted)
-            if seller is not None and seller.paid:
+            if seller.paid:
                 self.open[_place(order)] = note.task
+        return None
 
     # -- a new attempt -------------------------------------------------------------------------------------------
 

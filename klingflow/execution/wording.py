@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import PurePosixPath
 
 from klingflow.core.model import Digest, ShotFrame, TaskId
 from klingflow.core.redact import redact
@@ -89,6 +90,16 @@ class Wording:
             f"task {task} was made from another account of {provider}, or at another address, than the one of this "
             "environment, which does not know it",
             f"run with the key and base URL that made it; or `{self.resolve(order)} --not-bought --force` gives it up",
+        )
+
+    def note_of_other_account(self, provider: str, task: TaskId) -> Bought:
+        notes = f"{PurePosixPath(self._storyboard).stem}.tasks.jsonl"
+        return failed(
+            RunFailure.OTHER_ACCOUNT,
+            f"{notes} says that task {task} was paid for, the store does not know it, and it was not written with the "
+            f"{provider} account of this environment",
+            f"run with the key and base URL that made it; or take its line out of {notes} to buy the shot anew",
+            charged=None,
         )
 
     def task_unknown(self, order: Order, provider: str, task: TaskId) -> Bought:
