@@ -332,7 +332,7 @@ def test_stills_that_stand_for_each_other_are_told_once_as_a_circle() -> None:
           - {id: c, last_frame: {still: b}}
           - {id: d, meets: a, prompt: x}
         """
-    assert faults(text) == ["5:33 still-cycle: these stills stand for each other: b -> c -> b"]
+    assert faults(text) == ["5:33 still-cycle: these stills refer to each other: b -> c -> b"]
 
 
 def test_a_long_way_of_stills_is_followed_quickly() -> None:

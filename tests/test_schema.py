@@ -107,7 +107,7 @@ film: {shots: [a, b], audio: 5}
             "first_frame of shot 'dawn' cannot be 'http://x/y.png'",
             "a URL must begin with https://",
         ),
-        ("first_frame: {still: a, frame: last}", "'frame' stands only beside 'shot'", "add `shot`, or remove `frame`"),
+        ("first_frame: {still: a, frame: last}", "'frame' needs 'shot'", "add `shot`, or remove `frame`"),
         (
             "first_frame: {shot: a, still: b}",
             "first_frame of shot 'dawn' is not right: a frame is one of shot, still or url, not several",

@@ -86,12 +86,12 @@ def test_a_reopened_document_parses_only_when_a_place_is_asked_for() -> None:
 def test_all_duplicate_keys_are_told_with_the_place_of_the_first() -> None:
     found = faults("a: 1\nb: {c: 1, c: 2, d: [{e: 1, e: 2}]}\na: 3\n")
     assert [p.what for p in found] == [
-        "the key 'c' stands here a second time; the first is at 2:5",
-        "the key 'e' stands here a second time; the first is at 2:22",
-        "the key 'a' stands here a second time; the first is at 1:1",
+        "the key 'c' is here a second time; the first is at 2:5",
+        "the key 'e' is here a second time; the first is at 2:22",
+        "the key 'a' is here a second time; the first is at 1:1",
     ]
     assert render(found[2]) == (
-        "film.yaml:3:1: the key 'a' stands here a second time; the first is at 1:1\n"
+        "film.yaml:3:1: the key 'a' is here a second time; the first is at 1:1\n"
         "    3 | a: 3\n"
         "      | ^\n"
         "mend: remove one of them"

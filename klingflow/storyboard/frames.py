@@ -157,7 +157,7 @@ class Stills:
             if wanted.shot in path:
                 names = list(path)
                 circle = " -> ".join([*names[names.index(wanted.shot) :], wanted.shot])
-                what = f"these stills stand for each other: {circle}"
+                what = f"these stills refer to each other: {circle}"
                 self.file.fault("still-cycle", what, "give one of them a file or a URL", wanted.at)
                 self.known[wanted.shot] = None
                 break

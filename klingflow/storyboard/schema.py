@@ -173,7 +173,7 @@ def _problems(document: Document, name: str, error: Any, path: Path) -> Iterator
             for key, needed in wanted.items():
                 for other in needed:
                     if key in value and other not in value:
-                        what = f"'{key}' stands only beside '{other}'"
+                        what = f"'{key}' needs '{other}'"
                         yield (*path, key), True, ("missing-key", what, f"add `{other}`, or remove `{key}`")
         case _:
             describe: _Describe = _DESCRIBE.get(str(error.validator), _other)

@@ -193,7 +193,7 @@ def _build(document: Document, part: str) -> object:
                 elif text in top.node:
                     way = [level.step for level in stack if level.step is not None]
                     first = document.span((*way, text), key=True)
-                    what = f"the key '{text}' stands here a second time; the first is at {first.line}:{first.col}"
+                    what = f"the key '{text}' is here a second time; the first is at {first.line}:{first.col}"
                     refuse(event, "duplicate-key", what, "remove one of them")
                 top.key = text
                 if event.anchor:
@@ -221,7 +221,7 @@ def _build(document: Document, part: str) -> object:
                 if event.anchor not in anchors:
                     loop = event.anchor in open_anchors
                     what = (
-                        f"the alias *{event.anchor} stands inside what it names"
+                        f"the alias *{event.anchor} is inside what it names"
                         if loop
                         else f"the alias *{event.anchor} names nothing above it"
                     )
@@ -436,7 +436,7 @@ def _syntax(document: Document, error: yaml.MarkedYAMLError) -> tuple[str, str, 
         return "unquoted-template", _BARE_TEMPLATE, _QUOTE, line, bare.start(1) + 1
     if "mapping values are not allowed" in problem:
         if re.match(r"\s*(?:- +)*[^\s:][^:]*:\s+\S[^:]*:", text):
-            return "yaml", "a second `: ` stands in an unquoted text", _QUOTE, line, col
+            return "yaml", "a second `: ` is in an unquoted text", _QUOTE, line, col
         return "yaml", "a key is not expected here", "check the indentation of this line and the one above", line, col
     if "cannot start any token" in problem:
         char = text[col - 1 : col]
