@@ -130,7 +130,7 @@ def test_modules_that_the_readme_names_exist() -> None:
         assert (ROOT / name).is_file(), name
     drawing = re.search(r"^```\ntext ──.*?^```$", README, re.MULTILINE | re.DOTALL)
     assert drawing, "the drawing of a shot's way is gone"
-    modules = re.findall(r"\b(storyboard|planning|core|execution|io|output|cli)\.(\w+)", drawing[0])
+    modules = re.findall(r"\b(storyboard|planning|core|execution|io|output|app|cli)\.(\w+)", drawing[0])
     assert len(modules) > 6
     for floor, name in modules:
         assert (ROOT / "klingflow" / floor / f"{name}.py").is_file(), f"{floor}.{name}"
