@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from klingflow.animatic.service import AnimaticService
 from klingflow.app import planner
 from klingflow.app.project_loader import LoadedStoryboard, trusted_urls
-from klingflow.core.errors import KlingflowError, StoryboardError, UsageError
+from klingflow.core.errors import KlingflowError, StoreError, StoryboardError, UsageError
 from klingflow.core.model import Digest, TaskId
 from klingflow.core.redact import redact
 from klingflow.execution.account import account
@@ -74,6 +74,8 @@ class Services:
     stills: ProjectStills
     keys: Mapping[str, str]
     """API keys by provider, those that are set."""
+    needed: frozenset[str]
+    """The providers that the plan cannot do without."""
     environ: Mapping[str, str]
     trusted: tuple[str, ...]
     """URLs of the environment that may be plain http or private: stand-ins and publish folders."""
@@ -87,7 +89,12 @@ class Services:
         sellers = {"animatic": Seller(PROVIDERS["animatic"], drawing, self._settings("animatic"), None, rng)}
         for name, key in self.keys.items():
             provider = PROVIDERS[name]
-            service = api_of(provider, key, self.environ, self.trusted)
+            try:
+                service = api_of(provider, key, self.environ, self.trusted)
+            except UsageError:
+                if name in self.needed:
+                    raise
+                continue
             base = self.environ.get(provider.caps.base_variable) or provider.caps.base_url
             sellers[name] = Seller(provider, service, self._settings(name), account(base, key), rng)
         downloads = Downloads(self.trusted, proxy=http.proxy_for("https://", self.environ))
@@ -178,6 +185,7 @@ def open_services(
         publisher=publisher,
         stills=ProjectStills(loaded.project),
         keys=keys,
+        needed=frozenset(needed),
         environ=environ,
         trusted=trusted_urls(environ),
         listen=listen,
@@ -238,11 +246,14 @@ def claim_store(loaded: LoadedStoryboard) -> None:
 
 async def refuse_bad_publishing(services: Services, downloads: Downloads) -> None:
     """Tries out publishing where frames go by URL: a wrong address is found before the first purchase, not after it.
-    Raises UsageError, or StoreError where nothing can be written there."""
+    Raises UsageError."""
     publisher = services.publisher
     if publisher is None:
         return
-    why = await unreadable(publisher, downloads, provider_hosts(services.environ))
+    try:
+        why = await unreadable(publisher, downloads, provider_hosts(services.environ))
+    except StoreError as bad:
+        raise UsageError(bad.what, bad.mend) from bad
     if why is not None:
         raise UsageError(
             f"a published frame cannot be read back, so no provider could read it: {why}; nothing was bought",
