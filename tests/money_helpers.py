@@ -147,8 +147,9 @@ def words(folder: Path, board: str = ONE, name: str = "hiapi", **options: Any) -
 def git(project: Project, *words: str) -> str:
     who = ("-c", "user.name=A", "-c", "user.email=a@example.com", "-c", "protocol.file.allow=always")
     ended = subprocess.run(
-        ["git", *who, *words], cwd=project.root, env=project.environment({}), capture_output=True, text=True, check=True
-    )
+        ["git", *who, *words], cwd=project.root, env=project.environment({}), capture_output=True, encoding="utf-8",
+        check=True,
+    )  # fmt: skip
     return ended.stdout
 
 

@@ -786,6 +786,7 @@ class World:
             media_calls=runner.offload,
         )
         buyer = Buyer(
+            tasks={},
             store=store,
             sellers=sellers,
             inputs=inputs,

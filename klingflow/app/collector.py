@@ -47,7 +47,7 @@ async def serve(
                     notify("collected what was being made; `klingflow run` goes on from here")
             except KlingflowError as bad:
                 if reported != bad.what:
-                    notify(f"{bad.what}; nothing is collected until that is mended")
+                    notify(f"{storyboard.path}: {bad.what}; nothing is collected until that is mended")
                 reported = bad.what
             waiting = asyncio.create_task(called.wait())
             with suppress(TimeoutError):

@@ -156,6 +156,10 @@ def _prices(settings: config.Config, shots: Sequence[Shot]) -> list[Finding]:
 
 async def _network(settings: config.Config, environ: Mapping[str, str], used: set[str]) -> list[Finding]:
     """The APIs (`used`: those that the storyboard orders from), the clock against theirs, and the way of a frame."""
+    try:
+        http.proxy_for("https://", environ)
+    except UsageError as bad:  # nothing behind it can be reached
+        return [Finding(False, f"proxy: {bad.what}", bad.mend)]
     out: list[Finding] = []
     for name, provider in PROVIDERS.items():
         if provider.caps.paid:

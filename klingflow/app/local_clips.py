@@ -59,7 +59,10 @@ def contradiction(steps: Iterable[Step], store: Store) -> KlingflowError | None:
     for step in steps:
         if step.action not in (Action.REUSE, Action.HOLD) or step.key is None or step.provider == OWN:
             continue
-        record = ledger.clip(store, step.key)
+        try:
+            record = ledger.clip(store, step.key)
+        except StoreError:  # damaged: it contradicts nothing, and stops no other shot
+            continue
         if record is not None and record.facts.digest != step.clip:
             return StoreError(
                 f"the lock names clip {str(step.clip)[:12]} for shot '{step.shot}', but what was bought for it is clip "

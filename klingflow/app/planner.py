@@ -80,7 +80,24 @@ def read_lock(files: Reader, shown: str, relative: str) -> Lock:
     document, problems = parse(shown, files.read_bytes(relative, yamlread.MAX_BYTES), "lock")
     if problems:
         raise StoryboardError(problems)
-    return locks.parse(document)
+    lock = locks.parse(document)
+    for variant, shots in lock.films.items():
+        for shot, takes in shots.items():
+            for take, entry in takes.items():
+                if entry.provider != planning.OWN and entry.provider not in PROVIDERS:
+                    way = ("shots",) if not variant else ("films", variant)
+                    problems.append(
+                        Problem(
+                            rule="unknown-provider",
+                            what=f"the clip of shot '{shot}', take {take}, is from the provider {entry.provider!r}, "
+                            "which this klingflow does not know",
+                            span=document.span((*way, shot, str(take), "provider")),
+                            mend="restore the entry from git, or upgrade klingflow",
+                        )
+                    )
+    if problems:
+        raise StoryboardError(problems)
+    return lock
 
 
 def store_of(loaded: LoadedStoryboard) -> Store:
@@ -117,8 +134,11 @@ def lookups(loaded: LoadedStoryboard, store: Store, notes: TaskNotes) -> PlanLoo
         return learnt().get(kind) or _expect(shot)
 
     @cache
-    def find(key: Key) -> ClipRecord | None:
-        return ledger.clip(store, key)
+    def find(key: Key) -> ClipRecord | OpenOrder | None:
+        try:
+            return ledger.clip(store, key)
+        except StoreError as bad:  # one damaged record is no reason to stop the other shots
+            return OpenOrder(action=Action.RESOLVE, reason=bad.what)
 
     def order(key: Key, shot: Shot) -> OpenOrder | None:
         try:

@@ -207,6 +207,7 @@ async def buying(
                 rng=rng,
                 store_calls=store_calls,
                 media_calls=media_calls,
+                tasks=session.lock.tasks(),
                 detach=options.detach,
             )
 

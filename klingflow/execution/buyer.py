@@ -135,9 +135,9 @@ class _Refusals:
 class _Shared:
     """What the orders of one run share."""
 
+    tasks: dict[tuple[str, TaskId], tuple[Key, ShotId]]
+    """Which order each provider gave a task id to, in this run and before."""
     obtained: dict[Key, asyncio.Future[Bought]] = field(default_factory=dict)
-    tasks: dict[tuple[str, TaskId], Order] = field(default_factory=dict)
-    """Which order each provider gave a task id to."""
     first_seen: dict[tuple[Key, int], float] = field(default_factory=dict)
     """When this run first saw an intent without an answer."""
     unbroken: set[asyncio.Task[Job | Bought | Doubt | None]] = field(default_factory=set)
@@ -163,8 +163,10 @@ class Buyer:
         rng: random.Random,
         store_calls: Offload,
         media_calls: Offload,
+        tasks: Mapping[tuple[str, TaskId], tuple[Key, ShotId]],
         detach: bool = False,
     ) -> None:
+        """`tasks`: by provider and id, the key and shot of each task that is known to have been paid for before."""
         self._store = store
         self._sellers = sellers
         self._inputs = inputs
@@ -184,7 +186,7 @@ class Buyer:
         self.stopping = False
         self.open: dict[tuple[str, ShotId, int], TaskId | None] = {}
         """Paid orders that were sent and have not ended, by film, shot and take; None until their task is known."""
-        self._shared = _Shared()
+        self._shared = _Shared(tasks=dict(tasks))
         self._count = itertools.count()
 
     # -- what the engine calls -----------------------------------------------------------------------------------
@@ -350,7 +352,7 @@ class Buyer:
                 return Bought(result=Result.FAILED, failure=seller.closed)
             try:
                 images = await self._inputs.prepare(order, seller.provider, seller.settings)
-            except (StoreError, OSError):
+            except StoreError:
                 raise
             except KlingflowError as bad:
                 return failed(RunFailure.INPUT, bad.what, bad.mend)
@@ -468,9 +470,10 @@ class Buyer:
         intent = job.last(Kind.INTENT)
         assert intent is not None
         name = seller.name
-        other = self._shared.tasks.setdefault((name, said.task), order) if seller.paid else order
-        if other.key != order.key:
-            return self._words.one_task_for_two(order, name, said.task, f"shot '{other.shot.id}'")
+        mine = order.key, order.shot.id
+        other_key, other_shot = self._shared.tasks.setdefault((name, said.task), mine) if seller.paid else mine
+        if other_key != order.key:
+            return self._words.one_task_for_two(order, name, said.task, f"shot '{other_shot}'")
         if seller.paid:
             self.open[_place(order)] = said.task
             await self._note(order, seller, intent, said.task)
@@ -657,6 +660,7 @@ class Buyer:
         seller = self._sellers[_seller_of(job)]
         if seller.paid:
             self.open[_place(order)] = task
+            self._shared.tasks.setdefault((seller.name, task), (order.key, order.shot.id))
         tries = _Tries()
         while True:
             status = await self._ended(order, seller, job, task)

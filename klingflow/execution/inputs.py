@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from klingflow.core.errors import KlingflowError, MediaError
+from klingflow.core.errors import KlingflowError, MediaError, StoreError
 from klingflow.core.model import ClipFacts, Digest, FileStill, Frame, ShotFrame, UrlStill
 from klingflow.core.redact import redact
 from klingflow.execution.offload import Offload
@@ -83,7 +83,15 @@ class InputImages:
         self._count = itertools.count()
 
     async def prepare(self, order: Order, provider: Provider, settings: Settings) -> Images:
-        """Raises KlingflowError where an image cannot be had, or does not fit."""
+        """Raises KlingflowError where an image cannot be had, or does not fit; StoreError where the disk fails."""
+        try:
+            return await self._prepare(order, provider, settings)
+        except OSError as bad:
+            what = f"an image for shot '{order.shot.id}' cannot be read or written: {bad.strerror or bad}"
+            mend = "look after the disk and the room on it, then run again; nothing was ordered"
+            raise StoreError(what, mend) from bad
+
+    async def _prepare(self, order: Order, provider: Provider, settings: Settings) -> Images:
         out = Images()
         for role, frame in order.shot.frames():
             if isinstance(frame, UrlStill) and provider.caps.frames != "blob":

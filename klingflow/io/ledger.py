@@ -207,6 +207,8 @@ def _whole(found: Mapping[str, object], name: str) -> int:
     value = found[name]
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} is not a whole number")
+    if not 0 <= value < 2**53:
+        raise ValueError(f"{name} is out of range")
     return value
 
 

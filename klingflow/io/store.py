@@ -248,7 +248,8 @@ class FolderStore:
         except OSError as exc:
             raise self._unreadable(folder, exc) from exc
         for name, is_folder in entries:
-            if is_folder:
+            # A folder in a record's place is listed as that record: whoever reads it finds out what it is.
+            if is_folder and not name.endswith(".json"):
                 yield from self._walk(folder / name, f"{prefix}{name}/")
             else:
                 yield prefix + name

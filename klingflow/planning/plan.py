@@ -185,8 +185,8 @@ class PlanLookups:
     price: Callable[[Shot], Price]
     expect: Callable[[Shot], float]
     """The seconds that making a shot is expected to take, its wait at the provider included."""
-    find: Callable[[Key], ClipRecord | None]
-    """What the store has for a key."""
+    find: Callable[[Key], ClipRecord | OpenOrder | None]
+    """What the store has for a key; an OpenOrder (RESOLVE) where its record cannot be read."""
     open_order: Callable[[Key, Shot], OpenOrder | None]
     """What the ledger has for a key."""
 
@@ -297,6 +297,8 @@ def _decide(
             step, clip=known.clip, record=known.record(), reason="the lock has this very clip under another name"
         )
     record = lookups.find(key)
+    if isinstance(record, OpenOrder):
+        return replace(step, action=record.action, reason=record.reason)
     if record is not None:
         return replace(
             step, action=Action.ADOPT, reason="the store has this very clip", clip=record.facts.digest, record=record
@@ -370,7 +372,7 @@ def _why(
     entry: Entry | None,
     parts: Mapping[str, object],
     lock: Lock,
-    find: Callable[[Key], ClipRecord | None],
+    find: Callable[[Key], ClipRecord | OpenOrder | None],
 ) -> tuple[str, tuple[PartChange, ...]]:
     """Why a clip has to be made, down to the field."""
     if entry is None:
@@ -378,7 +380,7 @@ def _why(
             return f"new take {shot.take}", ()
         return "new shot", ()
     bought = find(entry.key)
-    changes = digest.explain(entry.parts, parts, bought.parts if bought else None)
+    changes = digest.explain(entry.parts, parts, bought.parts if isinstance(bought, ClipRecord) else None)
     return ", ".join(_sentence(film, shot, change, lock) for change in changes) or "its clip is in no record", changes
 
 

@@ -111,6 +111,16 @@ class Lock:
         """The entry of a key anywhere in the lock: a shot that was renamed finds its clip."""
         return self._by_key.get(key)
 
+    def tasks(self) -> dict[tuple[str, TaskId], tuple[Key, ShotId]]:
+        """By provider and task, the key and shot that a task was paid for."""
+        return {
+            (entry.provider, entry.task): (entry.key, shot)
+            for shots in self.films.values()
+            for shot, takes in shots.items()
+            for entry in takes.values()
+            if entry.task is not None
+        }
+
     def held(
         self,
         film: Film,
