@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from klingflow.app.project_loader import open_storyboard
+from klingflow.app.project_loader import load_storyboard
 from klingflow.core import digest
 from klingflow.core.model import Digest, ShotId
 from klingflow.planning import graph
@@ -67,7 +67,7 @@ def _png(n: int) -> bytes:
 
 def _made(storyboard: Path) -> Lock:
     """The lock as a run would leave it, were its clips what we say."""
-    opened = open_storyboard(str(storyboard))
+    opened = load_storyboard(str(storyboard))
     (only,) = opened.films
     clips: dict[ShotId, Digest] = {}
     entries: dict[ShotId, Mapping[int, Entry]] = {}

@@ -332,7 +332,7 @@ class Buyer:
             return self._words.no_key(note.provider, note.task)
         if seller.account is not None and not seller.account.wrote({"account": note.account}):
             return self._words.note_of_other_account(note.provider, note.task)
-        detail = {**self._describe(order, note.provider), "account": note.account, "by": "note"}
+        detail = {**self._describe(order, note.provider, order.price), "account": note.account, "by": "note"}
         intent = job.next(Kind.INTENT, note.at_ms, detail)
         if await self.do(ledger.write, self._store, intent):
             accepted = job.after(intent).next(Kind.ACCEPTED, note.at_ms, {"task": note.task, "by": "note"})
@@ -393,7 +393,7 @@ class Buyer:
         """Intent, request, answer: once begun it goes on to its end, so that an interrupt leaves no doubt behind."""
         send_before = asyncio.get_running_loop().time() + INTENT_VALID_S
         detail = {
-            **self._describe(order, seller.name),
+            **self._describe(order, seller.name, order.price if seller.paid else Decimal(0)),
             "method": request.method,
             "path": request.path,
             "body": base64.b64encode(request.body or b"").decode("ascii"),
@@ -841,13 +841,12 @@ class Buyer:
         task.add_done_callback(self._shared.unbroken.discard)
         return await asyncio.shield(task)
 
-    def _describe(self, order: Order, provider: str) -> dict[str, object]:
-        """What an intent says of the order, besides the request."""
-        seller = self._sellers.get(provider)
+    def _describe(self, order: Order, provider: str, price: Decimal | None) -> dict[str, object]:
+        """What an intent records of the order, besides the request."""
         return {
             "provider": provider,
             "model": order.model,
-            "price": _text(order.price if seller is None or seller.paid else Decimal(0)),
+            "price": _text(price),
             "seconds": order.shot.duration,
             "resolution": order.shot.resolution,
             "storyboard": self._storyboard,
