@@ -794,6 +794,7 @@ class World:
             notes=NoNotes(),
             budget=Budget(limits),
             storyboard="film.yaml",
+            shown="film.yaml",
             scratch=scratch,
             host=runner.host,
             now_ms=runner.now_ms,

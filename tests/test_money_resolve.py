@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 
+from tests.cli import Project
 from tests.money_helpers import (
     ONE,
     PAIR,
@@ -23,7 +26,7 @@ from tests.money_helpers import (
     words,
 )
 from tests.paid_helpers import both
-from tests.standins import Hold, Outcome, drop_before
+from tests.standins import Hold, Outcome, drop_after, drop_before
 
 RESOLVE = ("resolve", "film.yaml", "dawn")
 
@@ -173,4 +176,34 @@ def test_a_stored_order_is_not_reopened(tmp_path: Path) -> None:
             assert refused.code == 2, refused.said
             assert kinds(project) == before
         assert project.run("run", "film.yaml").code == 0
+        assert len(api.purchases) == 1
+
+
+def test_a_command_that_is_pasted_from_a_message_is_right_from_where_one_is(tmp_path: Path) -> None:
+    """A storyboard in a folder of the project, with a space in its name, and the person inside that folder."""
+    with words(tmp_path, ONE, "mulerouter") as (project, api):
+        (project.root / "cut").mkdir()
+        (project.root / "film.yaml").rename(project.root / "cut/my film.yaml")
+        (project.root / "klingflow.yaml").touch()
+        inside = Project(project.root / "cut", project.env | {"KLINGFLOW_STORE": str(tmp_path / "store")})
+        api.faults.add("POST", drop_after)
+        ran = inside.run("run", "my film.yaml", "--yes")
+        assert ran.code == 4, ran.said
+        shown = re.search(r"`(klingflow resolve [^`]* --not-bought)`", ran.err)
+        status = inside.run("status", "my film.yaml")
+        listed = re.search(r"klingflow resolve .* --task ID  # or --not-bought", status.out)
+        assert shown, ran.said
+        assert listed, status.said
+        _, *unfinished = shlex.split(listed.group(), comments=True)
+        refused = inside.run(*unfinished)
+        assert (refused.code, "no task id" in refused.err) == (2, True), refused.said
+        _, *command = shlex.split(shown.group(1))
+        settled = inside.run(*command, "--force")
+        assert settled.code == 0, settled.said
+        back = re.search(r"klingflow resolve .* --task ID", settled.out)
+        assert back, settled.said
+        _, *command = shlex.split(back.group())
+        assert inside.run(*command[:-1], api.purchases[0].task).code == 0
+        ran = inside.run("run", "my film.yaml")
+        assert ran.code == 0, ran.said
         assert len(api.purchases) == 1

@@ -66,7 +66,7 @@ def test_every_task_stands_in_one_table_doubts_first_with_the_next_command(proje
         "    no \\x1b[31mviolence",
         "4 tasks, $1.12 booked, and 1 task of unknown price",
         "in doubt: look at the console of mulerouter, then say what you found",
-        "  klingflow resolve film.yaml dawn --take 2 --task ID | --not-bought",
+        "  klingflow resolve film.yaml dawn --take 2 --task ID  # or --not-bought",
         "to collect: klingflow run film.yaml",
     ]
 
@@ -102,7 +102,7 @@ def test_what_hiapi_may_be_asked_again_is_no_doubt_and_what_mulerouter_lost_is_o
         assert paid.run("run", "film.yaml", "--yes").code == 4
         told = paid.run("status", "film.yaml").out
         assert "in doubt: look at the console of mulerouter" in told
-        assert "  klingflow resolve film.yaml dawn --task ID | --not-bought" in told
+        assert "  klingflow resolve film.yaml dawn --task ID  # or --not-bought" in told
         book(paid, "f", provider="hiapi", shot="noon", age_s=60)
         assert [line.split()[:2] for line in paid.run("status", "film.yaml").out.splitlines()[1:3]] == [
             ["dawn", "in"],
@@ -126,7 +126,7 @@ def test_two_doubts_about_one_shot_of_two_films_are_settled_one_by_one(tmp_path:
         assert lost.code == 4, lost.said
         told = project.run("status", "film.yaml").out
         lines = [line.strip() for line in told.splitlines() if "--key" in line]
-        commands = [line.removesuffix(" --task ID | --not-bought") for line in lines]
+        commands = [line.removesuffix(" --task ID  # or --not-bought") for line in lines]
         assert len(set(commands)) == 2, told
         assert all(f"`{command} --not-bought`" in lost.err for command in commands)
         unclear = project.run("resolve", "film.yaml", "dawn", "--not-bought")

@@ -200,6 +200,7 @@ async def buying(
                 notes=session.notes,
                 budget=Budget(options.limits),
                 storyboard=loaded.relative,
+                shown=str(loaded.path),
                 scratch=scratch,
                 host=host.this(),
                 now_ms=lambda: time.time_ns() // 1_000_000,

@@ -6,6 +6,7 @@ What a person says is recorded, and nothing of it is final: a task id that turns
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -47,7 +48,7 @@ async def settle(
     storyboard: StoryboardFile, shot: str, verdict: Verdict, *, take: int | None = None, key: str | None = None
 ) -> str:
     store, jobs = tasks.jobs_at(storyboard.path, storyboard.environ)
-    path = storyboard.path
+    path = shlex.quote(storyboard.path)
     if verdict.task is not None:
         return _task(storyboard, store, jobs, shot, verdict.task, take, key)
     wanted = (State.DELIVERED,) if verdict.accept or verdict.reject else (State.INTENDED, State.ACCEPTED)
@@ -63,7 +64,7 @@ async def settle(
     _write(store, job.next(Kind.ABANDONED, _now_ms(), _by("a person said: not bought")), path)
     return (
         f"{shot}: recorded as not bought; `klingflow run {path}` may buy it now. If a task turns up after all: "
-        f"klingflow resolve {path} {shot} --task ID"
+        f"{_command(job, path)} --task ID"
     )
 
 
@@ -96,9 +97,9 @@ def _task(
     take: int | None,
     key: str | None,
 ) -> str:
-    path = storyboard.path
+    path = shlex.quote(storyboard.path)
     task = task_id(text.strip())
-    if task is None:
+    if task is None or task == "ID":  # as messages write it
         raise UsageError("that is no task id", "copy it from the provider's console")
     other = next((j for j in ledger.jobs(store) if j.task == task and _shot(j) != shot), None)
     if other is not None:
@@ -119,6 +120,7 @@ def _task(
 
 def _rebuilt(storyboard: StoryboardFile, store: Store, shot: str, take: int | None, key: str | None) -> Job:
     """The order of a shot whose intent the ledger does not have: written anew from the storyboard as it is now."""
+    path = shlex.quote(storyboard.path)
     session = open_session(storyboard.load())
     plan = session.plan()
     found = [
@@ -131,7 +133,7 @@ def _rebuilt(storyboard: StoryboardFile, store: Store, shot: str, take: int | No
     if not found:
         raise UsageError(
             f"nothing is in doubt for shot '{shot}', and its key is not known",
-            f"klingflow status {storyboard.path} lists every task; a shot's key is known when all clips it needs are",
+            f"klingflow status {path} lists every task; a shot's key is known when all clips it needs are",
         )
     if len(found) > 1:
         raise UsageError(f"shot '{shot}' is in {len(found)} films", "name one with --key")
@@ -139,7 +141,7 @@ def _rebuilt(storyboard: StoryboardFile, store: Store, shot: str, take: int | No
     assert step.key is not None
     job = ledger.job(store, step.key)
     if job.records and Kind.INTENT not in TRANSITIONS[job.state]:
-        raise UsageError(f"shot '{shot}' has its clip: there is nothing to settle", f"klingflow plan {storyboard.path}")
+        raise UsageError(f"shot '{shot}' has its clip: there is nothing to settle", f"klingflow plan {path}")
     attempt = job.orphans[-1].attempt if job.orphans else job.attempt + 1
     shot_value = replace(film.by_id()[step.shot], take=step.take)
     intent = Record(
@@ -157,7 +159,7 @@ def _rebuilt(storyboard: StoryboardFile, store: Store, shot: str, take: int | No
         },
     )
     services.claim_store(session.loaded)
-    _write(store, intent, storyboard.path)
+    _write(store, intent, path)
     return fold(step.key, [*job.records, *job.orphans, intent])
 
 
@@ -312,6 +314,12 @@ def _now_ms() -> int:
 
 def _mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, dict) else {}
+
+
+def _command(job: Job, path: str) -> str:
+    """The command that settles this very job, without its last word."""
+    take = f" --take {_take(job)}" if _take(job) != 1 else ""
+    return f"klingflow resolve {path} {_shot(job)}{take} --key {job.key[:KEY_SHOWN]}"
 
 
 def _shot(job: Job) -> object:

@@ -177,10 +177,10 @@ def _newest(job: Job, last: Record, path: str, me: Host, *, by_key: bool) -> tup
     if last.kind is Kind.ACCEPTED:
         return MAKING, f"klingflow run {shown}"
     if last.kind is Kind.DELIVERED:
-        return NOT_ACCEPTED, f"{settle} --accept | --reject"
+        return NOT_ACCEPTED, f"{settle} --accept  # or --reject"
     found = planner.open_order(job, me)
     if last.kind is not Kind.INTENT or found is None:
         return _ENDED[last.kind], None
     if found.action is Action.RESUME:
         return ASKED, f"klingflow run {shown}"
-    return DOUBT, f"{settle} --task ID | --not-bought"
+    return DOUBT, f"{settle} --task ID  # or --not-bought"

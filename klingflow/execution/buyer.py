@@ -156,6 +156,7 @@ class Buyer:
         notes: TaskNotes,
         budget: Budget,
         storyboard: str,
+        shown: str,
         scratch: Path,
         host: Host,
         now_ms: Callable[[], int],
@@ -166,14 +167,15 @@ class Buyer:
         tasks: Mapping[tuple[str, TaskId], tuple[Key, ShotId]],
         detach: bool = False,
     ) -> None:
-        """`tasks`: by provider and id, the key and shot of each task that is known to have been paid for before."""
+        """`storyboard` is its path from the project's root, for records; `shown` as it was given, for commands.
+        `tasks`: by provider and id, the key and shot of each task that is known to have been paid for before."""
         self._store = store
         self._sellers = sellers
         self._inputs = inputs
         self._media = media
         self._notes = notes
         self._storyboard = storyboard
-        self._words = Wording(storyboard, store.where)
+        self._words = Wording(shown, store.where)
         self._scratch = scratch
         self._host = host
         self._now_ms = now_ms
