@@ -26,7 +26,7 @@ sys.path.insert(0, str(DOCS.parent))
 
 from klingflow.app.services import CONCURRENT, SECRETS  # noqa: E402
 from klingflow.cli import app  # noqa: E402
-from klingflow.execution import buyer, waiting  # noqa: E402
+from klingflow.execution import collecting, waiting  # noqa: E402
 from klingflow.execution.outcome import Failure, RunFailure  # noqa: E402
 from klingflow.io import webhook  # noqa: E402
 from klingflow.planning import price  # noqa: E402
@@ -418,7 +418,7 @@ def providers_page() -> str:
                 ],
             ),
             "replay": f"{(hiapi.caps.replay_s or 0) / 3600:g}",
-            "patience": f"{buyer.TASK_TIMEOUT_S / 60:g}",
+            "patience": f"{collecting.TASK_TIMEOUT_S / 60:g}",
             "window": str(hiapi.WINDOW_S),
             "body": str(webhook.BODY_BYTES // 1024),
             "limits": table(

@@ -197,12 +197,19 @@ class ShakyStore:
         self._world = runner.world
         self._runner = runner
         self._late: list[tuple[str, bytes]] = []
-        self.read = runner.world.store.read
-        self.list = runner.world.store.list
+        self.read = self._early_read if runner.world.sins.intent_last else runner.world.store.read
+        self.list = self._early_list if runner.world.sins.intent_last else runner.world.store.list
         self.put = runner.world.store.put
         self.blob = runner.world.store.blob
         self.holds = runner.world.store.holds
         self.delete = runner.world.store.delete
+
+    def _early_read(self, name: str) -> bytes | None:
+        return dict(self._late).get(name) or self._world.store.read(name)
+
+    def _early_list(self, prefix: str) -> Iterator[str]:
+        late = {name for name, _ in self._late if name.startswith(prefix)}
+        return iter(sorted({*self._world.store.list(prefix), *late}))
 
     def create(self, name: str, data: bytes) -> bool:
         world = self._world
@@ -590,7 +597,8 @@ class Sins:
     ignore_key: bool = False
     """The provider does not look at Idempotency-Key."""
     intent_last: bool = False
-    """The intent reaches the store only with the runner's next record, after the order was sent."""
+    """The intent reaches the store only with the runner's next record, after the order was sent; until then the store
+    shows it to that runner alone."""
     forget_accepted: bool = False
     """The store says that it keeps the record of an accepted task, and does not."""
     old_frames: bool = False

@@ -236,3 +236,15 @@ def test_what_the_most_work_hangs_on_is_ordered_first(tmp_path: Path) -> None:
     _runs(world, {})
     # The first one that asks gets the one place. From then on it counts what waits: 8 s of clips behind the head.
     assert [task.prompt for task in world.billed] == ["any", "head", "long", "tail", "short"]
+
+
+def test_a_store_that_does_not_show_what_it_took_is_an_error_and_nothing_is_sent(tmp_path: Path) -> None:
+    world = quiet(tmp_path)
+    create = world.store.create
+    world.store.create = lambda name, data: True if name.endswith("-intent.json") else create(name, data)  # type: ignore[method-assign]
+    ((shot,),) = _runs(world, {})
+    assert shot.failure is not None
+    assert shot.failure.kind is RunFailure.STORE
+    assert "was written to memory and is not there; nothing was sent" in shot.failure.message
+    assert world.billed == []
+    assert shot.spent == 0

@@ -204,7 +204,7 @@ def test_one_line_of_the_program_sends_a_paid_request() -> None:
         for word in node.keywords
         if word.arg == "paid" and ast.unparse(node.func).endswith(".send") and ast.unparse(word.value) != "False"
     ]
-    assert sends == ["klingflow.app.doctor", "klingflow.execution.buyer"]
+    assert sends == ["klingflow.app.doctor", "klingflow.execution.sending"]
     # Nor does one hide behind a word of another name or a keyword that is passed on.
     passed = [
         f"{module}:{node.lineno}"

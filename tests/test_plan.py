@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 
+from klingflow.app.planner import only
 from klingflow.core import digest
 from klingflow.core.model import (
     ClipFacts,
@@ -271,3 +272,14 @@ def test_an_unknown_price_makes_the_total_unknown() -> None:
         ),
     )
     assert planning.totals([found]).spend is None
+
+
+def test_the_second_of_two_equal_purchases_orders_where_the_first_is_not_selected() -> None:
+    twins = make(film(DAWN, replace(DAWN, id=ShotId("copy"), index=1), replace(DAWN, id=ShotId("third"), index=2)))
+    whole = planning.Plan(storyboard="film.yaml", films=(twins,))
+    assert [(step.same_as, step.orders) for step in twins.steps] == [(None, True), ("dawn", False), ("dawn", False)]
+    (narrow,) = only(whole, {"": {ShotId("copy"), ShotId("third")}}).films
+    copy, third = narrow.steps
+    assert (copy.same_as, copy.orders, copy.price, copy.reason) == (None, True, twins.steps[0].price, "new shot")
+    assert (third.same_as, third.orders, third.price) == ("copy", False, 0)
+    assert planning.totals([narrow]).tasks == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from functools import cache
@@ -30,7 +30,7 @@ from klingflow.planning import plan as planning
 from klingflow.planning import price
 from klingflow.planning.expect import TaskKind, expectations
 from klingflow.planning.job import Job, Kind, Record, State
-from klingflow.planning.plan import Action, OpenOrder, Plan, PlanLookups
+from klingflow.planning.plan import Action, FilmPlan, OpenOrder, Plan, PlanLookups, Step
 from klingflow.planning.price import Limits
 from klingflow.planning.select import select as select_shots
 from klingflow.providers import PROVIDERS
@@ -313,8 +313,31 @@ def only(plan: Plan, named: Mapping[str, Collection[ShotId]]) -> Plan:
                     f"{step.shot} needs a frame of {missing[0]}, whose clip is not there and which is not selected",
                     f"select it too: --select '+{step.shot}'",
                 )
-        films.append(replace(film_plan, steps=tuple(step for step in film_plan.steps if step.shot in names)))
+        films.append(replace(film_plan, steps=tuple(_handed_over(film_plan, names))))
     return replace(plan, films=tuple(films))
+
+
+def _handed_over(film_plan: FilmPlan, names: Collection[ShotId]) -> Iterator[Step]:
+    """The named steps. Where a step was the same purchase as one that is left out, it is the one that orders now."""
+    orderer: dict[Key, ShotId] = {}
+    for step in film_plan.steps:
+        if step.shot not in names:
+            continue
+        if step.same_as is not None and step.key is not None and step.same_as not in names:
+            first = orderer.setdefault(step.key, step.shot)
+            if first != step.shot:
+                step = replace(step, same_as=first, reason=step.reason.replace(step.same_as, first, 1))
+            else:
+                left_out = next(s for s in film_plan.steps if s.shot == step.same_as and s.key == step.key)
+                step = replace(
+                    step,
+                    same_as=None,
+                    reason=left_out.reason,
+                    seconds=left_out.seconds,
+                    price=left_out.price,
+                    estimate=left_out.estimate,
+                )
+        yield step
 
 
 def absent(store: Store, plan: Plan) -> str:

@@ -149,7 +149,7 @@ async def run(
             price=price(shot),
             expected_s=expect(shot),
             priority=weigh()[shot.id],
-            may_order=step.orders,
+            may_order=step.orders or step.same_as is not None,  # the step that it is the same as was counted
         )
         bought = await buyer.obtain(order)
         return replace(outcome, result=bought.result, clip=bought.clip, spent=bought.spent, failure=bought.failure)
@@ -169,8 +169,7 @@ async def run(
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         if everything.done() and everything.exception() is None:
             return tuple(everything.result())
-        buyer.stopping = True
-        await buyer.finish(ANSWER_S)
+        await buyer.stop(ANSWER_S)
         if everything.done():
             return tuple(everything.result())
     finally:

@@ -13,6 +13,7 @@ from klingflow.execution.account import Account
 from klingflow.execution.outcome import Failure
 from klingflow.execution.waiting import Poller, Slots
 from klingflow.io.service import NotSent, Service, Unanswered
+from klingflow.planning.job import Job, Kind
 from klingflow.providers.base import Answer, Provider, Request, Settings
 
 CLOCK_SLACK_S = 120.0
@@ -81,6 +82,11 @@ class Seller:
             await self.ask(request)
         except (NotSent, Unanswered):
             return
+
+    def ordered(self, job: Job) -> bool:
+        """Whether the newest order of a job was certainly sent from this environment's account, at this address."""
+        intent = job.last(Kind.INTENT)
+        return self.account is None or (intent is not None and self.account.wrote(intent.detail))
 
     def within_replay_window(self, provider_ms: object) -> bool:
         """Whether an order that was sent at `provider_ms` by the provider's clock can still be sent again, by that same

@@ -121,7 +121,7 @@ def _heading(plan: Plan, room: Room) -> str:
 def verdict(plan: Plan, sums: Totals) -> str:
     """The plan in one sentence."""
     steps = [step for film in plan.films for step in film.steps]
-    orders = [step for step in steps if step.action is Action.MAKE and step.same_as is None]
+    orders = [step for step in steps if step.orders]
     held = sums.steps.get("hold", 0)
     ready = len(steps) - held - sum(step.action in (Action.MAKE, Action.RESUME, Action.RESOLVE) for step in steps)
     kept = f"{held} {'keeps its' if held == 1 else 'keep their'} clip, held"
@@ -244,7 +244,7 @@ def _row(step: Step, change: ShotChange | None, deep: bool, room: Room) -> tuple
     if step.action is Action.REUSE:
         why.append("its clip stays")
     price = _NOTHING
-    if step.action is Action.MAKE and step.same_as is None:
+    if step.orders:
         price = "?" if step.price is None else "free" if step.price == 0 else _usd(step.price)
     row = (code(SIGN[step.action]), name, "; ".join(why), price)
     if not deep:

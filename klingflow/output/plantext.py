@@ -116,7 +116,7 @@ def _name(step: Step) -> str:
 
 def _step(step: Step, wide: int, colour: bool, details: bool, change: ShotChange | None) -> list[str]:
     price = ""
-    if step.action is Action.MAKE and step.same_as is None:
+    if step.orders:
         amount = "price unknown" if step.price is None else money(step.price) if step.price else ""
         price = f"{step.seconds:>4} s {amount:>8}".rstrip()
     head = f"  {SIGN[step.action]} {_name(step):<{wide}}  {step.action:<7} "
