@@ -24,7 +24,7 @@ import selectors
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -382,12 +382,21 @@ class Wire:
         self._world = runner.world
         self._api = api
 
-    async def send(self, request: Request, *, paid: bool = False, before: float = math.inf) -> Answer:
-        answer = await self._exchange(request, paid, before)
+    async def send(
+        self,
+        request: Request,
+        *,
+        paid: bool = False,
+        before: float = math.inf,
+        wanted: Callable[[], Awaitable[bool]] | None = None,
+    ) -> Answer:
+        answer = await self._exchange(request, paid, before, wanted)
         date = formatdate(EPOCH_S + asyncio.get_running_loop().time(), usegmt=True)
         return replace(answer, headers={**answer.headers, "date": date})
 
-    async def _exchange(self, request: Request, paid: bool, before: float) -> Answer:
+    async def _exchange(
+        self, request: Request, paid: bool, before: float, wanted: Callable[[], Awaitable[bool]] | None
+    ) -> Answer:
         self._runner.cross(f"{request.method} {self._api.name}")
         if paid and self._runner.stop.is_set() and asyncio.get_running_loop().time() > self._runner.stopped_at:
             self._world.violate(f"run {self._runner.number} orders after it was stopped")
@@ -396,6 +405,8 @@ class Wire:
             self._runner.cross("question leaves")
             return await self._poll(request)
         self._runner.cross("order leaves")
+        if wanted is not None and not await wanted():
+            raise NotSent("not wanted")
         if asyncio.get_running_loop().time() >= before:
             raise NotSent("too late")
         answer = await self._order(request)

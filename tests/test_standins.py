@@ -83,7 +83,7 @@ def test_every_picture_of_a_clip_carries_its_number(aspect: str, sound: bool) ->
 
 
 def test_a_number_survives_scaling_and_jpeg_and_is_not_seen_where_none_is() -> None:
-    image = movie.Image.open(io.BytesIO(STILL), encoding="utf-8").resize((1920, 1080))
+    image = movie.Image.open(io.BytesIO(STILL)).resize((1920, 1080))
     out = io.BytesIO()
     image.save(out, "JPEG", quality=60)
     assert movie.read_number(out.getvalue()) == (movie.STILL + 7, 0)

@@ -13,7 +13,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,7 +52,14 @@ class AnimaticService:
         self._stop = Event()
         self._tasks: dict[str, _Task] = {}
 
-    async def send(self, request: Request, *, paid: bool = False, before: float = math.inf) -> Answer:
+    async def send(
+        self,
+        request: Request,
+        *,
+        paid: bool = False,
+        before: float = math.inf,
+        wanted: Callable[[], Awaitable[bool]] | None = None,
+    ) -> Answer:
         """POST begins to draw and answers at once; GET answers when the clip is finished, or after a second."""
         if request.method == "POST" and request.path == CLIPS:
             return self._begin(request.body or b"")

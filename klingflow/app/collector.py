@@ -35,6 +35,7 @@ async def serve(
         return known
 
     loaded = storyboard.load()
+    services.refuse_foreign_store(loaded, open_session(loaded).plan())
     receiver = services.open_services(loaded, Plan(storyboard=loaded.relative, films=()), listen=address)
     stopping = asyncio.create_task(stop.wait())
     reported = ""

@@ -189,7 +189,9 @@ def open_order(job: Job, me: Host) -> OpenOrder | None:
 def _unanswered(intent: Record, name: str, me: Host) -> OpenOrder:
     """An intent without an answer, by this machine's clock; the engine asks the provider's before it sends anything."""
     window = PROVIDERS[name].caps.replay_s if name in PROVIDERS else None
-    age = time.time() - intent.at_ms / 1000
+    provider_ms = intent.detail.get("provider_ms")
+    began_ms = provider_ms if isinstance(provider_ms, int) else intent.at_ms
+    age = time.time() - began_ms / 1000
     if window is not None and -CLOCK_SKEW_S <= age < window:
         again = f"asked {name}, answer not on record: the same request again"
         return OpenOrder(action=Action.RESUME, reason=again, orders=True)
@@ -247,9 +249,29 @@ def unsendable(loaded: LoadedStoryboard, plan: Plan) -> Problem | None:
 
 
 def warnings(loaded: LoadedStoryboard, plan: Plan) -> list[Problem]:
-    """What a run of the plan would refuse, or find missing, told before it."""
-    found = unsendable(loaded, plan)
-    return [] if found is None else [replace(found, severity=Severity.WARNING)]
+    """What a run of the plan would refuse."""
+    frame = unsendable(loaded, plan)
+    found = [] if frame is None else [replace(frame, severity=Severity.WARNING)]
+    foreign = foreign_store(loaded.config) if pays(plan) else None
+    if foreign is not None:
+        what, mend = foreign
+        found.append(Problem(rule="foreign-store", what=what, mend=mend, severity=Severity.WARNING))
+    return found
+
+
+def pays(plan: Plan) -> bool:
+    """Whether a step of the plan is at a provider that costs money, whatever is to be done for it."""
+    used = {step.provider for film in plan.films for step in film.steps}
+    return any(PROVIDERS[name].caps.paid for name in used & PROVIDERS.keys())
+
+
+def foreign_store(settings: Config) -> tuple[str, str] | None:
+    """Why the project's store may not be this machine's own, and the mend; None where it is."""
+    if "://" in settings.store:
+        return None
+    from klingflow.io import store_origin  # git: a plan that pays nothing runs none
+
+    return store_origin.foreign(Path(settings.store), settings.root)
 
 
 def narrowed(project: Limits, run: Limits | None) -> Limits:

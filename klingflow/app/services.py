@@ -224,18 +224,10 @@ def _keys(needed: Collection[str], environ: Mapping[str, str]) -> dict[str, str]
 def refuse_foreign_store(loaded: LoadedStoryboard, plan: Plan) -> None:
     """Refuses a store that may have come with the storyboard, where the plan has a paid shot: whoever wrote a pull
     request could have written its ledger and its clips. Raises UsageError."""
-    used = {step.provider for film in plan.films for step in film.steps}
-    if any(PROVIDERS[name].caps.paid for name in used & PROVIDERS.keys()):
-        why = foreign_store(loaded)
+    if planner.pays(plan):
+        why = planner.foreign_store(loaded.config)
         if why is not None:
             raise UsageError(f"{why[0]}; nothing was bought", why[1])
-
-
-def foreign_store(loaded: LoadedStoryboard) -> tuple[str, str] | None:
-    """Why the store may not be this machine's own, and the mend; None where it is."""
-    if "://" in loaded.config.store:
-        return None
-    return store_origin.foreign(Path(loaded.config.store), loaded.project.root)
 
 
 def claim_store(loaded: LoadedStoryboard) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from pathlib import Path
 
 from klingflow.app import planner, services, tasks
 from klingflow.app.planner import ANSWER_TIMEOUT_S
@@ -22,6 +23,7 @@ from klingflow.core.model import ClipRecord, Digest, Film, Key, Shot, task_id
 from klingflow.execution import host
 from klingflow.execution.wording import KEY_SHOWN
 from klingflow.io import config, ledger
+from klingflow.io.project import find_root
 from klingflow.io.service import NotSent, Unanswered
 from klingflow.io.store import Store
 from klingflow.planning.job import TRANSITIONS, Job, Kind, Record, State, fold
@@ -47,6 +49,9 @@ class Verdict:
 async def settle(
     storyboard: StoryboardFile, shot: str, verdict: Verdict, *, take: int | None = None, key: str | None = None
 ) -> str:
+    foreign = planner.foreign_store(config.load(find_root(Path(storyboard.path)), storyboard.environ))
+    if foreign is not None:
+        raise UsageError(*foreign)
     store, jobs = tasks.jobs_at(storyboard.path, storyboard.environ)
     path = shlex.quote(storyboard.path)
     if verdict.task is not None:

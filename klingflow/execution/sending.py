@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import random
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TypeVar
@@ -68,6 +68,26 @@ class RunState:
     """Which order each provider gave a task id to, in this run and before."""
     unbroken: set[asyncio.Task[Job | Bought | Doubt | None]] = field(default_factory=set)
     """Requests on their way to an answer on record."""
+
+
+class _Gate:
+    """Reads the ledger right before a request leaves: whoever has settled its intent meanwhile has the last word."""
+
+    def __init__(self, sender: Sender, job: Job) -> None:
+        self._sender = sender
+        self._job = job
+        self.shut = False
+        self.fresh: Job | None = None
+        self.broken: StoreError | None = None
+
+    async def is_open(self) -> bool:
+        try:
+            self.fresh = await self._sender.job(self._job.key)
+        except StoreError as bad:
+            self.broken, self.shut = bad, True
+            return False
+        self.shut = self.fresh.state is not State.INTENDED or self.fresh.attempt != self._job.attempt
+        return not self.shut
 
 
 class Sender:
@@ -129,21 +149,6 @@ class Sender:
         if not written:
             return None
         job = job.after(intent)
-        if seller.paid:
-            # Read again right before the request leaves: whoever has settled this intent meanwhile has the last word.
-            try:
-                fresh = await self.job(order.key)
-            except StoreError:
-                await self.refuse(job, RunFailure.NOT_SENT, "", "the ledger could not be read again", sent=False)
-                raise
-            if fresh.state is not State.INTENDED or fresh.attempt != job.attempt:
-                self.budget.give_back(order.key, intent.attempt)
-                if fresh.attempt < job.attempt:
-                    raise StoreError(
-                        f"{intent.path} was written to {self._store.where} and is not there; nothing was sent",
-                        "look at the storage: it must show what it has taken",
-                    )
-                return None
         if self.state.stopping:
             await self.refuse(job, RunFailure.NOT_SENT, "", "interrupted before it was sent", sent=False)
             return Bought(result=Result.STOPPED)
@@ -151,13 +156,17 @@ class Sender:
 
     async def exchange(
         self, order: Order, seller: Seller, job: Job, request: Request, *, first: bool, before: float
-    ) -> Job | Bought | Doubt:
-        """One paid request and the record of its answer: the Job as it is then, or a refusal, or a doubt."""
+    ) -> Job | Bought | Doubt | None:
+        """One paid request and the record of its answer: the Job as it is then, or a refusal, or a doubt; None where
+        the ledger moved on before it was sent."""
         if seller.paid:
             self.state.open.setdefault(place(order), None)
+        gate = _Gate(self, job)
         try:
-            answer = await self.post(seller, request, before)
+            answer = await self.post(seller, request, before, gate.is_open)
         except NotSent as cause:
+            if gate.shut:
+                return await self._shut(order, job, gate, first=first)
             why = redact(str(cause))
             if not first:
                 return Doubt(f"could not ask again: {why}")
@@ -182,8 +191,30 @@ class Sender:
                 began = before - INTENT_VALID_S
                 return await self._refused(order, seller, job, said, first=first, began=began)
 
-    async def post(self, seller: Seller, request: Request, before: float) -> Answer:
-        return await seller.service.send(request, paid=True, before=before)  # the one line that spends money
+    async def post(
+        self, seller: Seller, request: Request, before: float, wanted: Callable[[], Awaitable[bool]] | None = None
+    ) -> Answer:
+        # The one line that spends money.
+        return await seller.service.send(request, paid=True, before=before, wanted=wanted if seller.paid else None)
+
+    async def _shut(self, order: Order, job: Job, gate: _Gate, *, first: bool) -> Bought | None:
+        """What follows where the ledger, read when the connection was made, did not let a request leave."""
+        self.state.open.pop(place(order), None)
+        if gate.broken is not None:
+            if first:
+                await self.refuse(job, RunFailure.NOT_SENT, "", "the ledger could not be read again", sent=False)
+            raise gate.broken
+        if first:
+            self.budget.give_back(order.key, job.attempt)
+        fresh = gate.fresh
+        if fresh is not None and fresh.attempt < job.attempt:
+            raise StoreError(
+                f"{job.records[-1].path} was written to {self._store.where} and is not there; nothing was sent",
+                "look at the storage: it must show what it has taken",
+            )
+        if fresh is not None and fresh.attempt == job.attempt and fresh.state is State.ABANDONED:
+            return self._words.settled_meanwhile(order)
+        return None
 
     async def _accepted(self, order: Order, seller: Seller, job: Job, said: Accepted, *, first: bool) -> Job | Bought:
         intent = job.last(Kind.INTENT)

@@ -154,6 +154,10 @@ class Wording:
             "restore the store from its backup, or declare `take: 2` to buy the shot anew",
         )
 
+    def settled_meanwhile(self, order: Order) -> Bought:
+        what = "somebody recorded that it was not bought, while this run was about to send it; nothing was sent"
+        return failed(RunFailure.STALE_PLAN, what, f"`{self._run}` orders it anew")
+
     def nothing_to_collect(self, message: str) -> Bought:
         what = f"there is nothing to collect for it any more{f': {message}' if message else ''}"
         return failed(RunFailure.STALE_PLAN, what, f"look at it again with `klingflow plan {self._path}`")

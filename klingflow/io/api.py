@@ -11,7 +11,7 @@ import math
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from klingflow.core.errors import UsageError
@@ -73,22 +73,35 @@ class HttpService:
         vouched = (base_url, *trusted) if trusted_base else trusted
         self._downloads = Downloads(vouched, proxy=proxy, limit=download_bytes)
 
-    async def send(self, request: Request, *, paid: bool = False, before: float = math.inf) -> Answer:
+    async def send(
+        self,
+        request: Request,
+        *,
+        paid: bool = False,
+        before: float = math.inf,
+        wanted: Callable[[], Awaitable[bool]] | None = None,
+    ) -> Answer:
         """One exchange with the API: one try, whatever the status of the answer.
 
-        Raises NotSent while nothing of the request can have left, or at `before`; Unanswered for everything later: cut,
-        silent for too long, larger than 1 MiB.
+        Raises NotSent while nothing of the request can have left, or at `before`, or where it is not `wanted`;
+        Unanswered for everything later: cut, silent for too long, larger than 1 MiB.
         """
         deadline = _Deadline(before)
         async with self._turns[paid]:
             await self._pace.turn(paid)
-            return await self._exchange(request, paid, deadline)
+            return await self._exchange(request, paid, deadline, wanted)
 
-    async def _exchange(self, request: Request, paid: bool, deadline: _Deadline) -> Answer:
+    async def _exchange(
+        self, request: Request, paid: bool, deadline: _Deadline, wanted: Callable[[], Awaitable[bool]] | None
+    ) -> Answer:
         left = False
 
-        def leaving() -> None:
+        async def leaving() -> None:
             nonlocal left
+            if left:
+                return
+            if wanted is not None and not await wanted():
+                raise _NotWanted
             if deadline.passed():
                 raise _TooLate
             left = True
@@ -111,6 +124,8 @@ class HttpService:
             raise (Unanswered if left else NotSent)(http.why(exc)) from exc
         except _TooLarge as exc:
             raise Unanswered(str(exc)) from exc
+        except _NotWanted as exc:
+            raise NotSent("it was not wanted any more") from exc
         except _TooLate as exc:
             raise NotSent("it was too late to send it: this machine was paused, or the connection was slow") from exc
 
@@ -161,6 +176,10 @@ class _Pace:
 
 
 class _TooLarge(Exception):
+    pass
+
+
+class _NotWanted(Exception):
     pass
 
 

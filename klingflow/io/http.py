@@ -11,7 +11,7 @@ twice; over plain http it could.
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import cache
 from urllib.parse import urlsplit
@@ -77,20 +77,20 @@ class Connections:
         *,
         read_s: float = READ_S,
         addresses: Sequence[str] = (),
-        leaving: Callable[[], None] = lambda: None,
+        leaving: Callable[[], Awaitable[None]] | None = None,
     ) -> AsyncIterator[Response]:
         """Sends one request; the answer is there when its headers are. Raises Lost.
 
         `addresses`: the connection goes to the first of these that takes it, under the URL's name (Host and TLS).
-        `leaving` is called when there is a connection and the request's first byte is about to leave; what it raises
+        `leaving` is awaited when there is a connection and the request's first byte is about to leave; what it raises
         ends the request, and no byte has left.
         """
 
         async def trace(event: str, info: Mapping[str, object]) -> None:
             begins = event.endswith("send_request_headers.started")
             # The proxy's CONNECT raises this event too, and holds nothing of the request.
-            if begins and getattr(info["request"], "method", b"") != b"CONNECT":
-                leaving()
+            if begins and leaving is not None and getattr(info["request"], "method", b"") != b"CONNECT":
+                await leaving()
 
         # httpx's own headers are not wanted.
         sent = {"Accept-Encoding": "identity", "User-Agent": f"klingflow/{__version__}", **headers}

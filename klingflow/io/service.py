@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -29,11 +29,20 @@ class Broken(Exception):
 
 
 class Service(Protocol):
-    async def send(self, request: Request, *, paid: bool = False, before: float = math.inf) -> Answer:
+    async def send(
+        self,
+        request: Request,
+        *,
+        paid: bool = False,
+        before: float = math.inf,
+        wanted: Callable[[], Awaitable[bool]] | None = None,
+    ) -> Answer:
         """One HTTP exchange with the provider's API, key attached, redirects not followed.
 
         `paid` requests go out once on a fresh connection and are never repeated here. `before` is a time by the running
-        loop's clock: from then on no byte of the request leaves, and NotSent is raised. Raises NotSent or Unanswered.
+        loop's clock: from then on no byte of the request leaves, and NotSent is raised. `wanted` is asked when the
+        connection is made, right before the first byte: where it says no, NotSent is raised too. Raises NotSent or
+        Unanswered.
         """
         ...
 
