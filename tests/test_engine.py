@@ -128,6 +128,10 @@ def test_done_without_a_video_is_asked_again_and_stays_open(tmp_path: Path) -> N
     assert first.failure is not None
     assert "first_frame" in first.failure.message, "what the provider answered is shown"
     assert _states(world) == [State.ACCEPTED]
+    (job,) = ledger.jobs(world.store)
+    kept = [record.detail["by"] for record in job.records if record.kind is Kind.ACCEPTED]
+    assert kept == ["answer", "status"], "the answer that cannot be read is on record, once"
+    assert "first_frame" in str(job.records[-1].detail["answer"])
     assert len(world.billed) == 1
 
 

@@ -134,6 +134,7 @@ class Collector:
                 tries.empty += 1
                 return Again()
             case Unreadable():
+                await self._keep_answer(job, task, status)
                 return self._words.unreadable(seller.name, task, status)
             case Failed():
                 await self._record_failure(job, status)
@@ -256,6 +257,14 @@ class Collector:
         self._sender.state.open.pop(place(order), None)
         made = kept.facts.digest == facts.digest and self._host.mine(intent.detail)
         return Bought(result=Result.MADE if made else Result.ADOPTED, clip=kept)
+
+    async def _keep_answer(self, job: Job, task: TaskId, status: Unreadable) -> None:
+        """The answer that could not be read goes on record beside the task, once: the task stays accepted and open."""
+        accepted = job.last(Kind.ACCEPTED)
+        assert accepted is not None
+        if accepted.detail.get("answer") != status.raw:
+            detail = {"task": task, "by": "status", "price": accepted.detail.get("price"), "answer": status.raw}
+            await self._sender.record(job, Kind.ACCEPTED, detail)
 
     async def _record_failure(self, job: Job, status: Failed) -> None:
         """A task without a clip: on record, where it is read again to say what follows (`_final_failure`)."""

@@ -94,7 +94,7 @@ class Record:
                idempotency_attempt, account {base, salt, digest}, provider_ms (the provider's clock, or null), price
                (text or null), seconds, resolution, storyboard, film, shot, take, inputs {role: digest}, parts, who,
                machine, pid, started
-    accepted   task, by ("answer", "replay", "person", "note"), price, answer (the raw text)
+    accepted   task, by ("answer", "replay", "person", "note", "status"), price, answer (the raw text)
     refused    class, code, message, sent (false: it certainly never left)
     delivered  clip (digest), why
     failed     class, code, message, charged (bool or null)
