@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from pathlib import Path
 
@@ -84,6 +85,7 @@ def test_every_task_stands_in_one_table_doubts_first_with_the_next_command(proje
 
 
 def test_a_broken_storyboard_hides_nothing_that_was_paid_for(project: Project) -> None:
+    subprocess.run(["git", "init", "-q"], cwd=project.root, check=True)  # git says that the ledger is in no commit
     assert "no task was ever submitted" in project.run("status", "film.yaml").out
     book(project, "a")
     project.write("film.yaml", "klingflow: [")
