@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+import unicodedata
 from textwrap import dedent
 
 import pytest
 
 from klingflow.core.model import Digest, Element, FileStill, MultiShot, Shot, ShotFrame, ShotId, UrlStill
 from klingflow.core.source import Severity, render
-from klingflow.storyboard import load, schema, shots, yamlread
+from klingflow.storyboard import load, schema, shots, variables, yamlread
 from tests.storyboards import faults, film, films, loaded
 
 HARBOUR = """\
@@ -114,15 +116,66 @@ def test_a_matrix_makes_a_film_of_each_combination() -> None:
     assert made[2].label == "film [9x16-en]"
 
 
-def test_the_names_of_a_matrix_are_safe_and_differ_where_case_does_not_count() -> None:
+def names(*values: str) -> list[str]:
+    return variables.file_names([(value,) for value in values])
+
+
+def test_a_combination_is_named_as_ever_where_its_values_are_plain() -> None:
+    old = {"16:9": "16x9", "en": "en", "pt-BR": "pt-BR", "2.5": "2.5", "New York": "New_York", "a, b": "a_b"}
+    old |= {"shots": "shots_", "con": "con_", "x_": "x_", "UP": "UP", "": "film"}
+    assert names(*old) == list(old.values())
+    assert variables.file_names([("16:9", "en"), ("en", "-5"), ("a_b", ".c")]) == ["16x9-en", "en--5", "a_b-.c"]
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [("日本語", "日本語"), ("Ελλάδα", "Ελλάδα"), ("हिन्दी", "हिन्दी"), ("العربية", "العربية"), ("Cafe\u0301", "Café")],
+)
+def test_a_value_in_another_script_is_its_own_name(value: str, name: str) -> None:
+    assert names(value) == [name]
+
+
+ODD = ["C++", "C#", "C", "c", "-1", "1", "+1", "!!!", "...", "🔥", "❤️", "日本語!", "日本語?", "日本・語", "\u3164"]
+ODD += ["a" * 98, "a" * 99, "語" * 99, "../..", "a/", "\\a", "\0", "\ud800", "é", "می\u200cخواهم", "x.", " ", "-"]
+ODD += ["A B", "Con.", "shots?"]
+
+
+def test_a_name_follows_from_its_own_values_alone() -> None:
+    alone = {value: names(value)[0] for value in ODD if value != "C"}  # C and c are one file on many disks
+    assert names(*alone) == list(alone.values())
+    assert names(*reversed(alone)) == list(reversed(alone.values())), "their order moves nothing"
+    assert len({name.casefold() for name in alone.values()}) == len(alone)
+    schema_of_lock = schema.load("lock")["properties"]["films"]["propertyNames"]["pattern"]
+    for name in alone.values():
+        assert re.fullmatch(r"[\w.-][\w.\-\u0300-\u036f\u0900-\u0dff]*", name), "one visible step of a path"
+        assert not name.startswith((".", "-"))
+        assert not name.endswith(".")
+        assert re.search(schema_of_lock, name)
+        assert len(name.encode()) < 220
+
+
+def test_names_that_would_be_one_file_look_at_each_other_whatever_their_order() -> None:
+    for group in (["en", "EN", "En"], ["16:9", "16x9"], ["a/b", "a b", "a\\b"], ["é", "e\u0301"], ["SS", "ß"]):
+        made = dict(zip(group, names(*group), strict=True))
+        assert dict(zip(reversed(group), names(*reversed(group)), strict=True)) == made
+        assert len({unicodedata.normalize("NFC", name.casefold()) for name in made.values()}) == len(group)
+    assert names("EN", "en")[1] == "en"
+    assert names("16:9", "16x9")[1] == "16x9"
+    put_together = variables.file_names([("a-b", "c"), ("a", "b-c")])
+    assert len(set(put_together)) == 2
+    assert all(name.startswith("a-b-c_") for name in put_together)
+
+
+def test_a_number_of_the_matrix_chooses_from_a_mapping() -> None:
     made = films(
         """
         klingflow: 1
-        matrix: {v: [en, EN, "a/b", "a\\\\b", ../.., "-x", shots, con, 2.5, "ä"]}
-        shots: [{id: a, prompt: x}]
+        matrix: {v: [1.10, 2]}
+        vars: {word: {1.10: ten, 2: two}}
+        shots: [{id: a, prompt: "{{ word[v] }}"}]
         """
     )
-    assert [one.variant for one in made] == ["en", "EN_2", "a_b", "a_b_2", "_", "x", "shots_", "con_", "2.5", "__2"]
+    assert [one.shots[0].prompt for one in made] == ["ten", "two"]
 
 
 def test_a_fault_that_every_combination_has_is_told_once() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from klingflow.core.model import ClipFacts, Digest, Key, ShotId, TaskId
 from klingflow.storyboard import lock, schema, yamlread
 from klingflow.storyboard.lock import Entry, Lock
+from klingflow.storyboard.variables import file_names
 from tests.storyboards import film, films
 
 
@@ -43,6 +44,13 @@ def reread(text: str) -> Lock:
 
 
 DAWN, EVE = ShotId("dawn"), ShotId("eve")
+
+
+def test_films_are_named_in_their_own_letters() -> None:
+    names = file_names([("हिन्दी",), ("日本語",), ("C++",)])
+    kept = Lock({name: {DAWN: {1: entry("a")}} for name in names})
+    assert '  "हिन्दी":\n' in lock.dump(kept)
+    assert reread(lock.dump(kept)) == kept
 
 
 def test_a_lock_has_a_line_for_each_field_and_shots_in_order_of_id() -> None:

@@ -24,7 +24,7 @@ from klingflow.planning import graph
 from klingflow.providers import PROVIDERS
 from klingflow.providers.base import Settings
 from klingflow.providers.images import image_bytes, image_problems
-from klingflow.storyboard import load, schema, yamlread
+from klingflow.storyboard import load, scalar, schema, yamlread
 
 T = TypeVar("T")
 
@@ -221,14 +221,14 @@ def parse(path: str, raw: bytes, kind: str) -> tuple[Document, list[Problem]]:
     """A file as data that fits its schema (None where that cannot be made of it), and its faults. What was found good
     once is not checked again."""
     digest = of_bytes(raw)
-    data = recall(kind, digest)
+    data = scalar.unpack(recall(kind, digest))
     if data is not None:
         return yamlread.reopen(path, raw.decode(), data), []
     document = yamlread.read(path, yamlread.decode(path, raw))
     problems, good = schema.sift(document, kind)
     problems += yamlread.lints(document)
     if not problems:
-        remember(kind, digest, document.data)
+        remember(kind, digest, scalar.pack(document.data))
     document.data = good
     return document, problems
 

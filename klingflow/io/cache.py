@@ -84,6 +84,8 @@ class KnownFiles:
 
 
 _PARSED_MOST = 200
+_PARSED_VERSION = 2
+"""Raised when what is kept of a text changes within one version of klingflow."""
 
 
 def remember(kind: str, digest: str, value: object) -> None:
@@ -98,7 +100,7 @@ def recall(kind: str, digest: str) -> object | None:
 
 
 def _parsed(kind: str, digest: str) -> str:
-    return f"{kind}-{klingflow.__version__}-{digest}.json"
+    return f"{kind}-{klingflow.__version__}-{_PARSED_VERSION}-{digest}.json"
 
 
 def _prune() -> None:

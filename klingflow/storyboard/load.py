@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from klingflow.core.model import Film, ShotId
 from klingflow.core.source import Document, Path, Problem, Span
 from klingflow.storyboard import recovery, variables
+from klingflow.storyboard.scalar import written
 from klingflow.storyboard.shots import PROVIDERS, ShotReader
 from klingflow.storyboard.storyboard_file import Data, Read, Skip, StoryboardFile
 
@@ -96,7 +97,7 @@ def _film(
     return Film(
         name=name,
         variant=variant,
-        matrix={axis: str(value) for axis, value in combination.items()},
+        matrix={axis: written(value) for axis, value in combination.items()},
         title=title,
         shots=shots,
         cut=tuple(cut) if film.get("shots") else tuple(shot.id for shot in shots),

@@ -21,6 +21,7 @@ A matrix film is under `films: VARIANT:` instead of `shots:`. Knows no file.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -316,9 +317,12 @@ def _text(value: str) -> str:
 
 
 def _escape(found: re.Match[str]) -> str:
-    """As YAML escapes it; beyond ASCII always, because some of it a reader takes for a line break or refuses."""
+    """As YAML escapes it; beyond ASCII all but letters and digits, because a reader takes some of it for a line break,
+    or refuses it."""
     char = found.group()
     code = ord(char)
+    if unicodedata.category(char)[0] in "LMN":
+        return char
     if char in '\\"':
         return "\\" + char
     if code < 0x100:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from klingflow.core.errors import KlingflowError, StoryboardError
 from klingflow.core.source import Problem, Span, nearest
+from klingflow.storyboard.scalar import written
 
 if TYPE_CHECKING:
     from jinja2 import nodes
@@ -223,14 +224,12 @@ def _lost(path: Sequence[str], context: Mapping[str, object], budget: RenderBudg
 
 
 def _printed(value: object, expr: str) -> str:
-    """A value as it is written into a text: numbers and truth as in YAML."""
+    """A value as it is put into a text: a number as it was written, truth as in YAML."""
     match value:
         case str():
             return value
-        case bool():
-            return "true" if value else "false"
-        case int() | float():
-            return str(value)
+        case bool() | int() | float():
+            return written(value)
         case None:
             raise _Fault("template-value", f"'{expr}' is empty", "give it a value, or use `| default('')`")
         case Mapping():
@@ -794,9 +793,9 @@ def _found(owner: object, name: object) -> object:
     match owner:
         case _Module() if isinstance(name, str) and name in owner.names:
             return owner.names[name]
-        case Mapping() if isinstance(name, str | int) and name in owner:
-            return owner[name]
-        case list() | tuple() if type(name) is int and -len(owner) <= name < len(owner):
+        case Mapping() if isinstance(name, str | int | float) and written(name) in owner:  # keys are text
+            return owner[written(name)]
+        case list() | tuple() if isinstance(name, int) and type(name) is not bool and -len(owner) <= name < len(owner):
             return owner[name]
     return _NOTHING
 

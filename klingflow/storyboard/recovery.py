@@ -59,7 +59,7 @@ def _text(value: Any) -> bool:
 
 
 def _number(value: Any) -> bool:
-    return type(value) is int
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _flag(value: Any) -> bool:

@@ -19,6 +19,7 @@ from typing import Any
 
 import klingflow
 from klingflow.core.source import Document, Path, Problem, nearest
+from klingflow.storyboard.scalar import written
 
 SCHEMAS = ("storyboard", "project", "lock", "plan", "events")
 
@@ -61,12 +62,19 @@ def sift(document: Document, name: str) -> tuple[list[Problem], object]:
     problems, places = _faults(document, name)
     if not problems:
         return [], document.data
-    data = json.loads(json.dumps(document.data))
+    data = _copied(document.data)
     for path in places:
         if not path:
             return problems, None
         _blank(data, path)
     return problems, data
+
+
+def _copied(data: Any) -> Any:
+    """The data with mappings and lists of its own: what an alias repeats is there twice, so that one can be changed."""
+    if isinstance(data, dict):
+        return {key: _copied(value) for key, value in data.items()}
+    return [_copied(value) for value in data] if isinstance(data, list) else data
 
 
 def _blank(data: Any, path: Path) -> None:
@@ -193,7 +201,7 @@ def _type(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) -> 
     elif "string" not in kinds and isinstance(value, str) and re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", value):
         mend = f"write {value} without quotes"
     elif "string" in kinds and isinstance(value, bool | int | float):
-        mend = f'write it in quotes: "{str(value).lower() if isinstance(value, bool) else value}"'
+        mend = f'write it in quotes: "{written(value)}"'
     elif kinds == ["array"] and isinstance(value, str | int):
         mend = f"write a list: [{str(value)[:40]}]"
     elif kinds == ["object"]:
@@ -237,7 +245,7 @@ def _range(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) ->
         return _other(thing, value, wanted, schema)
     low, high = schema.get("minimum"), schema.get("maximum")
     bounds = f"at least {low}" if high is None else f"at most {high}" if low is None else f"from {low} to {high}"
-    return "out-of-range", f"{thing} must be {bounds}, not {value}", ""
+    return "out-of-range", f"{thing} must be {bounds}, not {_shown(value)}", ""
 
 
 def _size(thing: str, value: Any, wanted: Any, schema: Mapping[str, Any]) -> _Fault:
@@ -335,7 +343,7 @@ def _shown(value: object) -> str:
         case dict():
             return "a mapping of fields"
         case _:
-            return str(value)
+            return written(value)
 
 
 def _or(words: list[str]) -> str:

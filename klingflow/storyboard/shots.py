@@ -49,7 +49,8 @@ _CHOICES: Mapping[str, Sequence[str]] = {
     "aspect_ratio": ASPECT_RATIOS,
     "provider": PROVIDERS,
 }
-_AS_THEY_ARE = frozenset(["duration", "take", "takes", "sound", "hold"])
+_NUMBERS = frozenset(["duration", "take", "takes"])
+_FLAGS = frozenset(["sound", "hold"])
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _TAG = re.compile(r"[^\s,:+@]{1,64}")
 _BLANK = " \t\r\n"
@@ -97,7 +98,7 @@ class ShotReader:
         info: dict[str, object] = {
             "id": name,
             "index": index + 1,
-            "duration": merged.get("duration") or 5,
+            "duration": int(merged.get("duration") or 5),
             "resolution": merged.get("resolution") or "1080p",
             "tags": merged.get("tags") or (),
         }
@@ -169,7 +170,9 @@ class ShotReader:
                 if "{" in value:
                     value = file.text(value, context, self.at(index, field))
                 fields[field] = value.strip(_BLANK)
-            elif field in _AS_THEY_ARE:
+            elif field in _NUMBERS:
+                fields[field] = int(value)  # one spelling, because it goes into a key
+            elif field in _FLAGS:
                 fields[field] = value
             elif field in _CHOICES:
                 fields[field] = self.choice(field, value, context, self.at(index, field))
@@ -215,7 +218,8 @@ class ShotReader:
                 prompts = each(
                     parts, (*at, "shots"), lambda one, at: self.file.text(one["prompt"], context, (*at, "prompt"))
                 )
-                shots = tuple((text.strip(_BLANK), one["duration"]) for text, one in zip(prompts, parts, strict=True))
+                seconds = [int(one["duration"]) for one in parts]
+                shots = tuple((text.strip(_BLANK), length) for text, length in zip(prompts, seconds, strict=True))
                 return {"multi_shot": MultiShot(value["by"], shots)}
         raise AssertionError(f"the schema knows a field {field} that load does not")  # BUG
 

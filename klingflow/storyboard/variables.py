@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import itertools
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 
+from klingflow.core.digest import of_bytes
 from klingflow.core.source import Path, Problem, Severity
 from klingflow.storyboard import prompt
+from klingflow.storyboard.scalar import like, written
 from klingflow.storyboard.storyboard_file import Data, StoryboardFile
 
 MAX_FILMS = 100
@@ -38,24 +41,13 @@ def overridden(file: StoryboardFile, data: Data, overrides: Mapping[str, str]) -
             what = f"--var {name}: the storyboard declares no variable '{name}'"
             file.fault("unknown-var", what, file.meant(name, list(declared)), None)
         else:
-            out[name] = (_like(declared[name], value), False)
+            out[name] = (like(declared[name], value), False)
     return out
 
 
 def check_name(file: StoryboardFile, name: str, at: Path) -> None:
     if name in _RESERVED:
         file.fault("reserved-name", f"'{name}' means something else in templates", "choose another name", at, key=True)
-
-
-def _like(declared: object, given: str) -> object:
-    """A --var value as the kind of value that the storyboard declares, where it can be read as one."""
-    if isinstance(declared, bool):
-        return {"true": True, "false": False}.get(given, given)
-    if isinstance(declared, int) and re.fullmatch(r"[-+]?[0-9]{1,18}", given):
-        return int(given)
-    if isinstance(declared, float) and re.fullmatch(r"[-+]?[0-9]{1,18}(\.[0-9]{1,18})?", given):
-        return float(given)
-    return given
 
 
 def combinations(file: StoryboardFile, data: Data) -> list[tuple[dict[str, object], str]]:
@@ -69,12 +61,12 @@ def combinations(file: StoryboardFile, data: Data) -> list[tuple[dict[str, objec
             at = ("matrix", "exclude", i, axis)
             if axis not in matrix:
                 file.fault("matrix", f"the matrix has no '{axis}'", file.meant(axis, list(matrix)), at, key=True)
-            elif value not in matrix[axis]:
-                values = [str(one) for one in matrix[axis]]
-                file.fault("matrix", f"'{axis}' has no value '{value}'", file.meant(str(value), values), at)
+            elif written(value) not in (values := [written(one) for one in matrix[axis]]):
+                what = f"'{axis}' has no value '{written(value)}'"
+                file.fault("matrix", what, file.meant(written(value), values), at)
     for axis, values in matrix.items():
         check_name(file, axis, ("matrix", axis))
-        texts = [str(value) for value in values]
+        texts = [written(value) for value in values]
         for i, text in enumerate(texts):
             if text in texts[:i]:
                 file.fault("matrix", f"'{axis}' has '{text}' twice", "remove one", ("matrix", axis, i))
@@ -85,36 +77,82 @@ def combinations(file: StoryboardFile, data: Data) -> list[tuple[dict[str, objec
         what = f"the matrix makes {count} films; there can be {MAX_FILMS}"
         file.fault("matrix", what, "use fewer values", ("matrix",), key=True)
         return []
-    out: list[tuple[dict[str, object], str]] = []
-    used: set[str] = set()
+    out = []
     for chosen in itertools.product(*matrix.values()):
         combination = dict(zip(matrix, chosen, strict=True))
-        if not any(rule and all(combination.get(axis) == value for axis, value in rule.items()) for rule in excluded):
-            out.append((combination, _file_name([str(value) for value in chosen], used)))
+        if not any(rule and _agrees(combination, rule) for rule in excluded):
+            out.append(combination)
     if not out:
         file.fault("matrix", "every combination is excluded", "leave at least one", ("matrix", "exclude"), key=True)
-    return out
+    names = file_names([tuple(written(value) for value in combination.values()) for combination in out])
+    return list(zip(out, names, strict=True))
+
+
+def _agrees(combination: Mapping[str, object], rule: Mapping[str, object]) -> bool:
+    return all(axis in combination and written(combination[axis]) == written(value) for axis, value in rule.items())
 
 
 _DEVICES = {"con", "prn", "aux", "nul"} | {f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10)}
 """Names that Windows gives to devices, with any ending."""
 _FOLDERS = {"shots", "frames", "animatic"}
 """Folders that klingflow itself makes under out/NAME."""
+_LONGEST_NAME = 80
+_MOST_BYTES = 200
+"""Bytes of a name in UTF-8; file systems take 255."""
 
 
-def _file_name(values: Sequence[str], used: set[str]) -> str:
-    """The values as a file name: "16:9" and "en" are "16x9-en". Not one of `used`, even where case is ignored."""
-    name = "-".join(re.sub(r"[^A-Za-z0-9._-]+", "_", value.replace(":", "x")) for value in values)
-    name = name.lstrip("-.")[:80].rstrip(".") or "film"
-    if name.lower() in _FOLDERS or name.lower().partition(".")[0] in _DEVICES:
-        name += "_"
-    unique = name
-    for n in itertools.count(2):
-        if unique.lower() not in used:
-            break
-        unique = f"{name}_{n}"
-    used.add(unique.lower())
-    return unique
+def file_names(combinations: Sequence[tuple[str, ...]]) -> list[str]:
+    """The combinations as file names: ("16:9", "en") is "16x9-en", ("日本語",) is "日本語".
+
+    A name follows from its own values, whatever else is in the matrix and in whatever order: films, held clips and the
+    lock go by it. Where the values are more than their name shows (C++ and C#), a digest of them is added. Only names
+    that would be one file (where case is ignored, or a-b with c and a with b-c) look at each other: they get a digest
+    too, all but the one that is written as its values are.
+    """
+    names = [_file_name(values) for values in combinations]
+    sharing: dict[str, list[int]] = {}
+    for i, name in enumerate(names):
+        sharing.setdefault(unicodedata.normalize("NFC", name.casefold()), []).append(i)
+    for folded, places in sharing.items():
+        plain = [i for i in places if "-".join(combinations[i]) == folded]
+        for i in places if len(places) > 1 else ():
+            if plain != [i]:
+                names[i] = _marked(names[i], combinations[i])
+    return names
+
+
+def _file_name(values: tuple[str, ...]) -> str:
+    whole = "-".join(_readable(value) for value in values)
+    if not whole:
+        return "film"
+    name = whole.lstrip("-.")[:_LONGEST_NAME]
+    while len(name.encode()) > _MOST_BYTES:
+        name = name[:-1]
+    name = name.rstrip(".")
+    if name != whole:
+        return _marked(name, values)
+    return f"{name}_" if name.lower() in _FOLDERS or name.lower().partition(".")[0] in _DEVICES else name
+
+
+_UNSEEN = re.compile("[\u034f\u115f\u1160\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
+"""What Unicode counts as letters and marks, and nobody can see."""
+
+
+def _readable(value: str) -> str:
+    """The letters and digits of a value, of every script, with _ for what is between them."""
+    shown = ""
+    for c in unicodedata.normalize("NFC", value):
+        kind = unicodedata.category(c)[0]
+        seen = (kind in "LN" or (kind == "M" and shown[-1:].strip(" "))) and not _UNSEEN.match(c)
+        shown += "x" if c == ":" else c if seen or c in "._-" else " "
+    name = re.sub(" +", "_", shown)
+    inner = value.isascii() and name == name.strip("_")
+    return name if " " not in shown or inner else _marked(name.strip("_"), (value,))
+
+
+def _marked(name: str, values: tuple[str, ...]) -> str:
+    mark = of_bytes("\0".join(values).encode("utf-8", "surrogatepass"))[:8]
+    return f"{name}_{mark}" if name else mark
 
 
 def rendered(file: StoryboardFile, value: object, context: Mapping[str, object], at: Path) -> object:

@@ -3,8 +3,7 @@
 One pass over the events of PyYAML's C parser (its own loader would read `16:9` as a number, keep the last of two equal
 keys, and walk an alias bomb). The rules:
 
-- Scalars are those of the YAML 1.2 core schema: `on`, `no`, `16:9` and `2024-01-02` are text, `0123` is 123.
-  `.inf`, `.nan` and numbers that no machine holds stay text, because no field of ours takes one.
+- Scalars are those of the YAML 1.2 core schema (`scalar`): `on`, `no`, `16:9` and `2024-01-02` are text, `0123` is 123.
 - A key is always text, and occurs once in its mapping.
 - Tags, merge keys (`<<`) and a second document are refused. An alias may repeat what is finished above it, within
   a budget.
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from klingflow.core.errors import StoryboardError
 from klingflow.core.source import Document, Mark, Path, Problem, Severity, Span
+from klingflow.storyboard.scalar import scalar
 
 if TYPE_CHECKING:
     import yaml
@@ -121,25 +121,7 @@ _CUT = re.compile(
 # -- data
 
 
-_CONSTANTS: dict[str, object] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
-_CONSTANTS |= {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_TEXT = frozenset("-+.0123456789~tTfFnN")
-_LONGEST_NUMBER = 40  # characters; int() of many thousand digits is slow, then refused
-
-
-def scalar(text: str) -> object:
-    """What an unquoted scalar means in YAML 1.2."""
-    if text in _CONSTANTS:
-        return _CONSTANTS[text]
-    if len(text) <= _LONGEST_NUMBER:
-        if _INT.fullmatch(text):
-            return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
-        if _FLOAT.fullmatch(text):
-            number = float(text)
-            return number if abs(number) != float("inf") else text
-    return text
 
 
 class _Level:
