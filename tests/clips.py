@@ -60,6 +60,14 @@ def tone(seconds: float, hertz: float = 440.0, level: float = 0.5, rate: int = 4
     return out
 
 
+def audio_frame(data: array[float], layout: str, rate: int = 48000, at: int = 0) -> av.AudioFrame:
+    """Interleaved floats as a frame that begins at sample `at`."""
+    frame = av.AudioFrame(format="flt", layout=layout, samples=len(data) // av.AudioLayout(layout).nb_channels)
+    frame.planes[0].update(data.tobytes().ljust(frame.planes[0].buffer_size, b"\0"))
+    frame.sample_rate, frame.pts, frame.time_base = rate, at, Fraction(1, rate)
+    return frame
+
+
 def samples(path: Path) -> array[float]:
     """All sound of a file as interleaved stereo floats at 48 kHz, by a plain decode."""
     out = array("f")
@@ -88,6 +96,7 @@ def make(
     matrix: int = 1,
     sound: array[float] | None = None,
     sound_rate: int = 48000,
+    layout: str = "stereo",
     rotate: int = 0,
     shape: Fraction | None = None,
     draw: Callable[[int, tuple[int, int]], Image.Image] = picture,
@@ -113,7 +122,7 @@ def make(
         audio = None
         if sound is not None:
             name = "libopus" if path.suffix == ".webm" else "aac"
-            audio = container.add_stream(name, rate=sound_rate, layout="stereo")
+            audio = container.add_stream(name, rate=sound_rate, layout=layout)
         for i in range(frames):
             frame = av.VideoFrame.from_image(draw(first + i, size))
             frame = frame.reformat(
@@ -126,12 +135,10 @@ def make(
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
         if audio is not None:
-            for at in range(0, len(sound), 2048):
-                part = sound[at : at + 2048]
-                block = av.AudioFrame(format="flt", layout="stereo", samples=len(part) // 2)
-                block.planes[0].update(part.tobytes())
-                block.sample_rate, block.pts, block.time_base = sound_rate, at // 2, Fraction(1, sound_rate)
-                container.mux(audio.encode(block))
+            channels = av.AudioLayout(layout).nb_channels
+            for at in range(0, len(sound) // channels, 1024):
+                part = sound[at * channels : (at + 1024) * channels]
+                container.mux(audio.encode(audio_frame(part, layout, sound_rate, at)))
             container.mux(audio.encode(None))
     return path
 

@@ -20,7 +20,7 @@ OUTSIDE = {"os", "asyncio", "time", "socket", "pathlib", "av", "httpx", "subproc
 HOUSES = {
     "httpx": {"klingflow.io.http"},
     "obstore": {"klingflow.io.objects"},
-    "av": {"klingflow.io.media", "klingflow.animatic.renderer", "klingflow.output.film"},
+    "av": {"klingflow.io.media", "klingflow.io.downmix", "klingflow.animatic.renderer", "klingflow.output.film"},
     "h11": {"klingflow.io.webhook"},
     "jsonschema": {"klingflow.storyboard.schema"},
     "yaml": {"klingflow.storyboard.yamlread"},

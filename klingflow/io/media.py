@@ -26,7 +26,6 @@ from pathlib import Path
 
 import av
 from av.audio.frame import AudioFrame
-from av.audio.resampler import AudioResampler
 from av.codec.context import CodecContext
 from av.container.input import InputContainer
 from av.stream import Disposition
@@ -37,6 +36,7 @@ from PIL import Image
 from klingflow.core.errors import MediaError
 from klingflow.core.model import ClipFacts, Digest
 from klingflow.io import durable
+from klingflow.io.downmix import RATE, SAMPLE, Downmix
 
 MAX_SIDE = 8192
 """Pixels."""
@@ -44,10 +44,6 @@ MAX_SECONDS = 1800
 MAX_STREAMS = 32
 MAX_INDEX = 64 << 20
 """Bytes of a file's `moov` box: half an hour of clip needs about one MiB, a hostile one would fill the memory."""
-
-RATE = 48000
-"""Samples a second of all sound that leaves this module; stereo, 32-bit float, interleaved: 8 bytes a sample."""
-SAMPLE = 8
 
 # Without the format whitelist a text file "ffconcat version 1.0\nfile other.mp4" opens the other file, and a
 # playlist opens URLs (tried with PyAV 18.1). The protocol whitelist alone does not stop it.
@@ -370,7 +366,7 @@ def frames(path: Path) -> Iterator[tuple[VideoFrame, VideoStream]]:
 
 
 def sound(path: Path, origin: Fraction, *, bed: bool = False) -> Iterator[bytes]:
-    """The sound of a file from `origin` seconds on its own clock: 48 kHz stereo float, in chunks; may end early.
+    """The sound of a file from `origin` seconds on its own clock, in chunks as io.downmix makes them; may end early.
 
     Silence stands where the file has a gap. Nothing is yielded for a file without sound, except that `bed=True`
     (a music file, which needs no picture) raises MediaError.
@@ -383,13 +379,13 @@ def sound(path: Path, origin: Fraction, *, bed: bool = False) -> Iterator[bytes]
                 raise MediaError(f"{path.name} has no sound", "name a WAV, MP3, FLAC, M4A or OGG file")
             return
         _known(path, audio.codec_context)
-        resampler = AudioResampler(format="flt", layout="stereo", rate=RATE)
+        downmix = Downmix()
         for packet in container.demux(audio):
             decoded: list[AudioFrame | None] = [f for f in packet.decode() if isinstance(f, AudioFrame)]
             if packet.size == 0:
                 decoded.append(None)
             for frame in decoded:
-                for chunk in resampler.resample(frame):
+                for chunk in downmix(frame):
                     data = bytes(chunk.planes[0])[: chunk.samples * SAMPLE]
                     if chunk.pts is not None and chunk.time_base is not None:
                         at = round((chunk.pts * _fraction(chunk.time_base) - origin) * RATE)
