@@ -234,7 +234,7 @@ def test_a_comment_always_fits_with_its_tables_whole(films: int, shots: int, pro
     rows = [line.count("|") for line in out.splitlines() if line.startswith("|")]
     assert set(rows) <= {6}
     assert out.count("<details>") == out.count("</details>")
-    assert f"{shots} shot" in page(out).text.split("up to date")[0]
+    assert f"{films * shots} shot" in page(out).text.split("up to date")[0]
 
 
 @settings(max_examples=6, deadline=None)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
-from klingflow.app.planner import only
 from klingflow.core import digest
 from klingflow.core.model import (
     ClipFacts,
@@ -25,6 +24,7 @@ from klingflow.core.source import Span
 from klingflow.planning import plan as planning
 from klingflow.planning.plan import Action, FilmPlan, OpenOrder, PlanLookups, Step
 from klingflow.planning.price import Price
+from klingflow.planning.schedule import arranged, only
 from klingflow.storyboard.lock import Entry, Lock
 
 STILL = ImageFacts(digest=Digest("aa" * 32), format="PNG", width=1280, height=720, bytes=1)
@@ -95,6 +95,18 @@ def record(one: Shot, clip: str = "22") -> ClipRecord:
     )
 
 
+def lookups(
+    store: Mapping[Key, ClipRecord] | None = None, orders: Mapping[str, OpenOrder] | None = None
+) -> PlanLookups:
+    return PlanLookups(
+        model=lambda shot: MODEL,
+        price=lambda shot: Price(amount=Decimal("0.1") * shot.duration, estimate=True),
+        expect=lambda shot: 100.0,
+        find=(store or {}).get,
+        open_order=lambda key, shot: (orders or {}).get(shot.id),
+    )
+
+
 def make(
     one: Film,
     lock: Mapping[str, Entry] | None = None,
@@ -102,18 +114,14 @@ def make(
     order: OpenOrder | None = None,
 ) -> FilmPlan:
     entries = {ShotId(name): {1: found} for name, found in (lock or {}).items()}
-    return planning.make(
-        one,
-        inputs=INPUTS,
-        lock=Lock({"": entries}),
-        lookups=PlanLookups(
-            model=lambda shot: MODEL,
-            price=lambda shot: Price(amount=Decimal("0.1") * shot.duration, estimate=True),
-            expect=lambda shot: 100.0,
-            find=(store or {}).get,
-            open_order=lambda key, shot: order,
-        ),
-    )
+    orders = {shot.id: order for shot in one.shots} if order is not None else {}
+    (found,) = plan_of([one], Lock({"": entries}), lookups(store, orders)).films
+    return found
+
+
+def plan_of(films: Sequence[Film], lock: Lock, found: PlanLookups, in_flight: int = 100) -> planning.Plan:
+    made = tuple(planning.make(film, inputs=INPUTS, lock=lock, lookups=found) for film in films)
+    return arranged(planning.Plan(storyboard="film.yaml", films=made), films, lambda provider: in_flight)
 
 
 def steps(found: FilmPlan) -> dict[str, Step]:
@@ -228,8 +236,7 @@ def test_two_shots_with_one_key_are_paid_once() -> None:
     found = make(film(DAWN, replace(DAWN, id=ShotId("twin"))))
     assert (found.steps[1].same_as, found.steps[1].price) == ("dawn", 0)
     assert planning.totals([found]).tasks == 1
-    twice = planning.totals([found, replace(found, variant="x")])
-    assert (twice.tasks, twice.spend) == (1, Decimal("0.5"))
+    assert planning.totals([found]).spend == Decimal("0.5")
 
 
 def test_a_clip_of_ones_own_is_adopted_once_and_then_reused() -> None:
@@ -275,11 +282,114 @@ def test_an_unknown_price_makes_the_total_unknown() -> None:
 
 
 def test_the_second_of_two_equal_purchases_orders_where_the_first_is_not_selected() -> None:
-    twins = make(film(DAWN, replace(DAWN, id=ShotId("copy"), index=1), replace(DAWN, id=ShotId("third"), index=2)))
+    three = film(DAWN, replace(DAWN, id=ShotId("copy")), replace(DAWN, id=ShotId("third")))
+    twins = make(three)
     whole = planning.Plan(storyboard="film.yaml", films=(twins,))
     assert [(step.same_as, step.orders) for step in twins.steps] == [(None, True), ("dawn", False), ("dawn", False)]
-    (narrow,) = only(whole, {"": {ShotId("copy"), ShotId("third")}}).films
+    (narrow,) = only(whole, {"": {ShotId("copy"), ShotId("third")}}, [three], lambda provider: 4).films
     copy, third = narrow.steps
     assert (copy.same_as, copy.orders, copy.price, copy.reason) == (None, True, twins.steps[0].price, "new shot")
     assert (third.same_as, third.orders, third.price) == ("copy", False, 0)
     assert planning.totals([narrow]).tasks == 1
+
+
+TALL = replace(film(DAWN, HARBOUR, shot("end", first_frame=ShotFrame(ShotId("harbour")))), variant="en")
+
+
+def dub(**prompts: str) -> Film:
+    """The film in another language: the same shots, but for those prompts."""
+    shots = tuple(replace(one, prompt=prompts.get(one.id, one.prompt)) for one in TALL.shots)
+    return replace(TALL, shots=shots, variant="de")
+
+
+def test_what_two_films_share_is_one_purchase_also_what_continues_it() -> None:
+    found = plan_of([TALL, dub(end="das Ende")], Lock(), lookups())
+    english, german = found.films
+    assert [step.same_as for step in english.steps] == [None, None, None]
+    told = [(step.same_as, step.same_as_film, step.reason, step.price, step.seconds) for step in german.steps[:2]]
+    assert told == [(name, "en", "same purchase as [en]", 0, 0) for name in ("dawn", "harbour")]
+    assert (german.steps[2].reason, german.steps[2].price) == ("continues harbour, which will be made", Decimal("0.5"))
+    sums = planning.totals(found.films)
+    assert (sums.tasks, sums.seconds, sums.spend) == (4, 20, Decimal("2.0"))
+    assert sums.spend == sum(planning.totals([film]).spend or 0 for film in found.films)
+
+
+def test_what_continues_different_clips_is_not_one_purchase() -> None:
+    found = plan_of([TALL, dub(dawn="Morgen")], Lock(), lookups())
+    assert planning.totals(found.films).tasks == 6
+
+
+def test_the_same_shot_after_a_clip_that_is_there_and_after_one_that_is_made_are_two_purchases() -> None:
+    bought = Lock({"de": {ShotId("dawn"): {1: entry(replace(DAWN, prompt="Morgen"))}}})
+    found = plan_of([TALL, dub(dawn="Morgen")], bought, lookups())
+    assert [step.same_as for step in found.films[1].steps] == [None, None, None]
+
+
+def test_another_shot_of_another_film_is_named_with_its_film() -> None:
+    other = replace(film(replace(DAWN, id=ShotId("opening"))), variant="de")
+    (step,) = plan_of([TALL, other], Lock(), lookups()).films[1].steps
+    assert (step.reason, step.same_as, step.same_as_film) == ("same purchase as dawn [en]", "dawn", "en")
+
+
+def test_takes_of_two_films_are_shared_take_by_take() -> None:
+    three = replace(film(replace(DAWN, takes=3)), variant="en")
+    found = plan_of([three, replace(three, variant="de")], Lock(), lookups())
+    assert planning.totals(found.films).tasks == 3
+
+
+def test_a_film_that_is_selected_alone_orders_what_the_other_would_have_ordered() -> None:
+    films = [TALL, dub()]
+    whole = plan_of(films, Lock(), lookups())
+    narrow = only(whole, {"de": {shot.id for shot in TALL.shots}}, films, lambda provider: 4)
+    assert [(step.same_as, step.orders) for step in narrow.films[1].steps] == [(None, True)] * 3
+
+
+def test_what_waits_for_a_clip_that_this_run_does_not_make_orders_nothing_and_says_why() -> None:
+    doubt = OpenOrder(action=Action.RESOLVE, reason="?")
+    failed = OpenOrder(action=Action.MAKE, reason="failed before (invalid): not ordered again unless it is changed")
+    never = "which failed before and is not ordered again"
+    for order, why in ((doubt, "which must be settled first"), (failed, never)):
+        (one,) = plan_of([TALL], Lock(), lookups(orders={"dawn": order})).films
+        _, harbour, end = one.steps
+        assert (harbour.action, harbour.orders, harbour.price) == (Action.MAKE, False, 0)
+        assert harbour.reason == f"continues dawn, {why}"
+        assert (end.orders, end.reason) == (False, "continues harbour, which is not made in this run")
+        assert (planning.totals([one]).tasks, one.wall_s, one.critical) == (0, 0, ())
+    held = film(replace(DAWN, hold=True), HARBOUR)
+    _, harbour = make(held).steps
+    assert (harbour.orders, harbour.reason) == (False, "continues dawn, which is held and has no clip")
+    collected = OpenOrder(action=Action.RESUME, reason="paid for")
+    _, harbour, _ = plan_of([TALL], Lock(), lookups(orders={"dawn": collected})).films[0].steps
+    assert (harbour.orders, harbour.reason) == (True, "continues dawn, which is being made")
+
+
+def test_expected_time_is_that_of_the_tasks_in_flight() -> None:
+    many = film(*(shot(f"s{n}") for n in range(10)))
+    for in_flight, wall in ((4, 300), (5, 200), (10, 100), (100, 100)):
+        found = plan_of([many], Lock(), lookups(), in_flight)
+        assert (found.films[0].wall_s, found.films[0].chain_s, found.in_flight) == (wall, 100, {"hiapi": in_flight})
+
+
+def test_films_share_the_tasks_in_flight_and_each_is_ready_at_its_own_time() -> None:
+    films = [replace(film(shot("a"), shot("b")), variant="x"), replace(film(shot("a"), shot("c")), variant="y")]
+    found = plan_of(films, Lock(), lookups(), 1)
+    assert [one.wall_s for one in found.films] == [200, 300]  # a is made once, for both
+
+
+def test_the_longest_chain_goes_first() -> None:
+    chain = [shot("c0"), *(shot(f"c{n}", first_frame=ShotFrame(ShotId(f"c{n - 1}"))) for n in (1, 2))]
+    (found,) = plan_of([film(shot("a"), shot("b"), *chain)], Lock(), lookups(), 2).films
+    assert (found.wall_s, found.critical) == (300, ("c0", "c1", "c2"))
+
+
+def test_no_shortcut_is_promised_where_places_in_flight_are_short() -> None:
+    market = shot("market", first_frame=ShotFrame(ShotId("harbour")))
+    films = [film(DAWN, HARBOUR, market, *(shot(f"s{n}") for n in range(5)))]
+    assert plan_of(films, Lock(), lookups(), 8).films[0].shortcuts
+    assert not plan_of(films, Lock(), lookups(), 1).films[0].shortcuts
+
+
+def test_ten_thousand_shots_are_scheduled() -> None:
+    names = [ShotId(f"s{n}") for n in range(10_000)]
+    many = film(*(shot(name, first_frame=ShotFrame(names[n - 4]) if n >= 4 else None) for n, name in enumerate(names)))
+    assert plan_of([many], Lock(), lookups(), 4).films[0].wall_s == 250_000

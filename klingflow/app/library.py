@@ -91,7 +91,8 @@ class Storyboard:
         if saved is not None and select is None and exclude is None:
             # A selection against a base (`state:…`) cannot be made again here: the plan's own shots are meant.
             select, exclude = saved.options.select, saved.options.exclude
-            plan = planner.only(whole, {f.variant: {step.shot for step in f.steps} for f in saved.plan.films})
+            named = {film.variant: {step.shot for step in film.steps} for film in saved.plan.films}
+            plan = planner.only(session.loaded, whole, named)
         else:
             plan = planner.chosen(session.loaded, whole, select, exclude, comparisons)
         warnings += planner.warnings(session.loaded, plan)

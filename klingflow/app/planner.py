@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from functools import cache
@@ -27,10 +27,10 @@ from klingflow.io.storage_factory import open_store
 from klingflow.io.store import FolderStore, Store
 from klingflow.io.task_notes import TaskNotes
 from klingflow.planning import plan as planning
-from klingflow.planning import price
+from klingflow.planning import price, schedule
 from klingflow.planning.expect import TaskKind, expectations
 from klingflow.planning.job import Job, Kind, Record, State
-from klingflow.planning.plan import Action, FilmPlan, OpenOrder, Plan, PlanLookups, Step
+from klingflow.planning.plan import Action, OpenOrder, Plan, PlanLookups
 from klingflow.planning.price import Limits
 from klingflow.planning.select import select as select_shots
 from klingflow.providers import PROVIDERS
@@ -219,7 +219,16 @@ def make(loaded: LoadedStoryboard, lock: Lock, found: PlanLookups) -> Plan:
     films = tuple(
         planning.make(film, inputs=loaded.inputs, lock=lock, lookups=found, variants=variants) for film in loaded.films
     )
-    return Plan(storyboard=loaded.relative, films=films, rehearsal=loaded.rehearsal, provider=loaded.provider)
+    plan = Plan(storyboard=loaded.relative, films=films, rehearsal=loaded.rehearsal, provider=loaded.provider)
+    return schedule.arranged(plan, loaded.films, _in_flight(loaded))
+
+
+def _in_flight(loaded: LoadedStoryboard) -> Callable[[str], int]:
+    def most(provider: str) -> int:
+        own = loaded.config.settings.get(provider, Settings())
+        return own.concurrency or PROVIDERS[provider].caps.concurrency
+
+    return most
 
 
 def unsendable(loaded: LoadedStoryboard, plan: Plan) -> Problem | None:
@@ -318,48 +327,13 @@ def chosen(
         named[film.variant] = select_shots(select or "", exclude or "", film, found.states if found else None)
     if not any(named.values()) and "state:" not in f"{select} {exclude}":  # that nothing changed is an answer
         raise UsageError("no shot is selected", "look at the ids and tags, or leave --select and --exclude out")
-    return only(plan, named)
+    return only(loaded, plan, named)
 
 
-def only(plan: Plan, named: Mapping[str, Collection[ShotId]]) -> Plan:
+def only(loaded: LoadedStoryboard, plan: Plan, named: Mapping[str, Collection[ShotId]]) -> Plan:
     """The plan with only the named shots of each variant in it. Raises UsageError where one needs a clip that is not
     there and is not named."""
-    films = []
-    for film_plan in plan.films:
-        names = named.get(film_plan.variant, ())
-        waiting = {step.shot for step in film_plan.steps if step.is_active_take and step.clip is None}
-        for step in film_plan.steps:
-            missing = [need for need in step.needs if need in waiting and need not in names]
-            if step.shot in names and missing and step.action is not Action.HOLD:
-                raise UsageError(
-                    f"{step.shot} needs a frame of {missing[0]}, whose clip is not there and which is not selected",
-                    f"select it too: --select '+{step.shot}'",
-                )
-        films.append(replace(film_plan, steps=tuple(_handed_over(film_plan, names))))
-    return replace(plan, films=tuple(films))
-
-
-def _handed_over(film_plan: FilmPlan, names: Collection[ShotId]) -> Iterator[Step]:
-    """The named steps. Where a step was the same purchase as one that is left out, it is the one that orders now."""
-    orderer: dict[Key, ShotId] = {}
-    for step in film_plan.steps:
-        if step.shot not in names:
-            continue
-        if step.same_as is not None and step.key is not None and step.same_as not in names:
-            first = orderer.setdefault(step.key, step.shot)
-            if first != step.shot:
-                step = replace(step, same_as=first, reason=step.reason.replace(step.same_as, first, 1))
-            else:
-                left_out = next(s for s in film_plan.steps if s.shot == step.same_as and s.key == step.key)
-                step = replace(
-                    step,
-                    same_as=None,
-                    reason=left_out.reason,
-                    seconds=left_out.seconds,
-                    price=left_out.price,
-                    estimate=left_out.estimate,
-                )
-        yield step
+    return schedule.only(plan, named, loaded.films, _in_flight(loaded))
 
 
 def absent(store: Store, plan: Plan) -> str:

@@ -63,6 +63,7 @@ def dump(saved: SavedPlan, *, against: str | None = None, comparisons: Mapping[s
         "exclude": saved.options.exclude,
         "against": against,
         "inputs": dict(sorted(saved.inputs.items())),
+        "in_flight": dict(sorted(plan.in_flight.items())),
     }
     if len(films) == 1 and not plan.films[0].variant:
         out |= films[0]
@@ -88,6 +89,7 @@ def _film(film: FilmPlan, comparison: Comparison | None) -> dict[str, object]:
             for problem in film.warnings
         ],
         "critical": list(film.critical),
+        "chain_s": round(film.chain_s, 1),
         "wall_s": round(film.wall_s, 1),
         "shortcuts": [{"shot": s.shot, "meets": s.meets, "saves_s": round(s.saves_s, 1)} for s in film.shortcuts],
     }
@@ -109,6 +111,7 @@ def _step(step: Step) -> dict[str, object]:
         "needs": list(step.needs),
         "after": list(step.after),
         "same_as": step.same_as,
+        "same_as_film": step.same_as_film,
         "provider": step.provider,
         "model": step.model,
         "seconds": step.seconds,
@@ -188,6 +191,7 @@ def load(text: str | bytes, path: str = "plan.json") -> SavedPlan:
             films=tuple(_read_film(film, data["name"]) for film in films),
             rehearsal=data["rehearsal"],
             provider=data["provider"],
+            in_flight=data.get("in_flight", {}),
         ),
         inputs=data["inputs"],
         options=Options(vars=data["vars"], select=data["select"], exclude=data["exclude"]),
@@ -219,6 +223,7 @@ def _read_film(data: Mapping[str, Any], name: str) -> FilmPlan:
             Problem(rule=w["rule"], what=w["what"], mend=w["mend"], severity=Severity.WARNING) for w in data["warnings"]
         ),
         critical=tuple(ShotId(shot) for shot in data["critical"]),
+        chain_s=float(data.get("chain_s", data["wall_s"])),
         wall_s=float(data["wall_s"]),
         shortcuts=tuple(
             Shortcut(ShotId(s["shot"]), ShotId(s["meets"]), float(s["saves_s"])) for s in data["shortcuts"]
@@ -239,6 +244,7 @@ def _read_step(data: Mapping[str, Any]) -> Step:
         needs=tuple(ShotId(shot) for shot in data["needs"]),
         after=tuple(ShotId(shot) for shot in data["after"]),
         same_as=None if data["same_as"] is None else ShotId(data["same_as"]),
+        same_as_film=data.get("same_as_film"),
         provider=data["provider"],
         model=data["model"],
         seconds=data["seconds"],

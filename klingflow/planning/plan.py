@@ -17,11 +17,10 @@ Knows no file and no provider: what it must ask (is there a clip for this key? w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
-from itertools import pairwise
 
 from klingflow.core import digest
 from klingflow.core.digest import PartChange
@@ -74,6 +73,9 @@ class Step:
     changes: tuple[PartChange, ...] = ()
     key: Key | None
     """None while a clip that goes in is not made yet: known after the run."""
+    purchase: Key | None = field(default=None, compare=False)
+    """What this step would order: `key`, or a name for it while a clip that goes in is not made yet. Two steps with one
+    purchase have one key once they run. None where the step orders nothing."""
     clip: Digest | None = None
     """The clip that answers, where it is known."""
     record: ClipRecord | None = field(default=None, compare=False)
@@ -83,7 +85,11 @@ class Step:
     after: tuple[ShotId, ...] = ()
     """Those of `needs` whose clip is not known yet."""
     same_as: ShotId | None = None
-    """An earlier shot with the same key: it is made once, for both."""
+    """The shot of an earlier step with the same purchase: it is made once, for both (planning.schedule)."""
+    same_as_film: str | None = None
+    """The variant of that step's film, where it is another film than this step's."""
+    alone: Step | None = field(default=None, compare=False, repr=False)
+    """The same step as it would be without the one that it shares its purchase with."""
     provider: str
     model: str
     seconds: int
@@ -94,6 +100,8 @@ class Step:
     """True where the price is klingflow's shipped estimate, not a price that the project states."""
     depth: int = 1
     """Clips in the run of `continues` that ends here, this one included."""
+    expect_s: float = field(default=0.0, compare=False)
+    """Seconds that making or collecting it is expected to take."""
 
     @property
     def orders(self) -> bool:
@@ -122,8 +130,10 @@ class FilmPlan:
     warnings: tuple[Problem, ...] = ()
     critical: tuple[ShotId, ...] = ()
     """The chain of shots to make that takes longest; empty when nothing is to be made."""
-    wall_s: float = 0.0
+    chain_s: float = 0.0
     """Expected seconds along it."""
+    wall_s: float = 0.0
+    """Expected seconds until every clip of the film is there, with the tasks in flight that the providers allow."""
     shortcuts: tuple[Shortcut, ...] = ()
     """Where `meets` instead of `continues` would shorten the wait, the most first."""
 
@@ -158,6 +168,8 @@ class Plan:
     """The provider was overridden to animatic: the lock is neither read nor written."""
     provider: str | None = None
     """The override of `--provider`, where there is one."""
+    in_flight: Mapping[str, int] = field(default_factory=dict)
+    """How many tasks are made side by side, by provider, for those at which something is to be made."""
 
 
 OWN = "own"
@@ -196,58 +208,30 @@ def make(
 ) -> FilmPlan:
     """Decides every step of a film. `variants` are those of all films of the storyboard."""
     clips: dict[ShotId, Digest] = {}
-    made_by: dict[Key, ShotId] = {}
+    pending: dict[ShotId, Step] = {}
     depth = graph.depth(film)
     steps: dict[ShotId, list[Step]] = {}
     for shot in graph.order(film):
         mine = steps[shot.id] = []
         for take in shot.takes_made():
             wanted = shot if take == shot.take else replace(shot, take=take)
-            step = _decide(film, wanted, take == shot.take, inputs, lock, lookups, clips, depth, variants)
-            if step.orders and step.key is not None:
-                first = made_by.setdefault(step.key, shot.id)
-                if first != shot.id:
-                    why = f"the same purchase as {first}: made once"
-                    step = replace(step, same_as=first, reason=why, price=Decimal(0), seconds=0)
-            if step.is_active_take and step.clip is not None:
-                clips[shot.id] = step.clip
+            step = _decide(film, wanted, take == shot.take, inputs, lock, lookups, clips, pending, depth, variants)
+            if step.orders or step.action is Action.RESUME:
+                step = replace(step, expect_s=lookups.expect(shot))
             mine.append(step)
-    ordered = tuple(step for shot in film.shots for step in steps[shot.id])
-    busy = {
-        shot.id: lookups.expect(shot)
-        for shot in film.shots
-        if any(s.action in (Action.MAKE, Action.RESUME) for s in steps[shot.id])
-    }
-    critical, wall = graph.critical(film, busy) if busy else ((), 0.0)
+        active = next(step for step in mine if step.is_active_take)
+        if active.clip is not None:
+            clips[shot.id] = active.clip
+        else:
+            pending[shot.id] = active
     return FilmPlan(
         name=film.name,
         variant=film.variant,
         matrix=film.matrix,
         title=film.title,
-        steps=ordered,
+        steps=tuple(step for shot in film.shots for step in steps[shot.id]),
         warnings=tuple(graph.chain_warnings(film)),
-        critical=tuple(shot for shot in critical if shot in busy),
-        wall_s=wall,
-        shortcuts=_shortcuts(film, busy, critical, wall),
     )
-
-
-def _shortcuts(
-    film: Film, busy: Mapping[ShotId, float], critical: Sequence[ShotId], wall: float
-) -> tuple[Shortcut, ...]:
-    """Only a shot on the longest chain, whose predecessor declares a still to end with, can shorten the wait."""
-    shots = film.by_id()
-    out = []
-    for before, name in pairwise(critical):
-        first, still = shots[name].first_frame, shots[before].last_frame
-        if first != ShotFrame(before) or still is None or isinstance(still, ShotFrame) or before not in busy:
-            continue
-        other = replace(shots[name], first_frame=still)
-        changed = replace(film, shots=tuple(other if shot.id == name else shot for shot in film.shots))
-        saves = wall - graph.critical(changed, busy)[1]
-        if saves >= 1:
-            out.append(Shortcut(name, before, saves))
-    return tuple(sorted(out, key=lambda found: -found.saves_s))
 
 
 def _decide(
@@ -258,6 +242,7 @@ def _decide(
     lock: Lock,
     lookups: PlanLookups,
     clips: Mapping[ShotId, Digest],
+    pending: Mapping[ShotId, Step],
     depth: Mapping[ShotId, int],
     variants: Collection[str],
 ) -> Step:
@@ -283,7 +268,7 @@ def _decide(
         if held is not None:
             return held
     if parts is None or key is None:
-        return _unknown(step, shot, clips, lookups.price(shot))
+        return _unknown(step, shot, inputs, clips, pending, lookups.price(shot))
     entry = lock.entry(film.variant, shot.id, shot.take)
     if entry is not None and entry.key == key:
         return replace(step, clip=entry.clip, record=entry.record())
@@ -308,12 +293,12 @@ def _decide(
     if order is None:
         order = OpenOrder(action=Action.MAKE, reason=why, orders=True)
     step = replace(step, action=order.action, reason=order.reason, changes=changes)
-    return _ordering(step, shot, lookups.price(shot)) if order.orders else step
+    return _ordering(step, shot, lookups.price(shot), key) if order.orders else step
 
 
-def _ordering(step: Step, shot: Shot, cost: Price) -> Step:
+def _ordering(step: Step, shot: Shot, cost: Price, purchase: Key) -> Step:
     """The step with what its order needs."""
-    return replace(step, seconds=shot.duration, price=cost.amount, estimate=cost.estimate)
+    return replace(step, purchase=purchase, seconds=shot.duration, price=cost.amount, estimate=cost.estimate)
 
 
 def _held(
@@ -355,15 +340,47 @@ def _keys_of_others(film: Film, shot: Shot, inputs: Inputs, lock: Lock, lookups:
     return keys
 
 
-def _unknown(step: Step, shot: Shot, clips: Mapping[ShotId, Digest], cost: Price) -> Step:
-    """A step whose key is known only after the run, because a clip that goes in is not made yet."""
+def _unknown(
+    step: Step,
+    shot: Shot,
+    inputs: Inputs,
+    clips: Mapping[ShotId, Digest],
+    pending: Mapping[ShotId, Step],
+    cost: Price,
+) -> Step:
+    """A step whose key is known only after the run, because a clip that goes in is not made yet. It orders nothing
+    where this run does not make that clip either."""
     after = tuple(need for need in step.needs if need not in clips)
+    stops = [need for need in after if not _comes(pending[need])]
+    cause = (stops or after)[0]
     first = shot.first_frame
-    if isinstance(first, ShotFrame) and first.shot in after and first.frame == "last":
-        reason = f"continues {first.shot}, which will be made"
-    else:
-        reason = f"takes a frame of {after[0]}, which will be made"
-    return _ordering(replace(step, action=Action.MAKE, reason=reason, after=after), shot, cost)
+    continues = isinstance(first, ShotFrame) and first.shot == cause and first.frame == "last"
+    reason = f"{'continues' if continues else 'takes a frame of'} {cause}, {_why_not_there(pending[cause])}"
+    step = replace(step, action=Action.MAKE, reason=reason, after=after)
+    if stops:
+        return step
+    named = {need: Digest(f"the clip of {pending[need].purchase or pending[need].key}") for need in after}
+    parts = digest.parts(shot, step.model, inputs.stills, {**clips, **named}, inputs.clips)
+    assert parts is not None  # every clip that goes in has a name
+    return _ordering(step, shot, cost, digest.key(parts))
+
+
+def _comes(step: Step) -> bool:
+    """Whether a run has this step's clip at its end, if nothing fails."""
+    return step.orders or step.action is Action.RESUME
+
+
+def _why_not_there(step: Step) -> str:
+    """Why a clip that goes in is not known yet."""
+    if step.action is Action.RESUME:
+        return "which is being made"
+    if step.orders:
+        return "which will be made"
+    if step.action is Action.HOLD:
+        return "which is held and has no clip"
+    if step.action is Action.RESOLVE:
+        return "which must be settled first"
+    return "which is not made in this run" if step.after else "which failed before and is not ordered again"
 
 
 def _why(
@@ -412,19 +429,15 @@ def _makers(lock: Lock, variant: str, frame: str) -> list[ShotId]:
 
 
 def totals(films: Iterable[FilmPlan]) -> Totals:
-    """What the films would make and spend together; a key that two films share is counted once."""
+    """What the films would make and spend together. A purchase that steps share is in the first of them alone."""
     steps = {action.value: 0 for action in Action}
     spend: Decimal | None = Decimal(0)
     seconds = tasks = 0
-    seen: set[Key] = set()
     for film in films:
         for step in film.steps:
             steps[step.action.value] += 1
-            if not step.orders or (step.key is not None and step.key in seen):
-                continue
-            if step.key is not None:
-                seen.add(step.key)
-            tasks += 1
-            seconds += step.seconds
-            spend = None if spend is None or step.price is None else spend + step.price
+            if step.orders:
+                tasks += 1
+                seconds += step.seconds
+                spend = None if spend is None or step.price is None else spend + step.price
     return Totals(steps=steps, spend=spend, seconds=seconds, tasks=tasks)
