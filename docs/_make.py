@@ -123,8 +123,9 @@ def kind(node: Schema, whole: Schema) -> str:
     if "anyOf" in node:
         return listed([kind(branch, whole) for branch in node["anyOf"]])
     types = [node["type"]] if isinstance(node.get("type"), str) else list(node.get("type", ()))
-    if types == ["array"] and "items" in node:
-        return f"list of {between(node, 'Items')}{plural(kind(node['items'], whole))}"
+    if "array" in types and "items" in node:
+        ending = " or `null`" if "null" in types else ""
+        return f"list of {between(node, 'Items')}{plural(kind(node['items'], whole))}{ending}"
     text = listed([KINDS[name] for name in types])
     if "minimum" in node or "maximum" in node:
         text += f", {limits(node)}"

@@ -460,6 +460,70 @@ def test_a_storyboard_of_costly_templates_ends_soon() -> None:
     assert time.process_time() - start < 10
 
 
+DEFAULTS = {
+    "tags": "[a]",
+    "prompt": "waves",
+    "negative_prompt": "blur",
+    "images": "[a.png]",
+    "elements": "[{frontal_image: a.png}]",
+    "multi_shot": "{by: intelligence}",
+    "aspect_ratio": '"1:1"',
+    "model": "other",
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "empty"),
+    [(field, empty) for field in DEFAULTS for empty in ("null", "")]
+    + [(field, "[]") for field in ("tags", "images", "elements")],
+)
+def test_a_default_can_be_taken_away_from_one_shot(field: str, empty: str) -> None:
+    made = film(
+        f"""
+        klingflow: 1
+        defaults:
+          {field}: {DEFAULTS[field]}
+        shots:
+          - {{id: a, first_frame: f.png, {field}: {empty}}}
+          - {{id: b, first_frame: f.png}}
+          - {{id: c, first_frame: f.png}}
+        """
+    )
+    emptied, kept, _ = made.shots
+    absent = film("klingflow: 1\nshots: [{id: a, first_frame: f.png}]").shots[0]
+    assert emptied == absent, "as if there were no such default: the same key, too"
+    assert getattr(kept, field) != getattr(absent, field)
+
+
+def test_a_prompt_that_is_taken_away_takes_the_default_file_along() -> None:
+    shots = "[{id: a, first_frame: f.png, prompt: null}, {id: b}]"
+    made = film(f"klingflow: 1\ndefaults: {{prompt_file: p.txt}}\nshots: {shots}", {"p.txt": "waves"})
+    assert [shot.prompt for shot in made.shots] == ["", "waves"]
+
+
+def test_nothing_written_where_there_is_no_default_is_a_fault() -> None:
+    assert faults("klingflow: 1\ndefaults: {model: null}\nshots: [{id: a, prompt: x, model: , tags: null}]") == [
+        "3:35 empty: model of shot 'a' is empty, and the defaults have none",
+        "3:43 empty: tags of shot 'a' is empty, and the defaults have none",
+    ]
+    assert faults("klingflow: 1\ndefaults: {prompt: x}\nshots: [{id: a, prompt: null}]") == [
+        "3:14 empty-shot: 'a' says nothing to show"
+    ]
+
+
+@pytest.mark.parametrize("field", ["id", "duration", "sound", "takes", "vars", "clip", "first_frame", "title"])
+def test_no_other_field_may_be_empty(field: str) -> None:
+    name = "" if field == "id" else "id: a, "
+    document = yamlread.read("film.yaml", f"klingflow: 1\nshots: [{{{name}prompt: x, {field}: null}}]")
+    assert [problem.rule for problem in schema.check(document, "storyboard")] == ["wrong-type"]
+
+
+def test_a_part_of_a_clip_has_its_prompt() -> None:
+    text = "klingflow: 1\nshots: [{id: a, multi_shot: {by: customize, shots: [{prompt: null, duration: 5}]}}]"
+    (problem,) = schema.check(yamlread.read("film.yaml", text), "storyboard")
+    assert problem.what == "prompt of shot 'a' must be text, not empty"
+
+
 def test_what_the_schema_blanks_out_makes_no_second_fault() -> None:
     text = """\
         klingflow: 1

@@ -125,7 +125,11 @@ film: {shots: [a, b], audio: 5}
             "a frame is last, first, a negative index (-3) or a time in seconds (2.5s)",
         ),
         ("multi_shot: {by: customize}", "multi_shot of shot 'dawn' has no 'shots'", "add `shots`"),
-        ("images: []", "images of shot 'dawn' is empty", "write something there, or remove it"),
+        (
+            "elements: [{frontal_image: a.png, reference_images: []}]",
+            "reference_images of shot 'dawn' is empty",
+            "write something there, or remove it",
+        ),
         (
             "elements: [{}]",
             "entry 1 of elements of shot 'dawn' has no 'frontal_image'",

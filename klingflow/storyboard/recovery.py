@@ -2,7 +2,8 @@
 
 The schema reports what is wrong with the shape, `load` what is wrong with the meaning, and users want both at once. So
 values of a wrong type are removed here, and load goes on with the rest. None as a value means: something was written
-here, and its fault is reported already.
+here, and its fault is reported already. EMPTY means that a shot says `null`: it has none of this, whatever the defaults
+have.
 """
 
 from __future__ import annotations
@@ -14,13 +15,25 @@ Data = Mapping[str, Any]
 Kind = Callable[[Any], bool]
 
 
+class _Empty:
+    pass
+
+
+EMPTY = _Empty()
+_MAY_BE_EMPTY = frozenset(
+    ["tags", "prompt", "negative_prompt", "images", "elements", "multi_shot", "aspect_ratio", "model"]
+)
+
+
 def usable(data: object) -> Data:
     """The storyboard's data with every value of the type that load expects; the same object where all of them are."""
     if not isinstance(data, dict):
         return {"shots": ()}
     out = _fields(data, _TOP)
     if "defaults" in out:
-        out = _put(out, "defaults", _fields(out["defaults"] or {}, _DEFAULTS))
+        given = out["defaults"] or {}
+        set_ones = {name: value for name, value in given.items() if value is not None or name not in _MAY_BE_EMPTY}
+        out = _put(out, "defaults", _fields(set_ones if len(set_ones) < len(given) else given, _DEFAULTS))
     if "matrix" in out:
         axes = {name: value for name, value in (out["matrix"] or {}).items() if _axis(name, value)}
         out = _put(out, "matrix", axes)
@@ -48,7 +61,11 @@ def _fields(data: Data, kinds: Mapping[str, Kind]) -> Data:
 
 
 def _shot(index: int, raw: object) -> Data:
-    shot = _fields(raw, _SHOT) if isinstance(raw, dict) else {"?": None}
+    given = raw if isinstance(raw, dict) else {"?": None}
+    shot = _fields(given, _SHOT)
+    empty = [name for name in shot if given[name] is None and name in _MAY_BE_EMPTY]
+    if empty:
+        shot = {**shot, **dict.fromkeys(empty, EMPTY)}
     if shot.get("id") is None:
         return {**shot, "id": f"#{index + 1}"}  # "#" is not allowed in an id: no reference can name it
     return shot

@@ -57,7 +57,7 @@ def check(document: Document, name: str) -> list[Problem]:
 
 
 def sift(document: Document, name: str) -> tuple[list[Problem], object]:
-    """As `check`; and the data with null in the place of what is wrong in it, so that the rest can be looked at in the
+    """As `check`; and the data with WRONG in the place of what is wrong in it, so that the rest can be looked at in the
     same go and everything else keeps its place. None where the whole is of the wrong kind."""
     problems, places = _faults(document, name)
     if not problems:
@@ -70,6 +70,13 @@ def sift(document: Document, name: str) -> tuple[list[Problem], object]:
     return problems, data
 
 
+class _Wrong:
+    pass
+
+
+WRONG = _Wrong()
+
+
 def _copied(data: Any) -> Any:
     """The data with mappings and lists of its own: what an alias repeats is there twice, so that one can be changed."""
     if isinstance(data, dict):
@@ -79,11 +86,11 @@ def _copied(data: Any) -> Any:
 
 def _blank(data: Any, path: Path) -> None:
     for part in path[:-1]:
-        if data is None:
+        if data is WRONG:
             return  # a value above it was blanked
         data = data[part]
-    if data is not None:
-        data[path[-1]] = None
+    if data is not WRONG:
+        data[path[-1]] = WRONG
 
 
 def _faults(document: Document, name: str) -> tuple[list[Problem], list[Path]]:
@@ -189,7 +196,7 @@ def _problems(document: Document, name: str, error: Any, path: Path) -> Iterator
 
 
 def _type(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) -> _Fault:
-    kinds = [wanted] if isinstance(wanted, str) else list(wanted)
+    kinds = [wanted] if isinstance(wanted, str) else [kind for kind in wanted if kind != "null"]
     what = f"{thing} must be {_or([_KINDS[kind] for kind in kinds])}, not {_shown(value)}"
     mend = ""
     if value is None:

@@ -16,6 +16,7 @@ from klingflow.core.model import MultiShot, Shot, ShotFrame
 from klingflow.core.source import Path
 from klingflow.storyboard import variables
 from klingflow.storyboard.frames import Frames, StillOf, Stills
+from klingflow.storyboard.recovery import EMPTY
 from klingflow.storyboard.storyboard_file import Data, Skip, StoryboardFile, each
 
 PROVIDERS = ("hiapi", "mulerouter", "animatic")
@@ -129,6 +130,11 @@ class ShotReader:
                 out.pop("prompt", None)
             elif "prompt" in raw and "prompt_file" not in raw:
                 out.pop("prompt_file", None)
+        for field in [field for field, value in raw.items() if value is EMPTY]:
+            if not any(one in self.defaults for one in (field, *(("prompt_file",) if field == "prompt" else ()))):
+                what = f"{field} of shot '{raw['id']}' is empty, and the defaults have none"
+                self.file.fault("empty", what, "write a value, or remove the key", ("shots", index, field))
+            del out[field]
         if raw.get("clip"):
             for field in _NOT_WITH_CLIP:
                 if field in raw:
