@@ -210,6 +210,38 @@ def test_bytes_that_are_not_utf8_are_told_with_their_place(raw: bytes, what: str
     assert (problem.what, str(problem.span)) == (what, place)
 
 
+@pytest.mark.parametrize("libyaml", [True, False], ids=["C parser", "Python parser"])
+def test_an_emoji_that_json_wrote_as_two_escapes_is_read(libyaml: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not libyaml:
+        monkeypatch.delattr(yaml, "CSafeLoader")
+    text = r'''{"\ud83d\ude00 key": "\uD83D\uDE00\ud83c\udf0a x", "b": "\\ud83d \\\ud83d\ude00", "c": 1}'''
+    document = yamlread.read("film.yaml", text)
+    assert document.data == {"😀 key": "😀🌊 x", "b": "\\ud83d \\😀", "c": 1}
+    assert str(document.span(("c",))) == f"film.yaml:1:{text.index('1}') + 1}", "every place is where it was"
+    assert document.span(("😀 key",), key=True).col == 2
+
+
+def test_outside_of_double_quotes_a_backslash_is_a_backslash() -> None:
+    text = "a: \\ud83d\\ude00\nb: '\\ud83d\\ude00'\nc: |\n  \\ud83d\\ude00\nd: \"\\ud83d\\ude00 \ufdd0\"\n"
+    pair = r"\ud83d\ude00"
+    assert yamlread.read("film.yaml", text).data == {"a": pair, "b": pair, "c": pair + "\n", "d": "😀 \ufdd0"}
+
+
+@pytest.mark.parametrize("half", ["\\ud83d x", "\\ude00", "\\ude00\\ud83d"])
+def test_half_an_emoji_is_refused(half: str) -> None:
+    (problem,) = faults(f'a: "{half}"')
+    assert (problem.what, str(problem.span)) == ("this escape is no character", "film.yaml:1:5")
+    assert "two escapes" in problem.mend
+
+
+def test_a_byte_order_mark_at_the_beginning_is_not_part_of_the_text() -> None:
+    raw = b"\xef\xbb\xbfa: 1\nb: \xff"
+    with pytest.raises(StoryboardError) as caught:
+        yamlread.decode("film.yaml", raw)
+    assert str(caught.value.problems[0].span) == "film.yaml:2:4"
+    assert yamlread.decode("film.yaml", raw[:-1]) == "a: 1\nb: "
+
+
 def test_windows_line_ends_are_read() -> None:
     document = yamlread.read("film.yaml", "a: 1\r\nb: two\r\n")
     assert document.data == {"a": 1, "b": "two"}

@@ -223,7 +223,7 @@ def parse(path: str, raw: bytes, kind: str) -> tuple[Document, list[Problem]]:
     digest = of_bytes(raw)
     data = scalar.unpack(recall(kind, digest))
     if data is not None:
-        return yamlread.reopen(path, raw.decode(), data), []
+        return yamlread.reopen(path, yamlread.decode(path, raw), data), []
     document = yamlread.read(path, yamlread.decode(path, raw))
     problems, good = schema.sift(document, kind)
     problems += yamlread.lints(document)

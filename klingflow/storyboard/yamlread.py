@@ -37,12 +37,14 @@ MAX_PROBLEMS = 50
 
 
 def decode(path: str, raw: bytes) -> str:
-    """The text of a file. Raises StoryboardError where the bytes are not UTF-8, with the place of the first bad one."""
+    """The text of a file, without the byte order mark that some tools begin one with. Raises StoryboardError where the
+    bytes are not UTF-8, with the place of the first bad one."""
     if len(raw) > MAX_BYTES:
         raise StoryboardError([_too_big(path, len(raw))])
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff") or (b"\0" in raw[:4] and b"\0" in raw[4:8]):
         what = "the file is UTF-16 or UTF-32, not UTF-8"
         raise StoryboardError([Problem(rule="encoding", what=what, span=Span(path, 1, 1, 2), mend="save it as UTF-8")])
+    raw = raw.removeprefix(b"\xef\xbb\xbf")
     try:
         return raw.decode()
     except UnicodeDecodeError as bad:
@@ -255,6 +257,7 @@ def _events(text: str) -> Iterator[Any]:
     """The parser's events between the start of the first document and its end."""
     import yaml
 
+    text, sign = _masked(text)
     parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)  # libyaml may be missing
     outside = (yaml.StreamStartEvent, yaml.DocumentEndEvent)
     documents = 0
@@ -269,9 +272,30 @@ def _events(text: str) -> Iterator[Any]:
                 if documents > 1:
                     raise _SecondDocument(*_place(event))
             elif kind not in outside:
+                if sign and kind is yaml.ScalarEvent and sign in event.value:
+                    event.value = _unmasked(event.value, sign, escapes=event.style == '"')
                 yield event
     finally:
         parser.dispose()
+
+
+_PAIR = re.compile(r"(?<!\\)((?:\\\\)*)\\(u[dD][89abAB][0-9a-fA-F]{2})\\(u[dD][c-fC-F][0-9a-fA-F]{2})")
+
+
+def _masked(text: str) -> tuple[str, str]:
+    """JSON writes an emoji as the escapes of two halves, which YAML's parsers refuse. The text with another sign for
+    the backslashes of such pairs, so that every place stays what it is; and that sign, empty where there is no pair."""
+    if not _PAIR.search(text):
+        return text, ""
+    sign = next(c for c in map(chr, range(0xFDD0, 0xFDF0)) if c not in text)  # Unicode has no character there
+    return _PAIR.sub(rf"\g<1>{sign}\g<2>{sign}\g<3>", text), sign
+
+
+def _unmasked(value: str, sign: str, *, escapes: bool) -> str:
+    if not escapes:  # outside of double quotes a backslash is a backslash
+        return value.replace(sign, "\\")
+    pair = re.compile(f"{sign}u(....){sign}u(....)")
+    return pair.sub(lambda two: bytes.fromhex(two[1] + two[2]).decode("utf-16-be"), value)
 
 
 # -- places
@@ -430,6 +454,9 @@ def _syntax(document: Document, error: yaml.MarkedYAMLError) -> tuple[str, str, 
     if "unknown escape character" in problem:
         mend = "write \\\\ for a backslash, or use single quotes"
         return "yaml", "this escape is not known inside double quotes", mend, line, col
+    if "Unicode character escape" in problem:
+        mend = "write the character itself; in JSON an emoji is two escapes, as \\ud83d\\ude00"
+        return "yaml", "this escape is no character", mend, line, max(1, col - 2)
     if "unexpected end of stream" in problem and error.context_mark:
         at = error.context_mark
         return "yaml", "the quoted text that begins here never ends", "close the quote", at.line + 1, at.column + 1
