@@ -4,6 +4,7 @@ import itertools
 import re
 import time
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 from klingflow.core.model import Film
 from klingflow.output import drawing
@@ -32,7 +33,7 @@ def boxes(text: str) -> list[tuple[float, float, float, float]]:
 
 
 def nothing_overlaps(made: Film) -> None:
-    text = drawing.svg(made)
+    text = drawing.svg([made])
     placed = boxes(text)
     assert len(placed) == len(made.shots)
     for (x, y, wide, high), (x2, y2, _, _) in itertools.combinations(placed, 2):
@@ -48,7 +49,7 @@ def nothing_overlaps(made: Film) -> None:
 
 
 def test_mermaid_shows_each_shot_and_what_it_waits_for() -> None:
-    assert drawing.mermaid(film(LOOP)) == (
+    assert drawing.mermaid([film(LOOP)]) == (
         '---\ntitle: "Harbour <Dawn> & \\"end\\" \'x\' (film)"\n---\nflowchart LR\n'
         '  s0["dawn<br/>5 s · hiapi · 1080p"]\n'
         '  s1["harbour<br/>5 s · hiapi · 1080p"]\n'
@@ -69,7 +70,7 @@ def test_mermaid_shows_each_shot_and_what_it_waits_for() -> None:
 
 
 def test_dot_quotes_every_text() -> None:
-    text = drawing.dot(film(LOOP))
+    text = drawing.dot([film(LOOP)])
     assert '  label="Harbour <Dawn> & \\"end\\" `x` (film)";\n' in text
     assert '  "dawn" [label="dawn\\n5 s · hiapi · 1080p"];\n' in text
     assert '  "dawn" -> "harbour" [style=solid];\n' in text
@@ -79,7 +80,7 @@ def test_dot_quotes_every_text() -> None:
 
 def test_svg_shows_shots_and_lines_of_each_kind_and_nothing_overlaps() -> None:
     made = film(LOOP)
-    text = drawing.svg(made)
+    text = drawing.svg([made])
     root = ET.fromstring(text)
     words = [element.text for element in root.iter(f"{NAME}text")]
     assert {"dawn", "harbour", "7 s · hiapi · 1080p", "a clip of one's own"} <= set(words)
@@ -87,16 +88,35 @@ def test_svg_shows_shots_and_lines_of_each_kind_and_nothing_overlaps() -> None:
     kinds = [path.get("class") for path in root.iter(f"{NAME}path")]
     assert (kinds.count("continues"), kinds.count("frame"), kinds.count("meets")) == (5, 2, 3)  # one each in the legend
     nothing_overlaps(made)
-    assert drawing.svg(made) == text
+    assert drawing.svg([made]) == text
+
+
+def test_every_film_of_a_matrix_is_in_the_drawing() -> None:
+    one = film(LOOP)
+    films = [replace(one, variant=name) for name in ("en", "de")]
+    text = drawing.mermaid(films)
+    assert text.count("\n  subgraph ") == text.count("\n  end\n") == 2
+    assert "subgraph f1 [\"Harbour <Dawn> & 'end' 'x' (film [de])\"]\n" in text
+    assert "\n    f0s0 --> f0s1\n" in text
+    assert "\n    f1s0 --> f1s1\n" in text
+    text = drawing.dot(films)
+    assert text.count("\n  subgraph cluster_") == 2
+    assert '    "de/dawn" -> "de/harbour" [style=solid];\n' in text
+    root = ET.fromstring(drawing.svg(films))
+    alone = ET.fromstring(drawing.svg([one]))
+    assert len(root.findall(f"{NAME}g")) == 2
+    assert len(boxes(drawing.svg(films))) == 16
+    assert float(root.get("height") or 0) == 2 * float(alone.get("height") or 0)
+    assert len({element.get("id") for element in root.iter() if element.get("id")}) == 1  # the arrow's tip, once
 
 
 def test_a_title_with_control_characters_stays_a_drawing() -> None:
     shots = 'shots: [{id: a, prompt: x, title: "</title>\\x07"}]'
     made = film(f'klingflow: 1\ntitle: "a\\x1b[31m\\nb\\u202e]]>"\n{shots}\n')
-    words = [element.text for element in ET.fromstring(drawing.svg(made)).iter(f"{NAME}text")]
+    words = [element.text for element in ET.fromstring(drawing.svg([made])).iter(f"{NAME}text")]
     assert words[0] == "a\\x1b[31m b\\u202e]]> (film)"
-    assert "\x1b" not in drawing.dot(made) + drawing.mermaid(made)
-    assert drawing.mermaid(made).count("\n---\n") == 1
+    assert "\x1b" not in drawing.dot([made]) + drawing.mermaid([made])
+    assert drawing.mermaid([made]).count("\n---\n") == 1
 
 
 def test_a_crowded_film_is_drawn_without_overlaps() -> None:
@@ -111,5 +131,5 @@ def test_a_long_film_is_drawn_soon() -> None:
     lines = [f"  - {{id: s{i}, prompt: x{f', continues: s{i - 1}' if i % 40 else ''}}}" for i in range(1200)]
     made = film("\n".join(["klingflow: 1", "shots:", *lines, ""]))
     start = time.process_time()
-    assert drawing.svg(made).count("<rect") == 1201
+    assert drawing.svg([made]).count("<rect") == 1201
     assert time.process_time() - start < 3

@@ -239,6 +239,14 @@ def test_takes_are_bought_side_by_side_and_one_counts(filmed: Project) -> None:
     assert {p.name for p in shots.iterdir()} >= {"market.mp4", "market.take1.mp4", "market.take3.mp4"}
     listed = filmed.run("takes", "film.yaml").out
     assert [line[0] for line in listed.splitlines() if "market" in line] == [" ", "*", " "]
+    assert "stale" not in listed
+    filmed.write("film.yaml", SHORT.replace("The market opens.", "The market closes.\n    take: 2"))
+    listed = filmed.run("takes", "film.yaml").out
+    assert [(line[0], "stale" in line) for line in listed.splitlines() if "market" in line] == [
+        (" ", False),
+        (" ", True),
+        (" ", False),
+    ]
 
 
 def test_hold_keeps_the_clip_whatever_changes(filmed: Project) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
 from klingflow.app.session import Session
+from klingflow.core.model import Digest, Film, Shot, ShotId
+from klingflow.storyboard.lock import Entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +22,9 @@ class TakeRow:
     shot: str
     take: int
     counts: bool
-    """Whether the film uses it, and other shots continue it."""
+    """Whether the film uses it, and other shots continue it: it is the shot's take, and not stale."""
+    stale: bool
+    """Whether the shot asks for another clip by now: the next run makes this take anew."""
     clip: str
     """The SHA-256 of the clip."""
     here: bool
@@ -35,21 +40,36 @@ class TakeRow:
 
 def takes(session: Session) -> tuple[TakeRow, ...]:
     """Every take in the lock of the shots that the storyboard has now, in its order."""
+    planned = session.plan().films
     return tuple(
-        TakeRow(
-            film=film.label,
-            variant=film.variant,
-            shot=shot.id,
-            take=take,
-            counts=take == shot.take,
-            clip=entry.clip,
-            here=session.store.holds(entry.clip),
-            seconds=Decimal(entry.duration),
-            provider=entry.provider,
-            date=entry.date,
-            cost=entry.cost,
-        )
-        for film in session.loaded.films
+        _row(session, film, shot, take, entry, wanted)
+        for film, film_plan in zip(session.loaded.films, planned, strict=True)
+        for wanted in [{(step.shot, step.take): step.clip for step in film_plan.steps}]
         for shot in film.shots
         for take, entry in sorted(session.lock.films.get(film.variant, {}).get(shot.id, {}).items())
+    )
+
+
+def _row(
+    session: Session,
+    film: Film,
+    shot: Shot,
+    take: int,
+    entry: Entry,
+    wanted: Mapping[tuple[ShotId, int], Digest | None],
+) -> TakeRow:
+    stale = wanted.get((shot.id, take), entry.clip) != entry.clip
+    return TakeRow(
+        film=film.label,
+        variant=film.variant,
+        shot=shot.id,
+        take=take,
+        counts=take == shot.take and not stale,
+        stale=stale,
+        clip=entry.clip,
+        here=session.store.holds(entry.clip),
+        seconds=Decimal(entry.duration),
+        provider=entry.provider,
+        date=entry.date,
+        cost=entry.cost,
     )

@@ -12,7 +12,7 @@ from klingflow.output import drawing
 
 
 def graph(path: str, var: Sequence[str] = (), format: str = "mermaid") -> int:
-    """Prints the graph of the first film: a matrix gives every film the same shots."""
-    film = klingflow.open(path, variables=parse_vars(var)).films()[0]
-    print(inert({"mermaid": drawing.mermaid, "dot": drawing.dot, "svg": drawing.svg}[format](film)))
+    """Prints the graph of every film."""
+    films = klingflow.open(path, variables=parse_vars(var)).films()
+    print(inert({"mermaid": drawing.mermaid, "dot": drawing.dot, "svg": drawing.svg}[format](films)))
     return DONE

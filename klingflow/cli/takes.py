@@ -19,11 +19,12 @@ def takes(path: str, format: str = "text") -> int:
         return DONE
     for row in rows:
         price = f"  {money(row.cost)}" if row.cost else ""
-        absent = "" if row.here else "  (not in this store)"
+        notes = "  (stale: klingflow plan says why)" if row.stale else ""
+        notes += "" if row.here else "  (not in this store)"
         variant = f"  [{row.variant}]" if row.variant else ""
         print(
             f"{'*' if row.counts else ' '} {row.shot:<20} take {row.take}  {row.seconds} s  {row.provider:<10} "
-            f"{row.date}  {row.clip[:12]}{price}{absent}{variant}"
+            f"{row.date}  {row.clip[:12]}{price}{notes}{variant}"
         )
     if rows:
         print("* counts: the film uses it, and other shots continue it. `take: N` in the storyboard chooses another.")
@@ -38,6 +39,7 @@ def _json(row: TakeRow) -> dict[str, object]:
         "shot": row.shot,
         "take": row.take,
         "counts": row.counts,
+        "stale": row.stale,
         "clip": row.clip,
         "here": row.here,
         "seconds": float(row.seconds),

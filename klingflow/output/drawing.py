@@ -1,4 +1,4 @@
-"""The graph of a film as a drawing: Mermaid and DOT for other programs, SVG drawn here (Graphviz is not needed).
+"""The graph of each film as a drawing: Mermaid and DOT for other programs, SVG drawn here (Graphviz is not needed).
 
 A solid line is a clip that is continued, a dashed line another frame of a clip; both wait. A dotted line is a still
 that two shots share (`meets`): nobody waits. Knows shots, not plans: a drawing is the same before and after a run.
@@ -60,38 +60,58 @@ def _headline(film: Film) -> str:
     return title if film.title == film.name and not film.variant else f"{title} ({film.label})"
 
 
-def mermaid(film: Film) -> str:
-    """A Mermaid flowchart, for Markdown that is shown on GitHub or GitLab."""
-    name = {shot.id: f"s{i}" for i, shot in enumerate(film.shots)}  # an id such as `end` is a word of Mermaid's own
-    title = json.dumps(_headline(film).replace("`", "'"))
-    out = ["---", f"title: {title}", "---", "flowchart LR"]
-    out += [f'  {name[shot.id]}["{shot.id}<br/>{_about(shot)}"]' for shot in film.shots]
-    for edge in _edges(film):
-        label = f'|"{edge.label}"|' if edge.label else ""
-        arrow = {_Line.CONTINUES: "-->", _Line.FRAME: "-.->", _Line.MEETS: "-.-"}[edge.line]
-        out.append(f"  {name[edge.source]} {arrow}{label} {name[edge.target]}")
+def mermaid(films: Sequence[Film]) -> str:
+    """A Mermaid flowchart, for Markdown that is shown on GitHub or GitLab; several films are subgraphs of one."""
+    several = len(films) > 1
+    out = ["---", f"title: {_mermaid_text(films[0].name if several else _headline(films[0]))}", "---", "flowchart LR"]
+    for number, film in enumerate(films):
+        of_film = f"f{number}" if several else ""
+        name = {shot.id: f"{of_film}s{i}" for i, shot in enumerate(film.shots)}  # an id such as `end` is Mermaid's own
+        lines = [f'{name[shot.id]}["{shot.id}<br/>{_about(shot)}"]' for shot in film.shots]
+        for edge in _edges(film):
+            label = f'|"{edge.label}"|' if edge.label else ""
+            arrow = {_Line.CONTINUES: "-->", _Line.FRAME: "-.->", _Line.MEETS: "-.-"}[edge.line]
+            lines.append(f"{name[edge.source]} {arrow}{label} {name[edge.target]}")
+        if several:
+            title = _mermaid_text(_headline(film).replace('"', "'"))
+            lines = [f"subgraph {of_film} [{title}]", "  direction LR", *(f"  {line}" for line in lines), "end"]
+        out += [f"  {line}" for line in lines]
     return "\n".join(out) + "\n"
 
 
-def dot(film: Film) -> str:
-    """A directed graph in DOT, for Graphviz."""
+def _mermaid_text(text: str) -> str:
+    return json.dumps(text.replace("`", "'"))
+
+
+def dot(films: Sequence[Film]) -> str:
+    """A directed graph in DOT, for Graphviz; several films are clusters of one."""
+    several = len(films) > 1
     out = [
         "digraph film {",
         "  rankdir=LR;",
-        f"  label={_quoted(_headline(film))};",
+        f"  label={_quoted(films[0].name if several else _headline(films[0]))};",
         '  node [shape=box, style="rounded", fontname="sans-serif"];',
         '  edge [fontname="sans-serif", fontsize=10];',
     ]
-    for shot in film.shots:
-        out.append(f"  {_quoted(shot.id)} [label={_quoted(shot.id)[:-1]}\\n{_quoted(_about(shot))[1:]}];")
-    for edge in _edges(film):
-        style = {
-            _Line.CONTINUES: "style=solid",
-            _Line.FRAME: "style=dashed",
-            _Line.MEETS: "style=dotted, arrowhead=none, constraint=false",
-        }[edge.line]
-        label = f", label={_quoted(edge.label)}" if edge.label else ""
-        out.append(f"  {_quoted(edge.source)} -> {_quoted(edge.target)} [{style}{label}];")
+    for number, film in enumerate(films):
+        of_film = f"{film.variant}/" if several else ""
+        lines = []
+        for shot in film.shots:
+            label = f"{_quoted(shot.id)[:-1]}\\n{_quoted(_about(shot))[1:]}"
+            lines.append(f"{_quoted(of_film + shot.id)} [label={label}];")
+        for edge in _edges(film):
+            style = {
+                _Line.CONTINUES: "style=solid",
+                _Line.FRAME: "style=dashed",
+                _Line.MEETS: "style=dotted, arrowhead=none, constraint=false",
+            }[edge.line]
+            label = f", label={_quoted(edge.label)}" if edge.label else ""
+            ends = f"{_quoted(of_film + edge.source)} -> {_quoted(of_film + edge.target)}"
+            lines.append(f"{ends} [{style}{label}];")
+        if several:
+            head = [f"subgraph cluster_{number} {{", f"  label={_quoted(_headline(film))};"]
+            lines = [*head, *(f"  {line}" for line in lines), "}"]
+        out += [f"  {line}" for line in lines]
     return "\n".join([*out, "}"]) + "\n"
 
 
@@ -128,8 +148,26 @@ class _Spot:
     after: list[_Spot] = field(default_factory=list)
 
 
-def svg(film: Film) -> str:
-    """The graph as an SVG image. Needs no other program; the same film is the same text."""
+def svg(films: Sequence[Film]) -> str:
+    """The graphs as an SVG image, one below the other. Needs no other program; the same films are the same text."""
+    drawn = [_drawn(film) for film in films]
+    across, height = max(wide for wide, _, _ in drawn), sum(high for _, high, _ in drawn)
+    out = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{across:.0f}" height="{height:.0f}" '
+        f'viewBox="0 0 {across:.0f} {height:.0f}" font-family="system-ui, Helvetica, Arial, sans-serif">',
+        f"<title>{escape(_short(_headline(films[0]) if len(films) == 1 else films[0].name, 90))}</title>",
+        _STYLE,
+        f'<rect class="paper" width="{across:.0f}" height="{height:.0f}"/>',
+    ]
+    y = 0.0
+    for _, high, lines in drawn:
+        out += lines if len(drawn) == 1 else [f'<g transform="translate(0 {y:.0f})">', *lines, "</g>"]
+        y += high
+    return "\n".join([*out, "</svg>"]) + "\n"
+
+
+def _drawn(film: Film) -> tuple[float, float, list[str]]:
+    """One film's drawing: its width, its height, its elements."""
     edges = _edges(film)
     columns, ways = _placed(film, edges)
     _rows(columns)
@@ -142,22 +180,14 @@ def svg(film: Film) -> str:
     down = _MARGIN + _HEAD - top
     kinds = [line for line in _Line if any(edge.line is line for edge in edges)]
     legend = sum(44 + len(_LEGEND[line]) * 6.4 + 24 for line in kinds)
-    heading = _headline(film)
-    heading = heading if len(heading) <= 90 else heading[:89] + "…"
+    heading = _short(_headline(film), 90)
     across = max(len(columns) * step - _COLUMN_GAP, legend, len(heading) * 9.2) + 2 * _MARGIN
     height = down + bottom + _MARGIN + (34 if kinds else 0)
 
     def left(spot: _Spot) -> float:
         return _MARGIN + spot.column * step
 
-    out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{across:.0f}" height="{height:.0f}" '
-        f'viewBox="0 0 {across:.0f} {height:.0f}" font-family="system-ui, Helvetica, Arial, sans-serif">',
-        f"<title>{escape(heading)}</title>",
-        _STYLE,
-        f'<rect class="paper" width="{across:.0f}" height="{height:.0f}"/>',
-        f'<text class="head" x="{_MARGIN}" y="{_MARGIN + 10}">{escape(heading)}</text>',
-    ]
+    out = [f'<text class="head" x="{_MARGIN}" y="{_MARGIN + 10}">{escape(heading)}</text>']
     ports = _ports(edges, ways)
     for i, (edge, way) in enumerate(zip(edges, ways, strict=True)):
         leave, arrive = ports[i]
@@ -181,7 +211,7 @@ def svg(film: Film) -> str:
         out.append(f'<path class="{line}" d="M{x:.0f} {y:.0f}h36"{_ARROW[line]}/>')
         out.append(f'<text class="about" x="{x + 44:.0f}" y="{y + 4:.0f}">{_LEGEND[line]}</text>')
         x += 44 + len(_LEGEND[line]) * 6.4 + 24
-    return "\n".join([*out, "</svg>"]) + "\n"
+    return across, height, out
 
 
 _LEGEND: Mapping[_Line, str] = {
