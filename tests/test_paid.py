@@ -418,3 +418,37 @@ def test_two_apis_make_one_film(tmp_path: Path) -> None:
         assert ran.code == 0, ran.said
         assert bought(other, "two").numbers == {"first_frame": (bought(api, "one").number, LAST)}
         assert bought(api, "three").numbers == {"image_urls.0": (bought(other, "two").number, LAST)}
+
+
+def test_a_run_with_overridden_variables_leaves_the_lock_as_it_is(tmp_path: Path) -> None:
+    board = """
+        klingflow: 1
+        vars: {look: film}
+        defaults: {provider: NAME, duration: 3, resolution: 720p}
+        shots:
+          - {id: dawn, prompt: "dawn, {{ look }}"}
+          - {id: eve, prompt: evening}
+    """
+    with studio(tmp_path, "hiapi", board) as (project, api):
+        assert project.run("run", "film.yaml", "--yes").code == 0
+        lock = project.root / "film.lock.yaml"
+        before = lock.read_bytes()
+        said = "variables are overridden, so a run leaves film.lock.yaml as it is"
+        planned = project.run("plan", "film.yaml", "--var", "look=charcoal")
+        tried = project.run("run", "film.yaml", "--yes", "--var", "look=charcoal")
+        assert tried.code == 0, tried.said
+        for each in (planned, tried):
+            assert said in each.err
+            assert "it would lose dawn (1 clip, $0.25)" in each.err
+        assert lock.read_bytes() == before
+        assert len(api.purchases) == 3
+        assert "  = dawn" in project.run("plan", "film.yaml").out, "a clone pays for nothing that is owned"
+        kept = project.run("run", "film.yaml", "--yes", "--var", "look=charcoal", "--update-lock")
+        assert kept.code == 0, kept.said
+        assert "the lock loses dawn (1 clip, $0.25)" in kept.err
+        assert said not in kept.err
+        assert lock.read_bytes() != before
+        assert len(api.purchases) == 3, "bought once"
+        refused = project.run("run", "film.yaml", "--provider", "animatic", "--update-lock")
+        assert refused.code == 2
+        assert "a rehearsal with the animatic never writes the lock" in refused.err

@@ -95,7 +95,7 @@ class Storyboard:
             plan = planner.only(session.loaded, whole, named)
         else:
             plan = planner.chosen(session.loaded, whole, select, exclude, comparisons)
-        warnings += planner.warnings(session.loaded, plan)
+        warnings += planner.warnings(session.loaded, session.lock, plan)
         planned = Planned(
             plan=_with_warnings(plan, warnings),
             select=select,
@@ -117,12 +117,14 @@ class Storyboard:
         limits: Limits | None = None,
         frozen: bool = False,
         detach: bool = False,
+        update_lock: bool = False,
         on_event: Callable[[Event], None] | None = None,
     ) -> RunResult:
         """Does what a plan says (by default the plan of the whole storyboard), keeps every clip, delivers the film.
 
         `confirmed`: money may be spent; without it a run that may spend raises SpendRefused. `limits` narrow those of
         the project file; `frozen` refuses to make anything (WouldMake); `detach` leaves while tasks are being made.
+        With overridden variables the lock is left as it is, unless `update_lock` says otherwise.
         Raises KlingflowError for what is found wrong before the first request. A shot that fails raises nothing: it is
         in the result. `on_event` and an interrupt are as with `run_async`.
 
@@ -130,7 +132,13 @@ class Storyboard:
         """
         return _blocking(
             lambda: self.run_async(
-                planned, confirmed=confirmed, limits=limits, frozen=frozen, detach=detach, on_event=on_event
+                planned,
+                confirmed=confirmed,
+                limits=limits,
+                frozen=frozen,
+                detach=detach,
+                update_lock=update_lock,
+                on_event=on_event,
             ),
             "await run_async() instead",
         )
@@ -143,6 +151,7 @@ class Storyboard:
         limits: Limits | None = None,
         frozen: bool = False,
         detach: bool = False,
+        update_lock: bool = False,
         on_event: Callable[[Event], None] | None = None,
         stop: asyncio.Event | None = None,
     ) -> RunResult:
@@ -154,7 +163,7 @@ class Storyboard:
         run is stopped in the same way, and the exception is raised at its end: no clip is lost by it.
         """
         planned = planned if planned is not None else self.plan()
-        prepared = planned.prepare(limits=limits, frozen=frozen, detach=detach)
+        prepared = planned.prepare(limits=limits, frozen=frozen, detach=detach, update_lock=update_lock)
         if planned.pays and not confirmed:
             raise SpendRefused("this run may spend money, and nobody confirmed it", "pass confirmed=True")
         return await prepared.run(on_event=on_event, stop=stop)
@@ -167,6 +176,7 @@ class Storyboard:
         limits: Limits | None = None,
         frozen: bool = False,
         detach: bool = False,
+        update_lock: bool = False,
     ) -> AsyncGenerator[Event | RunResult, None]:
         """`run_async` as an asynchronous iterator: every event as it happens, and at last the result. Closing it
         (`contextlib.aclosing`; Python does so some time after `break`) stops the run as `stop` does, and waits for its
@@ -187,6 +197,7 @@ class Storyboard:
                 limits=limits,
                 frozen=frozen,
                 detach=detach,
+                update_lock=update_lock,
                 on_event=put,
                 stop=stop,
             )
@@ -282,6 +293,13 @@ class Planned:
 
         return any(step.orders and step.provider not in FREE for film in self.plan.films for step in film.steps)
 
+    def lost(self) -> str:
+        """What a run would remove from the lock, and what was paid for it: "dawn (1 clip, $0.56)"; empty for
+        nothing."""
+        from klingflow.app import planner
+
+        return planner.lost(self._session.lock, self.plan)
+
     def absent(self) -> str:
         """A sentence about clips that the lock names and this store does not hold; empty where all are there."""
         from klingflow.app import planner
@@ -314,14 +332,15 @@ class Planned:
         limits: Limits | None = None,
         frozen: bool = False,
         detach: bool = False,
+        update_lock: bool = False,
         listen: str | None = None,
         callback_url: str | None = None,
     ) -> PreparedRun:
         """Finds everything that can refuse a run without a connection, before anything is spent, and raises it
         (KlingflowError). What is left is to confirm the spending and to call `PreparedRun.run`.
 
-        `limits`, `frozen` and `detach` are as with `Storyboard.run`. `listen` is the HOST:PORT at which callbacks are
-        received while the run waits, and `callback_url` the public https URL under which that is reached.
+        `limits`, `frozen`, `detach` and `update_lock` are as with `Storyboard.run`. `listen` is the HOST:PORT at which
+        callbacks are received while the run waits, and `callback_url` the public https URL under which that is reached.
         """
         from klingflow.app import planner, runner
 
@@ -329,6 +348,7 @@ class Planned:
             limits=planner.narrowed(self._session.loaded.config.limits, limits),
             frozen=frozen,
             detach=detach,
+            update_lock=update_lock,
             listen=listen,
             callback_url=callback_url,
         )

@@ -257,15 +257,42 @@ def unsendable(loaded: LoadedStoryboard, plan: Plan) -> Problem | None:
     return None
 
 
-def warnings(loaded: LoadedStoryboard, plan: Plan) -> list[Problem]:
-    """What a run of the plan would refuse."""
+def warnings(loaded: LoadedStoryboard, lock: Lock, plan: Plan) -> list[Problem]:
+    """What a run of the plan would refuse, or would not do."""
     frame = unsendable(loaded, plan)
     found = [] if frame is None else [replace(frame, severity=Severity.WARNING)]
     foreign = foreign_store(loaded.config) if pays(plan) else None
     if foreign is not None:
         what, mend = foreign
         found.append(Problem(rule="foreign-store", what=what, mend=mend, severity=Severity.WARNING))
+    if loaded.variables and not loaded.rehearsal:
+        what = f"variables are overridden, so a run leaves {loaded.lock_path.name} as it is"
+        losses = lost(lock, plan)
+        mend = "`run --update-lock` writes it all the same" + (f"; it would lose {losses}" if losses else "")
+        found.append(Problem(rule="lock-left", what=what, mend=mend, severity=Severity.WARNING))
     return found
+
+
+def lost(lock: Lock, plan: Plan) -> str:
+    """The entries that the lock would not have any more after a run of the plan, and what was paid for them: "dawn, eve
+    take 2 (2 clips, $1.12)". Empty where it would lose none."""
+    gone = [
+        (film.variant, step, entry)
+        for film in plan.films
+        for step in film.steps
+        if (entry := lock.entry(film.variant, step.shot, step.take)) is not None
+        and entry.key != step.key
+        and step.action is not Action.HOLD
+    ]
+    if not gone:
+        return ""
+    names = [
+        f"{step.shot}{f' take {step.take}' if step.take > 1 else ''}{f' [{variant}]' if variant else ''}"
+        for variant, step, _ in gone
+    ]
+    paid = sum((entry.cost for _, _, entry in gone if entry.cost is not None), Decimal(0))
+    listed = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+    return f"{listed} ({len(gone)} clip{'s' if len(gone) > 1 else ''}{f', {price.money(paid)}' if paid else ''})"
 
 
 def pays(plan: Plan) -> bool:

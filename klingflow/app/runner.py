@@ -26,6 +26,7 @@ from klingflow.core.errors import (
     Interrupted,
     KlingflowError,
     SpendRefused,
+    UsageError,
     WouldMake,
 )
 from klingflow.core.model import ClipFacts, Digest, Film, Key, ShotId, TaskId
@@ -51,6 +52,8 @@ class RunOptions:
     """Make nothing: a plan that would is refused."""
     detach: bool = False
     """Submit what can be submitted, and leave while tasks are being made."""
+    update_lock: bool = False
+    """Write the lock although variables are overridden."""
     listen: str | None = None
     """HOST:PORT at which callbacks are received."""
     callback_url: str | None = None
@@ -105,6 +108,8 @@ def refuse(session: Session, plan: Plan, options: RunOptions) -> Services:
     if options.frozen and sums.tasks:
         what = f"{plantext.count(sums.tasks, 'clip')} would have to be made; nothing was made"
         raise WouldMake(what, "`klingflow run` without --frozen makes what is missing")
+    if options.update_lock and session.loaded.rehearsal:
+        raise UsageError("a rehearsal with the animatic never writes the lock", "leave --update-lock out")
     why = exceeded(options.limits, sums.spend, sums.seconds, sums.tasks)
     if why:
         raise SpendRefused(why, "raise the limit, or select fewer shots with --select")
@@ -143,7 +148,7 @@ async def run(
     ):
         running.buyers.append(buyer)
         films = await execute(session, plan, known, buyer, draws=not options.frozen, emit=emit, stop=stop)
-    keep(session, films)
+    keep(session, films, update_lock=options.update_lock)
     delivered, unjoined = await asyncio.to_thread(_deliver, session, films, known, emit, stop)
     code = exit_code(films, stop.is_set()) or max((bad.code for bad in unjoined), default=DONE)
     result = RunResult(
@@ -257,11 +262,13 @@ async def execute(
     ]
 
 
-def keep(session: Session, films: Sequence[FilmRun]) -> None:
-    """Writes the lock, and drops the notes of tasks whose clips are in the store."""
+def keep(session: Session, films: Sequence[FilmRun], *, update_lock: bool = False) -> None:
+    """Writes the lock, and drops the notes of tasks whose clips are in the store. A run with overridden variables
+    leaves the lock as it is: it names what the storyboard as committed has, and what nobody should pay for again."""
     if session.loaded.rehearsal:
         return
-    outputs.write_lock(session.loaded, session.lock, [(each.film, each.outcomes) for each in films])
+    if update_lock or not session.loaded.variables:
+        outputs.write_lock(session.loaded, session.lock, [(each.film, each.outcomes) for each in films])
     there: set[Key] = {o.key for each in films for o in each.outcomes if o.good and o.key is not None}
     session.notes.drop(there.__contains__)
 

@@ -97,6 +97,7 @@ def _run(p: argparse.ArgumentParser) -> None:
     p.add_argument("--max-tasks", metavar="N", help="refuse a run that would submit more tasks")
     p.add_argument("--frozen", action="store_true", help="refuse to make anything (exit 6)")
     p.add_argument("--detach", action="store_true", help="submit, and leave while tasks are being made (exit 7)")
+    p.add_argument("--update-lock", action="store_true", help="with --var: write the lock all the same")
     p.add_argument("--listen", metavar="HOST:PORT", help="receive callbacks here while waiting")
     p.add_argument("--callback-url", metavar="URL", help="the public https URL under which --listen is reached")
     p.add_argument("--json", action="store_true", help="one event a line on stdout")

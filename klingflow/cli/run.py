@@ -31,6 +31,7 @@ def run(
     max_tasks: str | None = None,
     frozen: bool = False,
     detach: bool = False,
+    update_lock: bool = False,
     listen: str | None = None,
     callback_url: str | None = None,
     json: bool = False,
@@ -42,10 +43,20 @@ def run(
     planned = storyboard.plan(select=select, exclude=exclude, saved=saved)
     if not quiet and not json:
         _show(planned)
-    prepared = planned.prepare(limits=limits, frozen=frozen, detach=detach, listen=listen, callback_url=callback_url)
+    prepared = planned.prepare(
+        limits=limits,
+        frozen=frozen,
+        detach=detach,
+        update_lock=update_lock,
+        listen=listen,
+        callback_url=callback_url,
+    )
     if not quiet:
         for problem in planned.warnings:
-            say(render(problem) + "\n")
+            if problem.rule != "lock-left" or not update_lock:
+                say(render(problem) + "\n")
+            elif planned.lost():
+                say(f"the lock loses {planned.lost()}; this run's clips stand in their place\n")
     _confirm(planned, yes)
     with ExitStack() as stack:
         show = stack.enter_context(progress.view(json=json, quiet=quiet))

@@ -67,7 +67,7 @@ STORYBOARD = """\
 klingflow: 1
 title: The keeper's light
 
-vars:                                  # for every prompt; `klingflow run NAME.yaml --var look="charcoal sketch"`
+vars:                                  # for every prompt
   keeper: an old lighthouse keeper in a dark wool coat
   look: 35 mm film, soft grain, blue hour, warm lamplight
 
