@@ -23,7 +23,7 @@ def side(
         plan=film_plan(*steps),
         stills={path: image(seed) for path, seed in (stills or {}).items()},
         clips={},
-        prices={s.id: Decimal("0.56") for s in of.shots},
+        anew=Decimal("0.56") * len(of.shots),
     )
 
 
@@ -166,7 +166,7 @@ def test_an_unknown_price_makes_the_change_unknown_not_zero() -> None:
         plan=film_plan(step("dawn", Action.MAKE, price=None)),
         stills={"frames/dawn.png": image("a")},
         clips={},
-        prices={},
+        anew=None,
     )
     assert compare(BASE, head).cost.change is None
 

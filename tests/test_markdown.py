@@ -84,7 +84,7 @@ def test_a_comment_says_what_happens_first_and_why_shot_by_shot() -> None:
     text = comment(PLAN, COMPARED, base="origin/main", command="klingflow run harbour.yaml")
     first, _, rest = text.partition("\n")
     assert first == "<!-- klingflow:harbour.yaml -->"
-    assert "**3 shots would be made, $1.68 (estimate), 15 s of clip; 1 is up to date.**" in rest
+    assert "**3 clips would be made, $1.68 (estimate), 15 s of clips; 1 is up to date.**" in rest
     assert "Against <code>origin/main</code>: 1 new, 2 changed, 1 removed. This change adds **$1.68**." in rest
     assert "Expected time: about 6 min, along <code>dawn</code> → <code>harbour</code>." in rest
     assert "| <code>+</code> | <code>dawn</code> | prompt changed | $0.56 | 1 |" in rest
@@ -105,7 +105,7 @@ def test_what_is_held_is_not_said_to_be_up_to_date() -> None:
     text = comment(plan(film_plan(step("dawn", Action.HOLD), step("harbour"))))
     assert "**Nothing to make: 1 keeps its clip, held, 1 is up to date. A run costs nothing.**" in text
     text = comment(plan(film_plan(step("a", Action.HOLD), step("b", Action.HOLD), step("c"), step("d", Action.MAKE))))
-    assert "**1 shot would be made, $0.56 (estimate), 5 s of clip; 2 keep their clip, held; 1 is up to date.**" in text
+    assert "**1 clip would be made, $0.56 (estimate), 5 s of clips; 2 keep their clip, held; 1 is up to date.**" in text
 
 
 def test_unknown_prices_doubt_and_orders_on_the_way_are_said() -> None:
@@ -116,7 +116,7 @@ def test_unknown_prices_doubt_and_orders_on_the_way_are_said() -> None:
         step("d", Action.RESOLVE, price=Decimal(0)),
     )
     text = comment(plan(film_plan(*steps)))
-    assert "2 shots would be made, $0.56 and 1 order of unknown price" in text
+    assert "2 clips would be made, $0.56 and 1 order of unknown price" in text
     assert "1 order on the way is collected at no further cost" in text
     assert "1 shot is in doubt and must be settled first" in text
     assert "klingflow resolve harbour.yaml d" in page(text).text
@@ -125,7 +125,7 @@ def test_unknown_prices_doubt_and_orders_on_the_way_are_said() -> None:
 def test_a_rehearsal_is_free_and_says_so() -> None:
     drawn = step("a", Action.MAKE, price=Decimal(0), provider="animatic")
     text = comment(plan(film_plan(drawn), rehearsal=True))
-    assert "1 shot would be drawn, free" in text
+    assert "1 clip would be drawn, free" in text
     assert "the lock stays as it is" in text
 
 
@@ -234,7 +234,7 @@ def test_a_comment_always_fits_with_its_tables_whole(films: int, shots: int, pro
     rows = [line.count("|") for line in out.splitlines() if line.startswith("|")]
     assert set(rows) <= {6}
     assert out.count("<details>") == out.count("</details>")
-    assert f"{films * shots} shot" in page(out).text.split("up to date")[0]
+    assert f"{films * shots} clip" in page(out).text.split("up to date")[0]
 
 
 @settings(max_examples=6, deadline=None)

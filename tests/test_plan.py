@@ -24,7 +24,7 @@ from klingflow.core.source import Span
 from klingflow.planning import plan as planning
 from klingflow.planning.plan import Action, FilmPlan, OpenOrder, PlanLookups, Step
 from klingflow.planning.price import Price
-from klingflow.planning.schedule import arranged, only
+from klingflow.planning.schedule import arranged, only, prices_anew
 from klingflow.storyboard.lock import Entry, Lock
 
 STILL = ImageFacts(digest=Digest("aa" * 32), format="PNG", width=1280, height=720, bytes=1)
@@ -361,6 +361,14 @@ def test_what_waits_for_a_clip_that_this_run_does_not_make_orders_nothing_and_sa
     collected = OpenOrder(action=Action.RESUME, reason="paid for")
     _, harbour, _ = plan_of([TALL], Lock(), lookups(orders={"dawn": collected})).films[0].steps
     assert (harbour.orders, harbour.reason) == (True, "continues dawn, which is being made")
+
+
+def test_a_film_made_anew_has_every_take_and_what_is_shared_once() -> None:
+    twin = replace(DAWN, id=ShotId("twin"))
+    one = film(replace(DAWN, takes=3, hold=True), twin, HARBOUR, shot("own", clip="own.mp4"))
+    there = lookups({key_of(DAWN): record(DAWN)}, {"harbour": OpenOrder(action=Action.RESOLVE, reason="?")})
+    assert prices_anew([one], INPUTS, there) == {"": Decimal("2.0")}
+    assert prices_anew([TALL, dub(end="das Ende")], INPUTS, lookups()) == {"en": Decimal("1.5"), "de": Decimal("0.5")}
 
 
 def test_expected_time_is_that_of_the_tasks_in_flight() -> None:

@@ -27,7 +27,7 @@ def test_against_a_base_every_shot_that_differs_has_its_line() -> None:
         "  = new   reuse   renamed from old",
         "  = rest  reuse   the lock names its clip",
         "  - gone  removed; what was bought stays in the store",
-        "  1 clip to make, 5 s of film, $0.56 (estimate)",
+        "  1 clip to make, 5 s of clips, $0.56 (estimate)",
         "  against origin/main: 1 changed, 1 renamed, 1 removed, 1 moved, title changed,",
         "    adds $0.56",
     ]

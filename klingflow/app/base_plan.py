@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from decimal import Decimal
 
 from klingflow.app import planner
 from klingflow.app.project_loader import LoadedStoryboard, read_films
@@ -14,6 +13,7 @@ from klingflow.core.source import Problem, Severity
 from klingflow.io.git import Tree
 from klingflow.planning.compare import Comparison, Side, compare
 from klingflow.planning.plan import Plan, PlanLookups
+from klingflow.planning.schedule import prices_anew
 from klingflow.storyboard.lock import Lock
 
 
@@ -100,13 +100,14 @@ def _base(
 
 def _sides(loaded: LoadedStoryboard, plan: Plan, found: PlanLookups) -> dict[str, Side]:
     """Each film as one side of a comparison, by variant."""
+    anew = prices_anew(loaded.films, loaded.inputs, found)
     return {
         film.variant: Side(
             film=film,
             plan=film_plan,
             stills=loaded.inputs.stills,
             clips=loaded.inputs.clips,
-            prices={shot.id: Decimal(0) if shot.clip else found.price(shot).amount for shot in film.shots},
+            anew=anew[film.variant],
         )
         for film, film_plan in zip(loaded.films, plan.films, strict=True)
     }

@@ -127,10 +127,9 @@ def verdict(plan: Plan, sums: Totals) -> str:
     kept = f"{held} {'keeps its' if held == 1 else 'keep their'} clip, held"
     parts = []
     if orders:
-        unit = "shot" if all(step.take == 1 for step in orders) else "take"
         would = "would be drawn" if plan.rehearsal else "would be made"
         guess = " (estimate)" if any(step.estimate for step in orders) else ""
-        parts.append(f"{count(sums.tasks, unit)} {would}, {_cost(orders, sums)}{guess}, {sums.seconds} s of clip")
+        parts.append(f"{count(sums.tasks, 'clip')} {would}, {_cost(orders, sums)}{guess}, {sums.seconds} s of clips")
     if resumed := sums.steps.get("resume", 0):
         are = "is" if resumed == 1 else "are"
         parts.append(f"{count(resumed, 'order')} on the way {are} collected at no further cost")

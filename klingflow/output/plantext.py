@@ -178,7 +178,7 @@ def _sums(tasks: int, seconds: int, spend: Decimal | None, estimate: bool) -> st
         if not spend
         else money(spend) + (" (estimate)" if estimate else "")
     )
-    return f"{count(tasks, 'clip')} to make, {seconds} s of film, {cost}"
+    return f"{count(tasks, 'clip')} to make, {seconds} s of clips, {cost}"
 
 
 def _cost(outcome: Outcome) -> str:

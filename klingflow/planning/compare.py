@@ -59,8 +59,8 @@ class Side:
     stills: Mapping[str, ImageFacts]
     clips: Mapping[str, Digest]
     """The digests of clips of one's own, by path."""
-    prices: Mapping[ShotId, Decimal | None]
-    """What each shot costs when it is made, whether or not it has to be; None where no price is known."""
+    anew: Decimal | None
+    """USD for every take of every shot, were nothing there yet; None where a price is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,7 @@ class Cost:
     base_to_buy: Decimal | None
     """What a run of the base would buy anyway: not this change's doing."""
     film: Decimal | None
-    """What the whole film costs when every shot is made once."""
+    """What the whole film costs when nothing is there yet: every take, and what is shared once."""
     base_film: Decimal | None
 
     @property
@@ -140,7 +140,7 @@ def compare(base: Side | None, head: Side) -> Comparison:
         return Comparison(
             shots=tuple(_new(shot, alone) for shot in head.film.shots),
             states={shot.id: ShotState.NEW for shot in head.film.shots},
-            cost=Cost(to_buy=_spend(head.plan), base_to_buy=Decimal(0), film=_total(head), base_film=Decimal(0)),
+            cost=Cost(to_buy=_spend(head.plan), base_to_buy=Decimal(0), film=head.anew, base_film=Decimal(0)),
         )
     old, new = _Side(base), _Side(head)
     old_ids = _same_shots(old, new)
@@ -174,7 +174,7 @@ def compare(base: Side | None, head: Side) -> Comparison:
         if shot.id not in new_ids:
             states[shot.id] = ShotState.REMOVED
             changes.append(ShotChange(shot=shot.id, state=ShotState.REMOVED))
-    cost = Cost(to_buy=_spend(head.plan), base_to_buy=_spend(base.plan), film=_total(head), base_film=_total(base))
+    cost = Cost(to_buy=_spend(head.plan), base_to_buy=_spend(base.plan), film=head.anew, base_film=base.anew)
     return Comparison(shots=tuple(changes), states=states, film=_film(base, head, new_ids), cost=cost)
 
 
@@ -340,10 +340,6 @@ def _longest_rise(numbers: Sequence[int]) -> set[int]:
 
 def _spend(plan: FilmPlan) -> Decimal | None:
     return _sum(step.price for step in plan.steps)
-
-
-def _total(side: Side) -> Decimal | None:
-    return _sum(side.prices.get(shot.id, Decimal(0)) for shot in side.film.shots)
 
 
 def _sum(prices: Iterable[Decimal | None]) -> Decimal | None:

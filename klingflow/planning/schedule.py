@@ -13,9 +13,10 @@ from decimal import Decimal
 from itertools import pairwise
 
 from klingflow.core.errors import UsageError
-from klingflow.core.model import Film, Key, ShotFrame, ShotId
+from klingflow.core.model import Film, Inputs, Key, ShotFrame, ShotId
 from klingflow.planning import graph
-from klingflow.planning.plan import Action, FilmPlan, Plan, Shortcut, Step
+from klingflow.planning.plan import Action, FilmPlan, Plan, PlanLookups, Shortcut, Step, make, totals
+from klingflow.storyboard.lock import Lock
 
 
 def arranged(plan: Plan, films: Sequence[Film], in_flight: Callable[[str], int]) -> Plan:
@@ -47,6 +48,15 @@ def only(
                 )
         kept.append(replace(film_plan, steps=tuple(step for step in film_plan.steps if step.shot in names)))
     return arranged(replace(plan, films=tuple(kept)), films, in_flight)
+
+
+def prices_anew(films: Sequence[Film], inputs: Inputs, lookups: PlanLookups) -> dict[str, Decimal | None]:
+    """USD for each film, by variant, were nothing there yet; None where a price is not known. What films share is in
+    the first of them alone, as in every plan."""
+    nothing = replace(lookups, expect=lambda shot: 0.0, find=lambda key: None, open_order=lambda key, shot: None)
+    free = [replace(film, shots=tuple(replace(shot, hold=False) for shot in film.shots)) for film in films]
+    plans = _once(make(film, inputs=inputs, lock=Lock(), lookups=nothing) for film in free)
+    return {plan.variant: totals([plan]).spend for plan in plans}
 
 
 def _once(films: Iterable[FilmPlan]) -> tuple[FilmPlan, ...]:
