@@ -28,8 +28,10 @@ import av
 from av.audio.frame import AudioFrame
 from av.codec.context import CodecContext
 from av.container.input import InputContainer
+from av.filter import Graph
 from av.stream import Disposition
 from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
 from PIL import Image
 
@@ -59,9 +61,9 @@ _CODECS = (
     "pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,pcm_f32be,pcm_f64le,pcm_u8"
 )
 
-# BICUBIC | ACCURATE_RND | FULL_CHR_H_INT | FULL_CHR_H_INP. The default rounding of swscale darkens a picture by
-# about one level a hop, which a chain of ten shots makes visible.
-_ACCURATE = 0x4 | 0x40000 | 0x2000 | 0x4000
+ACCURATE = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+"""Options of every conversion of a picture. The default rounding of swscale darkens a picture by about one level a hop,
+which a chain of ten shots makes visible."""
 
 _COMMON_RATES = tuple(
     Fraction(n, d)
@@ -280,14 +282,10 @@ def _picture(path: Path, line: Timeline, begin: int) -> Image.Image:
 
 
 def _image(frame: VideoFrame, video: VideoStream) -> Image.Image:
-    matrix, full = colour(frame)
-    rgb = frame.reformat(
-        format="rgb24",
-        src_colorspace=matrix,
-        src_color_range=2 if full else 1,
-        dst_color_range=2,
-        interpolation=_ACCURATE,
-    )
+    source = read_as(frame, siting(frame, video))
+    graph = chain(frame, ("scale", f"{ACCURATE}:{source}:out_range=pc"), ("format", "pix_fmts=rgb24"))
+    graph.vpush(frame)
+    rgb = graph.vpull()
     plane = rgb.planes[0]
     image = Image.frombytes("RGB", (rgb.width, rgb.height), bytes(plane), "raw", "RGB", plane.line_size)
     square = _square(frame.width, frame.height, pixel_shape(video))
@@ -311,6 +309,58 @@ def colour(frame: VideoFrame) -> tuple[int, bool]:
     matrix = known.get(int(frame.colorspace), 1 if hd else 5)
     tagged = int(frame.color_range)
     return matrix, tagged == 2 if tagged in (1, 2) else frame.format.name.startswith("yuvj")
+
+
+def siting(frame: VideoFrame, video: VideoStream) -> str:
+    """Where the colour of a 4:2:0 or 4:2:2 picture was sampled: "left", "center", "topleft", …, as FFmpeg names it.
+
+    Read wrongly, it shifts colour against light by half a pixel with each hop of a chain. What a file does not say is
+    "center" in full range, as in JPEG, else "left", as players assume.
+    """
+    # PyAV does not tell the tag but converts by it, so where an edge of colour comes out tells where its samples are.
+    probe = frame.reformat(width=16 if frame.width != 16 else 32, height=16, format="yuv420p")
+    for plane, edge in zip(probe.planes, ((0, 0), (1, 0), (0, 1)), strict=True):
+        places = ((i % plane.line_size, i // plane.line_size) for i in range(plane.buffer_size))
+        plane.update(bytes(200 * (x * edge[0] + y * edge[1] >= 4) for x, y in places))
+    wide = probe.reformat(format="yuv444p", interpolation=Interpolation.BILINEAR)
+    across, down = wide.planes[1], wide.planes[2]
+    place = _SITINGS[bytes(across)[7] > 75, (bytes(down)[7 * down.line_size] + 25) // 50]
+    if place == "center" and video.codec_context.name not in _CENTRED and not colour(frame)[1]:
+        return "left"
+    return place
+
+
+_SITINGS = {
+    (True, 1): "left",
+    (False, 1): "center",
+    (True, 2): "topleft",
+    (False, 2): "top",
+    (True, 0): "bottomleft",
+    (False, 0): "bottom",
+}
+_CENTRED = frozenset({"h264", "hevc", "mjpeg", "mpeg1video"})
+"""Codecs whose pictures say it when they are centred. Without a tag, FFmpeg would take any picture to be centred."""
+
+
+def chain(frame: VideoFrame, *filters: tuple[str, str]) -> Graph:
+    """FFmpeg's filters one after the other, each with its options, for frames of the form of this one."""
+    base = frame.time_base or Fraction(1, RATE)
+    graph = Graph()
+    graph.link_nodes(
+        graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=base),
+        *(graph.add(name, options) for name, options in filters),
+        graph.add("buffersink"),
+    ).configure()
+    return graph
+
+
+def read_as(frame: VideoFrame, place: str) -> str:
+    """Options for FFmpeg's scale filter: how to read the frame's colours, which were sampled at `place`."""
+    matrix, full = colour(frame)
+    return f"in_color_matrix={_MATRICES[matrix]}:in_range={'pc' if full else 'tv'}:in_chroma_loc={place}"
+
+
+_MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 7: "smpte240m", 9: "bt2020"}
 
 
 def turned(frame: VideoFrame) -> Image.Transpose | None:

@@ -7,7 +7,8 @@ Rate: the clips' own where all have the same usual one, else 24. At another rate
 screen in the middle of its time; the first and last are always the clip's own first and last, so seams stay exact.
 Seam: a continuing clip begins with the API's own encoding of the frame that the clip before ends with. The earlier
 clip's last frame is the original and stays; the later clip's first frame goes, and its share of the sound with it.
-Picture: H.264, yuv420p, BT.709, limited range, faststart. The same input gives the same bytes on the same libraries.
+Picture: H.264, yuv420p, colour sited left, BT.709, limited range, faststart. The same input gives the same bytes on the
+same libraries.
 Sound: AAC, 48 kHz, stereo, on one timeline of samples: sample `round(n * 48000 / rate)` belongs to frame n, so nothing
 drifts. Sound that is longer than its picture is cut, shorter is filled with silence. Where the wave would jump, both
 sides are faded over 5 ms. A film whose clips are all silent, without a bed, has no sound at all.
@@ -239,23 +240,23 @@ class _Fit:
         self._graph: Graph | None = None
         self._form: tuple[object, ...] = ()
         self._turn: Image.Transpose | None = None
-        self._begun = False
+        self._siting = ""
 
     def __call__(self, frame: VideoFrame, video: VideoStream) -> VideoFrame:
-        matrix, full = media.colour(frame)
-        if not self._begun:
+        if not self._siting:
             # Asked once a clip: PyAV keeps every frame whose side data was looked at until the next collection.
-            self._turn, self._begun = media.turned(frame), True
+            self._turn, self._siting = media.turned(frame), media.siting(frame, video)
         turn = self._turn
         shape = media.pixel_shape(video)
-        fits = turn is None and shape == 1 and (frame.width, frame.height) == self.size
+        matrix, full = media.colour(frame)
+        fits = turn is None and shape == 1 and (frame.width, frame.height) == self.size and self._siting == "left"
         if fits and frame.format.name == "yuv420p" and matrix == 1 and not full:
             return frame
         # A clip's size or format may change in the middle: then the graph is built again.
         form = (frame.width, frame.height, frame.format.name, matrix, full, turn)
         if self._graph is None or form != self._form:
             shown = media.displayed_size(frame, shape, turn)
-            self._graph, self._form = _graph(frame, shown, self.size, matrix, full, turn), form
+            self._graph, self._form = _graph(frame, shown, self.size, turn, self._siting), form
         self._graph.vpush(frame)
         return self._graph.vpull()
 
@@ -269,16 +270,10 @@ _TURNS = {
     Image.Transpose.TRANSPOSE: (("transpose", "cclock_flip"),),
     Image.Transpose.TRANSVERSE: (("transpose", "clock_flip"),),
 }
-_MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 7: "smpte240m", 9: "bt2020"}
 
 
 def _graph(
-    frame: VideoFrame,
-    shown: tuple[int, int],
-    size: tuple[int, int],
-    matrix: int,
-    full: bool,
-    turn: Image.Transpose | None,
+    frame: VideoFrame, shown: tuple[int, int], size: tuple[int, int], turn: Image.Transpose | None, siting: str
 ) -> Graph:
     zoom = min(Fraction(size[0], shown[0]), Fraction(size[1], shown[1]))
     # A bar of a pixel or two is a rounding, not a shape.
@@ -287,27 +282,26 @@ def _graph(
         for side, own in zip(size, shown, strict=True)
     ]
     left, top = ((side - own) // 4 * 2 for side, own in zip(size, inner, strict=True))
-    source = f"in_color_matrix={_MATRICES[matrix]}:in_range={'pc' if full else 'tv'}"
-    graph = Graph()
-    nodes = [
-        graph.add_buffer(
-            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, RATE)
-        )
-    ]
-    nodes += [graph.add(name, args) for name, args in (_TURNS[turn] if turn is not None else ())]
-    nodes += [
-        graph.add(
-            "scale",
-            f"w={inner[0]}:h={inner[1]}:flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
-            f":{source}:out_color_matrix=bt709:out_range=tv",
-        ),
-        graph.add("format", "pix_fmts=yuv420p"),
-        graph.add("pad", f"w={size[0]}:h={size[1]}:x={left}:y={top}:color=black"),
-        graph.add("setsar", "1"),
-        graph.add("buffersink"),
-    ]
-    graph.link_nodes(*nodes).configure()
-    return graph
+    source = media.read_as(frame, siting)
+    upright: list[tuple[str, str]] = []
+    if turn is not None or siting != "left":
+        # A turn moves the colour samples too, and swscale does not move them where the size stays: so in full first.
+        deep = max(component.bits for component in frame.format.components) > 8
+        upright = [
+            ("scale", f"{media.ACCURATE}:{source}:out_color_matrix=bt709:out_range=tv"),
+            ("format", "pix_fmts=yuv444p10le" if deep else "pix_fmts=yuv444p"),
+            *(_TURNS[turn] if turn is not None else ()),
+        ]
+        source = "in_color_matrix=bt709:in_range=tv"
+    target = "out_color_matrix=bt709:out_range=tv:out_chroma_loc=left"
+    return media.chain(
+        frame,
+        *upright,
+        ("scale", f"w={inner[0]}:h={inner[1]}:{media.ACCURATE}:{source}:{target}"),
+        ("format", "pix_fmts=yuv420p"),
+        ("pad", f"w={size[0]}:h={size[1]}:x={left}:y={top}:color=black"),
+        ("setsar", "1"),
+    )
 
 
 # ---------------------------------------------------------------- sound
