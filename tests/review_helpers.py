@@ -31,6 +31,7 @@ def step(name: str, action: Action = Action.REUSE, **fields: Any) -> Step:
         "key": Key(Digest(name.encode().hex().ljust(64, "0")[:64])),
         "provider": "hiapi",
         "model": "kling-3.0-omni",
+        "resolution": "1080p",
         "seconds": 5 if made else 0,
         "price": Decimal("0.56") if made else Decimal(0),
         "estimate": made,

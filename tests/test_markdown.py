@@ -17,7 +17,8 @@ from klingflow.core.model import ShotId
 from klingflow.core.source import Problem, Severity, Span, visible
 from klingflow.output.markdown import LIMIT, code, comment, escape, marker, refused
 from klingflow.planning.compare import compare
-from klingflow.planning.plan import Action
+from klingflow.planning.plan import Action, Dropped
+from klingflow.planning.price import Limits
 from tests.review_helpers import film, film_plan, plan, shot, step
 from tests.test_compare import side
 
@@ -95,6 +96,30 @@ def test_a_comment_says_what_happens_first_and_why_shot_by_shot() -> None:
     assert page(text).text.count("klingflow run harbour.yaml") == 1
 
 
+def test_what_a_producer_asks_is_answered_and_the_refusing_limit_is_said_first() -> None:
+    dropped = (Dropped(variant="", shot=ShotId("x"), take=1, cost=Decimal("0.56"), gone=True),)
+    asked = replace(PLAN, limits=Limits(spend=Decimal(1)), paid=Decimal("2.24"), dropped=dropped)
+    text = page(comment(asked)).text
+    assert text.index("A run is refused: the limit is $1.00 a run") < text.index("Expected time")
+    for answer in ("bill: hiapi", "rate: an estimate", "paid so far: $2.24", "not used any more: the clip of x (rem"):
+        assert answer in text
+    assert "chain: how many clips hang together" in text
+    assert "A run is refused" not in comment(replace(asked, limits=Limits(spend=Decimal(2))))
+
+
+def test_the_texts_of_what_is_ordered_are_there_as_they_are_sent_and_no_others() -> None:
+    steps = (
+        step("a", Action.MAKE, prompt="a *red* boat", negative_prompt="text"),
+        step("b", prompt="there already"),
+        step("c", Action.MAKE, multi_shot=(("one", 2), ("two", 3))),
+    )
+    read = page(comment(plan(film_plan(*steps))))
+    assert "Every text as it is sent, 2 clips" in read.text
+    assert "a · prompt: a *red* boat · negative prompt: text" in read.text
+    assert "c · shot 1 of the clip, 2 s: one · shot 2 of the clip, 3 s: two" in read.text
+    assert "there already" not in read.text
+
+
 def test_a_plan_with_nothing_to_make_is_one_sentence() -> None:
     text = comment(plan(film_plan(step("dawn"), step("harbour"))))
     assert "**Nothing to make: all 2 shots are up to date. A run costs nothing.**" in text
@@ -169,14 +194,15 @@ def hostile_plan(text: str) -> Any:
     warning = Problem(rule="x", what=text, mend=text, span=Span(text, 1, 1, 2), severity=Severity.WARNING)
     changes = (PartChange("prompt", text, f"{text} more"), PartChange(text, text, text))
     steps = (
-        step(text, Action.MAKE, reason=text, changes=changes),
+        step(text, Action.MAKE, reason=text, changes=changes, prompt=text, multi_shot=((text, 5),), resolution=text),
         step("b", provider=text, model=text),
     )
     planned = film_plan(*steps, title=text, warnings=(warning,), variant=text, critical=(ShotId(text),), wall_s=99)
     other = film(shot(text, prompt="before", title=text), shot("b"))
     now = film(shot(text, prompt=text, notes=text, tags=(text,)), shot("b", first_frame=None, clip=None), title=text)
     compared = compare(side(other), replace(side(now), plan=planned))
-    return plan(planned, film_plan(*steps), storyboard=text), {text: compared}
+    dropped = (Dropped(variant=text, shot=ShotId(text), take=1, cost=Decimal(1), gone=True),)
+    return plan(planned, film_plan(*steps), storyboard=text, dropped=dropped), {text: compared}
 
 
 @pytest.mark.parametrize("text", HOSTILE)

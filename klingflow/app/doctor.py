@@ -31,7 +31,7 @@ from klingflow.io.publish_trial import unreadable
 from klingflow.io.service import NotSent, Unanswered
 from klingflow.io.storage_factory import open_publisher
 from klingflow.io.store import proves_create_only
-from klingflow.output.plantext import count, duration
+from klingflow.output.words import count, duration
 from klingflow.planning import price
 from klingflow.planning.price import Price
 from klingflow.providers import PROVIDERS, reading

@@ -26,8 +26,8 @@ from klingflow.io.project import find_root
 from klingflow.io.storage_factory import open_store
 from klingflow.io.store import FolderStore, Store
 from klingflow.io.task_notes import TaskNotes
+from klingflow.planning import accounts, price, schedule
 from klingflow.planning import plan as planning
-from klingflow.planning import price, schedule
 from klingflow.planning.expect import TaskKind, expectations
 from klingflow.planning.job import Job, Kind, Record, State
 from klingflow.planning.plan import Action, OpenOrder, Plan, PlanLookups
@@ -219,7 +219,16 @@ def make(loaded: LoadedStoryboard, lock: Lock, found: PlanLookups) -> Plan:
     films = tuple(
         planning.make(film, inputs=loaded.inputs, lock=lock, lookups=found, variants=variants) for film in loaded.films
     )
-    plan = Plan(storyboard=loaded.relative, films=films, rehearsal=loaded.rehearsal, provider=loaded.provider)
+    shots = {(film.variant, shot.id) for film in loaded.films for shot in film.shots}
+    plan = Plan(
+        storyboard=loaded.relative,
+        films=films,
+        rehearsal=loaded.rehearsal,
+        provider=loaded.provider,
+        limits=loaded.config.limits,
+        paid=accounts.paid(lock),
+        dropped=() if loaded.variables else accounts.dropped(films, lock, shots),  # with --var the lock stays as it is
+    )
     return schedule.arranged(plan, loaded.films, _in_flight(loaded))
 
 

@@ -35,7 +35,8 @@ from klingflow.execution.budget import Budget
 from klingflow.execution.buyer import Buyer
 from klingflow.execution.inputs import InputImages
 from klingflow.execution.outcome import Emit, Event, Outcome, Result, RunFailure
-from klingflow.output import planfile, plantext
+from klingflow.output import planfile
+from klingflow.output.words import count
 from klingflow.planning.plan import FilmPlan, Plan, totals
 from klingflow.planning.price import Limits, exceeded
 
@@ -106,7 +107,7 @@ def refuse(session: Session, plan: Plan, options: RunOptions) -> Services:
     needs."""
     sums = totals(plan.films)
     if options.frozen and sums.tasks:
-        what = f"{plantext.count(sums.tasks, 'clip')} would have to be made; nothing was made"
+        what = f"{count(sums.tasks, 'clip')} would have to be made; nothing was made"
         raise WouldMake(what, "`klingflow run` without --frozen makes what is missing")
     if options.update_lock and session.loaded.rehearsal:
         raise UsageError("a rehearsal with the animatic never writes the lock", "leave --update-lock out")

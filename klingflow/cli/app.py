@@ -82,6 +82,7 @@ def _plan(p: argparse.ArgumentParser) -> None:
     p.add_argument("--format", choices=("text", "json", "markdown"), default="text", help="default: text")
     p.add_argument("--out", metavar="FILE", help="save the plan, for `run --plan FILE`")
     p.add_argument("--against", metavar="GITREF", help="compare with the storyboard and lock at that git ref")
+    p.add_argument("--prompts", action="store_true", help="show every text as it is sent to the provider")
     p.add_argument("--exit-code", action="store_true", help="exit 6 when something would be made")
 
 

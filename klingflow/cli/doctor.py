@@ -10,7 +10,8 @@ from klingflow import Finding, SpendRefused, UsageError, money
 from klingflow.core.errors import DONE
 from klingflow.core.redact import redact
 from klingflow.core.source import inert, visible
-from klingflow.output.plantext import WIDTH, count
+from klingflow.output.plantext import WIDTH
+from klingflow.output.words import count
 
 
 def doctor(path: str | None = None, paid_probe: bool = False, yes: bool = False) -> int:

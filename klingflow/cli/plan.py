@@ -29,6 +29,7 @@ def plan(
     out: str | None = None,
     against: str | None = None,
     exit_code: bool = False,
+    prompts: bool = False,
 ) -> int:
     storyboard = klingflow.open(path, variables=parse_vars(var), provider=provider)
     try:
@@ -50,17 +51,18 @@ def plan(
         text = markdown.comment(planned.plan, planned.comparisons, base=against or "", command=command)
         sys.stdout.write(text)
     else:
-        _text(planned)
+        _text(planned, prompts)
     busy = (Action.MAKE, Action.RESUME, Action.RESOLVE)
     makes = any(step.action in busy for film in planned.plan.films for step in film.steps)
     return WouldMake.code if exit_code and makes else DONE
 
 
-def _text(planned: Planned) -> None:
+def _text(planned: Planned, prompts: bool) -> None:
     text = plantext.summary(
         planned.plan,
         colour=_coloured(),
         details=True,
+        prompts=prompts,
         against=planned.against or "",
         compared=planned.comparisons,
     )

@@ -16,6 +16,7 @@ from klingflow.cli.error_report import explained, say
 from klingflow.cli.words import parse_vars
 from klingflow.core.source import render, visible
 from klingflow.output import plantext, progress
+from klingflow.output.words import count
 
 
 def run(
@@ -94,7 +95,7 @@ def _confirm(planned: Planned, yes: bool) -> None:
         raise SpendRefused(
             f"this run would spend {amount}, and nobody said yes", "look at the plan, then run with --yes"
         )
-    sys.stderr.write(f"Spend {amount} on {plantext.count(tasks, 'clip')}? Only 'yes' is taken as yes: ")
+    sys.stderr.write(f"Spend {amount} on {count(tasks, 'clip')}? Only 'yes' is taken as yes: ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() != "yes":
         raise SpendRefused("not confirmed; nothing was spent", "")

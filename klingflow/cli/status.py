@@ -13,7 +13,8 @@ import klingflow
 from klingflow import TaskRow, money
 from klingflow.core.errors import DONE
 from klingflow.core.source import inert, visible
-from klingflow.output.plantext import WIDTH, count
+from klingflow.output.plantext import WIDTH
+from klingflow.output.words import count
 
 
 def status(path: str, format: str = "text") -> int:

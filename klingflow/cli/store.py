@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import klingflow
 from klingflow.core.errors import DONE, StoreError
-from klingflow.output.plantext import count
+from klingflow.output.words import count
 
 
 def store(path: str | None = None) -> int:

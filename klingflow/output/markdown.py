@@ -17,7 +17,8 @@ from klingflow.core.digest import PartChange
 from klingflow.core.model import ShotId
 from klingflow.core.redact import redact
 from klingflow.core.source import Problem, visible
-from klingflow.output.plantext import count, duration
+from klingflow.output.answers import answers, in_flight, refused_by_limit, texts
+from klingflow.output.words import clock, count, duration
 from klingflow.planning.compare import Comparison, FieldChange, Segments, ShotChange, ShotState, words
 from klingflow.planning.plan import SIGN, Action, FilmPlan, Plan, Step, Totals, totals
 from klingflow.planning.price import money
@@ -38,16 +39,18 @@ class Room:
     text: int
     """Characters of one folded text."""
     warnings: int
+    prompts: int = 0
+    """Clips whose texts are shown as they are sent."""
     cell: int = 300
     """Characters of one cell."""
 
 
 ROOMS = (
-    Room(films=40, rows=400, diffs=100, text=6_000, warnings=50),
-    Room(films=40, rows=400, diffs=60, text=1_500, warnings=30),
-    Room(films=40, rows=200, diffs=25, text=800, warnings=20),
-    Room(films=30, rows=100, diffs=10, text=600, warnings=10, cell=160),
-    Room(films=20, rows=40, diffs=3, text=400, warnings=5, cell=120),
+    Room(films=40, rows=400, diffs=100, text=6_000, warnings=50, prompts=400),
+    Room(films=40, rows=400, diffs=60, text=1_500, warnings=30, prompts=60),
+    Room(films=40, rows=200, diffs=25, text=800, warnings=20, prompts=25),
+    Room(films=30, rows=100, diffs=10, text=600, warnings=10, prompts=10, cell=160),
+    Room(films=20, rows=40, diffs=3, text=400, warnings=5, prompts=5, cell=120),
     Room(films=12, rows=15, diffs=0, text=0, warnings=3, cell=100),
     Room(films=8, rows=5, diffs=0, text=0, warnings=1, cell=80),
     Room(films=4, rows=1, diffs=0, text=0, warnings=0, cell=60),
@@ -100,6 +103,7 @@ def _comment(
         f"### {_heading(plan, room)}",
         f"**{verdict(plan, sums)}**",
         *_lines(plan, comparisons, base, sums),
+        *_answers(plan, room),
     ]
     shown = plan.films[: room.films]
     if len(plan.films) > 1:
@@ -107,6 +111,7 @@ def _comment(
     room = replace(room, diffs=min(room.diffs, max(1, room.diffs // max(1, len(shown)))))
     for film in shown:
         blocks += _film(film, comparisons.get(film.variant), len(plan.films) > 1, room)
+    blocks += _prompts(plan.films, room)
     blocks += _warnings(plan.films, room)
     blocks.append(_footer(plan, command, room))
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -158,8 +163,11 @@ def _cost(orders: Sequence[Step], sums: Totals) -> str:
 
 
 def _lines(plan: Plan, comparisons: Mapping[str, Comparison], base: str, sums: Totals) -> list[str]:
-    """The lines under the verdict: rehearsal, the change's own cost, time."""
+    """The lines under the verdict: what refuses it, rehearsal, the change's own cost, time."""
     out = []
+    why = refused_by_limit(plan, sums)
+    if why:
+        out.append(f"**A run is refused: {escape(why)}.**")
     if plan.rehearsal:
         out.append("A rehearsal with the animatic: free, drawn on the spot, and the lock stays as it is.")
     if comparisons:
@@ -169,13 +177,45 @@ def _lines(plan: Plan, comparisons: Mapping[str, Comparison], base: str, sums: T
         chain = longest.critical
         way = " → ".join(code(_short(shot, 100)) for shot in chain[:6])
         way += f" → … ({len(chain)} shots)" if len(chain) > 6 else ""
-        out.append(f"Expected time: about {duration(longest.wall_s)}, along {way}.")
+        together = in_flight(longest, plan)
+        chained = f"; the longest chain takes {duration(longest.chain_s)}" if together else ""
+        out.append(f"Expected time: about {duration(longest.wall_s)}{together}{chained}, along {way}.")
         out += [
             f"{code(found.shot)}: <code>meets</code> {code(found.meets)} instead of <code>continues</code> would save "
             f"about {duration(found.saves_s)}."
             for found in longest.shortcuts[:3]
         ]
     return out
+
+
+def _answers(plan: Plan, room: Room) -> list[str]:
+    """What whoever pays asks, a line each."""
+    lengths = {film.label: clock(film.length_s) for film in plan.films if film.length_s is not None}
+    out = answers(plan)
+    if len(set(lengths.values())) == 1 and len(lengths) == len(plan.films):
+        out.insert(0, ("length", f"{next(iter(lengths.values()))} of film"))
+    lines = [f"- {question}: {escape(_short(redact(answer), 2 * room.cell))}" for question, answer in out]
+    if any(step.depth > 1 for film in plan.films for step in film.steps):
+        lines.append("- chain: how many clips hang together, each begun with the last frame of the one before it")
+    return ["\n".join(lines)] if lines else []
+
+
+def _prompts(films: Sequence[FilmPlan], room: Room) -> list[str]:
+    """The texts of what would be ordered, exactly as they are sent, folded."""
+    orders = [(film, step) for film in films for step in film.steps if step.orders and texts(step)]
+    if not orders:
+        return []
+    if room.prompts == 0:
+        return [f"The {count(len(orders), 'prompt')} as sent: `klingflow plan --prompts` shows them."]
+    lines = []
+    for film, step in orders[: room.prompts]:
+        name = _short(step.shot, 100) + (f" take {step.take}" if step.take > 1 else "")
+        name += f" [{_short(film.variant, 100)}]" if len(films) > 1 and film.variant else ""
+        said = [f"{field}: {escape(_short(redact(text), room.text))}" for field, text in texts(step)]
+        lines.append(f"- <b>{escape(name)}</b> · " + " · ".join(said))
+    rest = len(orders) - len(lines)
+    lines += [f"- … and {rest} more: `klingflow plan --prompts` shows them"] if rest else []
+    return [_fold(f"Every text as it is sent, {count(len(orders), 'clip')}", "\n".join(lines))]
 
 
 def _against(found: Sequence[Comparison], base: str) -> str:

@@ -20,7 +20,8 @@ from klingflow.core.model import Digest, Key, ShotId
 from klingflow.core.redact import redact
 from klingflow.core.source import Document, Problem, Severity, inert, visible
 from klingflow.planning.compare import Comparison, FieldChange
-from klingflow.planning.plan import Action, FilmPlan, Plan, Shortcut, Step, Totals, totals
+from klingflow.planning.plan import Action, Dropped, FilmPlan, Plan, Shortcut, Step, Totals, totals
+from klingflow.planning.price import Limits, exceeded
 from klingflow.storyboard import schema
 
 VERSION = 1
@@ -50,6 +51,7 @@ class SavedPlan:
 def dump(saved: SavedPlan, *, against: str | None = None, comparisons: Mapping[str, Comparison] | None = None) -> str:
     """The plan as JSON text that `load` reads; `comparisons` (by variant) are added for people, and not read back."""
     plan = saved.plan
+    sums = totals(plan.films)
     films = [_film(film, (comparisons or {}).get(film.variant)) for film in plan.films]
     out: dict[str, object] = {
         "version": VERSION,
@@ -64,13 +66,24 @@ def dump(saved: SavedPlan, *, against: str | None = None, comparisons: Mapping[s
         "against": against,
         "inputs": dict(sorted(saved.inputs.items())),
         "in_flight": dict(sorted(plan.in_flight.items())),
+        "limits": {
+            "spend": _number(plan.limits.spend),
+            "seconds": plan.limits.seconds,
+            "tasks": plan.limits.tasks,
+            "refused": exceeded(plan.limits, sums.spend, sums.seconds, sums.tasks),
+        },
+        "paid": _number(plan.paid),
+        "dropped": [
+            {"film": clip.variant, "shot": clip.shot, "take": clip.take, "cost": _number(clip.cost), "gone": clip.gone}
+            for clip in plan.dropped
+        ],
     }
     if len(films) == 1 and not plan.films[0].variant:
         out |= films[0]
     else:
         heads = ({"variant": film.variant, "matrix": dict(film.matrix)} for film in plan.films)
         out["films"] = [head | film for head, film in zip(heads, films, strict=True)]
-    out["totals"] = totals_json(totals(plan.films))
+    out["totals"] = totals_json(sums)
     return inert(json.dumps(out, ensure_ascii=False, indent=2, allow_nan=False)) + "\n"
 
 
@@ -91,6 +104,7 @@ def _film(film: FilmPlan, comparison: Comparison | None) -> dict[str, object]:
         "critical": list(film.critical),
         "chain_s": round(film.chain_s, 1),
         "wall_s": round(film.wall_s, 1),
+        "length_s": film.length_s,
         "shortcuts": [{"shot": s.shot, "meets": s.meets, "saves_s": round(s.saves_s, 1)} for s in film.shortcuts],
     }
     if comparison is not None:
@@ -114,6 +128,11 @@ def _step(step: Step) -> dict[str, object]:
         "same_as_film": step.same_as_film,
         "provider": step.provider,
         "model": step.model,
+        "resolution": step.resolution,
+        "sound": step.sound,
+        "prompt": redact(step.prompt),
+        "negative_prompt": redact(step.negative_prompt),
+        "multi_shot": [{"prompt": redact(prompt), "seconds": seconds} for prompt, seconds in step.multi_shot],
         "seconds": step.seconds,
         "price": _number(step.price),
         "estimate": step.estimate,
@@ -192,9 +211,29 @@ def load(text: str | bytes, path: str = "plan.json") -> SavedPlan:
             rehearsal=data["rehearsal"],
             provider=data["provider"],
             in_flight=data.get("in_flight", {}),
+            limits=_read_limits(data.get("limits", {})),
+            paid=Decimal(data.get("paid", 0)),
+            dropped=tuple(_read_dropped(clip) for clip in data.get("dropped", [])),
         ),
         inputs=data["inputs"],
         options=Options(vars=data["vars"], select=data["select"], exclude=data["exclude"]),
+    )
+
+
+def _read_limits(data: Mapping[str, Any]) -> Limits:
+    spend = data.get("spend")
+    return Limits(
+        spend=None if spend is None else Decimal(spend), seconds=data.get("seconds"), tasks=data.get("tasks")
+    )
+
+
+def _read_dropped(data: Mapping[str, Any]) -> Dropped:
+    return Dropped(
+        variant=data["film"],
+        shot=ShotId(data["shot"]),
+        take=data["take"],
+        cost=Decimal(data["cost"]),
+        gone=data["gone"],
     )
 
 
@@ -225,6 +264,7 @@ def _read_film(data: Mapping[str, Any], name: str) -> FilmPlan:
         critical=tuple(ShotId(shot) for shot in data["critical"]),
         chain_s=float(data.get("chain_s", data["wall_s"])),
         wall_s=float(data["wall_s"]),
+        length_s=None if data.get("length_s") is None else float(data["length_s"]),
         shortcuts=tuple(
             Shortcut(ShotId(s["shot"]), ShotId(s["meets"]), float(s["saves_s"])) for s in data["shortcuts"]
         ),
@@ -247,6 +287,11 @@ def _read_step(data: Mapping[str, Any]) -> Step:
         same_as_film=data.get("same_as_film"),
         provider=data["provider"],
         model=data["model"],
+        resolution=data.get("resolution", ""),
+        sound=data.get("sound", False),
+        prompt=data.get("prompt", ""),
+        negative_prompt=data.get("negative_prompt", ""),
+        multi_shot=tuple((part["prompt"], part["seconds"]) for part in data.get("multi_shot", [])),
         seconds=data["seconds"],
         price=None if data["price"] is None else Decimal(data["price"]),
         estimate=data["estimate"],

@@ -6,12 +6,15 @@ import re
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from klingflow.core.model import Film
 from klingflow.core.source import Problem, render, visible
 from klingflow.execution.outcome import Outcome, Result
+from klingflow.output.answers import answers, ready, texts
+from klingflow.output.words import count, duration
 from klingflow.planning.plan import SIGN, Action, FilmPlan, Plan, Step, totals
 from klingflow.planning.price import money
 
@@ -32,46 +35,49 @@ _COLOUR = {
 }
 
 
-def count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `3 min`, `1 h 20 min`: as exact as an estimate deserves."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
 def summary(
     plan: Plan,
     *,
     colour: bool = False,
     details: bool = False,
+    prompts: bool = False,
     against: str = "",
     compared: Mapping[str, Comparison] | None = None,
 ) -> str:
-    """The plan of every film: a line a step, what changed, totals. `details` shows changed texts too; `compared` is, by
-    variant, what differs from the ref `against`."""
-    blocks = [_film(film, colour, details, against, (compared or {}).get(film.variant)) for film in plan.films]
+    """The plan of every film: a line a step, what changed, totals, what whoever pays asks. `details` shows changed
+    texts too, `prompts` every text as it is sent; `compared` is, by variant, what differs from the ref `against`."""
+    shown = _Shown(colour, details, prompts)
+    blocks = [_film(film, plan, shown, against, (compared or {}).get(film.variant)) for film in plan.films]
     if len(plan.films) > 1:
         sums = totals(plan.films)
         blocks.append(f"all films: {_sums(sums.tasks, sums.seconds, sums.spend, _estimated(plan.films))}")
-    return "\n\n".join(blocks)
+    said = [line for question, answer in answers(plan) for line in _answer(question, answer)]
+    return "\n\n".join([*blocks, "\n".join(said)] if said else blocks)
 
 
-def _film(film: FilmPlan, colour: bool, details: bool, against: str, compared: Comparison | None) -> str:
+def _answer(question: str, answer: str) -> list[str]:
+    return textwrap.wrap(visible(f"{question}: {answer}"), WIDTH, subsequent_indent="  ", break_long_words=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    colour: bool
+    details: bool
+    prompts: bool
+
+
+def _film(film: FilmPlan, plan: Plan, how: _Shown, against: str, compared: Comparison | None) -> str:
     lines = [_flat(f"{film.label}: {film.title}" if film.title else film.label)]
     changes = {change.shot: change for change in compared.shots} if compared else {}
     gone = [shot for shot, change in changes.items() if change.state == "removed"]
     busy = [step for step in film.steps if step.action is not Action.REUSE or step.shot in changes]
     idle = [step for step in film.steps if step not in busy]
-    shown = film.steps if len(idle) <= FOLD else tuple(busy)
+    folded = len(idle) > FOLD and not how.prompts
+    shown = tuple(busy) if folded else film.steps
     wide = min(24, max((len(name) for name in [*map(_name, shown), *gone]), default=0))
-    lines += [line for step in shown for line in _step(step, wide, colour, details, changes.get(step.shot))]
+    lines += [line for step in shown for line in _step(step, wide, how, changes.get(step.shot))]
     lines += [f"  - {shot:<{wide}}  removed; what was bought stays in the store" for shot in gone]
-    if len(idle) > FOLD:
+    if folded:
         lines.append(f"  {SIGN[Action.REUSE]} {count(len(idle), 'step')} up to date")
     sums = totals([film])
     if sums.tasks:
@@ -81,10 +87,13 @@ def _film(film: FilmPlan, colour: bool, details: bool, against: str, compared: C
     if compared is not None:
         text = f"against {_flat(against)}: {_differs(compared)}"
         lines += textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
-    if film.critical and film.wall_s >= 1:
+    about = ready(film, plan)
+    if about:
+        lines.append(f"  {about}")
+    if film.critical and film.chain_s >= 1:
         chain = " -> ".join(film.critical)
         shape = chain if len(chain) <= 44 else f"{film.critical[0]} -> … -> {film.critical[-1]}"
-        lines.append(f"  longest wait: {shape}, about {duration(film.wall_s)}")
+        lines.append(f"  longest wait: {shape}, about {duration(film.chain_s)}")
     for found in film.shortcuts[:3]:
         lines.append(
             f"  {found.shot}: `meets: {found.meets}` instead of `continues` would save {duration(found.saves_s)}"
@@ -114,7 +123,7 @@ def _name(step: Step) -> str:
     return step.shot if step.is_active_take and step.take == 1 else f"{step.shot} take {step.take}"
 
 
-def _step(step: Step, wide: int, colour: bool, details: bool, change: ShotChange | None) -> list[str]:
+def _step(step: Step, wide: int, how: _Shown, change: ShotChange | None) -> list[str]:
     price = ""
     if step.orders:
         amount = "price unknown" if step.price is None else money(step.price) if step.price else ""
@@ -123,13 +132,18 @@ def _step(step: Step, wide: int, colour: bool, details: bool, change: ShotChange
     room = WIDTH - len(head) - (len(price) + 1 if price else 0)
     first, *rest = textwrap.wrap(visible(_reason(step, change)), max(20, room)) or [""]
     line = f"{head}{first:<{room}} {price}".rstrip() if price else (head + first).rstrip()
-    if colour:
+    if how.colour:
         line = f"\x1b[{_COLOUR[step.action]}m{line}\x1b[0m"
     out = [line, *(" " * len(head) + more for more in rest)]
-    if details:
+    if how.details:
         for part in change.fields if change else step.changes:
             if part.field in ("prompt", "negative_prompt", "multi_shot") and (part.old or part.new):
-                out += _text_change(part.old, part.new, colour)
+                out += _text_change(part.old, part.new, how.colour)
+    if how.prompts:
+        for name, text in texts(step):
+            pad = " " * 6
+            said = visible(f"{name}: {text}")
+            out += textwrap.wrap(said, WIDTH, initial_indent=pad, subsequent_indent=pad + "  ", break_on_hyphens=False)
     return out
 
 

@@ -27,7 +27,7 @@ from klingflow.core.digest import PartChange
 from klingflow.core.model import ClipRecord, Digest, Film, Inputs, Key, Shot, ShotFrame, ShotId
 from klingflow.core.source import Problem
 from klingflow.planning import graph
-from klingflow.planning.price import FREE, Price
+from klingflow.planning.price import FREE, Limits, Price
 from klingflow.storyboard.lock import Entry, Lock
 
 
@@ -92,6 +92,14 @@ class Step:
     """The same step as it would be without the one that it shares its purchase with."""
     provider: str
     model: str
+    resolution: str = ""
+    """Empty for a clip of one's own."""
+    sound: bool = False
+    prompt: str = field(default="", compare=False)
+    """As it is sent, with every variable and template in its place; so are the next two."""
+    negative_prompt: str = field(default="", compare=False)
+    multi_shot: tuple[tuple[str, int], ...] = field(default=(), compare=False)
+    """(prompt, seconds) of each shot in the clip; empty for one shot."""
     seconds: int
     """Seconds of clip that this step would order; 0 when it orders nothing."""
     price: Decimal | None
@@ -134,6 +142,8 @@ class FilmPlan:
     """Expected seconds along it."""
     wall_s: float = 0.0
     """Expected seconds until every clip of the film is there, with the tasks in flight that the providers allow."""
+    length_s: float | None = None
+    """Seconds of the finished film; None where the length of a clip of one's own is not known yet."""
     shortcuts: tuple[Shortcut, ...] = ()
     """Where `meets` instead of `continues` would shorten the wait, the most first."""
 
@@ -158,6 +168,20 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Dropped:
+    """A clip that was paid for, and that nothing uses any more: the shot asks for another one, or it is gone. It stays
+    in the store."""
+
+    variant: str
+    shot: ShotId
+    take: int
+    cost: Decimal
+    """USD."""
+    gone: bool
+    """Whether the storyboard does not have the shot any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What a run of a storyboard would do. `klingflow.Planned` is this with what it was made from."""
 
@@ -170,6 +194,12 @@ class Plan:
     """The override of `--provider`, where there is one."""
     in_flight: Mapping[str, int] = field(default_factory=dict)
     """How many tasks are made side by side, by provider, for those at which something is to be made."""
+    limits: Limits = field(default_factory=Limits)
+    """The project's, for one run."""
+    paid: Decimal = Decimal(0)
+    """USD that the clips in the lock have cost."""
+    dropped: tuple[Dropped, ...] = ()
+    """What was paid for and would not be used any more."""
 
 
 OWN = "own"
@@ -231,7 +261,23 @@ def make(
         title=film.title,
         steps=tuple(step for shot in film.shots for step in steps[shot.id]),
         warnings=tuple(graph.chain_warnings(film)),
+        length_s=_length(film, {shot: step for shot in steps for step in steps[shot] if step.is_active_take}),
     )
+
+
+def _length(film: Film, active: Mapping[ShotId, Step]) -> float | None:
+    """The length of the finished film, to a frame at each seam."""
+    shots = film.by_id()
+    total = 0.0
+    for name in film.cut:
+        step = active[name]
+        if step.record is not None:
+            total += float(step.record.facts.duration)
+        elif step.provider == OWN:
+            return None
+        else:
+            total += shots[name].duration
+    return total
 
 
 def _decide(
@@ -259,6 +305,11 @@ def _decide(
         needs=shot.needs(),
         provider=OWN if shot.clip else shot.provider,
         model=neutral,
+        resolution="" if shot.clip else shot.resolution,
+        sound=shot.sound,
+        prompt=shot.prompt,
+        negative_prompt=shot.negative_prompt,
+        multi_shot=shot.multi_shot.shots if shot.multi_shot else (),
         seconds=0,
         price=Decimal(0),
         depth=depth[shot.id],

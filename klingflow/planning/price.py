@@ -85,7 +85,7 @@ def exceeded(limits: Limits, spend: Decimal | None, seconds: int, tasks: int) ->
         if spend is None:
             return f"the limit is {money(limits.spend)} a run, and the price of at least one shot is not known"
         if spend > limits.spend:
-            return f"the limit is {_exact(limits.spend)} a run, and this one would spend {_exact(spend)}"
+            return f"the limit is {exact(limits.spend)} a run, and this one would spend {exact(spend)}"
     if limits.seconds is not None and seconds > limits.seconds:
         return f"the limit is {limits.seconds} seconds of clips a run, and this one would make {seconds}"
     if limits.tasks is not None and tasks > limits.tasks:
@@ -93,8 +93,8 @@ def exceeded(limits: Limits, spend: Decimal | None, seconds: int, tasks: int) ->
     return None
 
 
-def _exact(amount: Decimal) -> str:
-    """Like `money`, but with the tenth of a cent that decides where there is one."""
+def exact(amount: Decimal) -> str:
+    """As `money`, but with the tenth of a cent that decides where there is one."""
     text = money(amount)
     return text if amount == amount.quantize(Decimal("0.01")) else f"${amount.normalize():f}"
 

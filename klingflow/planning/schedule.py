@@ -47,7 +47,8 @@ def only(
                     f"select it too: --select '+{step.shot}'",
                 )
         kept.append(replace(film_plan, steps=tuple(step for step in film_plan.steps if step.shot in names)))
-    return arranged(replace(plan, films=tuple(kept)), films, in_flight)
+    dropped = tuple(clip for clip in plan.dropped if clip.gone or clip.shot in named.get(clip.variant, ()))
+    return arranged(replace(plan, films=tuple(kept), dropped=dropped), films, in_flight)
 
 
 def prices_anew(films: Sequence[Film], inputs: Inputs, lookups: PlanLookups) -> dict[str, Decimal | None]:

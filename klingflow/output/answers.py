@@ -1,0 +1,114 @@
+"""What whoever pays for a film asks of a plan, answered in the same words in the text and in the comment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from klingflow.output.words import clock, count, duration
+from klingflow.planning.accounts import Bill, bills
+from klingflow.planning.plan import Dropped, FilmPlan, Plan, Step, Totals, totals
+from klingflow.planning.price import exact, exceeded, money
+
+SHIPPED = (
+    "by the list price of the model, which klingflow ships; state what your account pays under `prices` in "
+    "klingflow.yaml"
+)
+RATES = {
+    frozenset({True}): f"an estimate, {SHIPPED}",
+    frozenset({False}): "as klingflow.yaml states under `prices`",
+    frozenset({True, False}): f"as klingflow.yaml states under `prices`; what is marked as an estimate, {SHIPPED}",
+}
+"""Where the rates of a plan come from, by which of its bills are estimates."""
+MOST_NAMES = 6
+
+
+def answers(plan: Plan) -> list[tuple[str, str]]:
+    """Each question in a word or two, with its answer in plain text: whose bill at which rate, what is paid so far,
+    what would not be used any more, and how near the project's limits it is."""
+    sums = totals(plan.films)
+    out = [("bill", bill(one)) for one in bills(plan.films)]
+    sources = frozenset(one.estimate for one in bills(plan.films) if one.rate is not None)
+    if sources:
+        out.append(("rate", RATES[sources]))
+    if plan.paid:
+        after = f"; {money(plan.paid + sums.spend)} after this run" if sums.spend else ""
+        paid = f"{money(plan.paid)} for the clips in the lock{after}; klingflow status lists every order"
+        out.append(("paid so far", paid))
+    if plan.dropped:
+        out.append(("not used any more", dropped(plan.dropped)))
+    why = refused_by_limit(plan, sums)
+    near = f"a run is refused: {why}" if why else limit(plan, sums)
+    if near:
+        out.append(("limit", near))
+    return out
+
+
+def bill(one: Bill) -> str:
+    """`hiapi, 1080p, silent: 3 clips, 15 s at $0.112 a second, $1.68 (estimate)`."""
+    kind = f"{one.provider}, {one.resolution}, {'with sound' if one.sound else 'silent'}"
+    what = f"{count(one.clips, 'clip')}, {one.seconds} s"
+    if one.rate is None or one.amount is None:
+        return f"{kind}: {what}, price unknown"
+    return f"{kind}: {what} at {exact(one.rate)} a second, {money(one.amount)}{' (estimate)' if one.estimate else ''}"
+
+
+def dropped(clips: Sequence[Dropped]) -> str:
+    """What was paid for and is left aside, and its worth."""
+    several = len({clip.variant for clip in clips}) > 1
+    names = [
+        clip.shot
+        + (f" take {clip.take}" if clip.take > 1 else "")
+        + (f" [{clip.variant}]" if several and clip.variant else "")
+        + (" (removed)" if clip.gone else "")
+        for clip in clips[:MOST_NAMES]
+    ]
+    names += [f"{len(clips) - MOST_NAMES} more"] if len(clips) > MOST_NAMES else []
+    worth = sum((clip.cost for clip in clips), Decimal(0))
+    was, stays = ("was", "it stays") if len(clips) == 1 else ("were", "they stay")
+    which = "the clip" if len(clips) == 1 else "the clips"
+    return f"{which} of {', '.join(names)}: {money(worth)} {was} paid; {stays} in the store"
+
+
+def refused_by_limit(plan: Plan, sums: Totals) -> str:
+    """Which limit of the project refuses a run; empty where none does."""
+    why = exceeded(plan.limits, sums.spend, sums.seconds, sums.tasks)
+    return f"{why} (limits in klingflow.yaml)" if why else ""
+
+
+def limit(plan: Plan, sums: Totals) -> str:
+    """How near the project's limits a run would come; empty where there are none."""
+    limits = plan.limits
+    parts = []
+    if limits.spend is not None and sums.spend is not None:
+        parts.append(f"{money(sums.spend)} of {money(limits.spend)}")
+    if limits.seconds is not None:
+        parts.append(f"{sums.seconds} of {limits.seconds} s of clips")
+    if limits.tasks is not None:
+        parts.append(f"{sums.tasks} of {count(limits.tasks, 'task')}")
+    return f"{', '.join(parts)} a run" if parts and sums.tasks else ""
+
+
+def ready(film: FilmPlan, plan: Plan) -> str:
+    """`29 s of film, there about 3 min after a run begins`, as far as it is known."""
+    parts = [f"{clock(film.length_s)} of film"] if film.length_s is not None else []
+    if film.wall_s >= 1:
+        parts.append(f"ready in about {duration(film.wall_s)}{in_flight(film, plan)}")
+    return ", ".join(parts)
+
+
+def in_flight(film: FilmPlan, plan: Plan) -> str:
+    """`, 4 tasks at a time`, where that is what makes the film take longer than its longest chain."""
+    if film.wall_s - film.chain_s < 1 or not plan.in_flight:
+        return ""
+    if len(plan.in_flight) == 1:
+        [most] = plan.in_flight.values()
+        return f", {count(most, 'task')} at a time"
+    return ", " + " and ".join(f"{count(most, 'task')} at a time at {name}" for name, most in plan.in_flight.items())
+
+
+def texts(step: Step) -> list[tuple[str, str]]:
+    """What a step sends as text, by field, with every variable and template in its place."""
+    out = [(f"shot {n} of the clip, {seconds} s", prompt) for n, (prompt, seconds) in enumerate(step.multi_shot, 1)]
+    fields = [("prompt", step.prompt), *out, ("negative prompt", step.negative_prompt)]
+    return [(name, text) for name, text in fields if text]
