@@ -158,7 +158,61 @@ def test_films_of_a_matrix_have_their_own_totals_and_tables() -> None:
     films = [film_plan(step("a", Action.MAKE), step("b"), variant=name) for name in ("16x9", "9x16")]
     text = comment(plan(*films))
     assert "| <code>harbour &#91;16x9&#93;</code> | 1 | $0.56 | 5 s | 1 |" in text
-    assert text.count("#### ") == 2
+    assert text.count("<code>a</code>") == 1
+    assert "| <code>+</code> | <code>a</code> | all | prompt changed | 2 × $0.56 |" in text
+
+
+def dubbed(*names: str) -> Any:
+    """A film in several languages: dawn is one purchase, the title one each, pier is there in all but the last."""
+    films = []
+    for name in names:
+        first = step("dawn", Action.MAKE, reason="new shot", prompt="the dawn")
+        same = {"same_as": ShotId("dawn"), "same_as_film": names[0], "alone": first}
+        dawn = replace(first, reason=f"same purchase as [{names[0]}]", seconds=0, price=Decimal(0), **same)
+        change = (PartChange("prompt", "a *slow* pan", "a *fast* pan"),)
+        said = (PartChange("prompt", f"old {name}", f"new {name}"),)
+        films.append(
+            film_plan(
+                first if name == names[0] else dawn,
+                step("pan", Action.MAKE, changes=change),
+                step("title", Action.MAKE, changes=said, prompt=f"title in {name}"),
+                step("pier", Action.MAKE if name == names[-1] else Action.REUSE, key=None),
+                variant=name,
+            )
+        )
+    return plan(*films)
+
+
+def test_what_is_the_same_in_all_films_is_one_row_and_one_diff() -> None:
+    text = comment(dubbed("en", "de", "fr"))
+    rows = [line for line in text.splitlines() if line.startswith("| <code>&#43;") or "| <code>+" in line]
+    assert rows == [
+        "| <code>+</code> | <code>dawn</code> | all | new shot | $0.56 |",
+        "| <code>+</code> | <code>pan</code> | all | prompt changed | 3 × $0.56 |",
+        "| <code>+</code> | <code>title</code> | all | prompt changed | 3 × $0.56 |",
+        "| <code>+</code> | <code>pier</code> | <code>fr</code> | prompt changed | $0.56 |",
+    ]
+    assert "same purchase" not in text
+    assert text.count("What changed in <b>pan</b></summary>") == 1
+    for name in ("en", "de", "fr"):
+        assert text.count(f"What changed in <b>title</b> (<code>{name}</code>)</summary>") == 1
+        assert f"- <b>title</b> (<code>{name}</code>) · prompt: title in {name}" in text
+    assert "- <b>dawn</b> · prompt: the dawn" in text
+    read = page(text)
+    assert "1 shot up to date" in read.text
+    assert "pier (en, de)" in " ".join(read.text.split()).replace(" ,", ",").replace("( ", "(").replace(" )", ")")
+
+
+def test_many_films_in_one_row_are_counted() -> None:
+    names = [f"v{n}" for n in range(20)]
+    films = [film_plan(step("a", Action.MAKE if name != "v19" else Action.REUSE), variant=name) for name in names]
+    assert "<code>v5</code> and 13 more | prompt changed | 19 × $0.56 |" in comment(plan(*films))
+
+
+def test_a_purchase_that_is_shared_with_another_shot_says_with_which() -> None:
+    twin = step("twin", Action.MAKE, reason="same purchase as dawn [en]", seconds=0, price=Decimal(0))
+    films = [film_plan(step("dawn", Action.MAKE), variant="en"), film_plan(twin, variant="de")]
+    assert "| <code>de</code> | same purchase as dawn &#91;en&#93; | – |" in comment(plan(*films))
 
 
 def test_without_a_base_the_purchase_that_the_lock_names_is_compared() -> None:
@@ -254,11 +308,12 @@ def test_two_storyboards_have_two_marks() -> None:
 def test_a_comment_always_fits_with_its_tables_whole(films: int, shots: int, prompt: int) -> None:
     change = (PartChange("prompt", "*old* " * (prompt // 6), "<new> " * (prompt // 6)),)
     steps = [step(f"shot-{i:04}", Action.MAKE, changes=change, depth=2) for i in range(shots)]
-    made = plan(*(film_plan(*steps, variant=f"v{i}") for i in range(films)))
+    other = [replace(one, reason=f"{one.reason} otherwise") for one in steps]  # half of the films are different
+    made = plan(*(film_plan(*(other if i % 2 else steps), variant=f"v{i}") for i in range(films)))
     out = comment(made)
     assert len(out.encode()) < LIMIT
-    rows = [line.count("|") for line in out.splitlines() if line.startswith("|")]
-    assert set(rows) <= {6}
+    tables = [block.splitlines() for block in out.split("\n\n") if block.startswith("|")]
+    assert all(len({line.count("|") for line in table}) == 1 for table in tables)
     assert out.count("<details>") == out.count("</details>")
     assert f"{films * shots} clip" in page(out).text.split("up to date")[0]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import islice
 
@@ -32,10 +32,11 @@ class Room:
     """How much of everything is shown."""
 
     films: int
+    """Rows of the table of films."""
     rows: int
-    """Rows of each film's table."""
+    """Rows of the table of shots."""
     diffs: int
-    """Folded changes, shared out among the films."""
+    """Folded changes."""
     text: int
     """Characters of one folded text."""
     warnings: int
@@ -108,9 +109,8 @@ def _comment(
     shown = plan.films[: room.films]
     if len(plan.films) > 1:
         blocks.append(_films_table(shown, len(plan.films)))
-    room = replace(room, diffs=min(room.diffs, max(1, room.diffs // max(1, len(shown)))))
-    for film in shown:
-        blocks += _film(film, comparisons.get(film.variant), len(plan.films) > 1, room)
+    blocks += _shots(plan.films, comparisons, room)
+    blocks += _diffs(plan.films, comparisons, room)
     blocks += _prompts(plan.films, room)
     blocks += _warnings(plan.films, room)
     blocks.append(_footer(plan, command, room))
@@ -207,12 +207,18 @@ def _prompts(films: Sequence[FilmPlan], room: Room) -> list[str]:
         return []
     if room.prompts == 0:
         return [f"The {count(len(orders), 'prompt')} as sent: `klingflow plan --prompts` shows them."]
+    shared: dict[tuple[str | None, ShotId | None, int], list[str]] = {}
+    for film in films:
+        for step in film.steps:
+            if step.same_as == step.shot:
+                shared.setdefault((step.same_as_film, step.same_as, step.take), []).append(film.variant)
     lines = []
     for film, step in orders[: room.prompts]:
         name = _short(step.shot, 100) + (f" take {step.take}" if step.take > 1 else "")
-        name += f" [{_short(film.variant, 100)}]" if len(films) > 1 and film.variant else ""
+        names = [film.variant, *shared.get((film.variant, step.shot, step.take), [])]
+        in_films = f" ({_in_films(names, len(films))})" if len(names) < len(films) else ""
         said = [f"{field}: {escape(_short(redact(text), room.text))}" for field, text in texts(step)]
-        lines.append(f"- <b>{escape(name)}</b> · " + " · ".join(said))
+        lines.append(f"- <b>{escape(name)}</b>{in_films} · " + " · ".join(said))
     rest = len(orders) - len(lines)
     lines += [f"- … and {rest} more: `klingflow plan --prompts` shows them"] if rest else []
     return [_fold(f"Every text as it is sent, {count(len(orders), 'clip')}", "\n".join(lines))]
@@ -220,9 +226,9 @@ def _prompts(films: Sequence[FilmPlan], room: Room) -> list[str]:
 
 def _against(found: Sequence[Comparison], base: str) -> str:
     name = code(_short(base, 100)) if base else "the base"
-    tally = {state: sum(s is state for c in found for s in c.states.values()) for state in ShotState}
+    tally = {state: len({shot for c in found for shot, s in c.states.items() if s is state}) for state in ShotState}
     counts = [f"{n} {state.value}" for state, n in tally.items() if n and state is not ShotState.UNCHANGED]
-    moved = sum(change.moved is not None for c in found for change in c.shots)
+    moved = len({change.shot for c in found for change in c.shots if change.moved is not None})
     counts += [f"{moved} moved"] if moved else []
     line = f"Against {name}: {', '.join(counts)}." if counts else f"Against {name}: no shot differs."
     adds, before = _sum(c.cost.change for c in found), _sum(c.cost.base_to_buy for c in found)
@@ -250,32 +256,74 @@ def _films_table(films: Sequence[FilmPlan], every: int) -> str:
     return out + (f"\n\n… and {count(rest, 'more film')}; the totals above count them." if rest else "")
 
 
-def _film(film: FilmPlan, comparison: Comparison | None, named: bool, room: Room) -> list[str]:
-    changes = {change.shot: change for change in comparison.shots} if comparison else {}
-    deep = any(step.depth > 1 for step in film.steps)
-    listed = [step for step in film.steps if step.action is not Action.REUSE or step.shot in changes]
-    gone = [change for change in changes.values() if change.state is ShotState.REMOVED]
-    blocks = [f"#### {code(_short(film.label, 100))}"] if named and (listed or gone) else []
-    if listed or gone:
-        rows = [_row(step, changes.get(step.shot), deep, room) for step in listed[: room.rows]]
-        rows += [_gone(change, deep) for change in gone[: max(0, room.rows - len(rows))]]
-        heads = ("", "shot", "why", "price", *(("chain",) if deep else ()))
-        blocks.append(_table(heads, rows, "cllrr"[: len(heads)]))
-        rest = len(listed) + len(gone) - len(rows)
-        if rest:
-            blocks.append(f"… and {count(rest, 'more row')}; the totals above count them.")
-    ready = [step.shot for step in film.steps if step.action is Action.REUSE and step.shot not in changes]
-    if (listed or gone) and ready:
-        names = ", ".join(code(_short(shot, 100)) for shot in ready[: room.rows])
-        more = f" and {len(ready) - room.rows} more" if len(ready) > room.rows else ""
-        blocks.append(_fold(f"{count(len(ready), 'shot')} up to date", names + more))
-    return blocks + _diffs(film, changes, comparison, room)
-
-
 _NOTHING = "–"
+_MOST_NAMES = 6
+"""Films that are named one by one in a row."""
 
 
-def _row(step: Step, change: ShotChange | None, deep: bool, room: Room) -> tuple[str, ...]:
+@dataclass(slots=True, eq=False)
+class _Row:
+    """What is true of one take of one shot, and in which films."""
+
+    sign: str
+    name: str
+    why: str
+    price: str
+    chain: str
+    films: list[str] = field(default_factory=list)
+    orders: int = 0
+
+
+def _shots(films: Sequence[FilmPlan], comparisons: Mapping[str, Comparison], room: Room) -> list[str]:
+    """One table of all films: what is the same in several is one row, which names them."""
+    changes = {variant: {change.shot: change for change in found.shots} for variant, found in comparisons.items()}
+    rows = _rows(films, changes, room)
+    if not rows:
+        return []
+    several, deep = len(films) > 1, any(step.depth > 1 for film in films for step in film.steps)
+    shown = []
+    for row in rows[: room.rows]:
+        price = f"{row.orders} × {row.price}" if row.orders > 1 and row.price.startswith("$") else row.price
+        in_films = (_in_films(row.films, len(films)),) if several else ()
+        shown.append((row.sign, row.name, *in_films, row.why, price, *((row.chain,) if deep else ())))
+    heads = ("", "shot", *(("films",) if several else ()), "why", "price", *(("chain",) if deep else ()))
+    sides = "cl" + ("l" if several else "") + "lr" + ("r" if deep else "")
+    blocks = [_table(heads, shown, sides)]
+    if len(rows) > len(shown):
+        blocks.append(f"… and {count(len(rows) - len(shown), 'more row')}; the totals above count them.")
+    return [*blocks, *_ready(films, changes, room)]
+
+
+def _rows(
+    films: Sequence[FilmPlan], changes: Mapping[str, Mapping[ShotId, ShotChange]], room: Room
+) -> list[_Row]:
+    places: dict[tuple[ShotId, int], dict[tuple[str, ...], _Row]] = {}
+    gone: dict[ShotId, _Row] = {}
+    known: dict[tuple[str, ShotId, int], tuple[str, ...]] = {}
+    for film in films:
+        mine = changes.get(film.variant, {})
+        for step in film.steps:
+            change = mine.get(step.shot)
+            if step.action is Action.REUSE and change is None:
+                continue
+            cells = _cells_of(step, change, room)
+            if step.same_as_film is not None and step.alone is not None:
+                # The very purchase of a row that is there: that row says all of it, and for which films.
+                orderer, alone = (step.same_as_film, step.shot, step.take), _cells_of(step.alone, change, room)
+                cells = alone if step.same_as == step.shot and known.get(orderer) == alone else cells
+            known[film.variant, step.shot, step.take] = cells
+            row = places.setdefault((step.shot, step.take), {}).setdefault(cells, _Row(*cells))
+            row.films.append(film.variant)
+            row.orders += step.orders
+        for change in mine.values():
+            if change.state is ShotState.REMOVED:
+                why = "removed; what was bought stays in the store"
+                left = _Row(code("-"), code(_short(change.shot, 100)), why, _NOTHING, _NOTHING)
+                gone.setdefault(change.shot, left).films.append(film.variant)
+    return [*(row for rows in places.values() for row in rows.values()), *gone.values()]
+
+
+def _cells_of(step: Step, change: ShotChange | None, room: Room) -> tuple[str, str, str, str, str]:
     name = code(_short(step.shot, 100)) + (f" take {step.take}" if step.take > 1 else "")
     why = [escape(_short(redact(step.reason), room.cell))] if step.action is not Action.REUSE or change is None else []
     if change is not None:
@@ -285,11 +333,34 @@ def _row(step: Step, change: ShotChange | None, deep: bool, room: Room) -> tuple
     price = _NOTHING
     if step.orders:
         price = "?" if step.price is None else "free" if step.price == 0 else _usd(step.price)
-    row = (code(SIGN[step.action]), name, "; ".join(why), price)
-    if not deep:
-        return row
     was = f"{change.depth[0]} → " if change is not None and change.depth else ""
-    return (*row, f"{was}{step.depth}")
+    return code(SIGN[step.action]), name, "; ".join(why), price, f"{was}{step.depth}"
+
+
+def _in_films(names: Sequence[str], every: int) -> str:
+    if len(names) == every:
+        return "all"
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(code(_short(name, 40)) for name in names[:_MOST_NAMES]) + more
+
+
+def _ready(
+    films: Sequence[FilmPlan], changes: Mapping[str, Mapping[ShotId, ShotChange]], room: Room
+) -> list[str]:
+    """Folded: the shots that no row is about."""
+    ready: dict[ShotId, list[str]] = {}
+    for film in films:
+        for shot in dict.fromkeys(step.shot for step in film.steps if step.action is Action.REUSE):
+            if shot not in changes.get(film.variant, {}):
+                ready.setdefault(shot, []).append(film.variant)
+    if not ready:
+        return []
+    names = [
+        code(_short(shot, 100)) + (f" ({_in_films(found, len(films))})" if len(found) < len(films) else "")
+        for shot, found in islice(ready.items(), room.rows)
+    ]
+    more = f" and {len(ready) - len(names)} more" if len(ready) > len(names) else ""
+    return [_fold(f"{count(len(ready), 'shot')} up to date", ", ".join(names) + more)]
 
 
 def _changed(change: ShotChange, step: Step) -> list[str]:
@@ -304,35 +375,36 @@ def _changed(change: ShotChange, step: Step) -> list[str]:
     return out
 
 
-def _gone(change: ShotChange, deep: bool) -> tuple[str, ...]:
-    row = (code("-"), code(_short(change.shot, 100)), "removed; what was bought stays in the store", _NOTHING)
-    return (*row, _NOTHING) if deep else row
-
-
-def _diffs(
-    film: FilmPlan, changes: Mapping[ShotId, ShotChange], comparison: Comparison | None, room: Room
-) -> list[str]:
-    """Folded, shot by shot: texts word by word, other fields before and after."""
-    differing = [(change.shot, change.state, change.fields) for change in changes.values() if change.fields]
-    bought = {s.shot: known for s in film.steps if s.shot not in changes and (known := [c for c in s.changes if c.old])}
-    cut = comparison.film if comparison is not None else ()
-    every = len(differing) + len(bought) + bool(cut)
-    if not every:
+def _diffs(films: Sequence[FilmPlan], comparisons: Mapping[str, Comparison], room: Room) -> list[str]:
+    """Folded, shot by shot: texts word by word, other fields before and after. What changed alike in several films is
+    there once."""
+    found: dict[tuple[str, str, tuple[FieldChange | PartChange, ...]], list[str]] = {}
+    for film in films:
+        compared = comparisons.get(film.variant)
+        changed = {change.shot: change for change in compared.shots} if compared else {}
+        for change in changed.values():
+            if change.fields:
+                title = "The new shot" if change.state is ShotState.NEW else "What changed in"
+                found.setdefault((title, change.shot, change.fields), []).append(film.variant)
+        for step in film.steps:
+            # Without a base to compare with: what the plan knows of the purchase that the lock names.
+            known = tuple(part for part in step.changes if part.old)
+            if known and step.shot not in changed:
+                found.setdefault(("What changed in", step.shot, known), []).append(film.variant)
+        if compared is not None and compared.film:
+            found.setdefault(("What changed in", "", compared.film), []).append(film.variant)
+    if not found:
         return []
     if room.diffs == 0:
-        return [f"{count(every, 'shot')} changed; what in them, `klingflow plan --against REF` shows."]
+        return [f"{count(len(found), 'change')}; what they are, `klingflow plan --against REF` shows."]
     out = []
-    for shot, state, fields in differing[: room.diffs]:
-        title = "The new shot" if state is ShotState.NEW else "What changed in"
-        out.append(_fold(f"{title} <b>{escape(_short(shot, 100))}</b>", "\n".join(_line(f, room) for f in fields)))
-    # Without a base to compare with: what the plan knows of the purchase that the lock names.
-    for shot, known in islice(bought.items(), max(0, room.diffs - len(out))):
-        body = "\n".join(_line(_as_field(c), room) for c in known)
-        out.append(_fold(f"What changed in <b>{escape(_short(shot, 100))}</b>", body))
-    if cut and len(out) < room.diffs:
-        out.append(_fold("What changed in <b>the film itself</b>", "\n".join(_line(f, room) for f in cut)))
-    rest = every - len(out)
-    return out + ([f"… and the changes of {count(rest, 'more shot')}."] if rest > 0 else [])
+    for (title, shot, fields), names in islice(found.items(), room.diffs):
+        name = escape(_short(shot, 100)) if shot else "the film itself"
+        in_films = f" ({_in_films(names, len(films))})" if len(names) < len(films) else ""
+        body = "\n".join(_line(one if isinstance(one, FieldChange) else _as_field(one), room) for one in fields)
+        out.append(_fold(f"{title} <b>{name}</b>{in_films}", body))
+    rest = len(found) - len(out)
+    return out + ([f"… and {count(rest, 'more change')}."] if rest > 0 else [])
 
 
 _TEXTS = frozenset({"prompt", "negative_prompt", "multi_shot"})
