@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -127,12 +128,14 @@ def test_the_film_itself_changes_in_title_music_and_cut() -> None:
     shots = BASE.film.shots
     base = replace(BASE, film=film(*shots, audio="score.wav"), clips={"score.wav": Digest("a" * 64)})
     cut = (ShotId("market"), ShotId("dawn"))
-    dusk = film(*shots, audio="score.wav", title="Dusk", cut=cut)
+    dusk = film(*shots, audio="score.wav", title="Dusk", cut=cut, size=(1280, 720), rate=Fraction(30000, 1001))
     head = replace(BASE, film=dusk, clips={"score.wav": Digest("b" * 64)})
     comparison = compare(base, head)
     assert [(c.field, c.old, c.new, c.buys) for c in comparison.film] == [
         ("title", "Harbour Dawn", "Dusk", False),
         ("audio", "score.wav (aaaaaaaa)", "score.wav (bbbbbbbb)", False),
+        ("film.size", "", "1280x720", False),
+        ("film.rate", "", "29.97", False),
         ("film.shots", "dawn, harbour, market", "market, dawn", False),
     ]
 

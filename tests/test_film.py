@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from klingflow.core.errors import MediaError
-from klingflow.core.model import Digest
+from klingflow.core.model import ClipFacts, Digest
 from klingflow.io import media
-from klingflow.output.film import Piece, assemble
+from klingflow.output.film import Piece, assemble, usual_rate, usual_size
 from tests import clips
 
 NONE = Digest("0" * 64)
@@ -117,6 +117,65 @@ def test_clips_of_any_size_rate_and_turn_are_conformed(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "film.mp4")) as container:
         second = [frame.to_image() for frame in container.decode(video=0)][film.starts[1]]
     assert second.getpixel((20, 90)) == (0, 0, 0)
+
+
+def shown(size: str, seconds: float = 5, rate: str = "24", ordered: int = 0) -> Piece:
+    width, height = (int(side) for side in size.split("x"))
+    duration = f"{seconds:.3f}"
+    facts = ClipFacts(
+        digest=NONE, bytes=1, width=width, height=height, frames=120, duration=duration, rate=rate, audio=False
+    )
+    return Piece(clip=Path("x.mp4"), facts=facts, ordered=ordered)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "size"),
+    [
+        ([shown("480x270"), shown("1920x1080", 1)], "1920x1080"),
+        ([shown("1920x1080", 1), shown("480x270")], "1920x1080"),
+        ([shown("480x270"), shown("1920x1080", ordered=1080)], "1920x1080"),
+        # One's own is as large as what was ordered at most, and never smaller than it is for no reason.
+        ([shown("3840x2160"), shown("1920x1080", ordered=1080)], "1920x1080"),
+        ([shown("3840x2160"), shown("1280x720", ordered=1080)], "1920x1080"),
+        ([shown("1600x900"), shown("960x540", ordered=1080)], "1600x900"),
+        ([shown("3840x2160"), shown("3840x2160")], "3840x2160"),
+        # The shape is that of what was ordered, then that of most of the film.
+        ([shown("1080x1920", 60), shown("1920x1080", 5, ordered=1080)], "1920x1080"),
+        ([shown("1080x1920", 5), shown("1920x1080", 60)], "1920x1080"),
+        ([shown("720x1280", 5), shown("1920x1080", 5)], "1920x1080"),
+        ([shown("1440x1440", 9, ordered=1080), *[shown("1080x1920", 5, ordered=1080)] * 2], "1080x1920"),
+        ([shown("1000x1000", 8), shown("1918x1080", 5), shown("1280x720", 5)], "1918x1080"),
+        ([shown("961x541")], "960x540"),
+    ],
+)
+def test_the_size_of_the_film_is_that_of_what_was_ordered(pieces: list[Piece], size: str) -> None:
+    assert "{}x{}".format(*usual_size(pieces)) == size
+    assert "{}x{}".format(*usual_size(pieces[::-1])) == size
+
+
+@pytest.mark.parametrize(
+    ("pieces", "rate"),
+    [
+        ([shown("64x64", 1, "30"), shown("64x64", 5, "25")], "25"),
+        ([shown("64x64", 9, "30"), shown("64x64", 5, "24", ordered=720)], "24"),
+        ([shown("64x64", 5, "30"), shown("64x64", 5, "24")], "30"),
+        ([shown("64x64", 9, "431/30"), shown("64x64", 1, "30000/1001")], "30000/1001"),
+        ([shown("64x64", 9, "12")], "24"),
+    ],
+)
+def test_the_rate_of_the_film_is_that_of_most_of_what_was_ordered(pieces: list[Piece], rate: str) -> None:
+    assert str(usual_rate(pieces)) == str(usual_rate(pieces[::-1])) == rate
+
+
+def test_what_the_storyboard_says_of_the_film_counts(tmp_path: Path) -> None:
+    one = piece(clips.make(tmp_path / "1.mp4", frames=12, size=(64, 64)))
+    film = assemble([one], tmp_path / "film.mp4", size=(128, 64), rate=Fraction(48))
+    facts = media.facts(tmp_path / "film.mp4", NONE)
+    assert (facts.width, facts.height, facts.rate, facts.frames) == (128, 64, "48", 24)
+    assert (film.width, film.height, film.rate, film.copied) == (128, 64, "48", False)
+    assert not assemble([one], tmp_path / "film.mp4", rate=Fraction(48)).copied
+    assert not assemble([one], tmp_path / "film.mp4", size=(128, 64)).copied
+    assert assemble([one], tmp_path / "film.mp4", size=(64, 64), rate=Fraction(24)).copied
 
 
 def test_colours_of_another_matrix_are_converted(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 import time
 import unicodedata
+from fractions import Fraction
 from textwrap import dedent
 
 import pytest
@@ -53,6 +54,8 @@ shots:
 film:
   shots: [dawn, insert, dawn]
   audio: score.wav
+  size: 1920x1080
+  rate: 23.976
 """
 FILES = {"pipelines/market.txt": "A {{ boat }}\r\n{% include 'end.txt' %}\n", "pipelines/end.txt": "The {{ look }}"}
 
@@ -62,6 +65,7 @@ def test_a_storyboard_becomes_a_film_of_shots() -> None:
     dawn, harbour, market, closing, insert = made.shots
     assert (made.name, made.variant, made.title, made.max_chain) == ("film", "", "Harbour a red boat", 2)
     assert (made.cut, made.audio) == (("dawn", "insert", "dawn"), "pipelines/score.wav")
+    assert (made.size, made.rate) == ((1920, 1080), Fraction(24000, 1001))
     assert dawn.prompt == "Waves, a red boat.\nShot 1 of 4 s, night+sea"
     assert (dawn.first_frame, dawn.tags, dawn.index) == (FileStill("pipelines/frames/dawn.png"), ("night", "sea"), 0)
     assert (dawn.duration, dawn.sound, dawn.provider, dawn.negative_prompt) == (4, True, "hiapi", "blur")
@@ -315,12 +319,29 @@ def test_a_bad_shot_is_refused_at_its_place(shot: str, expected: str) -> None:
             "2:1 matrix: the matrix makes 110 films; there can be 100",
         ),
         ("film: {shots: [b]}", "2:16 unknown-shot: there is no shot 'b'"),
+        ("film: {size: '{{ 1920 }}'}", "2:14 film-size: '1920' is no size of a film"),
+        ("film: {size: 8194x1080}", "2:14 film-size: '8194x1080' is no size of a film"),
+        ("film: {size: 8x1080}", "2:14 film-size: '8x1080' is no size of a film"),
+        ("film: {size: \"{{ '640x361' }}\"}", "2:14 film-size: '640x361' is no size of a film"),
         ("film: {audio: ../x.wav}", "2:15 path: '../x.wav' leaves the project"),
         ("title: '{{ shot.id }}'", "2:9 undefined: 'shot' is known only inside a shot"),
     ],
 )
 def test_a_bad_top_level_is_refused_at_its_place(lines: str, expected: str) -> None:
     assert faults(f"klingflow: 1\n{lines}\nshots: [{{id: a, prompt: x}}]\n") == [expected]
+
+
+def test_each_film_of_a_matrix_can_have_its_own_size() -> None:
+    sizes = "{{ {'16:9': '1920x1080', '9:16': '1080x1920'}[aspect] }}"
+    text = f"""
+    klingflow: 1
+    matrix: {{aspect: ["16:9", "9:16"]}}
+    film: {{size: "{sizes}", rate: 25}}
+    shots: [{{id: a, prompt: x}}]
+    """
+    assert [(made.size, made.rate) for made in films(text)] == [((1920, 1080), 25), ((1080, 1920), 25)]
+    (plain,) = films("klingflow: 1\nshots: [{id: a, prompt: x}]")
+    assert (plain.size, plain.rate) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -259,16 +259,19 @@ def test_hold_keeps_the_clip_whatever_changes(filmed: Project) -> None:
 
 def test_a_clip_of_ones_own_is_brought_in_and_continued(filmed: Project) -> None:
     clip = (filmed.root / "out" / "film" / "shots" / "market.mp4").read_bytes()
-    filmed.write("footage/insert.mp4", clip)
+    filmed.write("footage/insert.MOV", clip)
     own = (
-        BOARD + "  - {id: insert, clip: footage/insert.mp4}\n  - {id: after, continues: insert, prompt: On it goes.}\n"
+        BOARD + "  - {id: insert, clip: footage/insert.MOV}\n  - {id: after, continues: insert, prompt: On it goes.}\n"
     )
-    filmed.write("film.yaml", own)
+    filmed.write("film.yaml", own + "film: {size: 320x180, rate: 25}\n")
     assert actions(filmed)["insert"] == "adopt"
     ended = filmed.run("run", "film.yaml")
     assert ended.code == 0, ended.said
     assert set(actions(filmed).values()) == {"reuse"}
-    assert len(pictures(filmed.root / "out" / "film" / "film.mp4")) == 72 * 5 - 2
+    shown = pictures(filmed.root / "out" / "film" / "film.mp4")
+    assert (len(shown), shown[0].size) == (75 * 5 - 2, (320, 180))
+    # Its bytes are kept, and so is its name's ending: a MOV is no MP4.
+    assert (filmed.root / "out" / "film" / "shots" / "insert.mov").read_bytes() == clip
 
 
 def test_two_shots_with_one_key_are_made_once(harbour: Project) -> None:

@@ -14,13 +14,13 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from klingflow.app import planner
 from klingflow.app.project_loader import LoadedStoryboard
 from klingflow.core import digest as digests
 from klingflow.core.errors import KlingflowError, MediaError, StoryboardError
-from klingflow.core.model import ClipFacts, Digest, Film, ShotFrame, ShotId
+from klingflow.core.model import ClipFacts, Digest, Film, Shot, ShotFrame, ShotId
 from klingflow.core.source import Problem
 from klingflow.execution.outcome import Emit, Event, Outcome
 from klingflow.io import durable
@@ -31,9 +31,12 @@ from klingflow.storyboard.lock import Entry, Lock
 RECIPE = 2
 """Raised when the film of the same clips would come out otherwise."""
 
-_OURS = re.compile(r"film\.mp4|shots/[a-z0-9][a-z0-9_.-]*\.mp4|frames/[a-z0-9][a-z0-9_-]*\.last\.png")
+_CONTAINERS = (".mp4", ".mov", ".m4v", ".mkv", ".webm")
+_OURS = re.compile(
+    r"film\.mp4|shots/[a-z0-9][a-z0-9_.-]*\.(mp4|mov|m4v|mkv|webm)|frames/[a-z0-9][a-z0-9_-]*\.last\.png"
+)
 """The names that we write: whatever else stands in a `.made.json` was not written by us, and is not touched."""
-
+_SHORTER_SIDE = {"720p": 720, "1080p": 1080, "4K": 2160}
 
 MOST_BYTES = 16 << 20
 """Of a `.made.json`, which may have come with a pull request."""
@@ -138,13 +141,15 @@ def deliver(
     folder = folder_of(loaded, film)
     made = _Made(folder)
     clips = {shot: (facts.digest, facts) for shot, facts in others.items()}
+    by_id = film.by_id()
     for outcome in outcomes:
         if outcome.clip is None:
             continue
         facts = outcome.clip.facts
         name = outcome.shot if outcome.is_active_take else f"{outcome.shot}.take{outcome.take}"
-        if made.stale(f"shots/{name}.mp4", facts.digest):
-            _copy(store.blob(facts.digest), folder / "shots" / f"{name}.mp4")
+        file = f"shots/{name}{_container(by_id[outcome.shot])}"
+        if made.stale(file, facts.digest):
+            _copy(store.blob(facts.digest), folder / file)
         if not outcome.is_active_take:
             continue
         clips[outcome.shot] = (facts.digest, facts)
@@ -163,6 +168,12 @@ def deliver(
         raise
     made.finish(complete=all(outcome.good for outcome in outcomes) and all(shot.id in told for shot in film.shots))
     return [folder / "film.mp4"] if whole else []
+
+
+def _container(shot: Shot) -> str:
+    """The ending of the file's name: a clip of one's own keeps it, as its bytes are kept; what is bought is MP4."""
+    own = PurePath(shot.clip or "").suffix.lower()
+    return own if own in _CONTAINERS else ".mp4"
 
 
 def check_beds(loaded: LoadedStoryboard) -> None:
@@ -193,8 +204,11 @@ def _film(
     clip_of = {shot: clip for shot, (clip, _) in clips.items()}
     drops = [n > 0 and _continues(film, film.cut[n - 1], shot, clip_of, lock) for n, shot in enumerate(film.cut)]
     bed = loaded.inputs.clips[film.audio] if film.audio else None
-    pieces = [[clips[shot][0], drop] for shot, drop in zip(film.cut, drops, strict=True)]
-    source = digests.of_bytes(digests.canonical({"recipe": RECIPE, "pieces": pieces, "bed": bed}))
+    by_id = film.by_id()
+    ordered = [0 if by_id[shot].clip else _SHORTER_SIDE[by_id[shot].resolution] for shot in film.cut]
+    form = [list(film.size or ()), str(film.rate or "")]
+    pieces = [[clips[shot][0], *how] for shot, *how in zip(film.cut, drops, ordered, strict=True)]
+    source = digests.of_bytes(digests.canonical({"recipe": RECIPE, "pieces": pieces, "bed": bed, "form": form}))
     if not made.stale("film.mp4", source):
         return
     check_beds(loaded)
@@ -205,11 +219,13 @@ def _film(
 
     facts = joining.assemble(
         [
-            joining.Piece(clip=store.blob(clips[shot][0]), facts=clips[shot][1], drop_first=drop)
-            for shot, drop in zip(film.cut, drops, strict=True)
+            joining.Piece(clip=store.blob(clips[shot][0]), facts=clips[shot][1], drop_first=drop, ordered=side)
+            for shot, drop, side in zip(film.cut, drops, ordered, strict=True)
         ],
         folder / "film.mp4",
         audio=loaded.project.resolve(film.audio) if film.audio else None,
+        size=film.size,
+        rate=film.rate,
         progress=progress,
     )
     path = (folder / "film.mp4").relative_to(loaded.project.root).as_posix()

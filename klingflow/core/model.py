@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from typing import NewType
 
 from klingflow.core.source import Span
@@ -161,6 +162,10 @@ class Film:
     """The shots of the finished film in order; a shot may be in it more than once, or not at all."""
     audio: str | None = None
     """The music bed, a file of the project."""
+    size: tuple[int, int] | None = None
+    """Width and height of the finished film, where the storyboard says them."""
+    rate: Fraction | None = None
+    """Its frames a second, likewise."""
     max_chain: int = 4
     where: Callable[[ShotId | None, str], Span]
     """The place of a shot's field in the file ("" is the shot itself; None as shot: the top level)."""

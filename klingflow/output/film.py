@@ -2,8 +2,10 @@
 
 Knows no storyboard and no store: clips come as files with their facts, in film order.
 
-Size: the first clip's, rounded down to even. Other sizes are scaled to fit, with black bars.
-Rate: the clips' own where all have the same usual one, else 24. At another rate, each output frame shows what is on the
+Size and rate: what the storyboard says; else what was ordered decides, and clips of one's own only in a film of nothing
+else: the shape of most of the film at the size of its largest clip, and the usual rate of most of it (24 where none is
+usual). A clip of one's own is larger than that only up to the resolution that was ordered.
+Other sizes are scaled to fit, with black bars. At another rate, each output frame shows what is on the
 screen in the middle of its time; the first and last are always the clip's own first and last, so seams stay exact.
 Seam: a continuing clip begins with the API's own encoding of the frame that the clip before ends with. The earlier
 clip's last frame is the original and stays; the later clip's first frame goes, and its share of the sound with it.
@@ -21,6 +23,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -63,11 +66,14 @@ _TAIL_S = Fraction(1, 10)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """One clip of the film. `drop_first`: its first frame is the last frame of the piece before it."""
+    """One clip of the film."""
 
     clip: Path
     facts: ClipFacts
     drop_first: bool = False
+    """Its first frame is the last frame of the piece before it."""
+    ordered: int = 0
+    """The shorter side of the picture that was ordered, in pixels; 0 for a clip of one's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,27 +109,32 @@ def assemble(
     to: Path,
     *,
     audio: Path | None = None,
+    size: tuple[int, int] | None = None,
+    rate: Fraction | None = None,
     progress: Callable[[int, int], None] | None = None,
     preset: str = "veryfast",
 ) -> FilmFacts:
-    """Writes the film to `to` (MP4), which appears whole or not at all. `audio` is the music bed.
+    """Writes the film to `to` (MP4), which appears whole or not at all. `audio` is the music bed; `size` (even numbers)
+    and `rate` are what the storyboard says, see the top of this module.
 
     `progress(frames done, frames in all)` is called now and then; what it raises stops the work. `preset` is x264's.
-    A single H.264 clip, with nothing dropped and no bed, is copied without a new encode. Memory does not grow with the
-    film. Raises MediaError when a clip or the bed cannot be read.
+    A single H.264 clip of that size and rate, with nothing dropped and no bed, is copied without a new encode. Memory
+    does not grow with the film. Raises MediaError when a clip or the bed cannot be read.
     """
     if not pieces:
         raise MediaError("the film has no clip", "make at least one shot, or name one under film.shots")
-    rate = _rate(pieces)
+    own = pieces[0].facts
+    as_said = size in (None, (own.width, own.height)) and rate in (None, Fraction(own.rate))
+    rate = rate or usual_rate(pieces)
     parts = _parts(pieces, rate)
     total = parts[-1].start + len(parts[-1].picks)
     if total == 0:
         raise MediaError("the film has no frame")
-    width, height = (max(2, side // 2 * 2) for side in (pieces[0].facts.width, pieces[0].facts.height))
+    width, height = size or usual_size(pieces)
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
         with durable.replacing(to) as temporary:
-            alone = len(pieces) == 1 and not pieces[0].drop_first and audio is None
+            alone = len(pieces) == 1 and not pieces[0].drop_first and audio is None and as_said
             copied = alone and _copy(pieces[0].clip, parts[0].line, temporary)
             if not copied:
                 _encode(parts, temporary, (width, height), rate, total, audio, progress, preset)
@@ -131,7 +142,6 @@ def assemble(
                 progress(total, total)
     except (av.error.FFmpegError, OSError) as exc:
         raise MediaError(f"{to.name} cannot be written: {exc.strerror or exc}") from exc
-    own = pieces[0].facts
     return FilmFacts(
         width=width,
         height=height,
@@ -145,9 +155,44 @@ def assemble(
     )
 
 
-def _rate(pieces: Sequence[Piece]) -> Fraction:
-    rates = {Fraction(piece.facts.rate) for piece in pieces}
-    return rates.pop() if len(rates) == 1 and rates <= USUAL_RATES else Fraction(24)
+def usual_size(pieces: Sequence[Piece]) -> tuple[int, int]:
+    """The size of a film whose storyboard says none."""
+    ordered = max(piece.ordered for piece in pieces)
+    seconds: defaultdict[tuple[int, int], Fraction] = defaultdict(Fraction)
+    for piece in _deciding(pieces):
+        seconds[piece.facts.width, piece.facts.height] += Fraction(piece.facts.duration)
+
+    def alike(size: tuple[int, int], other: tuple[int, int]) -> bool:
+        return abs(size[0] * other[1] / (size[1] * other[0]) - 1) < 0.02
+
+    def weight(size: tuple[int, int]) -> tuple[Fraction, int]:
+        return sum((s for other, s in seconds.items() if alike(size, other)), Fraction(0)), size[0] * size[1]
+
+    most = max(seconds, key=weight)
+    sizes = [_at_most(piece, ordered) for piece in pieces if alike((piece.facts.width, piece.facts.height), most)]
+    width, height = max(sizes, key=lambda size: size[0] * size[1])
+    return max(2, width // 2 * 2), max(2, height // 2 * 2)
+
+
+def _at_most(piece: Piece, ordered: int) -> tuple[int, int]:
+    """A piece's size; of a clip of one's own, no more than what was ordered, if anything was."""
+    width, height = piece.facts.width, piece.facts.height
+    if piece.ordered or not 0 < ordered < min(width, height):
+        return width, height
+    return round(width * ordered / min(width, height)), round(height * ordered / min(width, height))
+
+
+def usual_rate(pieces: Sequence[Piece]) -> Fraction:
+    """The rate of a film whose storyboard says none."""
+    seconds: defaultdict[Fraction, Fraction] = defaultdict(Fraction)
+    for piece in _deciding(pieces):
+        if Fraction(piece.facts.rate) in USUAL_RATES:
+            seconds[Fraction(piece.facts.rate)] += Fraction(piece.facts.duration)
+    return max(seconds, key=lambda rate: (seconds[rate], rate), default=Fraction(24))
+
+
+def _deciding(pieces: Sequence[Piece]) -> Sequence[Piece]:
+    return [piece for piece in pieces if piece.ordered] or pieces
 
 
 def _parts(pieces: Sequence[Piece], rate: Fraction) -> list[_Part]:

@@ -290,6 +290,9 @@ def _change(name: str, old: str, new: str, buys: bool = False) -> FieldChange:
 def _film(base: Side, head: Side, new_ids: Mapping[ShotId, ShotId]) -> tuple[FieldChange, ...]:
     old = {"title": base.film.title, "audio": _own_file(base, base.film.audio)}
     new = {"title": head.film.title, "audio": _own_file(head, head.film.audio)}
+    for film, said in ((base.film, old), (head.film, new)):
+        said["film.size"] = "{}x{}".format(*film.size) if film.size else ""
+        said["film.rate"] = f"{float(film.rate):g}" if film.rate else ""
     if not (_whole(base.film) and _whole(head.film)):
         old["film.shots"] = ", ".join(new_ids.get(shot, shot) for shot in base.film.cut)
         new["film.shots"] = ", ".join(head.film.cut)

@@ -10,7 +10,9 @@ Opens no file (texts come through `read`) and knows no provider's limits; circle
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from fractions import Fraction
 
 from klingflow.core.model import Film, ShotId
 from klingflow.core.source import Document, Path, Problem, Span
@@ -94,6 +96,11 @@ def _film(
     if film.get("audio") is not None:
         with contextlib.suppress(Skip):
             audio = file.path(file.text(film["audio"], context, ("film", "audio")), ("film", "audio"))
+    size = None
+    if film.get("size") is not None:
+        with contextlib.suppress(Skip):
+            size = _size(file, file.text(film["size"], context, ("film", "size")), ("film", "size"))
+    rate = film.get("rate")
     return Film(
         name=name,
         variant=variant,
@@ -102,9 +109,27 @@ def _film(
         shots=shots,
         cut=tuple(cut) if film.get("shots") else tuple(shot.id for shot in shots),
         audio=audio,
+        size=size,
+        rate=None if rate is None else _RATES.get(rate, Fraction(rate)),
         max_chain=defaults.get("max_chain") or 4,
         where=_where(file.document, raws, defaults, reader.ids),
     )
+
+
+_RATES = {23.976: Fraction(24000, 1001), 29.97: Fraction(30000, 1001), 59.94: Fraction(60000, 1001)}
+MOST_PIXELS = 8192
+"""A side of the film."""
+
+
+def _size(file: StoryboardFile, text: str, at: Path) -> tuple[int, int]:
+    """Raises Skip."""
+    sides = re.fullmatch(r"([0-9]{1,4})x([0-9]{1,4})", text.strip())
+    width, height = (int(side) for side in sides.groups()) if sides else (0, 0)
+    if width % 2 or height % 2 or not (16 <= width <= MOST_PIXELS and 16 <= height <= MOST_PIXELS):
+        what = f"'{text}' is no size of a film"
+        file.fault("film-size", what, f"write width x height, even numbers of 16 to {MOST_PIXELS}: 1920x1080", at)
+        raise Skip
+    return width, height
 
 
 def _or(file: StoryboardFile, text: str, context: Mapping[str, object], at: Path) -> str:

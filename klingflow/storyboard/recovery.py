@@ -161,6 +161,8 @@ _DEFAULTS: Mapping[str, Kind] = {**_COMMON, "max_chain": _number}
 _FILM: Mapping[str, Kind] = {
     "shots": _all(_text),
     "audio": _text,
+    "size": _text,
+    "rate": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
 }
 _TOP: Mapping[str, Kind] = {
     "klingflow": lambda value: True,
