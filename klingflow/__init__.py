@@ -13,6 +13,7 @@ TYPE_CHECKING = False  # typing's own costs `--version` a third of its time
 if TYPE_CHECKING:
     from klingflow.app.doctor import Finding, PaidProbe, doctor, paid_probe
     from klingflow.app.library import Planned, PreparedRun, Storyboard, create_project, load_plan, open, schema
+    from klingflow.app.lock_file import merge_locks
     from klingflow.app.runner import FilmRun, RunResult
     from klingflow.app.settle import Verdict
     from klingflow.app.store_check import StoreReport, verify_store
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "klingflow.app.doctor": ("Finding", "PaidProbe", "doctor", "paid_probe"),
     "klingflow.app.library": ("Planned", "PreparedRun", "Storyboard", "create_project", "load_plan", "open", "schema"),
+    "klingflow.app.lock_file": ("merge_locks",),
     "klingflow.app.runner": ("FilmRun", "RunResult"),
     "klingflow.app.settle": ("Verdict",),
     "klingflow.app.store_check": ("StoreReport", "verify_store"),
@@ -106,6 +108,7 @@ __all__ = [
     "create_project",
     "doctor",
     "load_plan",
+    "merge_locks",
     "money",
     "open",
     "paid_probe",

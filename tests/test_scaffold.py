@@ -35,6 +35,7 @@ def test_every_file_is_named_and_is_what_it_says(tmp_path: Path) -> None:
         "my-film.yaml",
         "klingflow.yaml",
         ".gitignore",
+        ".gitattributes",
         ".github/workflows/klingflow.yml",
         "schemas/storyboard.schema.json",
         "frames/lighthouse.png",

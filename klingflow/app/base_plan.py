@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from klingflow.app import planner
+from klingflow.app import lock_file, planner
 from klingflow.app.project_loader import LoadedStoryboard, read_films
 from klingflow.app.session import Session
 from klingflow.core.errors import KlingflowError, StoryboardError
@@ -37,7 +37,7 @@ def _lock(loaded: LoadedStoryboard, tree: Tree, ref: str) -> tuple[Lock, list[Pr
     try:
         if loaded.rehearsal or tree.read(beside) is None:
             return Lock(), []
-        return planner.read_lock(tree, f"{ref}:{beside}", beside), []
+        return lock_file.read_lock(tree, f"{ref}:{beside}", beside), []
     except KlingflowError as bad:
         return Lock(), [_warning("base-unreadable", f"{ref}:{beside} cannot be read ({bad})", bad.mend)]
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path, PurePath
 
-from klingflow.app import planner
+from klingflow.app import lock_file
 from klingflow.app.project_loader import LoadedStoryboard
 from klingflow.core import digest as digests
 from klingflow.core.errors import KlingflowError, MediaError, StoryboardError
@@ -71,7 +71,7 @@ def write_lock(loaded: LoadedStoryboard, lock: Lock, ran: Sequence[tuple[Film, t
     if not entries and not path.exists():
         return False
     with _held(loaded.project.to_write(f".klingflow/{loaded.name}.lock")):
-        disk = planner.open_lock(loaded) if path.exists() else Lock()
+        disk = lock_file.open_lock(loaded) if path.exists() else Lock()
         text = locks.dump(locks.merged(disk, start=lock, films=loaded.films, made=entries))
         if path.exists() and path.read_text(encoding="utf-8") == text:
             return False

@@ -3,7 +3,6 @@ asks."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -12,9 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from klingflow.app.project_loader import LoadedStoryboard, Reader, own_frames, parse
+from klingflow.app import lock_file
+from klingflow.app.project_loader import LoadedStoryboard, own_frames
 from klingflow.core.digest import of_bytes
-from klingflow.core.errors import StoreError, StoryboardError, UsageError
+from klingflow.core.errors import StoreError, UsageError
 from klingflow.core.model import ClipRecord, Digest, Key, Shot, ShotId, UrlStill
 from klingflow.core.source import Problem, Severity
 from klingflow.execution import host
@@ -36,8 +36,6 @@ from klingflow.planning.select import select as select_shots
 from klingflow.providers import PROVIDERS
 from klingflow.providers.base import FailureClass, Settings
 from klingflow.providers.failure import RULES, recorded
-from klingflow.storyboard import lock as locks
-from klingflow.storyboard import yamlread
 from klingflow.storyboard.lock import Lock
 
 if TYPE_CHECKING:
@@ -50,54 +48,6 @@ ANSWER_TIMEOUT_S = 120.0
 """How old an intent of a living run may be to count as one that is being answered: a paid request ends by then."""
 CLOCK_SKEW_S = 600.0
 """How far an intent may seem to be written in the future by this machine's clock."""
-
-
-def open_lock(loaded: LoadedStoryboard) -> Lock:
-    """The lock beside the storyboard; an empty one in a rehearsal. Where there is none, but one of a storyboard that is
-    gone, the storyboard was renamed: its entries are there to be found (`locks.with_former`). Raises
-    StoryboardError."""
-    path = loaded.lock_path
-    if loaded.rehearsal:
-        return Lock()
-    if not os.path.lexists(path):
-        former = _former_locks(path.parent)
-        if len(former) != 1:
-            return Lock()
-        shown = os.path.relpath(former[0])
-        return locks.with_former(read_lock(loaded.project, shown, loaded.beside(former[0].name)))
-    return read_lock(loaded.project, os.path.relpath(path), loaded.beside(path.name))
-
-
-def _former_locks(folder: Path) -> list[Path]:
-    """The locks in a folder whose storyboard is not there any more."""
-    with os.scandir(folder) as entries:
-        names = {entry.name for entry in entries}
-    stems = sorted(name.removesuffix(".lock.yaml") for name in names if name.endswith(".lock.yaml"))
-    return [folder / f"{stem}.lock.yaml" for stem in stems if not names & {f"{stem}.yaml", f"{stem}.yml"}]
-
-
-def read_lock(files: Reader, shown: str, relative: str) -> Lock:
-    document, problems = parse(shown, files.read_bytes(relative, yamlread.MAX_BYTES), "lock")
-    if problems:
-        raise StoryboardError(problems)
-    lock = locks.parse(document)
-    for variant, shots in lock.films.items():
-        for shot, takes in shots.items():
-            for take, entry in takes.items():
-                if entry.provider != planning.OWN and entry.provider not in PROVIDERS:
-                    way = ("shots",) if not variant else ("films", variant)
-                    problems.append(
-                        Problem(
-                            rule="unknown-provider",
-                            what=f"the clip of shot '{shot}', take {take}, is from the provider {entry.provider!r}, "
-                            "which this klingflow does not know",
-                            span=document.span((*way, shot, str(take), "provider")),
-                            mend="restore the entry from git, or upgrade klingflow",
-                        )
-                    )
-    if problems:
-        raise StoryboardError(problems)
-    return lock
 
 
 def store_of(loaded: LoadedStoryboard) -> Store:
@@ -274,6 +224,8 @@ def warnings(loaded: LoadedStoryboard, lock: Lock, plan: Plan) -> list[Problem]:
     if foreign is not None:
         what, mend = foreign
         found.append(Problem(rule="foreign-store", what=what, mend=mend, severity=Severity.WARNING))
+    if lock.conflicts is not None:
+        found.append(lock_file.was_unmerged(loaded.lock_path.name, lock.conflicts))
     if loaded.variables and not loaded.rehearsal:
         what = f"variables are overridden, so a run leaves {loaded.lock_path.name} as it is"
         losses = lost(lock, plan)

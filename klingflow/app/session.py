@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from klingflow.app import planner
+from klingflow.app import lock_file, planner
 from klingflow.app.project_loader import LoadedStoryboard
 from klingflow.io.store import FolderStore, Store
 from klingflow.io.task_notes import TaskFile
@@ -35,7 +35,7 @@ def open_session(loaded: LoadedStoryboard) -> Session:
     return Session(
         loaded=loaded,
         store=store,
-        lock=planner.open_lock(loaded),
+        lock=lock_file.open_lock(loaded),
         notes=notes,
         lookups=planner.lookups(loaded, store, notes),
     )

@@ -36,6 +36,7 @@ COMMANDS = {
     "listen": "receive callbacks and collect tasks of detached runs",
     "doctor": "check keys, endpoints, store, disk, clock and prices",
     "store": "verify the store's clips and frames",
+    "lock": "merge the locks of two branches that met; git calls it",
     "schema": "print the JSON Schema of one of klingflow's files",
 }
 
@@ -157,6 +158,14 @@ def _store(p: argparse.ArgumentParser) -> None:
     p.add_argument("path", nargs="?", metavar="PATH", help="a storyboard, or a folder of the project (default: here)")
 
 
+def _lock(p: argparse.ArgumentParser) -> None:
+    p.add_argument("what", choices=("merge",), help="as the merge driver of git")
+    p.add_argument("base", metavar="BASE", help="the lock where the branches parted, perhaps empty")
+    p.add_argument("ours", metavar="OURS", help="the lock here, which becomes the merged one")
+    p.add_argument("theirs", metavar="THEIRS", help="the lock of the other branch")
+    p.add_argument("path", nargs="?", metavar="PATH", help="its path in the repository, for messages")
+
+
 def _schema(p: argparse.ArgumentParser) -> None:
     p.add_argument("name", choices=("storyboard", "project", "lock", "plan", "events"))
 
@@ -195,6 +204,7 @@ ARGUMENTS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
     "listen": _listen,
     "doctor": _doctor,
     "store": _store,
+    "lock": _lock,
     "schema": _schema,
 }
 

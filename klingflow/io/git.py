@@ -74,6 +74,22 @@ def answer(folder: Path, *words: str) -> bytes:
     return done.stdout
 
 
+def unmerged(root: Path, rel: str) -> tuple[bytes, bytes, bytes] | None:
+    """The versions of a file that git could not merge: that of the common ancestor (empty where there is none), ours
+    and theirs. None where git has no such file, or there is no git."""
+    try:
+        listed = answer(root, "ls-files", "--unmerged", "-z", "--", rel).decode(errors="replace")
+        stages = {row.split()[2]: row.split()[1] for row in listed.split("\0") if row}
+        if not {"2", "3"} <= stages.keys():
+            return None
+        base, ours, theirs = (
+            answer(root, "cat-file", "blob", stages[stage]) if stage in stages else b"" for stage in "123"
+        )
+    except (GitFailed, OSError, subprocess.SubprocessError):
+        return None
+    return base, ours, theirs
+
+
 class Tree:
     """The files below `root` as they stand at `ref`. Paths are relative to `root`. Close it, or use it in a `with`."""
 

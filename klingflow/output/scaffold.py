@@ -1,7 +1,7 @@
 """What `klingflow init` writes: a small project that runs at once, with no account and no file of anybody else's.
 
 A storyboard that shows the format, its stills, the project file with its settings explained, the schema for the
-editor, a .gitignore and a CI recipe. Nothing that exists is ever overwritten.
+editor, .gitignore, .gitattributes and a CI recipe. Nothing that exists is ever overwritten.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ def create(folder: Path, name: str) -> list[Path]:
         f"{name}.yaml": STORYBOARD.replace("NAME", name),
         "klingflow.yaml": PROJECT,
         ".gitignore": GITIGNORE,
+        ".gitattributes": GITATTRIBUTES,
         ".github/workflows/klingflow.yml": WORKFLOW.replace("NAME", name),
         "schemas/storyboard.schema.json": schema.text("storyboard"),
     }
@@ -142,6 +143,13 @@ GITIGNORE = """\
 *.tasks.jsonl
 # Rebuilt from the store at will.
 out/
+"""
+
+GITATTRIBUTES = """\
+# Two branches that made the same shot anew meet without a conflict in the lock. Once in every clone:
+#   git config merge.klingflow.driver 'klingflow lock merge %O %A %B %P'
+# Without it git leaves conflict markers, and `klingflow run` reads both sides.
+*.lock.yaml merge=klingflow
 """
 
 WORKFLOW = """\

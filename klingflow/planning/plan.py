@@ -329,9 +329,9 @@ def _decide(
         )
     known = lock.find(key)
     if known is not None:
-        return replace(
-            step, clip=known.clip, record=known.record(), reason="the lock has this very clip under another name"
-        )
+        kept = "kept this very clip from a merge" if key in lock.spare.get(shot.id, {}) else ""
+        why = f"the lock {kept or 'has this very clip under another name'}"
+        return replace(step, clip=known.clip, record=known.record(), reason=why)
     record = lookups.find(key)
     if isinstance(record, OpenOrder):
         return replace(step, action=record.action, reason=record.reason)
@@ -364,6 +364,8 @@ def _held(
     """A held shot keeps its clip, also under another name or in another film of the matrix. Where the lock has none
     that could be it, the shot stops if it would cost money; None where it is free: then it is made like any other."""
     entry = lock.entry(film.variant, shot.id, shot.take)
+    if step.key is not None:
+        entry = lock.spare.get(shot.id, {}).get(step.key, entry)  # of two that met, the one that answers
     if entry is None:
         claimed = _keys_of_others(film, shot, inputs, lock, lookups)
         entry = lock.held(film, shot, key=step.key, variants=variants, claimed=claimed)

@@ -15,14 +15,15 @@ for YAML 1.2 and for the older readers too.
           inputs: {first_frame: 7d1f…}
           parts: {duration: 5, model: kling-3.0-omni, prompt: 0f3ac2b19e71}
 
-A matrix film is under `films: VARIANT:` instead of `shots:`. Knows no file.
+A matrix film is under `films: VARIANT:` instead of `shots:`. Under `spare:` is what two branches paid for
+one take (`met`). Knows no file.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, cast
@@ -97,6 +98,10 @@ class Lock:
     """Films by variant ("" without a matrix), shots, takes."""
 
     films: Mapping[str, Shots] = field(default_factory=dict)
+    spare: Mapping[ShotId, Mapping[Key, Entry]] = field(default_factory=dict)
+    """What branches that met paid for the same take, by shot and key."""
+    conflicts: int | None = field(default=None, compare=False)
+    """Where it was read out of conflict markers, how many takes the two sides name differently."""
     _by_key: dict[Key, Entry] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -104,6 +109,9 @@ class Lock:
             for takes in shots.values():
                 for entry in takes.values():
                     self._by_key.setdefault(entry.key, entry)
+        for kept in self.spare.values():
+            for entry in kept.values():
+                self._by_key.setdefault(entry.key, entry)
 
     def entry(self, variant: str, shot: ShotId, take: int) -> Entry | None:
         return self.films.get(variant, {}).get(shot, {}).get(take)
@@ -114,13 +122,14 @@ class Lock:
 
     def tasks(self) -> dict[tuple[str, TaskId], tuple[Key, ShotId]]:
         """By provider and task, the key and shot that a task was paid for."""
-        return {
-            (entry.provider, entry.task): (entry.key, shot)
+        every = [(shot, entry) for shot, kept in self.spare.items() for entry in kept.values()]
+        every += [
+            (shot, entry)
             for shots in self.films.values()
             for shot, takes in shots.items()
             for entry in takes.values()
-            if entry.task is not None
-        }
+        ]
+        return {(entry.provider, entry.task): (entry.key, shot) for shot, entry in every if entry.task is not None}
 
     def held(
         self,
@@ -179,7 +188,7 @@ class Lock:
 def with_former(lock: Lock) -> Lock:
     """The entries of the lock of a storyboard that is gone (renamed), for keys and held shots to be found in. They are
     in films that no storyboard has, so a run does not write them down again as they are."""
-    return Lock({f"\0{variant}": shots for variant, shots in lock.films.items()})
+    return Lock({f"\0{variant}": shots for variant, shots in lock.films.items()}, lock.spare)
 
 
 def merged(disk: Lock, *, start: Lock, films: Sequence[Film], made: Mapping[tuple[str, ShotId, int], Entry]) -> Lock:
@@ -190,7 +199,8 @@ def merged(disk: Lock, *, start: Lock, films: Sequence[Film], made: Mapping[tupl
     run wrote there. Everything else is as on disk: also other takes of a shot, the user may go back to one.
 
     Entries of shots and films that the storyboard no longer has are removed, except where another run changed them,
-    and except while a held shot has no entry: it may be one of these under an old name (see Lock.held).
+    and except while a held shot has no entry: it may be one of these under an old name (see Lock.held). Spare entries
+    stay as long as their shot does.
     """
     out: dict[str, dict[ShotId, dict[int, Entry]]] = {
         variant: {shot: dict(takes) for shot, takes in shots.items()} for variant, shots in disk.films.items()
@@ -208,7 +218,40 @@ def merged(disk: Lock, *, start: Lock, films: Sequence[Film], made: Mapping[tupl
                     for take in [take for take, entry in takes.items() if entry == start.entry(variant, name, take)]:
                         del takes[take]
     left = {variant: {name: takes for name, takes in shots.items() if takes} for variant, shots in out.items()}
-    return Lock({variant: shots for variant, shots in left.items() if shots})
+    declared_ids = {shot.id for film in films for shot in film.shots}
+    spare = {shot: entries for shot, entries in disk.spare.items() if shot in declared_ids}
+    return Lock({variant: shots for variant, shots in left.items() if shots}, spare)
+
+
+def met(base: Lock, ours: Lock, theirs: Lock) -> Lock:
+    """The lock of two branches that meet. `base` is the lock where they parted; empty where that is not known.
+
+    What one of them changed is taken. Where both gave a take another clip, only the storyboard as it is merged tells
+    which one counts: the take keeps ours, both are spare, and the next run puts into the take what answers. A take that
+    one removed and the other made anew stays. `conflicts` of the result counts the takes that differ.
+    """
+    out: dict[str, dict[ShotId, dict[int, Entry]]] = {}
+    spare: dict[ShotId, dict[Key, Entry]] = {}
+    for shot, entries in (*theirs.spare.items(), *ours.spare.items()):
+        spare.setdefault(shot, {}).update(entries)
+    conflicts = 0
+    for variant, shot, take in sorted({*_places(base), *_places(ours), *_places(theirs)}):
+        before, mine, other = (lock.entry(variant, shot, take) for lock in (base, ours, theirs))
+        if mine == before or (mine is None and other != before):
+            mine = other
+        elif mine is not None and other not in (None, before) and (mine.key, mine.clip) != (other.key, other.clip):
+            conflicts += 1
+            spare.setdefault(shot, {}).update({entry.key: entry for entry in (mine, other)})
+        if mine is not None:
+            out.setdefault(variant, {}).setdefault(shot, {})[take] = mine
+    return Lock(out, spare, conflicts)
+
+
+def _places(lock: Lock) -> Iterator[tuple[str, ShotId, int]]:
+    for variant, shots in lock.films.items():
+        for shot, takes in shots.items():
+            for take in takes:
+                yield variant, shot, take
 
 
 def parse(document: Document) -> Lock:
@@ -223,7 +266,11 @@ def parse(document: Document) -> Lock:
                 ShotId(shot): {int(take): _entry(raw) for take, raw in takes.items()} for shot, takes in shots.items()
             }
             for variant, shots in films.items()
-        }
+        },
+        {
+            ShotId(shot): {Key(key): _entry(raw) for key, raw in kept.items()}
+            for shot, kept in data.get("spare", {}).items()
+        },
     )
 
 
@@ -250,6 +297,13 @@ def dump(lock: Lock) -> str:
         for variant in sorted(films):
             out.append(f"  {_text(variant)}:\n")
             _shots(out, films[variant], "    ")
+    if lock.spare:
+        out.append("spare:\n")
+        for shot in sorted(lock.spare):
+            out.append(f"  {_text(shot)}:\n")
+            for key in sorted(lock.spare[shot]):
+                out.append(f"    {_text(key)}:\n")
+                _fields(out, lock.spare[shot][key], "      ")
     return "".join(out)
 
 

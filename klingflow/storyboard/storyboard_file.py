@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from klingflow.core.errors import KlingflowError, StoryboardError
 from klingflow.core.source import Document, Path, Problem, Severity, Span
-from klingflow.storyboard import paths, prompt
+from klingflow.storyboard import conflicts, paths, prompt
 
 Read = Callable[[str], str]
 Data = Mapping[str, Any]
@@ -118,6 +118,8 @@ class StoryboardFile:
             try:
                 shown = self.document.path.replace("\\", "/").rpartition("/")[0]
                 known = prompt.Included(_shown(path, self.folder, shown), self.read(path).replace("\r\n", "\n"))
+                for first, last in conflicts.found(known.text)[:1]:
+                    raise KlingflowError(f"'{path}', line {first}: {conflicts.UNMERGED}", conflicts.mend(first, last))
                 self.budget.read -= len(known.text)
                 if self.budget.read < 0:
                     what = f"'{path}' and the text files before it are too large to include together"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from klingflow.core.errors import StoryboardError
 from klingflow.core.source import Document, Mark, Path, Problem, Severity, Span
+from klingflow.storyboard import conflicts
 from klingflow.storyboard.scalar import scalar
 
 if TYPE_CHECKING:
@@ -67,6 +68,9 @@ def read(path: str, text: str) -> Document:
     document = reopen(path, text, None)
     import yaml
 
+    unmerged = conflicts.found(text)
+    if unmerged:
+        raise StoryboardError([_unmerged(document, first, last) for first, last in unmerged[:MAX_PROBLEMS]])
     bad = _FORBIDDEN.search(text)
     if bad:
         _fail(document, *_forbidden(bad))
@@ -391,6 +395,12 @@ def _too_big(path: str, size: int) -> Problem:
     return Problem(rule="too-big", what=what, span=Span(path, 1, 1, 2), mend="split it")
 
 
+def _unmerged(document: Document, first: int, last: int) -> Problem:
+    line = document.line(first)
+    span = Span(document.path, first, 1, len(line) + 1, line)
+    return Problem(rule="conflict-markers", what=conflicts.UNMERGED, span=span, mend=conflicts.mend(first, last))
+
+
 def _too_deep(document: Document, event: yaml.Event, problems: list[Problem]) -> NoReturn:
     span = _span(document, *_place(event))
     what = f"nested more than {MAX_DEPTH} levels deep"
@@ -440,6 +450,9 @@ def _syntax(document: Document, error: yaml.MarkedYAMLError) -> tuple[str, str, 
     bare = re.search(r"(?:^|[:\-,\[]\s+)(\{[{%#])", text)
     if bare:
         return "unquoted-template", _BARE_TEMPLATE, _QUOTE, line, bare.start(1) + 1
+    for place in filter(None, (error.context_mark, error.problem_mark)):
+        if document.line(place.line + 1).startswith((f"{conflicts.BASE} ", conflicts.MIDDLE)):
+            return "conflict-markers", conflicts.UNMERGED, "remove the line", place.line + 1, 1
     if "mapping values are not allowed" in problem:
         if re.match(r"\s*(?:- +)*[^\s:][^:]*:\s+\S[^:]*:", text):
             return "yaml", "a second `: ` is in an unquoted text", _QUOTE, line, col

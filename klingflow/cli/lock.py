@@ -1,0 +1,16 @@
+"""`klingflow lock merge`: the merge driver that git calls for the lock of two branches that meet."""
+
+from __future__ import annotations
+
+import klingflow
+from klingflow.cli.error_report import say
+from klingflow.core.errors import DONE
+
+
+def lock(what: str, base: str, ours: str, theirs: str, path: str | None = None) -> int:
+    """Writes the merged lock into the file `ours`. Any other exit code than 0 leaves the conflict to the user."""
+    assert what == "merge"
+    note = klingflow.merge_locks(base, ours, theirs, path or ours)
+    if note:
+        say(note)
+    return DONE
