@@ -125,7 +125,7 @@ def main() -> None:
 
 def _plan(root: Path, shots: int) -> Command:
     folder = films.film(root / f"klingflow-{shots}", shots).parent
-    return Command(PLAN, (KLINGFLOW, "plan", "film.yaml"), folder, f"{shots} steps up to date")
+    return Command(PLAN, (KLINGFLOW, "plan", "film.yaml"), folder, f"{shots} steps")
 
 
 if __name__ == "__main__":

@@ -168,7 +168,7 @@ def test_an_interrupt_hears_the_answers_that_are_on_their_way(tmp_path: Path) ->
 def test_frozen_collects_what_was_bought_and_sends_nothing_that_costs(tmp_path: Path) -> None:
     world = quiet(tmp_path)
     ((first,), (second,)) = _runs(world, {"detach": True}, {"frozen": True})
-    assert (first.result, second.result) == (Result.OPEN, Result.ADOPTED)
+    assert (first.result, second.result) == (Result.OPEN, Result.RESUMED)
     world = quiet(tmp_path)
     world.fortune = {"a": ["fault"]}
     _, (second,) = _runs(world, {"detach": True}, {"frozen": True})

@@ -81,7 +81,7 @@ def test_at_mulerouter_a_lost_answer_stops_its_shot_and_no_other(tmp_path: Path)
         posts = len(api.calls("POST"))
         assert posts == len(LOST) + 2
         assert ran.err.count("is in doubt: ") == len(LOST)
-        assert f"2 clips made, 0 up to date, {len(LOST)} in doubt" in ran.err
+        assert f"2 clips made, {len(LOST)} in doubt" in ran.err
         doubted = next(name for name in names(12) if f"shot '{name}' is in doubt" in ran.err)
         said = complaint(ran, doubted)
         assert said.startswith("film.yaml:")
@@ -201,7 +201,7 @@ def test_a_task_id_of_any_shape_is_bought_once_and_collected(tmp_path: Path, nam
         locked = yaml.safe_load((project.root / "film.lock.yaml").read_text("utf-8"))
         assert [one for one in map(str, ids.values()) if one not in str(locked)] == []
         again = project.run("run", "film.yaml", "--yes")
-        assert f"{len(ids)} up to date" in again.said
+        assert f"{len(ids)} reused" in again.said
         assert len(api.purchases) == len(ids)
 
 
@@ -353,7 +353,7 @@ def test_the_events_of_a_run_tell_what_was_ordered_and_how_it_ended(tmp_path: Pa
         assert kinds[0] == "plan"
         assert kinds[-1] == "done"
         done: dict[str, Any] = events[-1]
-        assert (done["exit_code"], done["made"], done["failed"], done["spent"]) == (4, 1, 1, 0.504)
+        assert (done["exit_code"], done["made"], done["in_doubt"], done["spent"]) == (4, 1, 1, 0.504)
         (submitted,) = [event for event in events if event["event"] == "submitted"]
         assert submitted["task"] == api.purchases[0].task
         (doubt,) = [event for event in events if event["event"] == "step-in-doubt"]

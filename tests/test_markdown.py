@@ -85,7 +85,7 @@ def test_a_comment_says_what_happens_first_and_why_shot_by_shot() -> None:
     text = comment(PLAN, COMPARED, base="origin/main", command="klingflow run harbour.yaml")
     first, _, rest = text.partition("\n")
     assert first == "<!-- klingflow:harbour.yaml -->"
-    assert "**3 clips would be made, $1.68 (estimate), 15 s of clips; 1 is up to date.**" in rest
+    assert "**3 clips would be made, $1.68 (estimate), 15 s of clips; 1 reused.**" in rest
     assert "Against <code>origin/main</code>: 1 new, 2 changed, 1 removed. This change adds **$1.68**." in rest
     assert "Expected time: about 6 min, along <code>dawn</code> → <code>harbour</code>." in rest
     assert "| <code>+</code> | <code>dawn</code> | prompt changed | $0.56 | 1 |" in rest
@@ -122,15 +122,15 @@ def test_the_texts_of_what_is_ordered_are_there_as_they_are_sent_and_no_others()
 
 def test_a_plan_with_nothing_to_make_is_one_sentence() -> None:
     text = comment(plan(film_plan(step("dawn"), step("harbour"))))
-    assert "**Nothing to make: all 2 shots are up to date. A run costs nothing.**" in text
+    assert "**Nothing to make: 2 reused. A run costs nothing.**" in text
     assert "|" not in text.replace("&#124;", "")
 
 
 def test_what_is_held_is_not_said_to_be_up_to_date() -> None:
     text = comment(plan(film_plan(step("dawn", Action.HOLD), step("harbour"))))
-    assert "**Nothing to make: 1 keeps its clip, held, 1 is up to date. A run costs nothing.**" in text
+    assert "**Nothing to make: 1 reused, 1 held. A run costs nothing.**" in text
     text = comment(plan(film_plan(step("a", Action.HOLD), step("b", Action.HOLD), step("c"), step("d", Action.MAKE))))
-    assert "**1 clip would be made, $0.56 (estimate), 5 s of clips; 2 keep their clip, held; 1 is up to date.**" in text
+    assert "**1 clip would be made, $0.56 (estimate), 5 s of clips; 1 reused; 2 held.**" in text
 
 
 def test_unknown_prices_doubt_and_orders_on_the_way_are_said() -> None:
@@ -142,7 +142,7 @@ def test_unknown_prices_doubt_and_orders_on_the_way_are_said() -> None:
     )
     text = comment(plan(film_plan(*steps)))
     assert "2 clips would be made, $0.56 and 1 order of unknown price" in text
-    assert "1 order on the way is collected at no further cost" in text
+    assert "1 order on the way is resumed at no further cost" in text
     assert "1 shot is in doubt and must be settled first" in text
     assert "klingflow resolve harbour.yaml d" in page(text).text
 
@@ -199,7 +199,7 @@ def test_what_is_the_same_in_all_films_is_one_row_and_one_diff() -> None:
         assert f"- <b>title</b> (<code>{name}</code>) · prompt: title in {name}" in text
     assert "- <b>dawn</b> · prompt: the dawn" in text
     read = page(text)
-    assert "1 shot up to date" in read.text
+    assert "1 shot reused" in read.text
     assert "pier (en, de)" in " ".join(read.text.split()).replace(" ,", ",").replace("( ", "(").replace(" )", ")")
 
 
@@ -315,7 +315,7 @@ def test_a_comment_always_fits_with_its_tables_whole(films: int, shots: int, pro
     tables = [block.splitlines() for block in out.split("\n\n") if block.startswith("|")]
     assert all(len({line.count("|") for line in table}) == 1 for table in tables)
     assert out.count("<details>") == out.count("</details>")
-    assert f"{films * shots} clip" in page(out).text.split("up to date")[0]
+    assert f"{films * shots} clip" in page(out).text.split("Expected")[0]
 
 
 @settings(max_examples=6, deadline=None)

@@ -14,6 +14,7 @@ from klingflow.core.digest import PartChange
 from klingflow.core.errors import UsageError
 from klingflow.core.model import Digest, Key, ShotId
 from klingflow.core.source import Problem, Severity
+from klingflow.execution.outcome import Result
 from klingflow.output.planfile import Options, SavedPlan, differences, dump, load
 from klingflow.planning.compare import compare
 from klingflow.planning.plan import Action, Plan
@@ -213,7 +214,7 @@ AT = {"film": "harbour", "shot": "dawn", "take": 1}
         event("step-skipped", **AT, because="harbour"),
         event("step-in-doubt", **AT, message="no answer", next="klingflow resolve harbour.yaml dawn"),
         event("film", film="harbour", path="out/harbour/film.mp4", frames=360, seconds=15.0),
-        event("done", exit_code=0, made=1, reused=2, failed=0, skipped=0, spent=None),
+        event("done", exit_code=0, spent=None, **{result.value.replace("-", "_"): 1 for result in Result}),
     ],
     ids=lambda line: line["event"],
 )

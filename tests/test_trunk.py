@@ -126,7 +126,7 @@ def test_a_storyboard_becomes_a_film_and_the_second_run_makes_nothing(harbour: P
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()}
     second = harbour.run("run", "film.yaml")
     assert second.code == 0, second.said
-    assert "0 clips made, 3 up to date" in second.err
+    assert "0 clips made, 3 reused" in second.err
     assert (harbour.root / "film.lock.yaml").read_bytes() == lock
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()} == before
 
@@ -279,7 +279,7 @@ def test_two_shots_with_one_key_are_made_once(harbour: Project) -> None:
     harbour.write("film.yaml", ONE + twin + "film: {shots: [dawn]}\n")
     assert plan(harbour)["twin"]["same_as"] == "dawn"
     ended = harbour.run("run", "film.yaml")
-    assert "1 clip made, 1 up to date" in ended.err, ended.said
+    assert "1 clip made, 1 adopted" in ended.err, ended.said
     assert len(list((harbour.root / ".klingflow" / "store" / "clips").iterdir())) == 1
 
 
@@ -289,7 +289,7 @@ def test_a_failed_shot_skips_what_needs_it_and_nothing_else(filmed: Project) -> 
     filmed.write("footage/bad.mp4", b"<html>not a clip</html>")
     ended = filmed.run("run", "film.yaml")
     assert ended.code == 1
-    assert "0 clips made, 3 up to date" in ended.err
+    assert "0 clips made, 3 reused" in ended.err
     assert "1 failed" in ended.err
     assert "skipped: after (needs insert)" in ended.err
     assert "film.yaml:20:" in ended.err

@@ -7,6 +7,7 @@ import random
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -339,15 +340,12 @@ def _plan_event(plan: Plan) -> Event:
 
 
 def _done_event(result: RunResult) -> Event:
-    results = [outcome.result for outcome in result.outcomes]
+    ended = Counter(outcome.result for outcome in result.outcomes)
     return Event(
         event="done",
         data={
             "exit_code": result.exit_code,
-            "made": results.count(Result.MADE),
-            "reused": sum(results.count(r) for r in (Result.REUSED, Result.ADOPTED, Result.HELD)),
-            "failed": sum(results.count(r) for r in (Result.FAILED, Result.IN_DOUBT)),
-            "skipped": sum(results.count(r) for r in (Result.SKIPPED, Result.OPEN, Result.STOPPED)),
+            **{each.value.replace("-", "_"): ended[each] for each in Result},
             "spent": float(result.spent),
         },
     )

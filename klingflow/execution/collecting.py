@@ -223,7 +223,8 @@ class Collector:
     async def _download(self, order: Order, seller: Seller, done: Done) -> ClipFacts | Unfit | str:
         """The facts of a clip that is in the store now; what is there instead; or why nothing came."""
         path = self._scratch / f"{next(self._count)}-clip.part"
-        self._sender.say("progress", order, {"state": "downloading", "fraction": None})
+        if seller.paid:  # what is drawn here is there at once
+            self._sender.say("progress", order, {"state": "downloading", "fraction": None})
         try:
             digest = await seller.service.fetch(done.url, path, lambda have, of: None)
             try:

@@ -152,7 +152,9 @@ async def run(
             may_order=step.orders or step.same_as is not None,  # the step that it is the same as was counted
         )
         bought = await buyer.obtain(order)
-        return replace(outcome, result=bought.result, clip=bought.clip, spent=bought.spent, failure=bought.failure)
+        resumed = step.action is Action.RESUME and bought.clip is not None
+        result = Result.RESUMED if resumed else bought.result
+        return replace(outcome, result=result, clip=bought.clip, spent=bought.spent, failure=bought.failure)
 
     def _skipped(step: Step, upstream: Outcome) -> Outcome:
         because = upstream.because or upstream.shot

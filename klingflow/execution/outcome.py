@@ -14,23 +14,25 @@ from klingflow.providers.failure import RULES
 
 
 class Result(StrEnum):
-    """How one take of one shot ended."""
+    """How one take of one shot ended: the plan's words for its actions, in the past tense."""
 
     MADE = "made"
-    REUSED = "reused"
+    RESUMED = "resumed"
+    """An order that was under way before the run brought it."""
     ADOPTED = "adopted"
+    REUSED = "reused"
     HELD = "held"
     FAILED = "failed"
     SKIPPED = "skipped"
     """A shot that it needs did not end well: no error of its own."""
     IN_DOUBT = "in-doubt"
-    OPEN = "open"
+    OPEN = "being-made"
     """A task is being made: run again to collect."""
     STOPPED = "stopped"
     """Interrupted before anything was bought."""
 
 
-GOOD = frozenset({Result.MADE, Result.REUSED, Result.ADOPTED, Result.HELD})
+GOOD = frozenset({Result.MADE, Result.RESUMED, Result.ADOPTED, Result.REUSED, Result.HELD})
 
 
 class RunFailure(StrEnum):

@@ -127,31 +127,25 @@ def verdict(plan: Plan, sums: Totals) -> str:
     """The plan in one sentence."""
     steps = [step for film in plan.films for step in film.steps]
     orders = [step for step in steps if step.orders]
-    held = sums.steps.get("hold", 0)
-    ready = len(steps) - held - sum(step.action in (Action.MAKE, Action.RESUME, Action.RESOLVE) for step in steps)
-    kept = f"{held} {'keeps its' if held == 1 else 'keep their'} clip, held"
     parts = []
     if orders:
         would = "would be drawn" if plan.rehearsal else "would be made"
         guess = " (estimate)" if any(step.estimate for step in orders) else ""
         parts.append(f"{count(sums.tasks, 'clip')} {would}, {_cost(orders, sums)}{guess}, {sums.seconds} s of clips")
-    if resumed := sums.steps.get("resume", 0):
+    if resumed := sums.steps[Action.RESUME]:
         are = "is" if resumed == 1 else "are"
-        parts.append(f"{count(resumed, 'order')} on the way {are} collected at no further cost")
-    if doubt := sums.steps.get("resolve", 0):
+        parts.append(f"{count(resumed, 'order')} on the way {are} resumed at no further cost")
+    if doubt := sums.steps[Action.RESOLVE]:
         parts.append(f"{count(doubt, 'shot')} {'is' if doubt == 1 else 'are'} in doubt and must be settled first")
+    if stuck := sum(step.action is Action.MAKE and not step.orders and step.same_as is None for step in steps):
+        parts.append(f"{count(stuck, 'shot')} {'is' if stuck == 1 else 'are'} not made in this run")
     if not steps:
         return "No shot is selected."
+    words = ((Action.ADOPT, "adopted"), (Action.REUSE, "reused"), (Action.HOLD, "held"))
+    there = [f"{sums.steps[action]} {word}" for action, word in words if sums.steps[action]]
     if not parts:
-        all_of_it = "the one shot is" if len(steps) == 1 else f"all {ready} shots are"
-        if held:
-            all_of_it = f"{kept}, {ready} {'is' if ready == 1 else 'are'}"
-        return f"Nothing to make: {all_of_it} up to date. A run costs nothing."
-    if held:
-        parts.append(kept)
-    if ready:
-        parts.append(f"{ready} {'is' if ready == 1 else 'are'} up to date")
-    return "; ".join(parts) + "."
+        return f"Nothing to make: {', '.join(there)}. A run costs nothing."
+    return "; ".join((*parts, *there)) + "."
 
 
 def _cost(orders: Sequence[Step], sums: Totals) -> str:
@@ -248,10 +242,10 @@ def _films_table(films: Sequence[FilmPlan], every: int) -> str:
     rows = []
     for film in films:
         sums = totals([film])
-        ready = len(film.steps) - sums.steps["make"] - sums.steps["resume"] - sums.steps["resolve"]
+        ready = sum(sums.steps[action] for action in (Action.ADOPT, Action.REUSE, Action.HOLD))
         price = "?" if sums.spend is None else _usd(sums.spend)
         rows.append((code(_short(film.label, 100)), str(sums.tasks), price, f"{sums.seconds} s", str(ready)))
-    out = _table(("film", "to make", "price", "clip", "up to date"), rows, "lrrrr")
+    out = _table(("film", "to make", "price", "clips", "there already"), rows, "lrrrr")
     rest = every - len(films)
     return out + (f"\n\n… and {count(rest, 'more film')}; the totals above count them." if rest else "")
 
@@ -360,7 +354,7 @@ def _ready(
         for shot, found in islice(ready.items(), room.rows)
     ]
     more = f" and {len(ready) - len(names)} more" if len(ready) > len(names) else ""
-    return [_fold(f"{count(len(ready), 'shot')} up to date", ", ".join(names) + more)]
+    return [_fold(f"{count(len(ready), 'shot')} reused", ", ".join(names) + more)]
 
 
 def _changed(change: ShotChange, step: Step) -> list[str]:

@@ -78,7 +78,7 @@ def _film(film: FilmPlan, plan: Plan, how: _Shown, against: str, compared: Compa
     lines += [line for step in shown for line in _step(step, wide, how, changes.get(step.shot))]
     lines += [f"  - {shot:<{wide}}  removed; what was bought stays in the store" for shot in gone]
     if folded:
-        lines.append(f"  {SIGN[Action.REUSE]} {count(len(idle), 'step')} up to date")
+        lines.append(f"  {SIGN[Action.REUSE]} {count(len(idle), 'step'):<{wide}}  {Action.REUSE:<7} up to date")
     sums = totals([film])
     if sums.tasks:
         lines.append(f"  {_sums(sums.tasks, sums.seconds, sums.spend, _estimated([film]))}")
@@ -231,15 +231,11 @@ def ending(
     if skipped:
         names = ", ".join(f"{o.shot} (needs {o.because})" for o in skipped[:6]) + (", …" if len(skipped) > 6 else "")
         lines.append(f"skipped: {names}")
-    results = [outcome.result for _, outcome in outcomes]
-    made = results.count(Result.MADE)
-    there = sum(results.count(result) for result in (Result.REUSED, Result.ADOPTED, Result.HELD))
-    waiting = results.count(Result.OPEN)
-    parts = [f"{count(made, 'clip')} made", f"{there} up to date"]
-    parts += [f"{results.count(Result.FAILED)} failed"] if Result.FAILED in results else []
-    parts += [f"{results.count(Result.IN_DOUBT)} in doubt"] if Result.IN_DOUBT in results else []
-    parts += [f"{len(skipped)} skipped"] if skipped else []
-    parts += [f"{waiting} being made"] if waiting else []
+    ended = Counter(outcome.result for _, outcome in outcomes)
+    waiting = ended[Result.OPEN]
+    parts = [f"{count(ended[Result.MADE], 'clip')} made"]
+    others = (each for each in Result if each is not Result.MADE and ended[each])
+    parts += [f"{ended[each]} {each.value.replace('-', ' ')}" for each in others]
     money_text = f", {money(spent)} booked" if spent else ""
     lines.append(f"{', '.join(parts)}{money_text}, {duration(took_s)}")
     if interrupted:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from klingflow.core.redact import redact
 from klingflow.core.source import inert, visible
-from klingflow.execution.outcome import Emit, Event
+from klingflow.execution.outcome import Emit, Event, Result
+from klingflow.planning.plan import Action
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -70,13 +71,15 @@ def sentence(event: Event) -> str:
     take = f" take {event.take}" if event.take and event.take > 1 else ""
     name = f"{event.film}: {event.shot}{take}" if event.shot else event.film
     match event.event:
+        case "step-started" if data["action"] == Action.RESUME:
+            return f"{name}: resuming its order at {data['provider']}"
         case "step-started":
             return f"{name}: making {data['seconds']} s on {data['provider']}"
         case "submitted" if data.get("price"):
             return f"{name}: accepted as task {data['task']}"
         case "progress":
             return f"{name}: {data['state']}"
-        case "step-done" if data["result"] in ("made", "adopted"):
+        case "step-done" if data["result"] in (Result.MADE, Result.RESUMED, Result.ADOPTED):
             return f"{name}: {data['result']}, {data['seconds']:.3f} s"
         case "step-failed":
             return f"{name}: failed ({data['class']}): {data['message']}"
