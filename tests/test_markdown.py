@@ -203,6 +203,25 @@ def test_what_is_the_same_in_all_films_is_one_row_and_one_diff() -> None:
     assert "pier (en, de)" in " ".join(read.text.split()).replace(" ,", ",").replace("( ", "(").replace(" )", ")")
 
 
+def test_a_change_that_is_alike_in_the_texts_of_all_films_is_shown_once() -> None:
+    def compared(name: str, *, new: str = "red ") -> Any:
+        base = film(shot("title", prompt=f"a boat, subtitled in {name}"), shot("pier", prompt=f"in {name}"))
+        now = film(shot("title", prompt=f"a {new}boat, subtitled in {name}"), shot("pier", prompt=f"{new} now {name}x"))
+        return compare(side(base), side(now, make="title pier"))
+
+    plans = [film_plan(step("title", Action.MAKE), step("pier", Action.MAKE), variant=name) for name in ("en", "de")]
+    text = comment(plan(*plans), {name: compared(name) for name in ("en", "de")}, base="main")
+    assert "Against <code>main</code>: 2 changed." in text
+    assert text.count("What changed in <b>title</b></summary>") == 1
+    assert "- prompt: a <ins>red </ins>boat, subtitled in en" in text
+    assert "subtitled in de" not in text
+    assert "As in <code>en</code>; the same words changed in the others." in text
+    assert text.count("What changed in <b>pier</b> (") == 2
+    text = comment(plan(*plans), {"en": compared("en"), "de": compared("de", new="blue ")}, base="main")
+    assert text.count("What changed in <b>title</b> (") == 2
+    assert "the same words" not in text
+
+
 def test_many_films_in_one_row_are_counted() -> None:
     names = [f"v{n}" for n in range(20)]
     films = [film_plan(step("a", Action.MAKE if name != "v19" else Action.REUSE), variant=name) for name in names]

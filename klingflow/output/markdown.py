@@ -371,34 +371,58 @@ def _changed(change: ShotChange, step: Step) -> list[str]:
 
 def _diffs(films: Sequence[FilmPlan], comparisons: Mapping[str, Comparison], room: Room) -> list[str]:
     """Folded, shot by shot: texts word by word, other fields before and after. What changed alike in several films is
-    there once."""
-    found: dict[tuple[str, str, tuple[FieldChange | PartChange, ...]], list[str]] = {}
+    there once, in the words of the first."""
+    found: dict[tuple[str, str, object], _Changed] = {}
+
+    def add(title: str, shot: str, fields: Sequence[FieldChange | PartChange], film: FilmPlan) -> None:
+        alike = tuple(_edits(part) if isinstance(part, FieldChange) else part for part in fields)
+        one = found.setdefault((title, shot, alike), _Changed(fields))
+        one.films.append(film.variant)
+        one.alike = one.alike and one.fields == fields
+
     for film in films:
         compared = comparisons.get(film.variant)
         changed = {change.shot: change for change in compared.shots} if compared else {}
         for change in changed.values():
             if change.fields:
                 title = "The new shot" if change.state is ShotState.NEW else "What changed in"
-                found.setdefault((title, change.shot, change.fields), []).append(film.variant)
+                add(title, change.shot, change.fields, film)
         for step in film.steps:
             # Without a base to compare with: what the plan knows of the purchase that the lock names.
             known = tuple(part for part in step.changes if part.old)
             if known and step.shot not in changed:
-                found.setdefault(("What changed in", step.shot, known), []).append(film.variant)
+                add("What changed in", step.shot, known, film)
         if compared is not None and compared.film:
-            found.setdefault(("What changed in", "", compared.film), []).append(film.variant)
+            add("What changed in", "", compared.film, film)
     if not found:
         return []
     if room.diffs == 0:
         return [f"{count(len(found), 'change')}; what they are, `klingflow plan --against REF` shows."]
     out = []
-    for (title, shot, fields), names in islice(found.items(), room.diffs):
+    for (title, shot, _), one in islice(found.items(), room.diffs):
         name = escape(_short(shot, 100)) if shot else "the film itself"
-        in_films = f" ({_in_films(names, len(films))})" if len(names) < len(films) else ""
-        body = "\n".join(_line(one if isinstance(one, FieldChange) else _as_field(one), room) for one in fields)
+        in_films = f" ({_in_films(one.films, len(films))})" if len(one.films) < len(films) else ""
+        body = "\n".join(_line(part if isinstance(part, FieldChange) else _as_field(part), room) for part in one.fields)
+        if not one.alike:
+            body += f"\n\nAs in {code(_short(one.films[0], 40))}; the same words changed in the others."
         out.append(_fold(f"{title} <b>{name}</b>{in_films}", body))
     rest = len(found) - len(out)
     return out + ([f"… and {count(rest, 'more change')}."] if rest > 0 else [])
+
+
+@dataclass(slots=True, eq=False)
+class _Changed:
+    fields: Sequence[FieldChange | PartChange]
+    films: list[str] = field(default_factory=list)
+    alike: bool = True
+    """Whether the texts are the same in all of them, and not only what changed in them."""
+
+
+def _edits(change: FieldChange) -> object:
+    """What changed in a text, without what stayed around it; the whole change where it is no text."""
+    if not change.segments or all(op != "=" for op, _ in change.segments):
+        return change
+    return change.field, change.buys, tuple((op, text if op != "=" else "") for op, text in change.segments)
 
 
 _TEXTS = frozenset({"prompt", "negative_prompt", "multi_shot"})
