@@ -11,11 +11,11 @@ import shlex
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from klingflow.output import scaffold
 from tests.cli import ROOT, Ended, Project
@@ -73,7 +73,7 @@ class Clone(Project):
 
 
 class Studio:
-    def __init__(self, folder: Path, api: HiAPI) -> None:
+    def __init__(self, folder: Path, api: HiAPI, shots: dict[str, str]) -> None:
         self.folder, self.api = folder, api
         self.bare = folder / "remote.git"
         subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(self.bare)], check=True)
@@ -84,7 +84,7 @@ class Studio:
         self.desk.git("config", "merge.klingflow.driver", DRIVER)
         self.desk.write(".gitignore", scaffold.GITIGNORE)
         self.desk.write(".gitattributes", scaffold.GITATTRIBUTES)
-        self.desk.commit(FIRST)
+        self.desk.commit(shots)
         self.desk.films()
         self.desk.push("main")
 
@@ -97,14 +97,19 @@ class Studio:
         return Counter(asked(each)["prompt"] for each in self.api.purchases)
 
 
-@pytest.fixture
-def studio(tmp_path: Path) -> Any:
+@contextmanager
+def studio(folder: Path, shots: dict[str, str]) -> Iterator[Studio]:
     with HiAPI() as api:
-        yield Studio(tmp_path, api)
+        yield Studio(folder, api, shots)
         assert api.trouble == []
 
 
-def test_ten_pull_requests_buy_each_clip_once_and_nothing_else(studio: Studio) -> None:
+def test_ten_pull_requests_buy_each_clip_once_and_nothing_else(tmp_path: Path) -> None:
+    with studio(tmp_path, FIRST) as made:
+        ten_pull_requests(made)
+
+
+def ten_pull_requests(studio: Studio) -> None:
     desk = studio.desk
     desk.branch("release")
     wanted = set(FIRST.values())
@@ -190,24 +195,23 @@ def test_ten_pull_requests_buy_each_clip_once_and_nothing_else(studio: Studio) -
     assert "\nspare:\n  dawn:\n" in (desk.root / "film.lock.yaml").read_text("utf-8"), "what was paid for stays"
 
 
-def test_without_the_driver_a_run_reads_both_sides_and_writes_the_lock_whole(studio: Studio) -> None:
-    desk = studio.clone("without-driver")
-    for name in ("calm", "storm"):
-        desk.branch(name)
-        desk.commit({**FIRST, "dawn": name})
+def test_without_the_driver_a_run_reads_both_sides_and_writes_the_lock_whole(tmp_path: Path) -> None:
+    with studio(tmp_path, {"dawn": "dawn"}) as made:
+        desk = made.clone("without-driver")
+        for name in ("calm", "storm"):
+            desk.branch(name)
+            desk.commit({"dawn": name})
+            desk.films()
+        desk.git("merge", "-q", "--no-edit", "calm", code=1)
+        lock = desk.root / "film.lock.yaml"
+        assert "<<<<<<<" in lock.read_text("utf-8")
+        desk.write("film.yaml", board({"dawn": "calm"}))
+        planned = desk.run("plan", "film.yaml")
+        assert "film.lock.yaml has git's conflict markers: both sides were read (1 take differs)" in planned.err
+        assert "= dawn" in planned.out
+        assert "the lock kept this very clip from a merge" in planned.out
         desk.films()
-    desk.git("merge", "-q", "--no-edit", "calm", code=1)
-    lock = desk.root / "film.lock.yaml"
-    assert "<<<<<<<" in lock.read_text("utf-8")
-    desk.write("film.yaml", board({**FIRST, "dawn": "calm"}))
-    planned = desk.run("plan", "film.yaml")
-    assert "film.lock.yaml has git's conflict markers: both sides were read (1 take differs)" in planned.err
-    assert "= dawn" in planned.out
-    assert "the lock kept this very clip from a merge" in planned.out
-    marked = lock.read_bytes()
-    desk.films()
-    assert b"<<<<<<<" in marked
-    assert "<<<<<<<" not in lock.read_text("utf-8")
-    desk.commit({**FIRST, "dawn": "storm"})
-    assert desk.up_to_date()
-    assert studio.bought() == {"dawn": 1, "noon": 1, "eve": 1, "calm": 1, "storm": 1}
+        assert "<<<<<<<" not in lock.read_text("utf-8")
+        desk.commit({"dawn": "storm"})
+        assert desk.up_to_date()
+        assert made.bought() == {"dawn": 1, "calm": 1, "storm": 1}
