@@ -51,6 +51,7 @@ def both(*kept: Entry) -> dict[ShotId, dict[Key, Entry]]:
         (Lock(), one(A, K1), one(A, K2, take=2), Lock({"": {A: {1: K1, 2: K2}}})),
         (Lock(), one(A, K1, variant="en"), one(A, K2, variant="de"), Lock({"en": {A: {1: K1}}, "de": {A: {1: K2}}})),
         (Lock(), one(A, K1), one(A, replace(K1, date="2026-11-22")), one(A, K1)),
+        (Lock(), one(A, replace(K1, task=None, parts={})), one(A, replace(K1, inputs={})), one(A, K1)),
         (Lock(), Lock({}, both(K1)), Lock({}, both(K2)), Lock({}, both(K1, K2))),
     ],
 )

@@ -24,7 +24,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from typing import Any, cast
 
@@ -239,12 +239,21 @@ def met(base: Lock, ours: Lock, theirs: Lock) -> Lock:
         before, mine, other = (lock.entry(variant, shot, take) for lock in (base, ours, theirs))
         if mine == before or (mine is None and other != before):
             mine = other
-        elif mine is not None and other not in (None, before) and (mine.key, mine.clip) != (other.key, other.clip):
-            conflicts += 1
-            spare.setdefault(shot, {}).update({entry.key: entry for entry in (mine, other)})
+        elif mine is not None and other not in (None, before):
+            if (mine.key, mine.clip) == (other.key, other.clip):
+                mine = _fuller(mine, other)
+            else:
+                conflicts += 1
+                spare.setdefault(shot, {}).update({entry.key: entry for entry in (mine, other)})
         if mine is not None:
             out.setdefault(variant, {}).setdefault(shot, {})[take] = mine
     return Lock(out, spare, conflicts)
+
+
+def _fuller(one: Entry, other: Entry) -> Entry:
+    """An entry with what only another one of the same clip says."""
+    empty = [each.name for each in fields(Entry) if not getattr(one, each.name)]
+    return replace(one, **{name: getattr(other, name) for name in empty})
 
 
 def _places(lock: Lock) -> Iterator[tuple[str, ShotId, int]]:
