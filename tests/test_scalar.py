@@ -37,6 +37,25 @@ def test_it_keeps_its_writing_wherever_a_variable_may_stand() -> None:
     assert made.shots[0].prompt == "007 1.50 0800 02 1e3 007+b 1E3"
 
 
+def test_a_truth_is_printed_as_it_was_written_and_is_a_truth() -> None:
+    made = film(
+        """
+        klingflow: 1
+        vars: {a: True, b: FALSE, c: true, all: [False, {d: TRUE}]}
+        defaults: {sound: True}
+        shots:
+          - id: a
+            vars: {own: False}
+            prompt: >-
+              {{ a }} {{ b }} {{ c }} {{ all[0] }} {{ all[1].d }} {{ own }} {{ a | upper }}
+              {{ "yes" if a and not b and a is true and b is false and a == true and a is not number }}
+        """
+    )
+    (shot,) = made.shots
+    assert shot.prompt == "True FALSE true False TRUE False TRUE yes"
+    assert shot.sound is True
+
+
 def test_it_is_a_number_for_everything_else() -> None:
     made = film(
         """
@@ -59,10 +78,12 @@ def test_it_is_a_number_for_everything_else() -> None:
 
 @pytest.mark.parametrize(
     ("declared", "given"),
-    [(1234, "00501"), (1, "3.10"), (1.5, "2"), (3, "1e3"), (3, "a lot"), (True, "false"), ("text", "007")],
+    [(1234, "00501"), (1, "3.10"), (1.5, "2"), (3, "1e3"), (3, "a lot"), (True, "false"), (True, "False")],
 )
 def test_a_value_of_the_command_line_is_printed_as_it_was_typed(declared: object, given: str) -> None:
     assert written(like(declared, given)) == given
+    assert like("text", "007") == "007"
+    assert not like(True, "FALSE")
     made = film(
         'klingflow: 1\nvars: {n: 1}\nshots: [{id: a, prompt: "{{ n }}{% if n > 3 %} is more{% endif %}"}]',
         overrides={"n": "00501"},

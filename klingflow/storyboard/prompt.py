@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from klingflow.core.errors import KlingflowError, StoryboardError
 from klingflow.core.source import Problem, Span, nearest
-from klingflow.storyboard.scalar import written
+from klingflow.storyboard.scalar import WrittenTruth, written
 
 if TYPE_CHECKING:
     from jinja2 import nodes
@@ -224,7 +224,7 @@ def _lost(path: Sequence[str], context: Mapping[str, object], budget: RenderBudg
 
 
 def _printed(value: object, expr: str) -> str:
-    """A value as it is put into a text: a number as it was written, truth as in YAML."""
+    """A value as it is put into a text: a number and a truth as they were written."""
     match value:
         case str():
             return value
@@ -701,7 +701,7 @@ class _Run:
 
     def minus(self, node: nodes.Neg, scope: _Scope) -> object:
         value = self.value(node.node, scope)
-        if not isinstance(value, int | float) or isinstance(value, bool):
+        if not isinstance(value, int | float) or isinstance(value, bool | WrittenTruth):
             raise _Fault("template-value", f"'{_said(node.node)}' is not a number")
         return -value
 
@@ -795,8 +795,8 @@ def _found(owner: object, name: object) -> object:
             return owner.names[name]
         case Mapping() if isinstance(name, str | int | float) and written(name) in owner:  # keys are text
             return owner[written(name)]
-        case list() | tuple() if isinstance(name, int) and type(name) is not bool and -len(owner) <= name < len(owner):
-            return owner[name]
+        case list() | tuple() if isinstance(name, int) and not isinstance(name, bool | WrittenTruth):
+            return owner[name] if -len(owner) <= name < len(owner) else _NOTHING
     return _NOTHING
 
 
@@ -942,11 +942,11 @@ _TESTS: Mapping[str, Callable[[Any], bool]] = {
     "undefined": lambda value: False,
     "none": lambda value: value is None,
     "string": lambda value: isinstance(value, str),
-    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool | WrittenTruth),
     "mapping": lambda value: isinstance(value, Mapping),
     "sequence": lambda value: isinstance(value, list | tuple | str),
-    "true": lambda value: value is True,
-    "false": lambda value: value is False,
+    "true": lambda value: isinstance(value, bool | WrittenTruth) and bool(value),
+    "false": lambda value: isinstance(value, bool | WrittenTruth) and not value,
     "odd": lambda value: isinstance(value, int) and value % 2 == 1,
     "even": lambda value: isinstance(value, int) and value % 2 == 0,
 }

@@ -1,7 +1,8 @@
-"""What an unquoted word of YAML 1.2 means, and numbers that remember how they were written.
+"""What an unquoted word of YAML 1.2 means, and values that remember how they were written.
 
 `007`, `3.10` and `1e3` are numbers: they can be compared, and a duration may be one. Where a template prints one, it is
-the text that was written. Only a number that Python would print otherwise is kept so; all others are plain.
+the text that was written. Only a number that Python would print otherwise is kept so; all others are plain. `True` is
+plain in the data, where it may be a field's value, and a WrittenTruth as a variable (`storyboard.variables`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,25 @@ class WrittenFloat(float):
     text: str
 
 
+class WrittenTruth(int):
+    """True or false as a variable, with the text that was written for it."""
+
+    text: str
+
+
+Written = WrittenInt | WrittenFloat | WrittenTruth
+
+
+def truth(text: str) -> bool | WrittenTruth | None:
+    """What `true`, `True`, `TRUE` and their opposites mean; None for any other text."""
+    value = _CONSTANTS.get(text)
+    if not isinstance(value, bool) or text in ("true", "false"):
+        return value if isinstance(value, bool) else None
+    kept = WrittenTruth(value)
+    kept.text = text
+    return kept
+
+
 def scalar(text: str) -> object:
     """What an unquoted scalar means. `.inf`, `.nan` and numbers that no machine holds stay text."""
     if text in _CONSTANTS:
@@ -40,14 +60,15 @@ def scalar(text: str) -> object:
 def like(declared: object, given: str) -> object:
     """A value from the command line as the kind of value that the storyboard declares, where it can be read as one."""
     if isinstance(declared, bool):
-        return {"true": True, "false": False}.get(given, given)
+        meant = truth(given)
+        return given if meant is None else meant
     number = _number(given) if isinstance(declared, int | float) else None
     return given if number is None else number
 
 
 def written(value: object) -> str:
     """A text, a number or a truth as it is printed: as it was written, where that is known."""
-    if isinstance(value, WrittenInt | WrittenFloat):
+    if isinstance(value, Written):
         return value.text
     if isinstance(value, bool):
         return "true" if value else "false"

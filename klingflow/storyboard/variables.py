@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from klingflow.core.digest import of_bytes
 from klingflow.core.source import Path, Problem, Severity
 from klingflow.storyboard import prompt
-from klingflow.storyboard.scalar import like, written
+from klingflow.storyboard.scalar import like, truth, written
 from klingflow.storyboard.storyboard_file import Data, StoryboardFile
 
 MAX_FILMS = 100
@@ -156,14 +156,21 @@ def _marked(name: str, values: tuple[str, ...]) -> str:
 
 
 def rendered(file: StoryboardFile, value: object, context: Mapping[str, object], at: Path) -> object:
-    """A variable's value with every text in it rendered. Raises Skip."""
+    """A variable's value with every text in it rendered, and the writing of a truth found again. Raises Skip."""
     if isinstance(value, str):
         return file.text(value, context, at)
     if isinstance(value, list):
         return [rendered(file, item, context, (*at, i)) for i, item in enumerate(value)]
     if isinstance(value, dict):
         return {key: rendered(file, item, context, (*at, key)) for key, item in value.items()}
+    if isinstance(value, bool) and _CAPITAL.search(file.document.text):  # most files have none: places cost a parse
+        place = file.document.span(at)
+        meant = truth(place.text[place.col - 1 : place.end_col - 1])
+        return value if meant is None else meant
     return value
+
+
+_CAPITAL = re.compile(r"\b(?:True|TRUE|False|FALSE)\b")
 
 
 def report_unused(file: StoryboardFile, declared: Mapping[str, object]) -> None:
