@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -17,7 +18,11 @@ import pytest
 import yaml
 
 from klingflow.cli.app import parser
+from klingflow.core.model import ShotId
 from klingflow.output import scaffold
+from klingflow.storyboard import lock
+from klingflow.storyboard.lock import Lock
+from tests.test_lock import entry, reread
 
 ROOT = Path(__file__).parents[1]
 ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
@@ -423,6 +428,23 @@ def test_a_lock_is_pushed_onto_a_branch_that_went_on(runner: Runner, remote: Pat
     done = keep(runner, "push")
     assert done.returncode == 0, done.stderr
     assert git(remote, "log", "--format=%s", "main").split("\n") == ["klingflow: what the run made", "meanwhile", "one"]
+
+
+def test_a_lock_that_another_run_wrote_meanwhile_keeps_the_clips_of_both(runner: Runner, remote: Path) -> None:
+    runner.program("klingflow", f'PYTHONPATH={ROOT} exec {shlex.quote(sys.executable)} -P -m klingflow "$@"')
+    other = runner.folder / "other"
+    git(runner.folder, "clone", "-q", str(remote), str(other))
+    mine, hers = (Lock({"": {ShotId("a"): {1: entry(seed, clip=seed * 64)}}}) for seed in "12")
+    (other / "film.lock.yaml").write_text(lock.dump(hers), "utf-8")
+    git(other, "add", "-A")
+    git(other, "commit", "-q", "-m", "meanwhile")
+    git(other, "push", "-q", "origin", "main")
+    (runner.work / "film.lock.yaml").write_text(lock.dump(mine), "utf-8")
+    done = keep(runner, "push")
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = git(remote, "show", "main:film.lock.yaml")
+    assert reread(text) == lock.met(Lock(), hers, mine)
+    assert git(runner.work, "status", "--porcelain") == ""
 
 
 def test_a_lock_can_be_proposed_instead(runner: Runner, remote: Path) -> None:
