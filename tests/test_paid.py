@@ -452,3 +452,37 @@ def test_a_run_with_overridden_variables_leaves_the_lock_as_it_is(tmp_path: Path
         refused = project.run("run", "film.yaml", "--provider", "animatic", "--update-lock")
         assert refused.code == 2
         assert "a rehearsal with the animatic never writes the lock" in refused.err
+
+
+DUBBED = """
+    klingflow: 1
+    title: Dubbed
+    matrix: {lang: [en, de]}
+    defaults: {provider: NAME, duration: 3, resolution: 720p}
+    film: {shots: [dawn]}
+    shots:
+      - {id: dawn, prompt: dawn}
+      - {id: quay, continues: dawn, prompt: quay}
+      - {id: market, continues: quay, prompt: "market in {{ lang }}"}
+"""
+
+
+def test_a_matrix_run_books_what_its_plan_says_to_the_cent(tmp_path: Path) -> None:
+    with studio(tmp_path, "mulerouter", DUBBED) as (project, api):
+        plan = json.loads(project.run("plan", "film.yaml", "--format", "json").out)
+        assert (plan["totals"]["tasks"], plan["totals"]["spend"]) == (4, 1.008)
+        ran = project.run("run", "film.yaml", "--yes", "--max-spend", "1.008", "--max-tasks", "4")
+        assert ran.code == 0, ran.said
+        assert [asked(one)["prompt"] for one in api.purchases].count("quay") == 1
+        assert len(api.purchases) == 4
+        assert "4 clips made, 2 adopted, $1.01 booked" in ran.said
+
+        changed = DUBBED.replace("NAME", "mulerouter").replace("prompt: quay", "prompt: pier")
+        project.write("film.yaml", dedented(changed))
+        plan = json.loads(project.run("plan", "film.yaml", "--format", "json").out)
+        assert (plan["totals"]["tasks"], plan["paid"]) == (3, 1.008)
+        assert [(one["film"], one["shot"], one["cost"]) for one in plan["dropped"]] == [
+            ("en", "quay", 0.252),
+            ("en", "market", 0.252),
+            ("de", "market", 0.252),
+        ]

@@ -66,15 +66,21 @@ def paid(lock: Lock) -> Decimal:
 def dropped(films: Sequence[FilmPlan], lock: Lock, shots: Collection[tuple[str, ShotId]]) -> tuple[Dropped, ...]:
     """The clips in the lock that cost money and that no step uses any more. `shots` are all that the storyboard has, by
     variant: takes of theirs that are not planned stay in the lock, for somebody to go back to."""
-    wanted = {(film.variant, step.shot, step.take): step for film in films for step in film.steps}
-    used = {step.key for step in wanted.values()}
+    used = {step.key for film in films for step in film.steps}
+    planned = [(film.variant, step.shot, step.take) for film in films for step in film.steps]
+    gone = [
+        (variant, shot, take)
+        for variant, named in lock.films.items()
+        for shot, takes in named.items()
+        for take in takes
+        if (variant, shot) not in shots
+    ]
     out: dict[Key, Dropped] = {}
-    for variant, named in lock.films.items():
-        for shot, takes in named.items():
-            for take, entry in takes.items():
-                gone = (variant, shot) not in shots
-                if not entry.cost or entry.key in used or not (gone or (variant, shot, take) in wanted):
-                    continue
-                clip = Dropped(variant=variant.lstrip("\0"), shot=shot, take=take, cost=entry.cost, gone=gone)
-                out.setdefault(entry.key, clip)
+    for variant, shot, take in [*planned, *gone]:
+        entry = lock.entry(variant, shot, take)
+        if entry is not None and entry.cost and entry.key not in used:
+            is_gone = (variant, shot) not in shots
+            film = variant.lstrip("\0")
+            clip = Dropped(variant=film, shot=shot, take=take, cost=entry.cost, gone=is_gone)
+            out.setdefault(entry.key, clip)
     return tuple(out.values())
