@@ -222,10 +222,16 @@ def test_a_change_that_is_alike_in_the_texts_of_all_films_is_shown_once() -> Non
     assert "the same words" not in text
 
 
+def test_the_lengths_of_films_are_told_once_where_they_are_one() -> None:
+    films = [film_plan(step("a"), variant=name, length_s=length) for name, length in (("x", 25), ("y", 25), ("z", 31))]
+    assert "length: 25 s of film (x, y); 31 s of film (z)" in page(comment(plan(*films))).text
+    assert "length: 25 s of film\n" in page(comment(plan(*films[:2]))).text
+
+
 def test_many_films_in_one_row_are_counted() -> None:
     names = [f"v{n}" for n in range(20)]
     films = [film_plan(step("a", Action.MAKE if name != "v19" else Action.REUSE), variant=name) for name in names]
-    assert "<code>v5</code> and 13 more | prompt changed | 19 × $0.56 |" in comment(plan(*films))
+    assert "<code>v5</code>, 13 more | prompt changed | 19 × $0.56 |" in comment(plan(*films))
 
 
 def test_a_purchase_that_is_shared_with_another_shot_says_with_which() -> None:

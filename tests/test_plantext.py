@@ -51,6 +51,10 @@ def test_every_text_is_shown_as_it_is_sent_where_that_is_asked_for() -> None:
     assert max(map(len, text.split("\n"))) <= 80
 
 
+def test_films_with_nothing_to_make_say_so_together_too() -> None:
+    assert summary(plan(film_plan(step("a")), film_plan(step("a")))).endswith("\n\nall films: nothing to make")
+
+
 def test_the_answers_come_last_and_fit() -> None:
     one = plan(film_plan(step("a", Action.MAKE), length_s=12.5), limits=Limits(spend=Decimal("0.1")))
     text = summary(one)

@@ -184,10 +184,17 @@ def _lines(plan: Plan, comparisons: Mapping[str, Comparison], base: str, sums: T
 
 def _answers(plan: Plan, room: Room) -> list[str]:
     """What whoever pays asks, a line each."""
-    lengths = {film.label: clock(film.length_s) for film in plan.films if film.length_s is not None}
+    lengths: dict[str, list[str]] = {}
+    for film in plan.films:
+        if film.length_s is not None:
+            lengths.setdefault(clock(film.length_s), []).append(film.variant)
     out = answers(plan)
-    if len(set(lengths.values())) == 1 and len(lengths) == len(plan.films):
-        out.insert(0, ("length", f"{next(iter(lengths.values()))} of film"))
+    if lengths:
+        each = [
+            f"{length} of film" + (f" ({', '.join(_named(names))})" if len(names) < len(plan.films) else "")
+            for length, names in lengths.items()
+        ]
+        out.insert(0, ("length", "; ".join(each)))
     lines = [f"- {question}: {escape(_short(redact(answer), 2 * room.cell))}" for question, answer in out]
     if any(step.depth > 1 for film in plan.films for step in film.steps):
         lines.append("- chain: how many clips hang together, each begun with the last frame of the one before it")
@@ -334,8 +341,16 @@ def _cells_of(step: Step, change: ShotChange | None, room: Room) -> tuple[str, s
 def _in_films(names: Sequence[str], every: int) -> str:
     if len(names) == every:
         return "all"
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(code(_short(name, 40)) for name in names[:_MOST_NAMES]) + more
+    *each, last = _named(names)
+    listed = [code(name) for name in each]
+    listed.append(last if len(names) > _MOST_NAMES else code(last))
+    return ", ".join(listed)
+
+
+def _named(names: Sequence[str]) -> list[str]:
+    """The first few names, and how many more there are."""
+    more = [f"{len(names) - _MOST_NAMES} more"] if len(names) > _MOST_NAMES else []
+    return [_short(name, 40) for name in names[:_MOST_NAMES]] + more
 
 
 def _ready(

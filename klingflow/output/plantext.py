@@ -50,7 +50,8 @@ def summary(
     blocks = [_film(film, plan, shown, against, (compared or {}).get(film.variant)) for film in plan.films]
     if len(plan.films) > 1:
         sums = totals(plan.films)
-        blocks.append(f"all films: {_sums(sums.tasks, sums.seconds, sums.spend, _estimated(plan.films))}")
+        told = _sums(sums.tasks, sums.seconds, sums.spend, _estimated(plan.films)) if sums.tasks else "nothing to make"
+        blocks.append(f"all films: {told}")
     said = [line for question, answer in answers(plan) for line in _answer(question, answer)]
     return "\n\n".join([*blocks, "\n".join(said)] if said else blocks)
 

@@ -76,7 +76,7 @@ def sentence(event: Event) -> str:
         case "step-started":
             return f"{name}: making {data['seconds']} s on {data['provider']}"
         case "submitted" if data.get("price"):
-            return f"{name}: accepted as task {data['task']}"
+            return f"{name}: submitted as task {data['task']}"
         case "progress":
             return f"{name}: {data['state']}"
         case "step-done" if data["result"] in (Result.MADE, Result.RESUMED, Result.ADOPTED):
