@@ -207,7 +207,7 @@ def test_without_the_driver_a_run_reads_both_sides_and_writes_the_lock_whole(tmp
         assert "<<<<<<<" in lock.read_text("utf-8")
         desk.write("film.yaml", board({"dawn": "calm"}))
         planned = desk.run("plan", "film.yaml")
-        assert "film.lock.yaml has git's conflict markers: both sides were read (1 take differs)" in planned.err
+        assert "git has not merged film.lock.yaml: both sides were read (1 take differs)" in planned.err
         assert "= dawn" in planned.out
         assert "the lock kept this very clip from a merge" in planned.out
         desk.films()

@@ -11,7 +11,7 @@ import pytest
 
 import klingflow
 from klingflow.app import lock_file
-from klingflow.app.project_loader import StoryboardFile
+from klingflow.app.project_loader import LoadedStoryboard, StoryboardFile
 from klingflow.core.errors import StoryboardError, UsageError
 from klingflow.core.model import Digest, Key, ShotId
 from klingflow.io.project import Project
@@ -102,28 +102,41 @@ def test_a_lock_with_conflict_markers_is_both_locks(text: str, tmp_path: Path) -
     assert lock.conflicts == 1
 
 
-def test_while_git_has_both_versions_no_entry_is_mixed_from_two(tmp_path: Path) -> None:
-    """`size` is changed on one side alone, away from other changes: git takes it for both sides."""
-    old = replace(K1, bytes=1, size="1280x720")
-    mine = replace(K2, bytes=2, size="1920x1080")
-    hers = replace(K3, bytes=3, size="1280x720")
-    git(tmp_path, "init", "-q", "-b", "main")
-    (tmp_path / "film.yaml").write_text("klingflow: 1\nshots: [{id: a, prompt: x}]\n", "utf-8")
-    path = tmp_path / "film.lock.yaml"
+def parted(folder: Path, old: Entry, mine: Entry, hers: Entry) -> tuple[LoadedStoryboard, Path]:
+    """A repository in the middle of a merge that git could not finish, its storyboard, and its lock."""
+    git(folder, "init", "-q", "-b", "main")
+    (folder / "film.yaml").write_text("klingflow: 1\nshots: [{id: a, prompt: x}]\n", "utf-8")
+    path = folder / "film.lock.yaml"
     for branch, start, kept in (("main", "", old), ("hers", "main", hers), ("mine", "main", mine)):
         if start:
-            git(tmp_path, "checkout", "-q", "-b", branch, start)
+            git(folder, "checkout", "-q", "-b", branch, start)
         path.write_text(lock.dump(one(A, kept)), "utf-8")
-        git(tmp_path, "add", "-A")
-        git(tmp_path, "commit", "-q", "-m", branch)
+        git(folder, "add", "-A")
+        git(folder, "commit", "-q", "-m", branch)
     with pytest.raises(subprocess.CalledProcessError):
-        git(tmp_path, "merge", "-q", "hers")
-    text = path.read_text("utf-8")
-    assert text.count("size:") == 1, "the case that this is about"
-    loaded = StoryboardFile(path=str(tmp_path / "film.yaml")).load()
+        git(folder, "-c", "merge.klingflow.driver=/nowhere/klingflow %O", "merge", "-q", "hers")
+    return StoryboardFile(path=str(folder / "film.yaml")).load(), path
+
+
+def test_while_git_has_both_versions_no_entry_is_mixed_from_two(tmp_path: Path) -> None:
+    """`size` is changed on one side alone, away from other changes: git takes it for both sides."""
+    mine = replace(K2, bytes=2, size="1920x1080")
+    hers = replace(K3, bytes=3, size="1280x720")
+    loaded, path = parted(tmp_path, replace(K1, bytes=1, size="1280x720"), mine, hers)
+    assert path.read_text("utf-8").count("size:") == 1, "the case that this is about"
     assert lock_file.open_lock(loaded) == Lock({"": {A: {1: mine}}}, both(mine, hers))
     git(tmp_path, "add", "-A")  # git has forgotten the versions: the text is all there is
     assert lock_file.open_lock(loaded).spare[A].keys() == {K2.key, K3.key}
+
+
+def test_a_merge_driver_that_is_not_there_loses_no_side(tmp_path: Path) -> None:
+    (tmp_path / ".gitattributes").write_text("*.lock.yaml merge=klingflow\n", "utf-8")
+    loaded, path = parted(tmp_path, K1, K2, K3)
+    assert path.read_text("utf-8") == lock.dump(one(A, K2)), "git leaves one side, without a marker"
+    opened = lock_file.open_lock(loaded)
+    assert (opened, opened.conflicts) == (Lock({"": {A: {1: K2}}}, both(K2, K3)), 1)
+    path.write_text(lock.dump(one(A, K1)), "utf-8")  # as a run, or a person, wrote it since
+    assert lock_file.open_lock(loaded) == one(A, K1)
 
 
 def test_a_side_that_is_no_lock_is_told_at_its_own_line(tmp_path: Path) -> None:

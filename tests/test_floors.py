@@ -50,7 +50,7 @@ HIDDEN = {
     ("klingflow.app.library", "klingflow.planning.plan"): "planning: a check plans nothing",
     ("klingflow.app.library", "klingflow.planning.price"): "planning: a check plans nothing",
     ("klingflow.app.planner", "klingflow.io.store_origin"): "git: only a plan that has paid shots",
-    ("klingflow.app.lock_file", "klingflow.io.git"): "git: only where a lock has conflict markers",
+    ("klingflow.app.lock_file", "klingflow.io.git"): "git: only where it could not merge a lock",
     ("klingflow.app.session", "klingflow.io.git"): "git: only where there are notes of paid tasks",
     ("klingflow.app.settle", "klingflow.io.media"): "av: only --accept looks at a clip",
     ("klingflow.cli.plan", "klingflow.output.markdown"): "only --format markdown",

@@ -8,6 +8,7 @@ from pathlib import Path
 from klingflow.app.project_loader import LoadedStoryboard, Reader, parse
 from klingflow.core.errors import StoryboardError, UsageError
 from klingflow.core.source import Problem, Severity
+from klingflow.io.project import merging
 from klingflow.planning import plan as planning
 from klingflow.providers import PROVIDERS
 from klingflow.storyboard import conflicts, yamlread
@@ -30,16 +31,19 @@ def open_lock(loaded: LoadedStoryboard) -> Lock:
         return locks.with_former(read_lock(loaded.project, shown, loaded.beside(former[0].name)))
     shown, relative = os.path.relpath(path), loaded.beside(path.name)
     lock = read_lock(loaded.project, shown, relative)
-    return lock if lock.conflicts is None else _exactly(loaded, shown, relative) or lock
+    if lock.conflicts is None and not merging(loaded.project.root):
+        return lock
+    return _exactly(loaded, lock, shown, relative) or lock
 
 
-def _exactly(loaded: LoadedStoryboard, shown: str, relative: str) -> Lock | None:
-    """A lock with conflict markers, from the versions that git still has: outside of the conflicts, where the text is
-    common to both sides, a line may be that of one of them. None where git has them no more."""
-    from klingflow.io.git import unmerged  # git: needed only here
+def _exactly(loaded: LoadedStoryboard, lock: Lock, shown: str, relative: str) -> Lock | None:
+    """A lock that git could not merge, from the versions that it has: outside of the conflicts, where the text is
+    common to both sides, a line may be that of one of them; and where a merge driver failed, the file is one side
+    alone. None where git has no versions, or a run has written the lock since."""
+    from klingflow.io import git  # costs more than a plan with nothing to do
 
-    versions = unmerged(loaded.project.root, relative)
-    if versions is None:
+    versions = git.unmerged(loaded.project.root, relative)
+    if versions is None or (lock.conflicts is None and loaded.lock_path.read_bytes() != versions[1]):
         return None
     try:
         base, ours, theirs = (_any_lock(shown, raw) if raw else Lock() for raw in versions)
@@ -119,12 +123,12 @@ def merge_locks(
 
 
 def was_unmerged(name: str, differing: int) -> Problem:
-    """The warning about a lock that was read out of conflict markers."""
+    """The warning about a lock that was read from two sides."""
     takes = f"{_counted(differing)} differ{'s' if differing == 1 else ''}" if differing else "no take differs"
     return Problem(
         rule="lock-conflict",
-        what=f"{name} has git's conflict markers: both sides were read ({takes}); the clips that answer the storyboard "
-        "as it is count, and no entry is dropped",
+        what=f"git has not merged {name}: both sides were read ({takes}); the clips that answer the storyboard as it "
+        "is count, and no entry is dropped",
         mend=f"`klingflow run` writes it whole, then `git add` it; {MERGE_DRIVER} spares you this",
         severity=Severity.WARNING,
     )

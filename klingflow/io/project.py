@@ -14,6 +14,7 @@ import re
 import stat
 import sys
 import unicodedata
+from contextlib import suppress
 from io import BufferedReader
 from itertools import islice
 from pathlib import Path
@@ -47,6 +48,22 @@ def find_root(storyboard: Path) -> Path:
             if (place / name).exists():
                 return place
     return folder
+
+
+_MERGING = ("MERGE_HEAD", "REBASE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD")
+
+
+def merging(root: Path) -> bool:
+    """Whether git is in the middle of a merge, a rebase, a cherry-pick or a revert. Runs no git:
+    it is asked for every plan."""
+    for folder in (root, *root.parents):
+        place = folder / ".git"
+        if place.is_file():  # a linked working tree
+            with suppress(OSError, UnicodeDecodeError):
+                place = folder / place.read_text("utf-8").removeprefix("gitdir:").strip()
+        if place.is_dir():
+            return any((place / name).exists() for name in _MERGING)
+    return False
 
 
 def clean(rel: str) -> str:

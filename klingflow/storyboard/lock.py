@@ -101,7 +101,7 @@ class Lock:
     spare: Mapping[ShotId, Mapping[Key, Entry]] = field(default_factory=dict)
     """What branches that met paid for the same take, by shot and key."""
     conflicts: int | None = field(default=None, compare=False)
-    """Where it was read out of conflict markers, how many takes the two sides name differently."""
+    """Where it is made of two that met, how many takes they name differently."""
     _by_key: dict[Key, Entry] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
