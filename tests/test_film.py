@@ -160,6 +160,7 @@ def test_the_size_of_the_film_is_that_of_what_was_ordered(pieces: list[Piece], s
         ([shown("64x64", 9, "30"), shown("64x64", 5, "24", ordered=720)], "24"),
         ([shown("64x64", 5, "30"), shown("64x64", 5, "24")], "30"),
         ([shown("64x64", 9, "431/30"), shown("64x64", 1, "30000/1001")], "30000/1001"),
+        ([shown("64x64", 9, "2993/100"), shown("64x64", 5, "24")], "30000/1001"),
         ([shown("64x64", 9, "12")], "24"),
     ],
 )

@@ -17,6 +17,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageStat
 
 from klingflow.core.source import Document
 from klingflow.storyboard import schema
+from tests import clips
 from tests.cli import Project
 from tests.shared import once
 
@@ -272,6 +273,18 @@ def test_a_clip_of_ones_own_is_brought_in_and_continued(filmed: Project) -> None
     assert (len(shown), shown[0].size) == (75 * 5 - 2, (320, 180))
     # Its bytes are kept, and so is its name's ending: a MOV is no MP4.
     assert (filmed.root / "out" / "film" / "shots" / "insert.mov").read_bytes() == clip
+
+
+def test_a_clip_of_ones_own_does_not_decide_how_the_film_looks(filmed: Project) -> None:
+    (filmed.root / "footage").mkdir()
+    clips.make(filmed.root / "footage" / "insert.mp4", frames=150, size=(64, 128), rate=30)
+    own = BOARD + "  - {id: insert, clip: footage/insert.mp4}\n"
+    for said, form in (("", (960, 540, 24)), (", size: 160x90, rate: 25", (160, 90, 25))):
+        filmed.write("film.yaml", own + f"film: {{shots: [insert, dawn]{said}}}\n")
+        assert filmed.run("run", "film.yaml").code == 0
+        with av.open(str(filmed.root / "out" / "film" / "film.mp4")) as film:
+            video = film.streams.video[0]
+            assert (video.width, video.height, video.average_rate) == form
 
 
 def test_two_shots_with_one_key_are_made_once(harbour: Project) -> None:

@@ -186,8 +186,10 @@ def usual_rate(pieces: Sequence[Piece]) -> Fraction:
     """The rate of a film whose storyboard says none."""
     seconds: defaultdict[Fraction, Fraction] = defaultdict(Fraction)
     for piece in _deciding(pieces):
-        if Fraction(piece.facts.rate) in USUAL_RATES:
-            seconds[Fraction(piece.facts.rate)] += Fraction(piece.facts.duration)
+        own = Fraction(piece.facts.rate)
+        near = min(USUAL_RATES, key=lambda usual: abs(usual - own))
+        if abs(near / own - 1) < 0.02:  # a phone's clip has 30 a second on average
+            seconds[near] += Fraction(piece.facts.duration)
     return max(seconds, key=lambda rate: (seconds[rate], rate), default=Fraction(24))
 
 
