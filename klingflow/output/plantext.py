@@ -72,7 +72,7 @@ def _film(film: FilmPlan, plan: Plan, how: _Shown, against: str, compared: Compa
     changes = {change.shot: change for change in compared.shots} if compared else {}
     gone = [shot for shot, change in changes.items() if change.state == "removed"]
     busy = [step for step in film.steps if step.action is not Action.REUSE or step.shot in changes]
-    idle = [step for step in film.steps if step not in busy]
+    idle = [step for step in film.steps if step.action is Action.REUSE and step.shot not in changes]
     folded = len(idle) > FOLD and not how.prompts
     shown = tuple(busy) if folded else film.steps
     wide = min(24, max((len(name) for name in [*map(_name, shown), *gone]), default=0))
