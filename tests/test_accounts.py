@@ -107,6 +107,13 @@ def test_how_near_the_limits_it_is_and_which_one_refuses() -> None:
     assert "limit" not in said(plan(film_plan(step("a")), limits=Limits(spend=Decimal(20))))
 
 
+def test_a_chain_is_explained_where_one_is_made_longer() -> None:
+    first, second = step("a"), step("b", Action.MAKE, depth=2)
+    assert said(plan(film_plan(first, second)))["chain"].endswith("the last frame of the one before it: 2 at most")
+    assert "chain" not in said(plan(film_plan(first, step("b", depth=2))))
+    assert "chain" not in said(plan(film_plan(first, step("b", Action.MAKE))))
+
+
 def test_the_films_length_and_when_it_is_ready() -> None:
     one = film_plan(step("a", Action.MAKE), length_s=125.4, wall_s=600, chain_s=90)
     assert ready(one, plan(one, in_flight={"hiapi": 4})) == (

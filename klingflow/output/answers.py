@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from klingflow.output.words import clock, count, duration
 from klingflow.planning.accounts import Bill, bills
-from klingflow.planning.plan import Dropped, FilmPlan, Plan, Step, Totals, totals
+from klingflow.planning.plan import Action, Dropped, FilmPlan, Plan, Step, Totals, totals
 from klingflow.planning.price import exact, exceeded, money
 
 SHIPPED = (
@@ -20,12 +20,13 @@ RATES = {
     frozenset({True, False}): f"as klingflow.yaml states under `prices`; what is marked as an estimate, {SHIPPED}",
 }
 """Where the rates of a plan come from, by which of its bills are estimates."""
+CHAIN = "how many clips hang together, each begun with the last frame of the one before it"
 MOST_NAMES = 6
 
 
 def answers(plan: Plan) -> list[tuple[str, str]]:
     """Each question in a word or two, with its answer in plain text: whose bill at which rate, what is paid so far,
-    what would not be used any more, and how near the project's limits it is."""
+    what would not be used any more, how near the project's limits it is, and what a chain is."""
     sums = totals(plan.films)
     out = [("bill", bill(one)) for one in bills(plan.films)]
     sources = frozenset(one.estimate for one in bills(plan.films) if one.rate is not None)
@@ -41,6 +42,10 @@ def answers(plan: Plan) -> list[tuple[str, str]]:
     near = f"a run is refused: {why}" if why else limit(plan, sums)
     if near:
         out.append(("limit", near))
+    steps = [step for film in plan.films for step in film.steps]
+    deepest = max((step.depth for step in steps), default=1)
+    if deepest > 1 and any(step.action is not Action.REUSE for step in steps):
+        out.append(("chain", f"{CHAIN}: {deepest} at most"))
     return out
 
 

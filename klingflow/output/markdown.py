@@ -196,8 +196,6 @@ def _answers(plan: Plan, room: Room) -> list[str]:
         ]
         out.insert(0, ("length", "; ".join(each)))
     lines = [f"- {question}: {escape(_short(redact(answer), 2 * room.cell))}" for question, answer in out]
-    if any(step.depth > 1 for film in plan.films for step in film.steps):
-        lines.append("- chain: how many clips hang together, each begun with the last frame of the one before it")
     return ["\n".join(lines)] if lines else []
 
 
