@@ -97,6 +97,7 @@ def make(
     sound: array[float] | None = None,
     sound_rate: int = 48000,
     layout: str = "stereo",
+    sound_codec: str = "",
     rotate: int = 0,
     shape: Fraction | None = None,
     draw: Callable[[int, tuple[int, int]], Image.Image] = picture,
@@ -121,7 +122,7 @@ def make(
             video.set_display_rotation(rotate)
         audio = None
         if sound is not None:
-            name = "libopus" if path.suffix == ".webm" else "aac"
+            name = sound_codec or ("libopus" if path.suffix == ".webm" else "aac")
             audio = container.add_stream(name, rate=sound_rate, layout=layout)
         for i in range(frames):
             frame = av.VideoFrame.from_image(draw(first + i, size))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from fractions import Fraction
 from pathlib import Path
 
@@ -209,6 +210,21 @@ def test_a_playlist_is_refused_by_the_demuxer_too(tmp_path: Path) -> None:
     clip.write_bytes(b"ffconcat version 1.0\nfile real.mp4\n")
     with pytest.raises(MediaError, match="cannot be decoded"), media.opened(clip):
         pass
+
+
+def test_channels_in_an_order_of_the_files_own_are_heard_where_they_belong(tmp_path: Path) -> None:
+    # A MOV whose channels are middle, left, right, …: PyAV frees such an order twice, which ended the process.
+    path = tmp_path / "own.mov"
+    voice = array("f", (0.5 * (channel == 0) for _ in range(4800) for channel in range(5)))
+    clips.make(path, frames=3, size=(64, 64), sound=voice, layout="5.0", sound_codec="pcm_s16le")
+    data = bytearray(path.read_bytes())
+    at = data.index(b"chan") + 8
+    data[at : at + 4] = (120 << 16 | 5).to_bytes(4, "big")  # MPEG_5_0_D: C L R Ls Rs
+    path.write_bytes(data)
+    for _ in range(3):
+        assert media.facts(path, NONE).audio
+        sound = array("f", b"".join(media.sound(path, Fraction(0))))
+        assert sound[2000:2002].tolist() == pytest.approx([0.3535, 0.3535], abs=0.001)
 
 
 def test_sound_without_a_picture_is_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from av.audio.frame import AudioFrame
+from av.audio.layout import AudioLayout
 from av.filter import Graph
 
 RATE = 48000
@@ -51,9 +52,13 @@ def levels(channels: tuple[str, ...]) -> list[tuple[float, float]]:
 
 
 class Downmix:
-    """Frames of one sound track in, chunks of stereo out. The track may change its form in the middle."""
+    """Frames of one sound track in, chunks of stereo out. The track may change its form in the middle.
 
-    def __init__(self) -> None:
+    `order` names the channels of frames that do not name them themselves.
+    """
+
+    def __init__(self, order: tuple[str, ...] = ()) -> None:
+        self._order = order
         self._form: tuple[object, ...] = ()
         self._graph: Graph | None = None
 
@@ -64,14 +69,21 @@ class Downmix:
             if self._graph is not None:
                 self._graph.push(None)
                 yield from pulled(self._graph)
-            self._graph, self._form = None if frame is None else _graph(frame), form
+            self._graph, self._form = None if frame is None else _graph(frame, self._order), form
         if self._graph is not None:
             self._graph.push(frame)
             yield from pulled(self._graph)
 
 
-def _graph(frame: AudioFrame) -> Graph:
-    sides = zip(*levels(tuple(channel.name for channel in frame.layout.channels)), strict=True)
+def names(layout: AudioLayout) -> tuple[str, ...]:
+    return tuple(channel.name for channel in layout.channels)
+
+
+def _graph(frame: AudioFrame, order: tuple[str, ...]) -> Graph:
+    channels = names(frame.layout)
+    if set(channels) == {"NONE"} and len(channels) == len(order):
+        channels = order
+    sides = zip(*levels(channels), strict=True)
     mix = "|".join(
         f"c{i}=" + "+".join(f"{level:.6f}*c{channel}" for channel, level in enumerate(side))
         for i, side in enumerate(sides)

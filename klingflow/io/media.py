@@ -26,6 +26,7 @@ from pathlib import Path
 
 import av
 from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
 from av.codec.context import CodecContext
 from av.container.input import InputContainer
 from av.filter import Graph
@@ -38,7 +39,7 @@ from PIL import Image
 from klingflow.core.errors import MediaError
 from klingflow.core.model import ClipFacts, Digest
 from klingflow.io import durable
-from klingflow.io.downmix import RATE, SAMPLE, Downmix
+from klingflow.io.downmix import RATE, SAMPLE, Downmix, names
 
 MAX_SIDE = 8192
 """Pixels."""
@@ -109,9 +110,7 @@ def facts(path: Path, digest: Digest) -> ClipFacts:
     shown, sound = 0, False
     size = (0, 0)
     with opened(path) as (container, video):
-        audio = container.streams.best("audio")
-        if audio is not None:
-            _known(path, audio.codec_context)
+        audio, _ = sound_track(path, container)
         for packet in container.demux([video] if audio is None else [video, audio]):
             for frame in packet.decode():
                 if isinstance(frame, AudioFrame):
@@ -423,13 +422,12 @@ def sound(path: Path, origin: Fraction, *, bed: bool = False) -> Iterator[bytes]
     """
     have = 0
     with _container(path, _SOUNDS if bed else _CLIPS) as container:
-        audio = container.streams.best("audio")
+        audio, order = sound_track(path, container)
         if audio is None:
             if bed:
                 raise MediaError(f"{path.name} has no sound", "name a WAV, MP3, FLAC, M4A or OGG file")
             return
-        _known(path, audio.codec_context)
-        downmix = Downmix()
+        downmix = Downmix(order)
         for packet in container.demux(audio):
             decoded: list[AudioFrame | None] = [f for f in packet.decode() if isinstance(f, AudioFrame)]
             if packet.size == 0:
@@ -448,6 +446,22 @@ def sound(path: Path, origin: Fraction, *, bed: bool = False) -> Iterator[bytes]
                     have += len(data) // SAMPLE
                     if data:
                         yield data
+
+
+def sound_track(path: Path, container: InputContainer) -> tuple[AudioStream | None, tuple[str, ...]]:
+    """The sound of an open file, if it has any, and the names of its channels. Raises MediaError for unknown codecs."""
+    audio = container.streams.best("audio")
+    if not isinstance(audio, AudioStream):
+        return None, ()
+    _known(path, audio.codec_context)
+    layout = audio.codec_context.layout
+    if not layout.name.startswith(f"{layout.nb_channels} channels ("):
+        return audio, names(layout)
+    # Channels in an order of the file's own. PyAV frees such a layout twice, which ends the process, unless the decoder
+    # never hears of it; so the order is kept here.
+    order = names(layout)
+    audio.codec_context.layout = f"{len(order)} channels"
+    return audio, order
 
 
 def silence(samples: int) -> Iterator[bytes]:

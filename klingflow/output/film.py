@@ -32,10 +32,8 @@ from pathlib import Path
 
 import av
 from av.audio.frame import AudioFrame
-from av.audio.stream import AudioStream
 from av.container.output import OutputContainer
 from av.filter import Graph
-from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image
@@ -538,14 +536,14 @@ def _copy(clip: Path, line: Timeline, to: Path) -> bool:
     """Delivers the one clip as it is when every player shows it as it should be; False when it has to be encoded."""
     with media.opened(clip) as (container, video):
         context = video.codec_context
-        audio = container.streams.best("audio")
+        audio, channels = media.sound_track(clip, container)
         plain = (
             "mp4" in container.format.name
             and context.name == "h264"
             and context.pix_fmt == "yuv420p"
             and context.width % 2 == context.height % 2 == 0
             and media.pixel_shape(video) == 1
-            and (audio is None or _plays_everywhere(audio))
+            and (audio is None or (audio.codec_context.name == "aac" and len(channels) <= 2))
             and line.begins[0] == 0
         )
         if not plain or any(media.turned(frame) for frame in islice(container.decode(video), 1)):
@@ -555,17 +553,13 @@ def _copy(clip: Path, line: Timeline, to: Path) -> bool:
     return _remux(clip, to)
 
 
-def _plays_everywhere(audio: Stream) -> bool:
-    return isinstance(audio, AudioStream) and audio.codec_context.name == "aac" and audio.channels <= 2
-
-
 def _remux(clip: Path, to: Path) -> bool:
     """Packets as they are into a faststart MP4; False where an edit list hides some of them, which is not copied."""
     with (
         media.opened(clip) as (container, video),
         av.open(f"file:{to}", "w", format="mp4", options={"movflags": "faststart", "fflags": "bitexact"}) as film,
     ):
-        audio = container.streams.best("audio")
+        audio, _ = media.sound_track(clip, container)
         tracks = {s.index: film.add_stream_from_template(s) for s in (video, audio) if s is not None}
         for packet in container.demux([s for s in (video, audio) if s is not None]):
             if packet.dts is None:
