@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from decimal import Decimal
+from io import StringIO
 
+import pytest
+
+from klingflow.core.source import Problem, Span, rendered
+from klingflow.output import terminal
 from klingflow.output.plantext import summary
 from klingflow.planning.compare import compare
 from klingflow.planning.plan import Action
@@ -62,3 +68,71 @@ def test_the_answers_come_last_and_fit() -> None:
     assert "\n\nbill: hiapi, " in text
     assert "limit: a run is refused: the limit is $0.10 a run" in text
     assert max(map(len, text.split("\n"))) <= 80
+
+
+LONG = "the-boat-comes-into-the-harbour-" * 2
+
+
+@pytest.mark.parametrize("width", [40, 53, 80, 120, 200])
+@pytest.mark.parametrize("details", [False, True])
+def test_a_plan_fits_any_terminal_and_names_every_shot_whole(width: int, details: bool) -> None:
+    why = "prompt, resolution and the last frame of the shot before changed; its provider's model is another one"
+    names = ["a", "dawn-over-the-sea", LONG + "a", LONG + "b", LONG * 4]
+    steps = [step(name, Action.MAKE, reason=why, prompt="a red boat " * 30) for name in names]
+    unknown = step("b" * 20, Action.MAKE, price=None, seconds=10, reason=why)
+    one = film_plan(*steps, unknown, step("old"), length_s=12.5, critical=tuple(names), chain_s=600, wall_s=900)
+    text = summary(plan(one, one, limits=Limits(spend=Decimal("0.1"))), width=width, details=details, prompts=details)
+    assert max(map(len, text.split("\n"))) <= width
+    packed = "".join(text.split())
+    assert all(packed.count(name) >= 2 for name in names)
+    assert len(re.findall(r" 5 s +\$0\.56$", text, re.MULTILINE)) == 10  # beside its shot, whatever the width
+
+
+def test_a_wide_terminal_is_used() -> None:
+    why = "prompt, resolution and the last frame of the shot before changed"
+    assert f"make    {why} " in summary(plan(film_plan(step("a", Action.MAKE, reason=why))), width=120)
+
+
+@pytest.mark.parametrize(("said", "wide"), [("40", 40), ("7", 40), ("1000", 200), ("", 80), ("x", 80), ("0", 80)])
+def test_the_width_is_what_the_place_has(monkeypatch: pytest.MonkeyPatch, said: str, wide: int) -> None:
+    monkeypatch.setenv("COLUMNS", said)
+    assert terminal.width(StringIO()) == wide
+
+
+@pytest.mark.parametrize(
+    ("environ", "coloured"),
+    [
+        ({}, False),
+        ({"FORCE_COLOR": "1"}, True),
+        ({"FORCE_COLOR": "3", "TERM": "dumb"}, True),
+        ({"FORCE_COLOR": "0"}, False),
+        ({"FORCE_COLOR": ""}, False),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
+    ],
+)
+def test_colour_is_where_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], coloured: bool
+) -> None:
+    for name in ("FORCE_COLOR", "NO_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert terminal.coloured(StringIO()) is coloured
+
+
+def test_problems_that_differ_in_the_shot_alone_are_told_once() -> None:
+    def problem(n: int, what: str = "shot 'S' has no field 'promt'") -> Problem:
+        span = Span("film.yaml", n, 5, 6, "text")
+        return Problem(rule="unknown-key", what=what.replace("S", f"s{n}"), span=span, mend="did you mean 'prompt'?")
+
+    other = problem(99, "shot 'S' has no field 'promp'")
+    first, told, *rest = rendered([other, *(problem(n) for n in range(1, 41))])
+    assert not rest
+    assert "'promp'" in first
+    assert told.startswith("film.yaml:1:5: shot 's1' has no field 'promt'\n")
+    assert told.endswith(
+        "mend: did you mean 'prompt'?\nthe same 39 times more: film.yaml:2:5, film.yaml:3:5, film.yaml:4:5, "
+        "film.yaml:5:5, film.yaml:6:5, film.yaml:7:5, film.yaml:8:5, film.yaml:9:5, film.yaml:10:5, film.yaml:11:5, "
+        "film.yaml:12:5, film.yaml:13:5, and 27 more"
+    )
+    assert len(rendered([problem(n) for n in (1, 2, 3)])) == 3

@@ -12,7 +12,7 @@ from klingflow import __version__
 from klingflow.cli.words import parse_vars
 from klingflow.core.errors import DONE, StoryboardError, UsageError
 from klingflow.core.redact import redact
-from klingflow.core.source import Problem, Severity, inert, render, visible
+from klingflow.core.source import Problem, Severity, inert, rendered, visible
 
 
 def check(paths: Sequence[str], var: Sequence[str] = (), format: str = "text") -> int:
@@ -33,8 +33,8 @@ def check(paths: Sequence[str], var: Sequence[str] = (), format: str = "text") -
         case "sarif":
             print(inert(json.dumps(_sarif(problems), ensure_ascii=False, indent=2)))
         case _:
-            for problem in problems:
-                print(inert(redact(render(problem))) + "\n")
+            for text in rendered(problems):
+                print(inert(redact(text)) + "\n")
             names = f"{len(files)} storyboard" + ("s" if len(files) != 1 else "")
             bad = f"{errors} problem" + ("s" if errors != 1 else "")
             print(f"{names}: {bad if errors else 'good'}")

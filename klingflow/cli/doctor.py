@@ -10,7 +10,7 @@ from klingflow import Finding, SpendRefused, UsageError, money
 from klingflow.core.errors import DONE
 from klingflow.core.redact import redact
 from klingflow.core.source import inert, visible
-from klingflow.output.plantext import WIDTH
+from klingflow.output import terminal
 from klingflow.output.words import count
 
 
@@ -34,7 +34,11 @@ def _show(finding: Finding) -> None:
     texts += [f"     mend: {finding.mend}"] if finding.mend and not finding.good else []
     for text in texts:
         lines = textwrap.wrap(
-            visible(redact(text)), WIDTH, subsequent_indent="     ", break_long_words=False, break_on_hyphens=False
+            visible(redact(text)),
+            terminal.width(sys.stdout),
+            subsequent_indent="     ",
+            break_long_words=False,
+            break_on_hyphens=False,
         )
         print(inert("\n".join(lines)))
 

@@ -8,7 +8,7 @@ import sys
 from klingflow import __version__
 from klingflow.core.errors import BUG, Interrupted, KlingflowError, StoryboardError, UsageError
 from klingflow.core.redact import redact
-from klingflow.core.source import inert, render, visible
+from klingflow.core.source import inert, rendered, visible
 
 _ELSEWHERE = "make the project writable, or work in a copy of it; clips that are in the store are not made again"
 _ROOM = "make room on the disk and run again; clips that are in the store are not made again"
@@ -54,7 +54,7 @@ def report(error: BaseException) -> int:
 def explained(error: KlingflowError) -> str:
     """What went wrong, where, and its mend."""
     if isinstance(error, StoryboardError):
-        return "\n\n".join(render(problem) for problem in error.problems)
+        return "\n\n".join(rendered(error.problems))
     return visible(error.what) + (f"\nmend: {visible(error.mend)}" if error.mend else "")
 
 

@@ -6,7 +6,6 @@ they are wanted: that is a sixth of the time.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -15,8 +14,8 @@ from klingflow import Action, Planned, StoryboardError
 from klingflow.cli.error_report import say
 from klingflow.cli.words import parse_vars
 from klingflow.core.errors import DONE, WouldMake
-from klingflow.core.source import inert, render
-from klingflow.output import plantext
+from klingflow.core.source import inert, rendered
+from klingflow.output import plantext, terminal
 
 
 def plan(
@@ -58,9 +57,12 @@ def plan(
 
 
 def _text(planned: Planned, prompts: bool) -> None:
+    for problem in rendered(planned.warnings):
+        say(problem + "\n")
     text = plantext.summary(
         planned.plan,
-        colour=_coloured(),
+        width=terminal.width(sys.stdout),
+        colour=terminal.coloured(sys.stdout),
         details=True,
         prompts=prompts,
         against=planned.against or "",
@@ -70,9 +72,3 @@ def _text(planned: Planned, prompts: bool) -> None:
     note = planned.absent()
     if note:
         print(f"  {note}")
-    for problem in planned.warnings:
-        say("\n" + render(problem))
-
-
-def _coloured() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -14,8 +14,8 @@ import klingflow
 from klingflow import Event, Limits, Planned, PreparedRun, RunResult, SpendRefused, UsageError, money
 from klingflow.cli.error_report import explained, say
 from klingflow.cli.words import parse_vars
-from klingflow.core.source import render, visible
-from klingflow.output import plantext, progress
+from klingflow.core.source import rendered, visible
+from klingflow.output import plantext, progress, terminal
 from klingflow.output.words import count
 
 
@@ -42,6 +42,8 @@ def run(
     saved = klingflow.load_plan(plan) if plan is not None else None
     storyboard = klingflow.open(path, variables=parse_vars(var), provider=provider)
     planned = storyboard.plan(select=select, exclude=exclude, saved=saved)
+    if not quiet:
+        _warn(planned, update_lock)
     if not quiet and not json:
         _show(planned)
     prepared = planned.prepare(
@@ -52,12 +54,6 @@ def run(
         listen=listen,
         callback_url=callback_url,
     )
-    if not quiet:
-        for problem in planned.warnings:
-            if problem.rule != "lock-left" or not update_lock:
-                say(render(problem) + "\n")
-            elif planned.lost():
-                say(f"the lock loses {planned.lost()}; this run's clips stand in their place\n")
     _confirm(planned, yes)
     with ExitStack() as stack:
         show = stack.enter_context(progress.view(json=json, quiet=quiet))
@@ -78,8 +74,16 @@ async def _until_signal(prepared: PreparedRun, show: Callable[[Event], None]) ->
     return await prepared.run(on_event=show, notify=say, stop=stop)
 
 
+def _warn(planned: Planned, update_lock: bool) -> None:
+    for text in rendered([one for one in planned.warnings if one.rule != "lock-left" or not update_lock]):
+        say(text + "\n")
+    if update_lock and planned.lost():
+        say(f"the lock loses {planned.lost()}; this run's clips stand in their place\n")
+
+
 def _show(planned: Planned) -> None:
-    say(plantext.summary(planned.plan, colour=progress.coloured()))
+    colour, width = terminal.coloured(sys.stderr), terminal.width(sys.stderr)
+    say(plantext.summary(planned.plan, width=width, colour=colour))
     note = planned.absent()
     if note:
         say(f"  {note}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,8 +14,8 @@ import klingflow
 from klingflow import TaskRow, money
 from klingflow.core.errors import DONE
 from klingflow.core.source import inert, visible
-from klingflow.output.plantext import WIDTH
-from klingflow.output.words import count
+from klingflow.output import terminal
+from klingflow.output.words import count, shortened
 
 
 def status(path: str, format: str = "text") -> int:
@@ -38,11 +39,13 @@ HEAD = ("SHOT", "STATE", "AGE", "PRICE", "PROVIDER", "TASK")
 
 
 def _table(rows: Sequence[TaskRow]) -> list[str]:
-    """Aligned columns; a task id that would pass the 80th column stands on a line of its own, whole, to be copied."""
+    """Aligned columns; a task id that would pass the last column stands on a line of its own, whole, to be copied."""
     cells = [_cells(row, several=len({row.film for row in rows}) > 1) for row in rows]
     wide = [max(len(line[i]) for line in (HEAD, *cells)) for i in range(len(HEAD) - 1)]
-    wide[0] = min(wide[0], 28)
-    below = sum(wide) + 2 * len(wide) + max(len(line[-1]) for line in cells) > WIDTH
+    width = terminal.width(sys.stdout)
+    wide[0] = min(wide[0], max(8, width - sum(wide[1:]) - 2 * len(wide)))
+    cells = [(shortened(line[0], wide[0]), *line[1:]) for line in cells]
+    below = sum(wide) + 2 * len(wide) + max(len(line[-1]) for line in cells) > width
     lines = [_line(HEAD[: -1 if below else None], wide)]
     for row, line in zip(rows, cells, strict=True):
         lines.append(_line(line[: -1 if below else None], wide))
@@ -50,7 +53,7 @@ def _table(rows: Sequence[TaskRow]) -> list[str]:
             lines.append(f"    task {line[-1]}")
         if row.message:
             pad = " " * 4
-            lines += textwrap.wrap(visible(row.message), WIDTH, initial_indent=pad, subsequent_indent=pad)
+            lines += textwrap.wrap(visible(row.message), width, initial_indent=pad, subsequent_indent=pad)
     return lines
 
 

@@ -158,6 +158,31 @@ def render(problem: Problem) -> str:
     return "\n".join(out)
 
 
+ALIKE = 3
+"""Problems that differ in nothing but the shot are told one by one up to this number, and more of them as one."""
+_SHOT = re.compile(r"shots? (?:'[^'\n]*'|[0-9]+)")
+_PLACES = 12
+
+
+def rendered(problems: Sequence[Problem]) -> list[str]:
+    """Each problem as text, in their order; the many that say the same of one shot after another are one text, which
+    names the other places."""
+    alike: dict[tuple[str, str, str], list[Problem]] = {}
+    for problem in problems:
+        alike.setdefault((problem.rule, _SHOT.sub("shot", problem.what), problem.mend), []).append(problem)
+    out: list[tuple[int, str]] = []
+    order = {id(problem): place for place, problem in enumerate(problems)}
+    for group in alike.values():
+        if len(group) <= ALIKE:
+            out += [(order[id(problem)], render(problem)) for problem in group]
+            continue
+        places = list(dict.fromkeys(str(problem.span) for problem in group[1:] if problem.span))
+        more = f", and {len(places) - _PLACES} more" if len(places) > _PLACES else ""
+        where = f": {', '.join(places[:_PLACES])}{more}" if places else ""
+        out.append((order[id(group[0])], f"{render(group[0])}\nthe same {len(group) - 1} times more{where}"))
+    return [text for _, text in sorted(out, key=lambda one: one[0])]
+
+
 def _window(span: Span, most: int = 100) -> tuple[str, int, int]:
     """The line cut to a readable width round the span, made harmless: (text, caret column from 0, caret width)."""
     before, inside, after = (

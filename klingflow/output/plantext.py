@@ -1,4 +1,4 @@
-"""A plan, and how a run ended, as text for people: readable at 80 columns, colour only where it is asked for."""
+"""A plan, and how a run ended, as text for people: as wide as its place, colour only where it is asked for."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from klingflow.core.model import Film
 from klingflow.core.source import Problem, render, visible
 from klingflow.execution.outcome import Outcome, Result
 from klingflow.output.answers import answers, ready, texts
+from klingflow.output.terminal import USUAL
 from klingflow.output.words import count, duration
 from klingflow.planning.plan import SIGN, Action, FilmPlan, Plan, Step, totals
 from klingflow.planning.price import money
@@ -21,7 +22,6 @@ from klingflow.planning.price import money
 if TYPE_CHECKING:
     from klingflow.planning.compare import Comparison, ShotChange
 
-WIDTH = 80
 FOLD = 12
 """Steps with nothing to do are counted, not listed, when there are more of them than this."""
 
@@ -38,6 +38,7 @@ _COLOUR = {
 def summary(
     plan: Plan,
     *,
+    width: int = USUAL,
     colour: bool = False,
     details: bool = False,
     prompts: bool = False,
@@ -46,22 +47,28 @@ def summary(
 ) -> str:
     """The plan of every film: a line a step, what changed, totals, what whoever pays asks. `details` shows changed
     texts too, `prompts` every text as it is sent; `compared` is, by variant, what differs from the ref `against`."""
-    shown = _Shown(colour, details, prompts)
+    shown = _Shown(width, colour, details, prompts)
     blocks = [_film(film, plan, shown, against, (compared or {}).get(film.variant)) for film in plan.films]
     if len(plan.films) > 1:
         sums = totals(plan.films)
         told = _sums(sums.tasks, sums.seconds, sums.spend, _estimated(plan.films)) if sums.tasks else "nothing to make"
-        blocks.append(f"all films: {told}")
-    said = [line for question, answer in answers(plan) for line in _answer(question, answer)]
+        blocks.append("\n".join(_wrapped(f"all films: {told}", width, "", "  ")))
+    said = [line for question, answer in answers(plan) for line in _answer(question, answer, width)]
     return "\n\n".join([*blocks, "\n".join(said)] if said else blocks)
 
 
-def _answer(question: str, answer: str) -> list[str]:
-    return textwrap.wrap(visible(f"{question}: {answer}"), WIDTH, subsequent_indent="  ", break_long_words=False)
+def _answer(question: str, answer: str, width: int) -> list[str]:
+    return _wrapped(visible(f"{question}: {answer}"), width, "", "  ")
+
+
+def _wrapped(text: str, width: int, first: str, others: str) -> list[str]:
+    """Lines of that width. A word is broken only where it is longer than a line."""
+    return textwrap.wrap(text, width, initial_indent=first, subsequent_indent=others, break_on_hyphens=False)
 
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
+    width: int
     colour: bool
     details: bool
     prompts: bool
@@ -75,30 +82,33 @@ def _film(film: FilmPlan, plan: Plan, how: _Shown, against: str, compared: Compa
     idle = [step for step in film.steps if step.action is Action.REUSE and step.shot not in changes]
     folded = len(idle) > FOLD and not how.prompts
     shown = tuple(busy) if folded else film.steps
-    wide = min(24, max((len(name) for name in [*map(_name, shown), *gone]), default=0))
+    most = min(how.width * 3 // 10, how.width - 30)
+    wide = max((len(name) for name in [*map(_name, shown), *gone] if len(name) <= most), default=most)
     lines += [line for step in shown for line in _step(step, wide, how, changes.get(step.shot))]
-    lines += [f"  - {shot:<{wide}}  removed; what was bought stays in the store" for shot in gone]
+    for shot in gone:
+        lines += _row("-", shot, wide, "", "removed; what was bought stays in the store", "", how.width)
     if folded:
-        lines.append(f"  {SIGN[Action.REUSE]} {count(len(idle), 'step'):<{wide}}  {Action.REUSE:<7} up to date")
+        steps = count(len(idle), "step")
+        lines += _row(SIGN[Action.REUSE], steps, wide, f"{Action.REUSE:<7} ", "up to date", "", how.width)
     sums = totals([film])
     if sums.tasks:
-        lines.append(f"  {_sums(sums.tasks, sums.seconds, sums.spend, _estimated([film]))}")
+        told = _sums(sums.tasks, sums.seconds, sums.spend, _estimated([film]))
+        lines += _wrapped(told, how.width, "  ", "    ")
     elif all(step.action is Action.REUSE for step in film.steps):
         lines.append("  nothing to make")
     if compared is not None:
         text = f"against {_flat(against)}: {_differs(compared)}"
-        lines += textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
+        lines += _wrapped(text, how.width, "  ", "    ")
     about = ready(film, plan)
     if about:
-        lines.append(f"  {about}")
+        lines += _wrapped(about, how.width, "  ", "    ")
     if film.critical and film.chain_s >= 1:
         chain = " -> ".join(film.critical)
-        shape = chain if len(chain) <= 44 else f"{film.critical[0]} -> … -> {film.critical[-1]}"
-        lines.append(f"  longest wait: {shape}, about {duration(film.chain_s)}")
+        shape = chain if len(chain) <= how.width - 36 else f"{film.critical[0]} -> … -> {film.critical[-1]}"
+        lines += _wrapped(f"longest wait: {shape}, about {duration(film.chain_s)}", how.width, "  ", "    ")
     for found in film.shortcuts[:3]:
-        lines.append(
-            f"  {found.shot}: `meets: {found.meets}` instead of `continues` would save {duration(found.saves_s)}"
-        )
+        text = f"{found.shot}: `meets: {found.meets}` instead of `continues` would save {duration(found.saves_s)}"
+        lines += _wrapped(text, how.width, "  ", "    ")
     return "\n".join(lines)
 
 
@@ -129,23 +139,42 @@ def _step(step: Step, wide: int, how: _Shown, change: ShotChange | None) -> list
     if step.orders:
         amount = "price unknown" if step.price is None else money(step.price) if step.price else ""
         price = f"{step.seconds:>4} s {amount:>8}".rstrip()
-    head = f"  {SIGN[step.action]} {_name(step):<{wide}}  {step.action:<7} "
-    room = WIDTH - len(head) - (len(price) + 1 if price else 0)
-    first, *rest = textwrap.wrap(visible(_reason(step, change)), max(20, room)) or [""]
-    line = f"{head}{first:<{room}} {price}".rstrip() if price else (head + first).rstrip()
+    out = _row(
+        SIGN[step.action], _name(step), wide, f"{step.action:<7} ", visible(_reason(step, change)), price, how.width
+    )
     if how.colour:
-        line = f"\x1b[{_COLOUR[step.action]}m{line}\x1b[0m"
-    out = [line, *(" " * len(head) + more for more in rest)]
+        out[0] = f"\x1b[{_COLOUR[step.action]}m{out[0]}\x1b[0m"
     if how.details:
         for part in change.fields if change else step.changes:
             if part.field in ("prompt", "negative_prompt", "multi_shot") and (part.old or part.new):
-                out += _text_change(part.old, part.new, how.colour)
+                out += _text_change(part.old, part.new, how)
     if how.prompts:
         for name, text in texts(step):
             pad = " " * 6
             said = visible(f"{name}: {text}")
-            out += textwrap.wrap(said, WIDTH, initial_indent=pad, subsequent_indent=pad + "  ", break_on_hyphens=False)
+            out += _wrapped(said, how.width, pad, pad + "  ")
     return out
+
+
+def _row(sign: str, name: str, wide: int, action: str, about: str, price: str, width: int) -> list[str]:
+    """A row of the table: a name that its column cannot hold, and an explanation that finds no room beside it, have
+    lines of their own."""
+    head = f"  {sign} {name if len(name) <= wide else '':<{wide}}  {action}"
+    room = width - len(head) - (len(price) + 1 if price else 0)
+    if room >= 20:
+        first, *rest = textwrap.wrap(about, room) or [""]
+        indent = " " * len(head)
+    else:
+        first, rest, indent = "", textwrap.wrap(about, width - 6), " " * 6
+        room = max(0, room)
+        if len(head) + 1 + len(price) > width:  # an unknown price in a narrow place
+            price, rest = "", [price.strip(), *rest]
+    row = f"{head}{first:<{room}} {price}" if price else head + first
+    lines = [row.rstrip(), *(indent + more for more in rest)]
+    if len(name) > wide:
+        named = textwrap.wrap(name, width - 4, break_on_hyphens=False)
+        lines = [f"  {sign} {named[0]}", *(f"    {more}" for more in named[1:]), f"    {row[4:]}", *lines[1:]]
+    return lines
 
 
 def _reason(step: Step, change: ShotChange | None) -> str:
@@ -160,20 +189,20 @@ def _reason(step: Step, change: ShotChange | None) -> str:
     return "; ".join(parts) or step.reason
 
 
-def _text_change(old: str, new: str, colour: bool) -> list[str]:
+def _text_change(old: str, new: str, how: _Shown) -> list[str]:
     """The changed words among those that stay, `[-old-]{+new+}` as git's word diff has them; where the old text is not
     known, the new one."""
     pad = " " * 6
     if not old or not new:
         sign, text = ("-", old) if old else ("+", new)
-        wrapped = textwrap.wrap(visible(text), WIDTH - len(pad) - 2)
+        wrapped = textwrap.wrap(visible(text), how.width - len(pad) - 2)
         return [f"{pad}{sign if n == 0 else ' '} {part}" for n, part in enumerate(wrapped)]
     from klingflow.planning.compare import words  # 10 ms, and only a changed text has words to compare
 
     shown = {"=": "{}", "-": "[-{}-]", "+": "{{+{}+}}"}
     text = "".join(shown[op].format(part) for op, part in words(visible(old), visible(new)))
-    lines = [pad + part for part in textwrap.wrap(text, WIDTH - len(pad), break_on_hyphens=False)]
-    if colour:
+    lines = [pad + part for part in textwrap.wrap(text, how.width - len(pad), break_on_hyphens=False)]
+    if how.colour:
         lines = [_MARKED.sub(lambda m: f"\x1b[{31 if m[0][1] == '-' else 32}m{m[0]}\x1b[0m", line) for line in lines]
     return lines
 

@@ -16,14 +16,11 @@ from typing import TYPE_CHECKING
 from klingflow.core.redact import redact
 from klingflow.core.source import inert, visible
 from klingflow.execution.outcome import Emit, Event, Result
+from klingflow.output.words import shortened
 from klingflow.planning.plan import Action
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
-
-
-def coloured() -> bool:
-    return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 @contextmanager
@@ -114,13 +111,13 @@ def _bars() -> Iterator[Emit]:
                 case "step-started":
                     take = f" take {event.take}" if event.take and event.take > 1 else ""
                     variant = event.film[event.film.index(" [") :] if event.film.endswith("]") else ""
-                    label = f"{(event.shot or '')[: max(8, 28 - len(take + variant))]}{take}{variant}"
+                    label = f"{shortened(event.shot or '', max(8, 28 - len(take + variant)))}{take}{variant}"
                     shown[place] = bars.add_task(label.ljust(14), total=1.0, state="waiting")
                 case "progress" if place in shown:
                     _move(bars, shown[place], event)
                 case "film" if event.data.get("fraction") is not None:
                     if place not in shown:
-                        shown[place] = bars.add_task(event.film[:24].ljust(14), total=1.0, state="film")
+                        shown[place] = bars.add_task(shortened(event.film, 24).ljust(14), total=1.0, state="film")
                     _move(bars, shown[place], event)
                 case "step-done" | "step-failed" | "step-skipped" | "step-in-doubt" | "film":
                     if place in shown:

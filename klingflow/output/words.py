@@ -19,3 +19,11 @@ def clock(seconds: float) -> str:
     """The length of a film: `29 s`, `2 min 05 s`."""
     whole = round(seconds)
     return f"{whole} s" if whole < 90 else f"{whole // 60} min {whole % 60:02} s"
+
+
+def shortened(name: str, room: int) -> str:
+    """The name, without its middle where it is longer than that: names often differ in their ends alone."""
+    if len(name) <= room:
+        return name
+    tail = (room - 1) // 2
+    return f"{name[: room - 1 - tail]}…{name[len(name) - tail :]}"
