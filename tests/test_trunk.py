@@ -296,6 +296,24 @@ def test_two_shots_with_one_key_are_made_once(harbour: Project) -> None:
     assert len(list((harbour.root / ".klingflow" / "store" / "clips").iterdir())) == 1
 
 
+def test_a_free_clip_that_the_store_lost_is_drawn_again_where_the_plan_says_so(harbour: Project) -> None:
+    harbour.write("film.yaml", ONE)
+    assert harbour.run("run", "film.yaml").code == 0
+    blobs = harbour.root / ".klingflow" / "store" / "blobs"
+    before = {path.relative_to(blobs): path.read_bytes() for path in blobs.rglob("*") if path.is_file()}
+    for lost in ("film.lock.yaml", ""):  # adopted from the store's record, then reused by the lock
+        (harbour.root / (lost or "nothing")).unlink(missing_ok=True)
+        shutil.rmtree(blobs)
+        shutil.rmtree(harbour.root / "out")
+        told = harbour.run("plan", "film.yaml").out
+        assert "dawn's clip is not in this store: a run draws what it needs again, free" in told
+        assert harbour.run("run", "film.yaml", "--frozen").code == 6
+        ran = harbour.run("run", "film.yaml")
+        assert ran.code == 0, ran.said
+        assert "1 clip made" in ran.err
+        assert {path.relative_to(blobs): path.read_bytes() for path in blobs.rglob("*") if path.is_file()} == before
+
+
 def test_a_failed_shot_skips_what_needs_it_and_nothing_else(filmed: Project) -> None:
     bad = "  - {id: insert, clip: footage/bad.mp4}\n  - {id: after, continues: insert, prompt: Never.}\n"
     filmed.write("film.yaml", BOARD + bad)

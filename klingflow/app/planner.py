@@ -325,11 +325,12 @@ def only(loaded: LoadedStoryboard, plan: Plan, named: Mapping[str, Collection[Sh
 
 
 def absent(store: Store, plan: Plan) -> str:
-    """What a person should know of clips that the lock names and this store does not hold; empty where all are there.
+    """What a person should know of clips that the plan names and this store does not hold; empty where all are there.
     Only a store on this machine is asked: looking up every clip of a remote one would cost a request each."""
     if not isinstance(store, FolderStore):
         return ""
-    steps = [s for film in plan.films for s in film.steps if s.action in (Action.REUSE, Action.HOLD) and s.clip]
+    there = (Action.REUSE, Action.ADOPT, Action.HOLD)
+    steps = [s for film in plan.films for s in film.steps if s.action in there and s.provider != planning.OWN]
     away = [step for step in steps if step.clip is not None and not store.holds(step.clip)]
     paid = [step for step in away if step.provider in PROVIDERS and PROVIDERS[step.provider].caps.paid]
     if paid:

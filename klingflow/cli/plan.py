@@ -71,4 +71,4 @@ def _text(planned: Planned, prompts: bool) -> None:
     print(inert(text))
     note = planned.absent()
     if note:
-        print(f"  {note}")
+        print(f"\n{note}")

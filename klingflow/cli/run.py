@@ -86,7 +86,7 @@ def _show(planned: Planned) -> None:
     say(plantext.summary(planned.plan, width=width, colour=colour))
     note = planned.absent()
     if note:
-        say(f"  {note}")
+        say(f"\n{note}")
 
 
 def _confirm(planned: Planned, yes: bool) -> None:

@@ -18,7 +18,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from klingflow.core.errors import KlingflowError, StoreError
-from klingflow.core.model import Digest, Key, ShotId, TaskId
+from klingflow.core.model import ClipRecord, Digest, Key, ShotId, TaskId
 from klingflow.execution.budget import Budget
 from klingflow.execution.collecting import Collector, seller_of
 from klingflow.execution.doubts import RETRY_TIMEOUT_S, Doubts, idempotency_attempt
@@ -174,7 +174,7 @@ class Buyer:
         while True:
             record = await self.do(ledger.clip, self._store, order.key)
             if record is not None:
-                return Bought(result=Result.ADOPTED, clip=record)
+                return await self._known(order, record)
             job = await self._sender.job(order.key)
             if before is None:
                 before = job.attempt - job.open
@@ -183,6 +183,16 @@ class Buyer:
                 refusals = _Refusals()
             elif not await self._again_later(order, bought, refusals):
                 return bought
+
+    async def _known(self, order: Order, record: ClipRecord) -> Bought:
+        """The clip of a key that has one on record. Where the store lost it, it is drawn again if that is free."""
+        if await self.do(self._store.holds, record.facts.digest):
+            return Bought(result=Result.ADOPTED, clip=record)
+        seller = self._sellers.get(order.provider)
+        if seller is None or seller.paid:
+            return self._words.lost_from_store()
+        async with seller.slots.hold(order.priority):
+            return await self._collector.redraw(order, seller, record)
 
     async def _advance(self, order: Order, job: Job, before: int) -> Bought | None:
         """One step of an order; None where the ledger moved on and must be read again."""

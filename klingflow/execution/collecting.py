@@ -203,6 +203,18 @@ class Collector:
         )
         return Again() if isinstance(said, Accepted) else self._words.nothing_to_collect("it could not be drawn again")
 
+    async def redraw(self, order: Order, seller: Seller, record: ClipRecord) -> Bought:
+        """A free provider's clip that is on record and that the store lost: the same order gives the same bytes."""
+        again = await self._draw_again(order, seller)
+        if isinstance(again, Bought):
+            return again
+        job = await self._sender.job(order.key)
+        status = None if job.task is None else await self._ended(order, seller, job, job.task)
+        drawn = await self._download(order, seller, status) if isinstance(status, Done) else None
+        if isinstance(drawn, ClipFacts) and drawn.digest == record.facts.digest:
+            return Bought(result=Result.MADE, clip=record)
+        return self._words.lost_from_store()
+
     async def _bring(self, order: Order, seller: Seller, job: Job, done: Done, tries: _Tries) -> Bought | Again | None:
         """Downloads a finished clip and keeps it, or what came instead."""
         got = await self._download(order, seller, done)

@@ -63,7 +63,7 @@ async def run(
     """Runs every step of one film; outcomes are in the plan's order. Raises only for a broken store, or a bug.
 
     `known` are the clips of shots that the plan was narrowed down from (--select): they are there and stay as they are.
-    `draws`: a reused clip of a free provider that this store does not hold is drawn again.
+    `draws`: a clip of a free provider that this store does not hold is drawn again.
     When `stop` is set nothing more is submitted: requests on their way get a few seconds to be answered and recorded,
     tasks are left to the provider, and what was not done ends as STOPPED or OPEN.
     """
@@ -99,7 +99,7 @@ async def run(
                 there = await _at_hand(step, shot)
                 if there is not None:
                     return there
-                if step.action is not Action.REUSE or step.provider not in FREE:
+                if step.action is Action.HOLD or step.provider not in FREE:
                     return _absent(step)
                 if not draws:
                     mend = "`klingflow run` without --frozen makes it"

@@ -8,8 +8,8 @@ The engine does what a step states. While a run goes on, these facts turn a plan
     an earlier step of the run has the same key          made once, for both
 
 Nothing turns a step that is no purchase into one: `Step.orders` is False for it, and the engine hands the line that
-spends no order without it. The one thing that a reuse may become is a free drawing, where the clip of a free provider
-is not in this store.
+spends no order without it. The one thing that a reuse or an adoption may become is a free drawing, where the clip of a
+free provider is not in this store.
 
 Knows no file and no provider: what it must ask (is there a clip for this key? what does it cost?) comes in as
 `PlanLookups`.
