@@ -103,7 +103,8 @@ def test_how_near_the_limits_it_is_and_which_one_refuses() -> None:
     over = said(plan(*films, limits=Limits(spend=Decimal(1))))["limit"]
     why = "the limit is $1.00 a run, and this one would spend $1.12"
     assert over == f"a run is refused: {why} (limits in klingflow.yaml)"
-    assert "limit" not in said(plan(*films))
+    assert said(plan(*films))["limit"].startswith("none is set; `limits` in klingflow.yaml")
+    assert "limit" not in said(plan(film_plan(step("a", Action.MAKE, price=Decimal(0)))))
     assert "limit" not in said(plan(film_plan(step("a")), limits=Limits(spend=Decimal(20))))
 
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from klingflow.output.words import clock, count, duration
 from klingflow.planning.accounts import Bill, bills
 from klingflow.planning.plan import Action, Dropped, FilmPlan, Plan, Step, Totals, totals
-from klingflow.planning.price import exact, exceeded, money
+from klingflow.planning.price import Limits, exact, exceeded, money
 
 SHIPPED = (
     "by the list price of the model, which klingflow ships; state what your account pays under `prices` in "
@@ -82,8 +82,10 @@ def refused_by_limit(plan: Plan, sums: Totals) -> str:
 
 
 def limit(plan: Plan, sums: Totals) -> str:
-    """How near the project's limits a run would come; empty where there are none."""
+    """How near the project's limits a run would come; empty where it makes nothing, or nothing that costs."""
     limits = plan.limits
+    if limits == Limits():
+        return "" if sums.spend == 0 else "none is set; `limits` in klingflow.yaml says what one run may spend"
     parts = []
     if limits.spend is not None and sums.spend is not None:
         parts.append(f"{money(sums.spend)} of {money(limits.spend)}")
