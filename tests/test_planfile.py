@@ -17,7 +17,8 @@ from klingflow.core.source import Problem, Severity
 from klingflow.execution.outcome import Result
 from klingflow.output.planfile import Options, SavedPlan, differences, dump, load
 from klingflow.planning.compare import compare
-from klingflow.planning.plan import Action, Plan
+from klingflow.planning.plan import Action, Dropped, Plan
+from klingflow.planning.price import Limits
 from klingflow.storyboard import schema
 from tests.review_helpers import film_plan, plan, step
 from tests.test_compare import BASE
@@ -41,6 +42,25 @@ def test_what_was_written_is_what_is_read() -> None:
     one = film_plan(DAWN, HARBOUR, MARKET, warnings=(warning,), critical=(ShotId("harbour"),), wall_s=93.0)
     was = SavedPlan(plan=plan(one), inputs=INPUTS, options=Options(vars={"boat": "red"}, select="dawn+"))
     assert load(dump(was)) == was
+
+
+def test_what_a_purse_and_a_program_ask_is_read_back_as_it_was_written() -> None:
+    made = step(
+        "a", Action.MAKE, sound=True, prompt="a boat", negative_prompt="text", multi_shot=(("one", 2), ("two", 3))
+    )
+    twin = step("a", Action.MAKE, price=Decimal(0), seconds=0, same_as=ShotId("a"), same_as_film="en")
+    films = [film_plan(made, variant="en", length_s=29.04, wall_s=120.0, chain_s=90.0), film_plan(twin, variant="de")]
+    dropped = (Dropped(variant="en", shot=ShotId("a"), take=2, cost=Decimal("0.504"), gone=True),)
+    limits = Limits(spend=Decimal("0.1"), tasks=9)
+    asked = plan(*films, limits=limits, paid=Decimal("1.008"), dropped=dropped, in_flight={"hiapi": 4})
+    text = dump(SavedPlan(plan=asked, inputs=INPUTS))
+    read = load(text).plan
+    assert read == asked
+    (first,) = read.films[0].steps
+    assert (first.prompt, first.negative_prompt, first.multi_shot) == ("a boat", "text", (("one", 2), ("two", 3)))
+    data = json.loads(text)
+    assert data["limits"]["refused"] == "the limit is $0.10 a run, and this one would spend $0.56"
+    assert data["films"][1]["steps"][0]["same_as_film"] == "en"
 
 
 def test_films_of_a_matrix_are_one_object_each() -> None:

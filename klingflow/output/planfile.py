@@ -104,7 +104,7 @@ def _film(film: FilmPlan, comparison: Comparison | None) -> dict[str, object]:
         "critical": list(film.critical),
         "chain_s": round(film.chain_s, 1),
         "wall_s": round(film.wall_s, 1),
-        "length_s": film.length_s,
+        "length_s": None if film.length_s is None else round(film.length_s, 3),
         "shortcuts": [{"shot": s.shot, "meets": s.meets, "saves_s": round(s.saves_s, 1)} for s in film.shortcuts],
     }
     if comparison is not None:
