@@ -147,6 +147,12 @@ def test_unknown_prices_doubt_and_orders_on_the_way_are_said() -> None:
     assert "klingflow resolve harbour.yaml d" in page(text).text
 
 
+def test_an_order_that_two_films_wait_for_is_one() -> None:
+    films = [film_plan(step("a", Action.RESUME), step("b", Action.RESOLVE), variant=name) for name in ("en", "de")]
+    text = comment(plan(*films))
+    assert "1 order on the way is resumed at no further cost; 1 shot is in doubt" in text
+
+
 def test_a_rehearsal_is_free_and_says_so() -> None:
     drawn = step("a", Action.MAKE, price=Decimal(0), provider="animatic")
     text = comment(plan(film_plan(drawn), rehearsal=True))

@@ -9,9 +9,12 @@ from io import StringIO
 
 import pytest
 
+from klingflow.core.model import ShotId
 from klingflow.core.source import Problem, Span, rendered
+from klingflow.execution.outcome import Event, Outcome, Result
 from klingflow.output import terminal
-from klingflow.output.plantext import summary
+from klingflow.output.plantext import ending, summary
+from klingflow.output.progress import sentence
 from klingflow.planning.compare import compare
 from klingflow.planning.plan import Action
 from klingflow.planning.price import Limits
@@ -136,3 +139,22 @@ def test_problems_that_differ_in_the_shot_alone_are_told_once() -> None:
         "film.yaml:12:5, film.yaml:13:5, and 27 more"
     )
     assert len(rendered([problem(n) for n in (1, 2, 3)])) == 3
+
+
+def test_log_and_last_line_say_the_plans_words_in_the_past_tense() -> None:
+    made = film(*(shot(f"s{n}") for n in range(len(Result))))
+    outcomes = tuple(
+        Outcome(shot=one.id, take=1, is_active_take=True, result=result)
+        for one, result in zip(made.shots, Result, strict=True)
+    )
+    last = ending([(made, outcomes)], "film.yaml", Decimal(0), 12, False)
+    good, bad = "1 resumed, 1 adopted, 1 reused, 1 held", "1 failed, 1 skipped, 1 in doubt, 1 being made, 1 stopped"
+    assert f"1 clip made, {good}, {bad}" in " ".join(last.split())
+    for result in (Result.MADE, Result.RESUMED, Result.ADOPTED):
+        place = {"film": "film", "shot": ShotId("a"), "take": 1}
+        done = Event(event="step-done", data={"result": result.value, "seconds": 5.0}, **place)  # type: ignore[arg-type]
+        assert sentence(done) == f"film: a: {result}, 5.000 s"
+    started = {"action": "resume", "provider": "hiapi", "seconds": 5}
+    begun = Event(event="step-started", film="film", shot=ShotId("a"), data=started)
+    assert sentence(begun) == "film: a: resuming its order at hiapi"
+    assert sentence(replace(begun, data={**started, "action": "make"})) == "film: a: making 5 s on hiapi"

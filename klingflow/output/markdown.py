@@ -132,10 +132,10 @@ def verdict(plan: Plan, sums: Totals) -> str:
         would = "would be drawn" if plan.rehearsal else "would be made"
         guess = " (estimate)" if any(step.estimate for step in orders) else ""
         parts.append(f"{count(sums.tasks, 'clip')} {would}, {_cost(orders, sums)}{guess}, {sums.seconds} s of clips")
-    if resumed := sums.steps[Action.RESUME]:
+    if resumed := len({step.key for step in steps if step.action is Action.RESUME}):  # films may share an order
         are = "is" if resumed == 1 else "are"
         parts.append(f"{count(resumed, 'order')} on the way {are} resumed at no further cost")
-    if doubt := sums.steps[Action.RESOLVE]:
+    if doubt := len({(step.shot, step.take, step.key) for step in steps if step.action is Action.RESOLVE}):
         parts.append(f"{count(doubt, 'shot')} {'is' if doubt == 1 else 'are'} in doubt and must be settled first")
     if stuck := sum(step.action is Action.MAKE and not step.orders and step.same_as is None for step in steps):
         parts.append(f"{count(stuck, 'shot')} {'is' if stuck == 1 else 'are'} not made in this run")
