@@ -123,6 +123,18 @@ def test_room_is_looked_for_where_the_store_lies(house: tuple[Project, Any, Any]
     assert "store: cannot write" in told
 
 
+def test_looking_makes_no_store(house: tuple[Project, Any, Any]) -> None:
+    project, _, _ = house
+    before = sorted(project.root.rglob("*"))
+    store = project.root / "mistyped/store"
+    told = project.run("doctor", KLINGFLOW_STORE=str(store)).out
+    assert "mistyped/store is not there yet; the first run makes it" in " ".join(told.split())
+    ended = project.run("store", KLINGFLOW_STORE=str(store))
+    assert (ended.code, ended.out) == (0, f"{store} is not there yet; the first run makes it\n")
+    assert project.run("store", "no.yaml").err.startswith("there is no no.yaml\n")
+    assert sorted(project.root.rglob("*")) == before
+
+
 def test_a_path_that_is_not_there_is_told(tmp_path: Path) -> None:
     ended = Project(tmp_path, {}).run("doctor", "no/film.yaml")
     assert (ended.code, "there is no no/film.yaml" in ended.err) == (2, True)

@@ -11,13 +11,14 @@ import pytest
 
 from klingflow.core.model import ShotId
 from klingflow.core.source import Problem, Span, rendered
-from klingflow.execution.outcome import Event, Outcome, Result
+from klingflow.execution.outcome import Event, Failure, Outcome, Result
 from klingflow.output import terminal
 from klingflow.output.plantext import ending, summary
 from klingflow.output.progress import sentence
 from klingflow.planning.compare import compare
 from klingflow.planning.plan import Action
 from klingflow.planning.price import Limits
+from klingflow.providers.base import FailureClass
 from tests.review_helpers import film, film_plan, plan, shot, step
 from tests.test_compare import side
 
@@ -89,6 +90,19 @@ def test_a_plan_fits_any_terminal_and_names_every_shot_whole(width: int, details
     packed = "".join(text.split())
     assert all(packed.count(name) >= 2 for name in names)
     assert len(re.findall(r" 5 s +\$0\.56$", text, re.MULTILINE)) == 10  # beside its shot, whatever the width
+
+
+def test_what_stops_many_shots_alike_is_told_once() -> None:
+    def failed(name: str, message: str = "the key is refused") -> Outcome:
+        failure = Failure(kind=FailureClass.UNAUTHORISED, message=message, next="check the key")
+        return Outcome(shot=ShotId(name), take=1, is_active_take=True, result=Result.FAILED, failure=failure)
+
+    outcomes = (*(failed(f"s{n}") for n in range(32)), failed("other", "moderated"))
+    text = ending([(film(), outcomes)], "a film.yaml", Decimal(0), 3, interrupted=True)
+    assert text.count("the key is refused") == text.count("shot 's0' failed") == 1
+    assert "mend: check the key\nthe same for s1, s2, s3, s4, s5, s6, and 25 more\n\n" in text
+    assert "shot 'other' failed: moderated" in text
+    assert text.endswith("klingflow run 'a film.yaml'")
 
 
 def test_a_wide_terminal_is_used() -> None:

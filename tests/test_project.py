@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from klingflow.io import cache
-from klingflow.io.project import BadFile, Project, find_root
+from klingflow.io.project import BadFile, Project, find_root, nearest_file
 
 
 @pytest.fixture
@@ -140,6 +140,14 @@ def test_a_file_that_comes_later_is_found(root: Path) -> None:
     assert project.read_bytes("frames/dawn.png")
     (root / "frames/dusk.txt").write_text("late", "utf-8")
     assert project.read_text("frames/dusk.txt") == "late"
+
+
+def test_the_name_that_was_meant_is_of_the_same_kind() -> None:
+    names = ["dawn.txt", "dawm.jpg", "dusk.png", "noon.wav"]
+    assert nearest_file("dawn.png", names) == "dawm.jpg"
+    assert nearest_file("dawn.md", names) == "dawn.txt"
+    assert nearest_file("noon.mp4", names) == "noon.wav"  # better another kind than nothing
+    assert nearest_file("evening.png", names) is None
 
 
 def test_links_that_leave_the_project_are_refused(root: Path) -> None:

@@ -82,7 +82,7 @@ film: {shots: [a, b], audio: 5}
             "resolution of shot 'Dawn' cannot be '4k'",
             "did you mean '4K'? it is one of 720p, 1080p, 4K",
         ),
-        ("9:15", "duration of shot 'Dawn' must be from 3 to 15, not 20", ""),
+        ("9:15", "duration of shot 'Dawn' must be from 3 to 15, not 20", "write 15"),
         ("10:11", "take of shot 'Dawn' must be a whole number, not '2'", "write 2 without quotes"),
         ("11:30", "audio of film must be text, not 5", 'write it in quotes: "5"'),
     ]
@@ -140,6 +140,20 @@ film: {shots: [a, b], audio: 5}
             "clip of shot 'dawn' cannot be 'https://x/y.mp4'",
             "a file of the project is named here, relative to the storyboard; not a URL",
         ),
+        ("duration: 5s", "duration of shot 'dawn' must be a whole number, not '5s'", "write 5"),
+        ('duration: "6 seconds"', "duration of shot 'dawn' must be a whole number, not '6 seconds'", "write 6"),
+        ("duration: 5.5", "duration of shot 'dawn' must be a whole number, not 5.5", "write 5 or 6"),
+        ("duration: 2", "duration of shot 'dawn' must be from 3 to 15, not 2", "write 3"),
+        ("duration: 20", "duration of shot 'dawn' must be from 3 to 15, not 20", "write 15"),
+        ("duration: 2.5", "duration of shot 'dawn' must be a whole number, not 2.5", "write 3"),
+        ("duration: 1m", "duration of shot 'dawn' must be a whole number, not '1m'", "write 3"),
+        ("duration: long", "duration of shot 'dawn' must be a whole number, not 'long'", "write a number, such as 5"),
+        ("take: two", "take of shot 'dawn' must be a whole number, not 'two'", "write 2"),
+        ('take: "2"', "take of shot 'dawn' must be a whole number, not '2'", "write 2 without quotes"),
+        ("take: 0", "take of shot 'dawn' must be from 1 to 999, not 0", "write 1"),
+        ("continues: [a]", "continues of shot 'dawn' must be text, not a list", "write one text, not a list: a"),
+        ("resolution: 1080", "resolution of shot 'dawn' must be text, not 1080", "write 1080p"),
+        ("resolution: 4", "resolution of shot 'dawn' must be text, not 4", "write 4K"),
         ("max_chain: 2", "shot 'dawn' has no field 'max_chain'", "it stands in `defaults`"),
         (
             "vars: {a-b: 1}",
@@ -155,6 +169,34 @@ def test_a_fault_of_a_shot_is_one_sentence(fields: str, what: str, mend: str) ->
 @pytest.mark.parametrize("name", ["Dawn", "con", "lpt1", "-a", "a b", "../x", "dawn\\n", "раwn", ""])
 def test_ids_that_would_be_bad_file_names_are_refused(name: str) -> None:
     assert check(f'klingflow: 1\nshots: [{{id: "{name}"}}]')
+
+
+@pytest.mark.parametrize(
+    ("limits", "mend"),
+    [
+        ("spend: -5", "write 5, or remove it"),
+        ("spend: $20", "write 20"),
+        ("spend: 20.50 USD", "write 20.5"),
+        ("spend: '1,234.50'", "write 1234.5"),
+        ("spend: EUR 20", "write 20"),
+        ("spend: a lot", "write a number, such as 20.0"),
+        ("spend: '9e999'", "write a number, such as 20.0"),
+        ("tasks: 2.5", "write 2 or 3"),
+        ("tasks: ten", "write 10"),
+        ("seconds: 60s", "write 60"),
+        ("seconds: -1", "write 1, or remove it"),
+    ],
+)
+def test_a_limit_that_is_no_number_says_which_one_to_write(limits: str, mend: str) -> None:
+    assert [problem.mend for problem in check(f"limits: {{{limits}}}", "project")] == [mend]
+
+
+@pytest.mark.parametrize("shots", ["a: {prompt: x}", "a: x", "a:"])
+def test_shots_that_are_no_list_are_told_how_to_be_one(shots: str) -> None:
+    [problem] = check(f"klingflow: 1\nshots:\n  {shots}\n")
+    assert problem.mend == "write a list, each entry with a `-` before it: `- id: a`"
+    [problem] = check("klingflow: 1\nshots:\n  prompt: x\n  id: a\n")
+    assert problem.mend == "write a list, each entry with a `-` before it: `- prompt: 'x'`"
 
 
 def test_a_file_without_content_and_a_list_are_told_as_such() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from klingflow.core.errors import UsageError
 from klingflow.core.model import ShotId
-from klingflow.planning.select import select
+from klingflow.planning.select import refuse_misspelt_tags, select
 from tests.review_helpers import film, shot
 
 #   dawn -> harbour -> market -> night
@@ -88,6 +88,15 @@ def test_what_cannot_be_selected_is_refused_with_a_mend(expression: str, what: s
         select(expression, "", FILM, STATES)
     assert refused.value.what.startswith(what)
     assert refused.value.mend.startswith(mend)
+
+
+def test_a_tag_that_is_nearly_another_is_a_slip_of_the_pen() -> None:
+    for expression in ("tag:nigth", "dawn +tag:nigth+", "dawn,tag:nigth"):
+        with pytest.raises(UsageError) as refused:
+            refuse_misspelt_tags(expression, [FILM])
+        assert (refused.value.what, refused.value.mend) == ("no shot has the tag 'nigth'", "did you mean tag:night?")
+    refuse_misspelt_tags("tag:night tag:n* tag:advertisement nigth state:changed", [FILM])
+    refuse_misspelt_tags("tag:nigth", [FILM, film(shot("x", tags=("nigth",)))])
 
 
 def test_a_state_without_a_base_says_how_to_give_one() -> None:

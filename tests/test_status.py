@@ -95,7 +95,10 @@ def test_a_broken_storyboard_hides_nothing_that_was_paid_for(project: Project) -
     assert settled.code == 0, settled.said
     assert "given up" in project.run("status", "film.yaml").out
     missing = project.run("status", "flim.yaml")
-    assert (missing.code, "flim.yaml is not a storyboard" in missing.err) == (2, True)
+    assert missing.code == 2
+    assert missing.err == "there is no file 'flim.yaml'\nmend: did you mean 'film.yaml'?\n"
+    unknown = project.run("resolve", "film.yaml", "dwan", "--not-bought")
+    assert (unknown.code, "did you mean 'dawn'?" in unknown.err) == (2, True)
 
 
 def test_what_hiapi_may_be_asked_again_is_no_doubt_and_what_mulerouter_lost_is_one(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import shlex
 import shutil
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +22,7 @@ from klingflow.app.planner import open_project_store
 from klingflow.app.project_loader import StoryboardFile, trusted_urls
 from klingflow.app.services import api_of, provider_hosts
 from klingflow.core.digest import of_bytes
-from klingflow.core.errors import KlingflowError, UsageError
+from klingflow.core.errors import KlingflowError, StoreError, UsageError
 from klingflow.core.model import Key, Shot, ShotId, TaskId
 from klingflow.core.redact import redact
 from klingflow.core.source import Severity
@@ -30,7 +32,7 @@ from klingflow.io.project import find_root
 from klingflow.io.publish_trial import unreadable
 from klingflow.io.service import NotSent, Unanswered
 from klingflow.io.storage_factory import open_publisher
-from klingflow.io.store import proves_create_only
+from klingflow.io.store import FolderStore, proves_create_only
 from klingflow.output.words import count, duration
 from klingflow.planning import price
 from klingflow.planning.price import Price
@@ -85,18 +87,37 @@ def _shots(start: Path, environ: Mapping[str, str]) -> tuple[list[Shot], list[Fi
     errors = sum(problem.severity is Severity.ERROR for problem in problems)
     shots = [shot for film in opened.films for shot in film.shots if shot.clip is None] if opened else []
     if errors:
-        return shots, [Finding(False, f"storyboard: {count(errors, 'problem')}", f"klingflow check {start} tells them")]
+        mend = f"klingflow check {shlex.quote(str(start))} tells them"
+        return shots, [Finding(False, f"storyboard: {count(errors, 'problem')}", mend)]
     return shots, [Finding(True, f"storyboard: {count(len(shots), 'shot')}, no problem")]
 
 
 def _store(start: Path, environ: Mapping[str, str]) -> list[Finding]:
     try:
         place = open_project_store(start, environ)
+        if isinstance(place, FolderStore) and not place.root.exists():
+            return [_to_make(place)]
         if proves_create_only(place):
             return [Finding(True, f"store: {place.where} keeps what is there")]
         return [Finding(False, f"store: {place.where} overwrites silently", "use a store that honours If-None-Match")]
     except KlingflowError as bad:
         return [Finding(False, f"store: {bad.what}", bad.mend)]
+
+
+def _to_make(store: FolderStore) -> Finding:
+    """Tries the folder in which the first run will make the store. The store itself is not made by looking: a mistyped
+    one would be there from then on."""
+    above = next(folder for folder in store.root.parents if folder.exists())
+    try:
+        with tempfile.TemporaryDirectory(prefix=".klingflow-", dir=above) as trial:
+            good = proves_create_only(FolderStore(Path(trial)))
+    except (OSError, StoreError) as bad:
+        why = bad.what if isinstance(bad, StoreError) else bad.strerror
+        mend = "make the folder writable, or name another place: `store` in klingflow.yaml, or KLINGFLOW_STORE"
+        return Finding(False, f"store: cannot write {store.where}: {why}", mend)
+    if not good:
+        return Finding(False, f"store: {store.where} would overwrite silently", "use another disk")
+    return Finding(True, f"store: {store.where} is not there yet; the first run makes it")
 
 
 def _disk(root: Path, store: str) -> list[Finding]:
@@ -143,7 +164,7 @@ def _prices(settings: config.Config, shots: Sequence[Shot]) -> list[Finding]:
             if cost.amount is None:
                 unknown.append(f"{resolution}{' with sound' if sound else ''}")
             else:
-                told.setdefault(resolution, []).append(f"{'with sound ' if sound else ''}${cost.amount.normalize():f}")
+                told.setdefault(resolution, []).append(f"{'with sound ' if sound else ''}{price.exact(cost.amount)}")
         if unknown:
             mend = f"state it in klingflow.yaml: `prices: {{{name}: {{1080p: {{silent: 0.112, sound: 0.14}}}}}}`"
             out.append(Finding(False, f"price: of {', '.join(unknown)} at {name} no price is known", mend))

@@ -32,6 +32,7 @@ from klingflow.planning.expect import TaskKind, expectations
 from klingflow.planning.job import Job, Kind, Record, State
 from klingflow.planning.plan import Action, OpenOrder, Plan, PlanLookups
 from klingflow.planning.price import Limits
+from klingflow.planning.select import refuse_misspelt_tags
 from klingflow.planning.select import select as select_shots
 from klingflow.providers import PROVIDERS
 from klingflow.providers.base import FailureClass, Settings
@@ -309,6 +310,7 @@ def chosen(
     is not there and is not selected."""
     if select is None and exclude is None:
         return plan
+    refuse_misspelt_tags(f"{select or ''} {exclude or ''}", loaded.films)
     named = {}
     for film in loaded.films:
         found = (comparisons or {}).get(film.variant)

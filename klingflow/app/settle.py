@@ -20,6 +20,7 @@ from klingflow.app.session import Session, open_session
 from klingflow.core import digest as digests
 from klingflow.core.errors import KlingflowError, UsageError
 from klingflow.core.model import ClipRecord, Digest, Film, Key, Shot, task_id
+from klingflow.core.source import nearest
 from klingflow.execution import host
 from klingflow.execution.wording import KEY_SHOWN
 from klingflow.io import config, ledger
@@ -57,7 +58,7 @@ async def settle(
     if verdict.task is not None:
         return _task(storyboard, store, jobs, shot, verdict.task, take, key)
     wanted = (State.DELIVERED,) if verdict.accept or verdict.reject else (State.INTENDED, State.ACCEPTED)
-    job = _one([job for job in _of(jobs, shot, take, key) if job.state in wanted], shot, path, verdict)
+    job = _one(jobs, [job for job in _of(jobs, shot, take, key) if job.state in wanted], shot, path, verdict)
     if verdict.accept:
         return _accept(store, job, shot, path)
     if verdict.reject:
@@ -80,10 +81,13 @@ def _of(jobs: Sequence[Job], shot: str, take: int | None, key: str | None) -> li
     return [j for j in jobs if _shot(j) == shot and take in (None, _take(j)) and j.key.startswith(key or "")]
 
 
-def _one(found: Sequence[Job], shot: str, path: str, verdict: Verdict) -> Job:
+def _one(jobs: Sequence[Job], found: Sequence[Job], shot: str, path: str, verdict: Verdict) -> Job:
     if not found:
         what = "no delivered clip waits for a verdict" if verdict.accept or verdict.reject else "nothing is in doubt"
-        raise UsageError(f"{what} for shot '{shot}'", f"klingflow status {path} lists every task")
+        mend = f"klingflow status {path} lists every task"
+        known = {str(_shot(job)) for job in jobs}
+        close = nearest(shot, sorted(known)) if shot not in known else None
+        raise UsageError(f"{what} for shot '{shot}'", f"did you mean '{close}'? {mend}" if close else mend)
     if len(found) > 1:
         listed = ", ".join(sorted(f"take {_take(job)} of {_film(job)} (--key {job.key[:KEY_SHOWN]})" for job in found))
         raise UsageError(f"shot '{shot}' has {len(found)} open purchases: {listed}", "name one with --take or --key")
@@ -114,7 +118,7 @@ def _task(
         job for job in meant if Kind.ACCEPTED in TRANSITIONS[job.state]
     ]
     if found:
-        job = _one(found, shot, path, Verdict(task=task))
+        job = _one(jobs, found, shot, path, Verdict(task=task))
         if job.task == task and job.state is State.ACCEPTED:
             return f"{shot}: task {task} is on record already; `klingflow run {path}` collects it"
     else:

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from klingflow.app import planner
 from klingflow.app.project_loader import below_root
-from klingflow.core.errors import UsageError
 from klingflow.core.redact import redact
 from klingflow.execution import host
 from klingflow.execution.host import Host
 from klingflow.execution.wording import KEY_SHOWN
 from klingflow.io import ledger
+from klingflow.io.project import Project, find_root
 from klingflow.io.store import Store
 from klingflow.planning.job import Job, Kind, Record
 from klingflow.planning.plan import Action
@@ -100,7 +100,7 @@ def jobs_at(path: str, environ: Mapping[str, str]) -> tuple[Store, list[Job]]:
         if any(r.kind is Kind.INTENT and r.detail.get("storyboard") == relative for r in job.records)
     ]
     if not found and not Path(path).is_file():
-        raise UsageError(f"{path} is not a storyboard", "name a file that ends in .yaml")
+        Project(find_root(Path(path))).resolve(relative)  # says that it is not there, and which name is near
     return store, found
 
 

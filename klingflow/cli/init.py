@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 
 import klingflow
 from klingflow.core.errors import DONE
@@ -13,5 +14,5 @@ def init(folder: str = ".", name: str = "film") -> int:
     for path in written:
         print(os.path.relpath(path))
     storyboard = os.path.relpath(os.path.join(folder, f"{name}.yaml"))
-    print(f"\nnow: klingflow run {storyboard}")
+    print(f"\nnow: klingflow run {shlex.quote(storyboard)}")
     return DONE

@@ -6,6 +6,7 @@ they are wanted: that is a sixth of the time.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -46,7 +47,7 @@ def plan(
     elif format == "markdown":
         from klingflow.output import markdown
 
-        command = f"klingflow run {path}"
+        command = f"klingflow run {shlex.quote(path)}"
         text = markdown.comment(planned.plan, planned.comparisons, base=against or "", command=command)
         sys.stdout.write(text)
     else:

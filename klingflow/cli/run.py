@@ -126,16 +126,16 @@ def _limits(spend: str | None, seconds: str | None, tasks: str | None) -> Limits
     """The limits of the command line. Raises UsageError."""
 
     def whole(text: str | None, name: str) -> int | None:
-        if text is not None and not text.isdecimal():
-            raise UsageError(f"{name} {text} is not a whole number", f"write {name} 60")
+        if text is not None and not (isinstance(text, str) and text.isascii() and text.isdecimal()):
+            raise UsageError(f"{name} {text} is not a whole number", f"write it like {name} 60")
         return None if text is None else int(text)
 
     dollars: Decimal | None = None
     if spend is not None:
         try:
             dollars = Decimal(spend)
-        except InvalidOperation:
+        except (InvalidOperation, ValueError, TypeError):  # `--max-spend=--` is an empty list to argparse
             dollars = Decimal("NaN")
         if not dollars.is_finite() or dollars < 0:
-            raise UsageError(f"--max-spend {spend} is not an amount of dollars", "write --max-spend 20.00")
+            raise UsageError(f"--max-spend {spend} is not an amount of dollars", "write it like --max-spend 20.00")
     return Limits(spend=dollars, seconds=whole(seconds, "--max-seconds"), tasks=whole(tasks, "--max-tasks"))

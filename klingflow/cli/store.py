@@ -10,6 +10,9 @@ from klingflow.output.words import count
 def store(path: str | None = None) -> int:
     """Exit code 1 when a clip or frame is damaged: it is set aside, and which one it was is printed."""
     found = klingflow.verify_store(path or ".")
+    if not found.there:
+        print(f"{found.store} is not there yet; the first run makes it")
+        return DONE
     for damage in found.damaged:
         print(f"{damage.what}\nmend: {damage.mend}")
     print(f"{found.store}: {count(found.good, 'blob')} good, {len(found.damaged)} damaged")

@@ -14,6 +14,7 @@ import re
 import stat
 import sys
 import unicodedata
+from collections.abc import Sequence
 from contextlib import suppress
 from io import BufferedReader
 from itertools import islice
@@ -297,17 +298,33 @@ class Project:
                 names = [entry.name for entry in islice(entries, 2000) if not entry.name.startswith(".")]
         except OSError:
             names = []
-        close = next((n for n in names if n.casefold() == name.casefold()), None) or _nearest_file(name, names)
+        close = next((n for n in names if n.casefold() == name.casefold()), None) or nearest_file(name, names)
         where = f"{folder}/" if folder else ""
         mend = f"did you mean '{where}{close}'?" if close else "put it there, or correct the path"
         return BadFile(f"there is no file '{rel}'", mend)
 
 
-def _nearest_file(name: str, names: list[str]) -> str | None:
-    """The file that was most likely meant: an ending that two files share does not make their names alike."""
-    stems = {os.path.splitext(each)[0]: each for each in reversed(names)}
-    alike = nearest(os.path.splitext(name)[0], tuple(stems))
-    return stems[alike] if alike is not None else None
+_KINDS = (
+    frozenset({".png", ".jpg", ".jpeg", ".webp", ".heic", ".avif", ".gif", ".tif", ".tiff", ".bmp"}),
+    frozenset({".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi"}),
+    frozenset({".wav", ".mp3", ".m4a", ".aac", ".flac", ".ogg", ".opus", ".aif", ".aiff"}),
+    frozenset({".yaml", ".yml"}),
+    frozenset({".txt", ".md", ".j2"}),
+)
+
+
+def nearest_file(name: str, names: Sequence[str]) -> str | None:
+    """The file that was most likely meant, one of its kind (a picture for a picture) before any other: an ending that
+    two files share does not make their names alike."""
+    stem, ending = os.path.splitext(name)
+    kind = next((kind for kind in _KINDS if ending.lower() in kind), frozenset({ending.lower()}))
+    same = [each for each in names if os.path.splitext(each)[1].lower() in kind]
+    for some in (same, names):
+        stems = {os.path.splitext(each)[0]: each for each in reversed(some)}
+        alike = nearest(stem, tuple(stems))
+        if alike is not None:
+            return stems[alike]
+    return None
 
 
 def decoded(rel: str, raw: bytes) -> str:

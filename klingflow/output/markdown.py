@@ -8,6 +8,7 @@ prompt by prompt, and no table or block is ever cut in its middle.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -506,7 +507,7 @@ def _footer(plan: Plan, command: str, room: Room) -> str:
     doubt = [step.shot for film in plan.films for step in film.steps if step.action is Action.RESOLVE]
     lines = []
     if doubt:
-        name = code(_short(f"klingflow resolve {plan.storyboard} {doubt[0]}", 300))
+        name = code(_short(f"klingflow resolve {shlex.quote(plan.storyboard)} {doubt[0]}", 300))
         lines.append(f"Settle what is in doubt with {name}.")
     if command:
         lines.append(f"Nothing was bought for this comment. {code(_short(command, 300))} does what it says.")

@@ -21,7 +21,7 @@ from klingflow.core.redact import redact
 from klingflow.core.source import Document, Problem, Severity, inert, visible
 from klingflow.planning.compare import Comparison, FieldChange
 from klingflow.planning.plan import Action, Dropped, FilmPlan, Plan, Shortcut, Step, Totals, totals
-from klingflow.planning.price import Limits, exceeded
+from klingflow.planning.price import Limits, exact, exceeded
 from klingflow.storyboard import schema
 
 VERSION = 1
@@ -400,7 +400,7 @@ def _moved_step(old: Step, new: Step) -> list[str]:
 
 
 def _money(amount: Decimal | None) -> str:
-    return "not known" if amount is None else f"${amount.normalize():f}"
+    return "not known" if amount is None else exact(amount)
 
 
 def _shown(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from klingflow.core.model import Film
 from klingflow.core.source import Problem, render, visible
 from klingflow.execution.outcome import Outcome, Result
-from klingflow.output.answers import answers, ready, texts
+from klingflow.output.answers import MOST_NAMES, answers, ready, texts
 from klingflow.output.terminal import USUAL
 from klingflow.output.words import count, duration
 from klingflow.planning.plan import SIGN, Action, FilmPlan, Plan, Step, totals
@@ -246,17 +247,25 @@ def ending(
     """How a run ended: what went wrong with its place and its mend, what was made, what to do next."""
     lines: list[str] = []
     outcomes = [(film, outcome) for film, ended in films for outcome in ended]
+    alike: dict[tuple[object, ...], list[tuple[Film, Outcome]]] = {}
     for film, outcome in outcomes:
         failure = outcome.failure
-        if failure is None or outcome.good:
-            continue
+        if failure is not None and not outcome.good:  # a wrong key is one fault, however many shots it stops
+            said = (outcome.result, failure.message, failure.code, failure.next, _cost(outcome))
+            alike.setdefault(said, []).append((film, outcome))
+    for (film, outcome), *same in alike.values():
+        failure = outcome.failure
+        assert failure is not None
         verb = {Result.IN_DOUBT: "is in doubt", Result.OPEN: "is not finished"}.get(outcome.result, "failed")
         code = f" [{failure.code}]" if failure.code else ""
         what = f"shot '{outcome.shot}' {verb}: {failure.message}{code}"
         span = film.where(outcome.shot, "")
         lines.append(render(Problem(rule="run", what=what, span=span, mend="")))
         lines += [f"cost: {_cost(outcome)}"] if outcome.result is not Result.OPEN else []
-        lines += [f"mend: {visible(failure.next)}", ""] if failure.next else [""]
+        lines += [f"mend: {visible(failure.next)}"] if failure.next else []
+        again = [f"{one.shot}{f' take {one.take}' if one.take > 1 else ''}" for _, one in same]
+        more = f", and {len(again) - MOST_NAMES} more" if len(again) > MOST_NAMES else ""
+        lines += [f"the same for {', '.join(again[:MOST_NAMES])}{more}", ""] if again else [""]
     skipped = [outcome for _, outcome in outcomes if outcome.result is Result.SKIPPED]
     if skipped:
         names = ", ".join(f"{o.shot} (needs {o.because})" for o in skipped[:6]) + (", …" if len(skipped) > 6 else "")
@@ -268,8 +277,9 @@ def ending(
     parts += [f"{ended[each]} {each.value.replace('-', ' ')}" for each in others]
     money_text = f", {money(spent)} booked" if spent else ""
     lines.append(f"{', '.join(parts)}{money_text}, {duration(took_s)}")
+    run = f"klingflow run {shlex.quote(storyboard)}"
     if interrupted:
-        lines.append(f"interrupted; nothing is half written. To go on and collect: klingflow run {storyboard}")
+        lines.append(f"interrupted; nothing is half written. To go on and collect: {run}")
     elif waiting:
-        lines.append(f"to collect what is being made: klingflow run {storyboard}")
+        lines.append(f"to collect what is being made: {run}")
     return "\n".join(lines)

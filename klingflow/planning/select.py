@@ -14,7 +14,7 @@ Knows no file, no plan and no command line.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from klingflow.core.errors import UsageError
@@ -51,6 +51,18 @@ def select(
     graph = _Graph(film, states)
     chosen = graph.union(expression) if expression.strip() else frozenset(graph.ids)
     return chosen - graph.union(exclude)
+
+
+def refuse_misspelt_tags(expression: str, films: Sequence[Film]) -> None:
+    """Raises UsageError for a tag that no shot of any film has and that is nearly one that some shot has. (A tag that
+    is like no other may match nothing: not every storyboard has every tag.)"""
+    known = sorted({tag for film in films for shot in film.shots for tag in shot.tags})
+    for atom in re.split(r"[\s,]+", expression):
+        tag = atom.partition("tag:")[2].partition("+")[0]
+        if tag and tag not in known and not _PATTERN.search(tag):
+            near = nearest(tag, known)
+            if near:
+                raise UsageError(f"no shot has the tag {visible(tag)!r}", f"did you mean tag:{near}?")
 
 
 class _Graph:

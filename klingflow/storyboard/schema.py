@@ -11,6 +11,7 @@ Knows no meaning: whether a shot that is named exists is for load.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -18,7 +19,7 @@ from itertools import islice
 from typing import Any
 
 import klingflow
-from klingflow.core.source import Document, Path, Problem, nearest
+from klingflow.core.source import Document, Path, Problem, nearest, visible
 from klingflow.storyboard.scalar import written
 
 SCHEMAS = ("storyboard", "project", "lock", "plan", "events")
@@ -203,17 +204,54 @@ def _type(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) -> 
         mend = "write a value, or remove the key"
     elif kinds == ["boolean"]:
         mend = "write true or false, without quotes"
-    elif kinds == ["integer"] and isinstance(value, float) and value == int(value):
-        mend = f"write {int(value)}"
-    elif "string" not in kinds and isinstance(value, str) and re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", value):
-        mend = f"write {value} without quotes"
+    elif kinds[0] in ("integer", "number") and not isinstance(value, bool):
+        mend = _number_mend(value, schema, whole=kinds[0] == "integer")
     elif "string" in kinds and isinstance(value, bool | int | float):
-        mend = f'write it in quotes: "{written(value)}"'
+        text = written(value)
+        close = [name for name in _names(schema) if name.startswith(text)] if not isinstance(value, bool) else []
+        mend = f"write {close[0]}" if close else f'write it in quotes: "{text}"'
+    elif kinds[0] == "string" and isinstance(value, list):
+        simple = [item for item in value if isinstance(item, str)]
+        mend = "write one text, not a list" + (f": {simple[0][:60]}" if simple else "")
     elif kinds == ["array"] and isinstance(value, str | int):
         mend = f"write a list: [{str(value)[:40]}]"
+    elif kinds == ["array"] and isinstance(value, dict) and value:
+        fields = schema.get("items", {}).get("properties", {})
+        name, below = next(iter(value.items()))
+        entry = f"- id: {name}" if "id" in fields and not value.keys() & fields else f"- {name}: {_shown(below)}"
+        mend = f"write a list, each entry with a `-` before it: `{visible(entry)[:60]}`"
     elif kinds == ["object"]:
         mend = "write its fields below it, indented, as `name: value`"
     return "wrong-type", what, mend
+
+
+_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_AMOUNT = re.compile(r"[^\d.,+-]{0,8}([+-]?\d+(?:,\d{3})*(?:\.\d+)?)\s*[^\d.,]{0,12}")
+"""A number with a unit, or a sign of money, on one of its sides."""
+
+
+def _number_mend(value: object, schema: Mapping[str, Any], *, whole: bool) -> str:
+    """What to write in the place of what is no number, or no whole one; always something that the schema takes."""
+    low, high = schema.get("minimum", float("-inf")), schema.get("maximum", float("inf"))
+    found = _AMOUNT.fullmatch(value.strip()) if isinstance(value, str) else None
+    meant: float | None = value if isinstance(value, int | float) else None
+    if found:
+        meant = float(found[1].replace(",", ""))
+    elif isinstance(value, str) and value.strip().casefold() in _WORDS:
+        meant = _WORDS.index(value.strip().casefold())
+    if meant is None or meant != meant or abs(meant) >= 1e15:
+        [example] = schema.get("examples", ())[:1] or (schema.get("default", schema.get("minimum", 1)),)
+        return f"write a number, such as {written(example)}"
+    around = {math.floor(meant), math.ceil(meant)} if whole else {int(meant) if meant == int(meant) else meant}
+    inside = sorted({min(high, max(low, number)) for number in around})
+    quotes = " without quotes" if found and value == written(inside[0]) else ""
+    return f"write {' or '.join(map(written, inside))}{quotes}"
+
+
+def _names(schema: Mapping[str, Any]) -> list[str]:
+    """The words that a field may hold, where they are few."""
+    branches = (schema, *schema.get("anyOf", ()))
+    return [str(name) for branch in branches for name in branch.get("enum", ())]
 
 
 _KINDS = {
@@ -252,7 +290,11 @@ def _range(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) ->
         return _other(thing, value, wanted, schema)
     low, high = schema.get("minimum"), schema.get("maximum")
     bounds = f"at least {low}" if high is None else f"at most {high}" if low is None else f"from {low} to {high}"
-    return "out-of-range", f"{thing} must be {bounds}, not {_shown(value)}", ""
+    nearest_inside = low if low is not None and isinstance(value, int | float) and value < low else high
+    mend = f"write {nearest_inside}"
+    if low == 0 and isinstance(value, int | float) and value < 0:
+        mend = f"write {written(-value)}, or remove it"
+    return "out-of-range", f"{thing} must be {bounds}, not {_shown(value)}", mend
 
 
 def _size(thing: str, value: Any, wanted: Any, schema: Mapping[str, Any]) -> _Fault:
@@ -261,8 +303,8 @@ def _size(thing: str, value: Any, wanted: Any, schema: Mapping[str, Any]) -> _Fa
         return "empty", f"{thing} is empty", "write something there, or remove it"
     low = next((schema[k] for k in ("minLength", "minItems", "minProperties") if k in schema), None)
     if low is not None and len(value) < low:
-        return "out-of-range", f"{thing} has {len(value):,} {unit}; at least {low:,} are needed", ""
-    return "out-of-range", f"{thing} has {len(value):,} {unit}; at most {wanted:,} are allowed", ""
+        return "out-of-range", f"{thing} has {len(value):,} {unit}; at least {low:,} are needed", "add to it"
+    return "out-of-range", f"{thing} has {len(value):,} {unit}; at most {wanted:,} are allowed", "make it shorter"
 
 
 def _unique(thing: str, value: Any, wanted: Any, schema: Mapping[str, Any]) -> _Fault:
