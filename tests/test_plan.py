@@ -258,11 +258,10 @@ def test_a_meets_that_would_shorten_the_wait_is_named() -> None:
     assert [(s.shot, s.meets, s.saves_s) for s in found.shortcuts] == [("market", "harbour", 100.0)]
 
 
-def test_a_chain_that_is_too_long_is_a_warning() -> None:
+def test_a_step_knows_its_place_in_a_chain() -> None:
     chain = [DAWN, *(shot(f"s{n}", first_frame=ShotFrame(ShotId(f"s{n - 1}" if n else "dawn"))) for n in range(4))]
     found = make(film(*chain, max_chain=4))
     assert [step.depth for step in found.steps] == [1, 2, 3, 4, 5]
-    assert len(found.warnings) == 1
 
 
 def test_an_unknown_price_makes_the_total_unknown() -> None:

@@ -20,7 +20,7 @@ from klingflow.io import config as project_file
 from klingflow.io.cache import recall, remember
 from klingflow.io.config import Config
 from klingflow.io.project import Project, find_root
-from klingflow.planning import graph
+from klingflow.planning import graph, pictures
 from klingflow.providers import PROVIDERS
 from klingflow.providers.base import Settings
 from klingflow.providers.images import image_bytes, image_problems
@@ -109,10 +109,10 @@ class StoryboardFile:
         content, found = read_films(
             project, self.path, relative, self.variables, self.provider, config, self.environ
         )
-        problems += found
+        problems = _sorted([*problems, *found])
         project.save_cache()
         if config is None or content is None:
-            return None, _sorted(problems)
+            return None, problems
         loaded = LoadedStoryboard(
             path=file,
             name=file.name.removesuffix(file.suffix),
@@ -127,7 +127,7 @@ class StoryboardFile:
             provider=self.provider,
             environ=self.environ,
         )
-        return loaded, _sorted(problems)
+        return loaded, problems
 
 
 def below_root(path: str) -> str:
@@ -197,7 +197,8 @@ def read_films(
     inputs, found = _files(films, files, config)
     problems += found
     for film in films:
-        problems += graph.cycles(film)
+        cycles = graph.cycles(film)
+        problems += cycles or [*graph.chain_warnings(film), *pictures.warnings(film, inputs)]
         for shot in film.shots:
             if shot.clip is None and shot.provider in PROVIDERS:
                 problems += PROVIDERS[shot.provider].check(film, shot)
@@ -288,4 +289,4 @@ def _sorted(problems: Sequence[Problem]) -> list[Problem]:
     def place(problem: Problem) -> tuple[str, int, int]:
         return (problem.span.path, problem.span.line, problem.span.col) if problem.span else ("", 0, 0)
 
-    return sorted(problems, key=place)
+    return sorted(dict.fromkeys(problems), key=place)  # the films of a matrix have one fault together

@@ -163,7 +163,7 @@ def depth(film: Film) -> Mapping[ShotId, int]:
 
 def chain_warnings(film: Film) -> list[Problem]:
     """One warning where a chain grows past `max_chain`, at the shot that is one too many: those after it are the same
-    fault. A clip that continues a clip drifts a little each time in colour and in faces."""
+    fault. A clip that continues a clip drifts a little each time in colour and in faces. The film has no cycle."""
     depths = depth(film)
     over = [shot for shot in film.shots if depths[shot.id] == film.max_chain + 1]
     return [

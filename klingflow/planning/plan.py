@@ -260,7 +260,6 @@ def make(
         matrix=film.matrix,
         title=film.title,
         steps=tuple(step for shot in film.shots for step in steps[shot.id]),
-        warnings=tuple(graph.chain_warnings(film)),
         length_s=_length(film, {shot: step for shot in steps for step in steps[shot] if step.is_active_take}),
     )
 

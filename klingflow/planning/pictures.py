@@ -1,0 +1,96 @@
+"""Pictures of one film that do not go together: nothing refuses them, and every clip of them is paid for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+
+from klingflow.core.model import FileStill, Film, Frame, Inputs, Shot, ShotFrame, ShotId
+from klingflow.core.source import Problem, Severity
+from klingflow.planning.graph import order
+from klingflow.planning.price import FREE
+
+USUAL = Fraction(16, 9)
+"""What is made of a shot without a first frame and without an aspect ratio."""
+_NAMED = ((16, 9), (9, 16), (1, 1), (4, 3), (3, 4), (3, 2), (2, 3), (4, 5), (5, 4), (21, 9), (9, 21), (16, 10))
+
+
+def warnings(film: Film, inputs: Inputs) -> Iterator[Problem]:
+    """Frames of one shot, and shots of one film, that differ in shape; and a shot that stays a drawing in a film that
+    is paid for. The film has no cycle."""
+    shapes: dict[ShotId, Fraction | None] = {}
+    for shot in order(film):
+        shapes[shot.id] = _shape(shot, shapes, inputs)
+    for shot in film.shots:
+        first, last = shapes[shot.id], _of(shot.last_frame, shapes, inputs)
+        if shot.first_frame is not None and first and last and not _alike(first, last):
+            what = f"shot '{shot.id}' begins with a picture of {_said(first)} and ends with one of {_said(last)}"
+            mend = "crop one to the shape of the other: the clip has one shape, and the model cuts or stretches"
+            yield _warning(film, shot.id, "last_frame", "shapes-differ", what, mend)
+    yield from _odd_shapes(film, shapes)
+    yield from _drawings(film)
+
+
+def _odd_shapes(film: Film, shapes: Mapping[ShotId, Fraction | None]) -> Iterator[Problem]:
+    """The shots that have bars in the finished film, each where its shape comes from."""
+    known = [shape for name in film.cut if (shape := shapes.get(name)) is not None]
+    if not known:
+        return
+    tally = Counter(_said(shape) for shape in known)
+    usual = max(known, key=lambda shape: tally[_said(shape)])  # of equals the first
+    whole = Fraction(*film.size) if film.size else usual
+    shots = film.by_id()
+    for name in dict.fromkeys(film.cut):
+        shape = shapes.get(name)
+        if shape is None or _alike(shape, whole) or isinstance(shots[name].first_frame, ShotFrame):
+            continue
+        bars = "at its sides" if shape < whole else "above and below it"
+        field = "first_frame" if shots[name].first_frame is not None else "aspect_ratio"
+        what = f"shot '{name}' is {_said(shape)} in a film of {_said(whole)}: there will be bars {bars}"
+        yield _warning(film, name, field, "shapes-differ", what, "give it the film's shape, or set film.size")
+
+
+def _drawings(film: Film) -> Iterator[Problem]:
+    made = [shot for shot in film.shots if shot.clip is None and not shot.hold]
+    if all(shot.provider in FREE for shot in made):
+        return
+    for shot in made:
+        if shot.provider in FREE:
+            what = f"shot '{shot.id}' stays a drawing of the animatic in a film whose other shots are paid for"
+            mend = "give it the provider of the others, or `hold: true` until it is to be made"
+            yield _warning(film, shot.id, "provider", "drawing", what, mend)
+
+
+def _shape(shot: Shot, shapes: Mapping[ShotId, Fraction | None], inputs: Inputs) -> Fraction | None:
+    """Width by height of a shot's clip, as far as it is known before it is made."""
+    if shot.clip is not None:
+        return None
+    if shot.first_frame is not None:
+        return _of(shot.first_frame, shapes, inputs)
+    try:
+        return Fraction(*map(int, shot.aspect_ratio.split(":"))) if shot.aspect_ratio else USUAL
+    except (ValueError, TypeError, ZeroDivisionError):
+        return None  # a fault of its own
+
+
+def _of(frame: Frame | None, shapes: Mapping[ShotId, Fraction | None], inputs: Inputs) -> Fraction | None:
+    if isinstance(frame, ShotFrame):
+        return shapes.get(frame.shot)
+    facts = inputs.stills.get(frame.path) if isinstance(frame, FileStill) else None
+    return Fraction(facts.width, facts.height) if facts else None
+
+
+def _alike(one: Fraction, other: Fraction) -> bool:
+    """Pixel counts are rounded by encoders and cropping hands: 1920x1088 is 16:9 too."""
+    return max(one, other) / min(one, other) < Fraction(106, 100)
+
+
+def _said(shape: Fraction) -> str:
+    near = [(w, h) for w, h in _NAMED if max(shape, Fraction(w, h)) / min(shape, Fraction(w, h)) < Fraction(103, 100)]
+    width, height = near[0] if near else (shape.numerator, shape.denominator)
+    return f"{width}:{height}"
+
+
+def _warning(film: Film, shot: ShotId, field: str, rule: str, what: str, mend: str) -> Problem:
+    return Problem(rule=rule, what=what, mend=mend, span=film.where(shot, field), severity=Severity.WARNING)

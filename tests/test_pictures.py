@@ -1,0 +1,100 @@
+"""Pictures that do not go together: told by check, before any of them is paid for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from klingflow.core.model import Digest, FileStill, Film, ImageFacts, Inputs, ShotFrame, ShotId
+from klingflow.planning.pictures import warnings
+from tests.cli import Project
+from tests.review_helpers import film, shot
+
+SIZES = {"wide.png": (1920, 1080), "tall.png": (1080, 1920), "odd.png": (1920, 1088), "old.png": (1440, 1080)}
+
+
+def told(made: Film) -> list[str]:
+    stills = {
+        name: ImageFacts(digest=Digest("0" * 64), format="PNG", width=w, height=h, bytes=1)
+        for name, (w, h) in SIZES.items()
+    }
+    return [problem.what for problem in warnings(made, Inputs(stills=stills, clips={}))]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "what"),
+    [
+        ("tall.png", "wide.png", "shot 'a' begins with a picture of 9:16 and ends with one of 16:9"),
+        ("wide.png", "old.png", "shot 'a' begins with a picture of 16:9 and ends with one of 4:3"),
+        ("wide.png", "odd.png", ""),
+        ("odd.png", "wide.png", ""),
+    ],
+)
+def test_the_frames_of_a_shot_have_one_shape(first: str, last: str, what: str) -> None:
+    assert told(film(shot("a", still=first, last_frame=FileStill(last)))) == ([what] if what else [])
+
+
+def test_a_last_frame_out_of_another_shot_counts_by_its_shape() -> None:
+    tall = shot("tall", still="tall.png")
+    wide = shot("wide", still="wide.png", last_frame=ShotFrame(ShotId("tall")))
+    made = film(wide, tall, size=(1920, 1080))
+    assert "shot 'wide' begins with a picture of 16:9 and ends with one of 9:16" in told(made)
+
+
+@pytest.mark.parametrize(
+    ("shots", "size", "what"),
+    [
+        # told once, where the shape comes from, not again at what continues it
+        (
+            [shot("a"), shot("b", still="wide.png"), shot("c", still="tall.png"), shot("d", continues="c")],
+            None,
+            "shot 'c' is 9:16 in a film of 16:9: there will be bars at its sides",
+        ),
+        ([shot("a", still="tall.png"), shot("b", continues="a")], None, ""),
+        ([shot("a", aspect_ratio="9:16"), shot("b", aspect_ratio="9:16")], None, ""),
+        (
+            [shot("a", aspect_ratio="9:16"), shot("b", aspect_ratio="9:16"), shot("c")],
+            None,
+            "shot 'c' is 16:9 in a film of 9:16: there will be bars above and below it",
+        ),
+        ([shot("a", aspect_ratio="1:1")], (1080, 1920), "shot 'a' is 1:1 in a film of 9:16: there will be bars above"),
+        ([shot("a", still="tall.png")], (1080, 1920), ""),
+        ([shot("a", still="missing.png"), shot("b", aspect_ratio="wide"), shot("c", clip="x.mp4")], None, ""),
+        ([shot("a"), shot("b", still="odd.png")], None, ""),
+    ],
+)
+def test_the_shots_of_a_film_have_one_shape(shots: list[Any], size: tuple[int, int] | None, what: str) -> None:
+    found = told(film(*shots, size=size))
+    assert len(found) == bool(what)
+    assert all(one.startswith(what) for one in found)
+
+
+def test_a_shot_that_is_not_in_the_film_may_have_any_shape() -> None:
+    assert told(film(shot("a"), shot("b", still="tall.png"), cut=(ShotId("a"),))) == []
+
+
+def test_a_drawing_in_a_paid_film_is_told() -> None:
+    drawn = shot("b", provider="animatic")
+    assert told(film(shot("a"), drawn)) == [
+        "shot 'b' stays a drawing of the animatic in a film whose other shots are paid for"
+    ]
+    assert told(film(drawn)) == []
+    assert told(film(shot("a"), shot("b", provider="animatic", hold=True))) == []
+    assert told(film(shot("a", hold=True), drawn)) == []
+    assert told(film(shot("a"), shot("c", clip="x.mp4", provider="animatic"))) == []
+
+
+def test_check_tells_what_plan_tells_and_once(project: Project) -> None:
+    lines = [f"  - {{id: s{n}, prompt: x, continues: s{n - 1}}}" for n in range(1, 6)]
+    board = "klingflow: 1\nmatrix: {lang: [en, de]}\nshots:\n  - {id: s0, prompt: x}\n" + "\n".join(lines) + "\n"
+    project.write("film.yaml", board)
+    checked = project.run("check", "film.yaml")
+    assert (checked.code, checked.out.count("is clip 5 in a chain of continues; max_chain is 4")) == (0, 1)
+    planned = project.run("plan", "film.yaml")
+    assert (planned.code, planned.err.count("is clip 5 in a chain of continues")) == (0, 1)
+
+
+@pytest.fixture
+def project(tmp_path: Any) -> Project:
+    return Project(tmp_path / "project", {})
