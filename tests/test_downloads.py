@@ -112,6 +112,12 @@ def resumed(start: int) -> Talk:
     )
 
 
+PACKED = gzip.compress(CLIP)
+rest_of_packed = says(
+    "206 Partial Content", PACKED[900:], f"Content-Range: bytes 900-{len(PACKED) - 1}/{len(PACKED)}", 'ETag: "one"'
+)
+
+
 async def no_length(request: bytes, writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + CLIP[: len(CLIP) * 6 // 10])
     writer.close()
@@ -148,6 +154,40 @@ def test_a_download_ends_whole_however_often_it_was_cut(talks: list[Talk], reque
 
 
 @pytest.mark.parametrize(
+    "talks",
+    [
+        [says("200 OK", CLIP, "Content-Encoding: aws-chunked")],
+        [says("200 OK", CLIP, "Content-Encoding: gzip")],
+        [says("200 OK", CLIP + b"\n", "Content-Encoding: binary")],
+        [says("200 OK", PACKED, "Content-Encoding: gzip")],
+        [says("200 OK", PACKED[:900], 'ETag: "one"', "Content-Encoding: gzip", length=len(PACKED)), rest_of_packed],
+        [says("200 OK", PACKED[:-9], "Content-Encoding: gzip"), says("200 OK", CLIP)],
+    ],
+    ids=["frames", "not packed", "tail", "packed", "packed, resumed", "packed, cut"],
+)
+def test_a_content_encoding_loses_no_clip(talks: list[Talk], tmp_path: Path) -> None:
+    async def main() -> None:
+        count = len(talks)
+        async with wire(taking(talks)) as server:
+            digest = await fetched(server.base, tmp_path / "clip")
+            got = (tmp_path / "clip").read_bytes()
+            assert got.rstrip(b"\n") == CLIP
+            assert digest == hashlib.sha256(got).hexdigest()
+            assert len(server.heard) == count
+
+    run(main())
+
+
+def test_a_packed_body_is_measured_unpacked(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with wire(says("200 OK", PACKED, "Content-Encoding: gzip")) as server:
+            with pytest.raises(Broken, match="larger than"):
+                await fetched(server.base, tmp_path / "clip", limit=len(CLIP) - 1)
+
+    run(main())
+
+
+@pytest.mark.parametrize(
     ("talk", "error", "requests"),
     [
         (says("403 Forbidden", b"<Error/>"), Gone, 1),
@@ -156,7 +196,8 @@ def test_a_download_ends_whole_however_often_it_was_cut(talks: list[Talk], reque
         (says("400 Bad Request", b"<Error><Code>ExpiredToken</Code></Error>"), Gone, 1),
         (says("200 OK", b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>'), Gone, 1),
         (says("200 OK", b'\n{"error": "expired"}'), Gone, 1),
-        (says("200 OK", gzip.compress(CLIP), "Content-Encoding: gzip"), Broken, 1),
+        (says("200 OK", gzip.compress(b"<Error/>"), "Content-Encoding: gzip"), Gone, 1),
+        (says("200 OK", PACKED[:-9], "Content-Encoding: gzip"), Broken, 5),
         (says("200 OK", b"x", length=10**12), Broken, 1),
         (says("200 OK", b""), Broken, 5),
         (says("200 OK", CLIP[:5000], length=len(CLIP)), Broken, 5),

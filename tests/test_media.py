@@ -172,6 +172,61 @@ def test_a_file_cut_short_is_refused(tmp_path: Path, name: str, muxing: dict[str
         media.cut(clip, "last", tmp_path / "x.png")
 
 
+@pytest.mark.parametrize("muxing", [{"movflags": "faststart"}, {}, {"movflags": "frag_keyframe+empty_moov"}])
+@pytest.mark.parametrize("tail", [b"\n", b"\r\n", b"\xad\x4d" * 700, b"\0" * 100, b"\x01\0\0\08db42d694ccc41" * 4])
+def test_bytes_after_the_last_box_are_no_fault(tmp_path: Path, muxing: dict[str, str], tail: bytes) -> None:
+    clip = clips.make(tmp_path / "a.mp4", frames=5, muxing=muxing)
+    clip.write_bytes(clip.read_bytes() + tail)
+    assert media.check(clip, seconds=None).frames == 5
+
+
+def nameless(data: bytes, at: int) -> bytes:
+    """A track of sound made one that FFmpeg has no name for, as phones write them."""
+    at = data.index(b"mp4a", at)
+    end = data.index(b"esds", at)
+    return data[:at] + b"apac" + data[at + 4 : end] + b"dapa" + data[end + 4 :]
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_second_sound_track_that_nobody_can_name_is_passed_over(tmp_path: Path, which: int) -> None:
+    one = clips.make(tmp_path / "one.mov", frames=12, sound=clips.tone(0.5))
+    two = tmp_path / "two.mov"
+    with av.open(str(one)) as source, av.open(str(two), "w") as target:
+        video, audio = source.streams.video[0], source.streams.audio[0]
+        out = [target.add_stream_from_template(s) for s in (video, audio, audio)]
+        for packet in source.demux(video, audio):
+            if packet.dts is None:
+                continue
+            data = bytes(packet)
+            for stream in out[:1] if packet.stream is video else out[1:]:
+                copy = av.Packet(data)
+                copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.duration
+                copy.time_base, copy.is_keyframe, copy.stream = packet.time_base, packet.is_keyframe, stream
+                target.mux(copy)
+    data = two.read_bytes()
+    start = data.index(b"moov")
+    two.write_bytes(nameless(data, data.index(b"mp4a", start) + 4 if which else start))
+    assert media.check(two, seconds=None).audio
+    assert any(map(any, media.sound(two, Fraction(0))))
+
+
+def test_a_clip_whose_only_sound_nobody_can_name_is_refused_by_name(tmp_path: Path) -> None:
+    clip = clips.make(tmp_path / "a.mov", frames=12, sound=clips.tone(0.5))
+    clip.write_bytes(nameless(clip.read_bytes(), 0))
+    with pytest.raises(MediaError, match=r"a\.mov has sound that klingflow does not read"):
+        media.check(clip, seconds=None)
+
+
+def test_a_picture_that_nobody_can_name_is_refused_by_name(tmp_path: Path) -> None:
+    clip = clips.make(tmp_path / "a.mov", frames=3)
+    data = clip.read_bytes()
+    assert b"avc1" in data
+    at = data.rindex(b"avc1")
+    clip.write_bytes(data[:at] + b"zzz9" + data[at + 4 :].replace(b"avcC", b"zzzC"))
+    with pytest.raises(MediaError, match=r"a\.mov"):
+        media.check(clip, seconds=None)
+
+
 def test_damage_in_the_middle_is_refused(tmp_path: Path) -> None:
     clip = clips.make(tmp_path / "a.mp4", frames=40, options={"crf": "4"})
     data = bytearray(clip.read_bytes())

@@ -14,9 +14,9 @@ import os
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Protocol
@@ -26,7 +26,8 @@ from klingflow.core.address import INSIDE, is_loopback, is_public
 from klingflow.core.errors import StoreError
 from klingflow.core.model import Digest
 from klingflow.core.redact import redact
-from klingflow.io import durable, http
+from klingflow.io import boxes, durable, http
+from klingflow.io.coding import Unpacker, Unreadable
 from klingflow.io.service import Broken, Gone
 
 DOWNLOAD_BYTES = 512 * 1024 * 1024
@@ -72,9 +73,12 @@ class _Progress:
     received: int = 0
     expected: int | None = None
     etag: str = ""
+    unpacked: int = 0
+    unpacker: Unpacker = field(default_factory=Unpacker)
 
-    def forget(self) -> None:
+    def forget(self, coding: str = "") -> None:
         self.received, self.expected, self.etag = 0, None, ""
+        self.unpacked, self.unpacker = 0, Unpacker(coding)
 
 
 class Downloads:
@@ -198,14 +202,12 @@ class Downloads:
                 raise _Cut(f"status {status}", _retry_after(response.headers.get("retry-after", "")))
             if status not in (200, 206):
                 raise Gone(f"{redact(url)} answers {status}")
-            if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
-                raise _Refused(f"{redact(url)} comes compressed, which was not asked for")
             if status == 206:
                 if _range_start(response.headers.get("content-range", "")) != so_far.received or not asked:
                     so_far.forget()
                     raise _Cut("the server sent another range than was asked for")
             else:
-                so_far.forget()
+                so_far.forget(response.headers.get("content-encoding", ""))
                 sink.restart()
                 so_far.etag = _strong(response.headers.get("etag", ""))
             length = _length(response.headers.get("content-length"))
@@ -217,6 +219,7 @@ class Downloads:
             raise _Cut(f"{so_far.received} of {so_far.expected} bytes came")
         if so_far.received == 0:
             raise _Cut("the body is empty")
+        self._take(so_far.unpacker.end(), url, sink, limit, so_far, text)
         progress(so_far.received, so_far.expected)
 
     async def _stream(
@@ -231,19 +234,31 @@ class Downloads:
     ) -> None:
         told = 0
         async for chunk in response.chunks():
-            if so_far.received == 0 and not text and chunk.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"<", b"{", b"["):
-                # Object storage tells of a dead URL in XML, some gateways with status 200.
-                raise Gone(f"{redact(url)} holds an error page, not a clip")
             if so_far.received + len(chunk) > limit:
                 raise _FileTooLarge(f"{redact(url)} is larger than {limit} bytes")
-            try:
-                sink.write(chunk)
-            except OSError as exc:
-                raise _Disk(exc) from exc
+            self._take(so_far.unpacker.feed(chunk), url, sink, limit, so_far, text)
             so_far.received += len(chunk)
             if so_far.received - told >= PROGRESS_BYTES:
                 told = so_far.received
                 progress(so_far.received, so_far.expected)
+
+    def _take(
+        self, pieces: Iterator[bytes], url: str, sink: _Sink, limit: int, so_far: _Progress, text: bool
+    ) -> None:
+        try:
+            for piece in pieces:
+                if so_far.unpacked == 0 and not text and piece.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"<", b"{", b"["):
+                    # Object storage tells of a dead URL in XML, some gateways with status 200.
+                    raise Gone(f"{redact(url)} holds an error page, not a clip")
+                so_far.unpacked += len(piece)
+                if so_far.unpacked > limit:
+                    raise _FileTooLarge(f"{redact(url)} is larger than {limit} bytes")
+                sink.write(piece)
+        except Unreadable as exc:
+            so_far.forget()
+            raise _Cut(str(exc)) from exc
+        except OSError as exc:
+            raise _Disk(exc) from exc
 
     @asynccontextmanager
     async def _follow(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[http.Response]:
@@ -340,22 +355,7 @@ class _File:
     def whole(self) -> bool:
         """False when the file ends inside one of its boxes. A server that names no length, or a wrong one, cannot hide
         a cut from this. A file that is no MP4 at all is somebody else's to refuse."""
-        size, at = os.fstat(self._fd).st_size, 0
-        while at < size:
-            head = os.pread(self._fd, 16, at)
-            if at == 0 and head[4:8] not in (b"ftyp", b"styp", b"moov", b"mdat", b"free", b"skip", b"wide"):
-                return True
-            if len(head) < 8:
-                return False
-            box = int.from_bytes(head[:4])
-            if box == 1:
-                box = int.from_bytes(head[8:16])
-            if box == 0:
-                return True
-            if box < 8 or at + box > size:
-                return False
-            at += box
-        return True
+        return os.pread(self._fd, 8, 0)[4:8] not in boxes.STARTS or boxes.walk(self._fd).whole
 
     def sync(self) -> None:
         durable.sync(self._fd)

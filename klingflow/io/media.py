@@ -38,7 +38,7 @@ from PIL import Image
 
 from klingflow.core.errors import MediaError
 from klingflow.core.model import ClipFacts, Digest
-from klingflow.io import durable
+from klingflow.io import boxes, durable
 from klingflow.io.downmix import RATE, SAMPLE, Downmix, names
 
 MAX_SIDE = 8192
@@ -450,10 +450,14 @@ def sound(path: Path, origin: Fraction, *, bed: bool = False) -> Iterator[bytes]
 
 def sound_track(path: Path, container: InputContainer) -> tuple[AudioStream | None, tuple[str, ...]]:
     """The sound of an open file, if it has any, and the names of its channels. Raises MediaError for unknown codecs."""
-    audio = container.streams.best("audio")
-    if not isinstance(audio, AudioStream):
+    best = container.streams.best("audio")
+    tracks = [best] if isinstance(best, AudioStream) else []
+    # Phones write tracks that FFmpeg cannot name beside one that every player hears.
+    audio = next((s for s in (*tracks, *container.streams.audio) if _readable(s)), None)
+    if audio is None:
+        if tracks or container.streams.audio:
+            raise MediaError(f"{path.name} has sound that klingflow does not read", "give it a track in AAC")
         return None, ()
-    _known(path, audio.codec_context)
     layout = audio.codec_context.layout
     if not layout.name.startswith(f"{layout.nb_channels} channels ("):
         return audio, names(layout)
@@ -494,7 +498,14 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         yield container, video
 
 
-def _known(path: Path, context: CodecContext) -> None:
+def _readable(stream: AudioStream | VideoStream) -> bool:
+    context: CodecContext | None = stream.codec_context  # None where FFmpeg cannot name the codec
+    return context is not None and context.name in _CODECS.split(",")
+
+
+def _known(path: Path, context: CodecContext | None) -> None:
+    if context is None:
+        raise MediaError(f"{path.name} is in a codec that klingflow does not know", _EXPORT)
     if context.name not in _CODECS.split(","):
         raise MediaError(f"{path.name} is coded as {context.name}, which klingflow does not read", _EXPORT)
 
@@ -536,7 +547,6 @@ _PAGES = (
     (b"\xff\xd8\xff", "an image"),
     (b"gif8", "an image"),
 )
-_BOXES = (b"ftyp", b"styp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
 _EBML = b"\x1a\x45\xdf\xa3"
 
 
@@ -545,7 +555,7 @@ def _refuse_other_files(path: Path) -> None:
         head = file.read(512)
     if not head:
         raise MediaError(f"{path.name} is empty", _AGAIN)
-    if head[4:8] in _BOXES or head[:4] == _EBML:
+    if head[4:8] in boxes.STARTS or head[:4] == _EBML:
         return
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     kind = next((name for start, name in _PAGES if text.startswith(start)), None)
@@ -567,26 +577,15 @@ def _walk(path: Path) -> None:
             if needs is not None and needs > size:
                 raise MediaError(f"{path.name} is cut short: {needs - size} bytes are missing", _AGAIN)
             return
-        at, index = 0, False
-        while at < size:
-            file.seek(at)
-            head = file.read(16)
-            length = int.from_bytes(head[:4], "big")
-            if length == 1:
-                length = int.from_bytes(head[8:16], "big")
-            elif length == 0:
-                length = size - at
-            if len(head) < 8 or length < 8:
-                raise MediaError(f"{path.name} is damaged or cut short at byte {at}", _AGAIN)
-            if at + length > size:
-                raise MediaError(f"{path.name} is cut short: {at + length - size} bytes are missing", _AGAIN)
-            if head[4:8] == b"moov":
-                index = True
-                if length > MAX_INDEX:
-                    raise MediaError(f"{path.name} has an index of {length >> 20} MiB: more than a clip needs")
-            at += length
-    if not index:
+        found = boxes.walk(file.fileno())
+    if found.broken is not None:
+        raise MediaError(f"{path.name} is damaged or cut short at byte {found.broken}", _AGAIN)
+    if found.missing:
+        raise MediaError(f"{path.name} is cut short: {found.missing} bytes are missing", _AGAIN)
+    if found.index is None:
         raise MediaError(f"{path.name} is cut short: it has no index", _AGAIN)
+    if found.index > MAX_INDEX:
+        raise MediaError(f"{path.name} has an index of {found.index >> 20} MiB: more than a clip needs")
 
 
 def _matroska_end(head: bytes) -> int | None:
