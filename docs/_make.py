@@ -369,7 +369,7 @@ def _usage(name: str, part: argparse.ArgumentParser) -> str:
 
 def _asked(action: argparse.Action) -> str:
     name = _metavar(action)
-    return {"?": f"[{name}]", "+": f"{name}…"}.get(str(action.nargs), name)
+    return {"?": f"[{name}]", "+": f"{name}…", "*": f"[{name}…]"}.get(str(action.nargs), name)
 
 
 def _metavar(action: argparse.Action) -> str:

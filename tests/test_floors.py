@@ -30,6 +30,8 @@ HOUSES = {
 """Libraries that are at home in these modules alone."""
 
 HIDDEN = {
+    ("klingflow.cli.app", "klingflow.cli.hints"): "what to type instead: only where something is typed wrong",
+    ("klingflow.cli.app", "klingflow.core.source"): "showing what was typed wrong, likewise",
     ("klingflow.cli.app", "klingflow.cli.streams"): "the standard streams, after `--version` and `--help` are answered",
     ("klingflow.cli.app", "klingflow.cli.error_report"): "the error tree, after `--version` and `--help` are answered",
     ("klingflow.app.outputs", "klingflow.io.media"): "av: a run with nothing to make never looks at a clip",

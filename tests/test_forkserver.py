@@ -29,6 +29,7 @@ GIVEN = {
     "listen": "listen film.yaml",
     "doctor": "doctor",
     "store": "store film.yaml",
+    "lock": "lock merge a.lock.yaml b.lock.yaml c.lock.yaml",
     "schema": "schema lock",
 }
 
@@ -72,7 +73,7 @@ def test_a_command_that_does_not_end_is_killed_and_the_next_one_runs(project: Pr
             "--listen",
             "127.0.0.1:0",
             timeout=0.2,
-            HIAPI_WEBHOOK_SECRET="a secret",
+            HIAPI_WEBHOOK_SECRET="a-secret",
             HIAPI_API_KEY="k",
         )
     assert project.run("check", "film.yaml").code == 0

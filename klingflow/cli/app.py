@@ -16,12 +16,53 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from types import ModuleType
 
 from klingflow import __version__
 
-EXITS = """exit codes: 0 done; 1 a shot failed; 2 usage, storyboard or configuration is wrong; 3 a bug in klingflow;
-4 something is in doubt; 5 a limit or a missing confirmation refused the spend; 6 --frozen or --exit-code: something
-would have to be made; 7 detached, tasks are being made; 130 interrupted"""
+EXITS = """\
+exit codes: 0 done; 1 a shot failed; 2 usage, storyboard or configuration is
+wrong; 3 a bug in klingflow; 4 something is in doubt; 5 a limit or a missing
+confirmation refused the spend; 6 --frozen or --exit-code: something would have
+to be made; 7 detached, tasks are being made; 130 interrupted"""
+
+SELECTING = """\
+WHICH is words with a space (any of them) or a comma (all of them) between:
+  dawn  mar*  '*'    a shot, shots by pattern, every shot
+  dawn+  dawn+1      and what continues it: all of it, or so many steps
+  +market  2+market  and what it waits for: all of it, or so many steps
+  tag:night          shots with a tag
+  state:changed      with --against: new, changed, modified (both), renamed,
+                     removed, unchanged
+"""
+
+EXAMPLES = {
+    "init": ("klingflow init my-film",),
+    "check": ("klingflow check .", "klingflow check film.yaml --format github"),
+    "plan": (
+        "klingflow plan",
+        "klingflow plan film.yaml --select 'dawn+ tag:night'",
+        "klingflow plan film.yaml --against origin/main --format markdown",
+        "klingflow plan film.yaml -o plan.json",
+    ),
+    "run": (
+        "klingflow run --provider animatic",
+        "klingflow run film.yaml --max-spend 20",
+        "klingflow run film.yaml --plan plan.json -y",
+    ),
+    "status": ("klingflow status film.yaml --json",),
+    "resolve": (
+        "klingflow resolve film.yaml dawn --task ID",
+        "klingflow resolve film.yaml dawn --not-bought",
+    ),
+    "takes": ("klingflow takes film.yaml",),
+    "film": ("klingflow film film.yaml",),
+    "graph": ("klingflow graph film.yaml --format svg > film.svg",),
+    "listen": ("klingflow listen film.yaml --listen 0.0.0.0:8477",),
+    "doctor": ("klingflow doctor film.yaml",),
+    "store": ("klingflow store",),
+    "schema": ("klingflow schema storyboard > storyboard.schema.json",),
+}
 
 COMMANDS = {
     "init": "write a project that runs at once",
@@ -41,7 +82,7 @@ COMMANDS = {
 }
 
 
-_Help = partial(argparse.HelpFormatter, width=80)
+_Help = partial(argparse.RawDescriptionHelpFormatter, width=80)
 """Help of one width, on a terminal, in CI and in the documents. (To learn the terminal's, argparse loads three
 libraries of compression, at every start.)"""
 
@@ -51,17 +92,27 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
     own start."""
     top = argparse.ArgumentParser(
         prog="klingflow",
+        allow_abbrev=False,
         formatter_class=_Help,
         description="Terraform for AI film: storyboards in YAML, planned, bought once, kept by content.",
-        epilog=EXITS,
+        epilog=f"klingflow help COMMAND: what a command takes, with examples\n\n{EXITS}",
     )
     top.add_argument("--version", action="version", version=f"klingflow {__version__}")
     commands = top.add_subparsers(prog="klingflow", dest="command", metavar="COMMAND", required=True)
     for name, text in COMMANDS.items():
-        p = commands.add_parser(name, help=text, description=text, epilog=EXITS, formatter_class=_Help)
+        p = commands.add_parser(
+            name, help=text, description=text, epilog=_epilog(name), formatter_class=_Help, allow_abbrev=False
+        )
         if only is None or only == name:
             ARGUMENTS[name](p)
     return top
+
+
+def _epilog(name: str) -> str:
+    shown = "".join(f"  {line}\n" for line in EXAMPLES.get(name, ()))
+    parts = [f"examples:\n{shown}"] if shown else []
+    parts += [SELECTING] if name in ("plan", "run") else []
+    return "\n".join([*parts, EXITS])
 
 
 def _init(p: argparse.ArgumentParser) -> None:
@@ -70,18 +121,18 @@ def _init(p: argparse.ArgumentParser) -> None:
 
 
 def _check(p: argparse.ArgumentParser) -> None:
-    p.add_argument("paths", nargs="+", metavar="PATH", help="storyboards, or folders that hold some")
-    p.add_argument("--format", choices=("text", "json", "github", "sarif"), default="text", help="default: text")
+    p.add_argument("paths", nargs="*", metavar="PATH", help="storyboards, or folders that hold some (default: here)")
+    _format(p, "text", "json", "github", "sarif")
     _vars(p)
 
 
 def _plan(p: argparse.ArgumentParser) -> None:
-    _storyboard(p)
+    p.add_argument("paths", nargs="*", metavar="PATH", help="storyboards, or folders that hold some (default: here)")
     _vars(p)
     _provider(p)
     _select(p)
-    p.add_argument("--format", choices=("text", "json", "markdown"), default="text", help="default: text")
-    p.add_argument("--out", metavar="FILE", help="save the plan, for `run --plan FILE`")
+    _format(p, "text", "json", "markdown")
+    p.add_argument("-o", "--out", metavar="FILE", help="save the plan, for `run --plan FILE`")
     p.add_argument("--against", metavar="GITREF", help="compare with the storyboard and lock at that git ref")
     p.add_argument("--prompts", action="store_true", help="show every text as it is sent to the provider")
     p.add_argument("--exit-code", action="store_true", help="exit 6 when something would be made")
@@ -93,7 +144,7 @@ def _run(p: argparse.ArgumentParser) -> None:
     _provider(p)
     _select(p)
     p.add_argument("--plan", metavar="FILE", help="run exactly this saved plan, or refuse")
-    p.add_argument("--yes", action="store_true", help="spend without asking")
+    p.add_argument("-y", "--yes", action="store_true", help="spend without asking")
     p.add_argument("--max-spend", metavar="USD", help="refuse a run that would spend more")
     p.add_argument("--max-seconds", metavar="N", help="refuse a run that would make more seconds of clip")
     p.add_argument("--max-tasks", metavar="N", help="refuse a run that would submit more tasks")
@@ -102,17 +153,17 @@ def _run(p: argparse.ArgumentParser) -> None:
     p.add_argument("--update-lock", action="store_true", help="with --var: write the lock all the same")
     p.add_argument("--listen", metavar="HOST:PORT", help="receive callbacks here while waiting")
     p.add_argument("--callback-url", metavar="URL", help="the public https URL under which --listen is reached")
-    p.add_argument("--json", action="store_true", help="one event a line on stdout")
-    p.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    _format(p, "text", "json", help="json: one event a line on stdout (default: text)")
+    p.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
 
 
 def _status(p: argparse.ArgumentParser) -> None:
     _storyboard(p)
-    p.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
+    _format(p, "text", "json")
 
 
 def _resolve(p: argparse.ArgumentParser) -> None:
-    _storyboard(p)
+    p.add_argument("path", metavar="PATH", help="the storyboard")
     p.add_argument("shot", metavar="SHOT", help="the id of the shot")
     p.add_argument("--take", type=int, default=None, metavar="N", help="default: the take in doubt")
     p.add_argument("--key", default=None, metavar="KEY", help="tells two purchases of one take apart; status names it")
@@ -126,7 +177,7 @@ def _resolve(p: argparse.ArgumentParser) -> None:
 
 def _takes(p: argparse.ArgumentParser) -> None:
     _storyboard(p)
-    p.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
+    _format(p, "text", "json")
 
 
 def _film(p: argparse.ArgumentParser) -> None:
@@ -151,7 +202,7 @@ def _doctor(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--paid-probe", action="store_true", help="prove HiAPI's Idempotency-Key with one cheap paid request"
     )
-    p.add_argument("--yes", action="store_true", help="spend on the probe without asking")
+    p.add_argument("-y", "--yes", action="store_true", help="spend on the probe without asking")
 
 
 def _store(p: argparse.ArgumentParser) -> None:
@@ -171,7 +222,14 @@ def _schema(p: argparse.ArgumentParser) -> None:
 
 
 def _storyboard(p: argparse.ArgumentParser) -> None:
-    p.add_argument("path", metavar="PATH", help="the storyboard")
+    p.add_argument(
+        "path", nargs="?", metavar="PATH", help="the storyboard, or the folder in which it lies alone (default: here)"
+    )
+
+
+def _format(p: argparse.ArgumentParser, *names: str, help: str = "default: text") -> None:
+    p.add_argument("--format", choices=names, default="text", help=help)
+    p.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
 
 
 def _vars(p: argparse.ArgumentParser) -> None:
@@ -224,14 +282,36 @@ def _command(name: str) -> Callable[..., int]:
     return command
 
 
+def _wrong(what: str, mend: Callable[[ModuleType], str]) -> int:
+    """Says what cannot be read on the command line, and what to type instead."""
+    from klingflow.cli import hints  # nobody who types it right waits for it
+    from klingflow.core.source import visible
+
+    print(f"{visible(what)}\nmend: {visible(mend(hints))}", file=sys.stderr)
+    return 2
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # UTF-8 as every file that we write, in every locale
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     words = sys.argv[1:] if argv is None else argv
-    named = next((word for word in words if word in COMMANDS), "")
-    arguments = vars(parser(named).parse_args(words))
+    if words and words[0] == "help":
+        words = [*words[1:2], "--help"]
+    named = next((word for word in words if not word.startswith("-")), "")
+    if named and named not in COMMANDS:
+        return _wrong(f"there is no command '{named}'", lambda hints: hints.for_command(named, tuple(COMMANDS)))
+    read, unknown = parser(named).parse_known_args(words)
+    if unknown:
+        p = argparse.ArgumentParser(add_help=False)
+        ARGUMENTS[named](p)
+        options = [option for action in p._actions for option in action.option_strings]
+        what = f"klingflow {named} has no option {unknown[0]}"
+        if not unknown[0].startswith("-"):
+            what = f"'{unknown[0]}' is one argument too many for klingflow {named}"
+        return _wrong(what, lambda hints: hints.for_option(unknown[0], options, named))
+    arguments = vars(read)
     name = arguments.pop("command")
     from klingflow.cli import streams  # after parsing: `--version` and `--help` need neither these nor the error tree
     from klingflow.cli.error_report import report

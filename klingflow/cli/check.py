@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import klingflow
 from klingflow import __version__
+from klingflow.cli import storyboards
 from klingflow.cli.words import parse_vars
-from klingflow.core.errors import DONE, StoryboardError, UsageError
+from klingflow.core.errors import DONE, StoryboardError
 from klingflow.core.redact import redact
 from klingflow.core.source import Problem, Severity, inert, rendered, visible
 
 
 def check(paths: Sequence[str], var: Sequence[str] = (), format: str = "text") -> int:
     problems: list[Problem] = []
-    files = [file for path in paths for file in _storyboards(path)]
+    files = storyboards.several(paths)
     overrides = parse_vars(var)
     for file in files:
         problems += klingflow.open(file, variables=overrides).check()
@@ -39,34 +39,6 @@ def check(paths: Sequence[str], var: Sequence[str] = (), format: str = "text") -
             bad = f"{errors} problem" + ("s" if errors != 1 else "")
             print(f"{names}: {bad if errors else 'good'}")
     return StoryboardError.code if errors else DONE
-
-
-def _storyboards(path: str) -> list[str]:
-    """The storyboards at a path: the file, or every one below the folder."""
-    if not Path(path).is_dir():
-        return [path]
-    found = []
-    for folder, folders, names in os.walk(path):
-        folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and name not in ("out", "node_modules")
-        )
-        for name in sorted(names):
-            full = os.path.join(folder, name)
-            if name.endswith((".yaml", ".yml")) and not name.endswith(".lock.yaml") and _says_klingflow(full):
-                found.append(full)
-    if not found:
-        raise UsageError(
-            f"there is no storyboard in {path}", "a storyboard is a YAML file that begins with `klingflow: 1`"
-        )
-    return found
-
-
-def _says_klingflow(path: str) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return any(line.startswith(b"klingflow:") for line in file.read(65536).splitlines())
-    except OSError:
-        return False
 
 
 def _json(problem: Problem) -> dict[str, object]:

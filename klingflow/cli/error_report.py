@@ -47,8 +47,21 @@ def report(error: BaseException) -> int:
 
             lines = "".join(traceback.format_exception(error))
             versions = f"klingflow {__version__}, Python {sys.version.split()[0]}, {sys.platform}"
-            say(f"this is a bug in klingflow ({versions}); please report it with the text below\n\n{lines}")
+            say(f"this is a bug in klingflow ({versions}); please report it{_where()} with the text below\n\n{lines}")
             return BUG
+
+
+def _where() -> str:
+    """Where the package says that bugs are reported."""
+    from importlib import metadata
+
+    try:
+        urls = metadata.metadata("klingflow").get_all("Project-URL") or ()
+    except metadata.PackageNotFoundError:
+        return ""
+    named = {name.strip().casefold(): url.strip() for name, _, url in (line.partition(",") for line in urls)}
+    url = next((named[name] for name in ("issues", "bug tracker", "repository", "homepage") if name in named), "")
+    return f" at {url}" if url else " to whoever gave it to you"
 
 
 def explained(error: KlingflowError) -> str:

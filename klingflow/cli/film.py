@@ -7,5 +7,5 @@ from collections.abc import Sequence
 from klingflow.cli.run import run
 
 
-def film(path: str, var: Sequence[str] = (), provider: str | None = None) -> int:
+def film(path: str | None, var: Sequence[str] = (), provider: str | None = None) -> int:
     return run(path, var=var, provider=provider, frozen=True)

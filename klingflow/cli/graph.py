@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import klingflow
+from klingflow.cli import storyboards
 from klingflow.cli.words import parse_vars
 from klingflow.core.errors import DONE
 from klingflow.core.source import inert
 from klingflow.output import drawing
 
 
-def graph(path: str, var: Sequence[str] = (), format: str = "mermaid") -> int:
+def graph(path: str | None, var: Sequence[str] = (), format: str = "mermaid") -> int:
     """Prints the graph of every film."""
-    films = klingflow.open(path, variables=parse_vars(var)).films()
+    films = klingflow.open(storyboards.one(path), variables=parse_vars(var)).films()
     print(inert({"mermaid": drawing.mermaid, "dot": drawing.dot, "svg": drawing.svg}[format](films)))
     return DONE

@@ -6,13 +6,14 @@ import asyncio
 import signal
 
 import klingflow
+from klingflow.cli import storyboards
 from klingflow.cli.error_report import say
 from klingflow.core.errors import DONE
 from klingflow.output import progress
 
 
-def listen(path: str, listen: str) -> int:
-    asyncio.run(_serve(path, listen))
+def listen(path: str | None, listen: str) -> int:
+    asyncio.run(_serve(storyboards.one(path), listen))
     return DONE
 
 

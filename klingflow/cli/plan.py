@@ -12,15 +12,16 @@ from collections.abc import Sequence
 
 import klingflow
 from klingflow import Action, Planned, StoryboardError
+from klingflow.cli import storyboards
 from klingflow.cli.error_report import say
 from klingflow.cli.words import parse_vars
-from klingflow.core.errors import DONE, WouldMake
+from klingflow.core.errors import DONE, UsageError, WouldMake
 from klingflow.core.source import inert, rendered
 from klingflow.output import plantext, terminal
 
 
 def plan(
-    path: str,
+    paths: Sequence[str] = (),
     var: Sequence[str] = (),
     provider: str | None = None,
     select: str | None = None,
@@ -31,15 +32,40 @@ def plan(
     exit_code: bool = False,
     prompts: bool = False,
 ) -> int:
-    storyboard = klingflow.open(path, variables=parse_vars(var), provider=provider)
+    """Several storyboards, one after the other; the forms that other programs read hold one plan."""
+    found = storyboards.several(paths)
+    if len(found) > 1 and (out is not None or format != "text"):
+        names = ", ".join(map(shlex.quote, found[:10])) + (", …" if len(found) > 10 else "")
+        what = "--out" if out is not None else f"--format {format}"
+        raise UsageError(f"{what} holds one plan, and there are {len(found)} storyboards", f"name one: {names}")
+    makes = False
+    for n, path in enumerate(found):
+        if n:
+            print()
+        storyboard = klingflow.open(path, variables=parse_vars(var), provider=provider)
+        planned = _planned(storyboard, select, exclude, against, format)
+        _show(planned, path, format, out, prompts)
+        makes = makes or any(step.action in _BUSY for film in planned.plan.films for step in film.steps)
+    return WouldMake.code if exit_code and makes else DONE
+
+
+_BUSY = (Action.MAKE, Action.RESUME, Action.RESOLVE)
+
+
+def _planned(
+    storyboard: klingflow.Storyboard, select: str | None, exclude: str | None, against: str | None, format: str
+) -> Planned:
     try:
-        planned = storyboard.plan(select=select, exclude=exclude, against=against)
+        return storyboard.plan(select=select, exclude=exclude, against=against)
     except StoryboardError as bad:
         if format == "markdown":  # the comment with the last plan must not stay up when no plan can be made any more
             from klingflow.output import markdown
 
             sys.stdout.write(markdown.refused(storyboard.relative(), bad.problems))
         raise
+
+
+def _show(planned: Planned, path: str, format: str, out: str | None, prompts: bool) -> None:
     if out is not None:
         planned.save(out)
     if format == "json":
@@ -48,13 +74,10 @@ def plan(
         from klingflow.output import markdown
 
         command = f"klingflow run {shlex.quote(path)}"
-        text = markdown.comment(planned.plan, planned.comparisons, base=against or "", command=command)
+        text = markdown.comment(planned.plan, planned.comparisons, base=planned.against or "", command=command)
         sys.stdout.write(text)
     else:
         _text(planned, prompts)
-    busy = (Action.MAKE, Action.RESUME, Action.RESOLVE)
-    makes = any(step.action in busy for film in planned.plan.films for step in film.steps)
-    return WouldMake.code if exit_code and makes else DONE
 
 
 def _text(planned: Planned, prompts: bool) -> None:

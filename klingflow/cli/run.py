@@ -12,6 +12,7 @@ from decimal import Decimal, InvalidOperation
 
 import klingflow
 from klingflow import Event, Limits, Planned, PreparedRun, RunResult, SpendRefused, UsageError, money
+from klingflow.cli import storyboards
 from klingflow.cli.error_report import explained, say
 from klingflow.cli.words import parse_vars
 from klingflow.core.source import rendered, visible
@@ -20,7 +21,7 @@ from klingflow.output.words import count
 
 
 def run(
-    path: str,
+    path: str | None = None,
     var: Sequence[str] = (),
     provider: str | None = None,
     select: str | None = None,
@@ -35,9 +36,11 @@ def run(
     update_lock: bool = False,
     listen: str | None = None,
     callback_url: str | None = None,
-    json: bool = False,
+    format: str = "text",
     quiet: bool = False,
 ) -> int:
+    json = format == "json"
+    path = storyboards.one(path)
     limits = _limits(max_spend, max_seconds, max_tasks)
     saved = klingflow.load_plan(plan) if plan is not None else None
     storyboard = klingflow.open(path, variables=parse_vars(var), provider=provider)

@@ -12,13 +12,15 @@ from decimal import Decimal
 
 import klingflow
 from klingflow import TaskRow, money
+from klingflow.cli import storyboards
 from klingflow.core.errors import DONE
 from klingflow.core.source import inert, visible
 from klingflow.output import terminal
 from klingflow.output.words import count, shortened
 
 
-def status(path: str, format: str = "text") -> int:
+def status(path: str | None, format: str = "text") -> int:
+    path = storyboards.one(path)
     storyboard = klingflow.open(path)
     found = storyboard.tasks()
     if format == "json":

@@ -6,12 +6,13 @@ import json
 
 import klingflow
 from klingflow import TakeRow, money
+from klingflow.cli import storyboards
 from klingflow.core.errors import DONE
 
 
-def takes(path: str, format: str = "text") -> int:
+def takes(path: str | None, format: str = "text") -> int:
     """Lists what the lock names: a run keeps every take of a shot that lives, so that a person can go back to one."""
-    storyboard = klingflow.open(path)
+    storyboard = klingflow.open(storyboards.one(path))
     rows = storyboard.takes()
     if format == "json":
         out = {"version": 1, "storyboard": storyboard.relative(), "takes": [_json(row) for row in rows]}

@@ -1,0 +1,147 @@
+"""What people type by habit, from other tools and from their own: understood, or answered with what to type."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from klingflow.cli import app, error_report, hints
+from tests.cli import Project
+
+BOARD = "klingflow: 1\nshots:\n  - {id: dawn, prompt: A pier.}\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    made = Project(tmp_path / "project", {})
+    made.write("film.yaml", BOARD)
+    made.write("notes.yaml", "a: 1\n")
+    return made
+
+
+def answered(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert app.main(words) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    return told.err
+
+
+@pytest.mark.parametrize(
+    ("words", "mend"),
+    [
+        (["apply"], "write klingflow run"),
+        (["validate", "film.yaml"], "write klingflow check"),
+        (["pln"], "did you mean klingflow plan?"),
+        (["film.yaml"], "say what is to be done with it: klingflow plan film.yaml"),
+        (["xyz"], "the commands are init, check, plan, "),
+        (["help", "aply"], "the commands are init, "),
+        (["run", "film.yaml", "--dry-run"], "`klingflow plan` shows what a run would do"),
+        (["run", "film.yaml", "-n"], "`klingflow plan` shows what a run would do"),
+        (["plan", "film.yaml", "--target=dawn"], "write --select WHICH"),
+        (["run", "film.yaml", "--auto-approve"], "write --yes"),
+        (["run", "film.yaml", "--budget", "5"], "write --max-spend USD"),
+        (["run", "film.yaml", "--force"], "a shot is made anew where it changes"),
+        (["status", "film.yaml", "--target", "x"], "klingflow status --help lists what it takes"),  # has no --select
+        # an option is never guessed from its beginning: --max-s would spend
+        (["run", "film.yaml", "--ye"], "did you mean --yes?"),
+        (["run", "film.yaml", "--max-spen", "5"], "did you mean --max-spend?"),
+        (["run", "a.yaml", "b.yaml"], "klingflow run --help lists what it takes"),
+    ],
+)
+def test_other_words_are_answered_with_the_right_one(
+    capsys: pytest.CaptureFixture[str], words: list[str], mend: str
+) -> None:
+    assert f"\nmend: {mend}" in answered(capsys, *words)
+
+
+def test_every_hint_names_what_there_is() -> None:
+    for told in hints.COMMANDS.values():
+        assert told.split()[1] in {*app.COMMANDS, "--version"}
+    assert not hints.COMMANDS.keys() & app.COMMANDS.keys()
+    whole = app.parser().format_help() + "".join(p.format_help() for p in _commands().values())
+    for told in hints.OPTIONS.values():
+        if told.startswith("write "):
+            assert told.split()[1] in whole
+
+
+def _commands() -> dict[str, object]:
+    return {name: app.parser(name)._subparsers._group_actions[0].choices[name] for name in app.COMMANDS}  # type: ignore[union-attr,index]
+
+
+def test_short_options_and_json_are_alike_everywhere() -> None:
+    assert app.parser("run").parse_args(["run", "f", "-y", "-q"]).yes is True
+    assert app.parser("run").parse_args(["run", "f", "-q"]).quiet is True
+    assert app.parser("plan").parse_args(["plan", "f", "-o", "x"]).out == "x"
+    for name in ("check", "plan", "run", "status", "takes"):
+        for words in (["--json"], ["--format", "json"]):
+            assert app.parser(name).parse_args([name, "f", *words]).format == "json"
+
+
+def test_help_of_a_command_has_examples_and_the_grammar(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        app.main(["help", "run"])
+    assert ended.value.code == 0
+    told = capsys.readouterr().out
+    assert told.startswith("usage: klingflow run ")
+    assert "examples:\n  klingflow run --provider animatic\n" in told
+    assert "state:changed" in told
+    assert max(map(len, told.splitlines())) <= 80
+    with pytest.raises(SystemExit):
+        app.main(["help"])
+    assert "klingflow help COMMAND" in capsys.readouterr().out
+
+
+def test_every_example_can_be_parsed() -> None:
+    import shlex
+
+    for name, lines in app.EXAMPLES.items():
+        for line in lines:
+            words = shlex.split(line.partition(" > ")[0])
+            assert words[:2] == ["klingflow", name]
+            assert not app.parser(name).parse_known_args(words[1:])[1]
+
+
+def test_a_folder_with_one_storyboard_needs_no_name(project: Project) -> None:
+    project.write("film.lock.yaml", "klingflow_lock: 1\nshots: {}\n")
+    made = project.run("run", "--json")
+    assert (made.code, "made" in made.out) == (0, True)
+    assert all(json.loads(line) for line in made.out.splitlines())
+    assert "reuse" in project.run("plan").out
+    assert "1 task, " in project.run("status", ".").out
+    assert "dawn" in project.run("takes").out
+    assert json.loads(project.run("status", "--json").out)["tasks"][0]["shot"] == "dawn"
+
+
+def test_several_storyboards_are_planned_together_and_run_one_by_one(project: Project) -> None:
+    project.write("ep2/film.yaml", BOARD.replace("dawn", "dusk"))
+    project.write("b.yaml", BOARD)
+    together = project.run("plan")
+    assert (together.code, together.out.count("1 clip to make"), "dusk" in together.out) == (0, 3, True)
+    assert project.run("plan", "b.yaml", "ep2", "b.yaml").out.count("1 clip to make") == 2
+    refused = project.run("run")
+    assert refused.code == 2
+    assert refused.err == "this folder holds 2 storyboards\nmend: name one: b.yaml, film.yaml\n"
+    refused = project.run("plan", "--json")
+    assert (refused.code, "--format json holds one plan" in refused.err) == (2, True)
+    assert project.run("plan", "ep2", "--exit-code").code == 6
+
+
+def test_a_folder_without_a_storyboard_says_so(project: Project) -> None:
+    project.write("empty/x.txt", "")
+    for command in ("plan", "run", "status", "check"):
+        told = project.run(command, "empty")
+        assert (told.code, told.err.startswith("there is no storyboard in empty\n")) == (2, True)
+
+
+def test_a_bug_says_where_it_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from email.message import Message
+    from importlib import metadata
+
+    package = Message()
+    package["Project-URL"] = "Homepage, https://example.com"
+    package["Project-URL"] = "Issues, https://example.com/issues"
+    monkeypatch.setattr(metadata, "metadata", lambda _: package)
+    assert error_report.report(ZeroDivisionError()) == 3
+    assert "please report it at https://example.com/issues with the text below" in capsys.readouterr().err
