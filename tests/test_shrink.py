@@ -149,6 +149,22 @@ def test_an_image_inside_hiapis_request_has_its_share_of_the_body() -> None:
     assert image_bytes(mulerouter.caps, inside, two, published=False) == 10 * 2**20
 
 
+def test_a_format_that_the_provider_lacks_is_told_with_the_setting_that_converts() -> None:
+    webp = facts(format="WEBP")
+    [(what, mend)] = image_problems(mulerouter.caps, webp)
+    assert what == "the image is WEBP; the provider takes JPEG, PNG"
+    assert "images: {shrink: lossless}" in mend
+    assert image_problems(mulerouter.caps, webp, shrinks=True) == []
+    assert image_problems(PROVIDERS["hiapi"].caps, webp) == []
+    ways: tuple[How, How] = ("lossless", "high-quality")
+    for how in ways:
+        out = io.BytesIO()
+        Image.new("RGB", (720, 720), "red").save(out, "WEBP")
+        copy, form = smaller(out.getvalue(), "WEBP", 10**7, BOTH, how)
+        assert form in ("JPEG", "PNG")
+        assert Image.open(io.BytesIO(copy)).format == form
+
+
 def test_only_bytes_and_orientation_are_mended_by_a_copy() -> None:
     bad = facts(bytes=11 * 2**20, turned=True, width=299, height=300)
     told = [(what.split(";")[0], mend) for what, mend in image_problems(mulerouter.caps, bad)]

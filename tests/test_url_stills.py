@@ -89,7 +89,7 @@ def test_a_still_at_a_url_is_fetched_for_the_animatic_and_a_pinned_one_is_verifi
         assert "is not the image that the storyboard pins" in other.err
         assert "mend: update its sha256" in other.err
 
-        for name, said in (("page.png", "cannot be had"), ("none.png", "answers 404")):
+        for name, said in (("page.png", "is a web page"), ("none.png", "answers 404")):
             project.write("film.yaml", board(f"'{base}/{name}'"))
             ended = project.run("run", "film.yaml", "--quiet")
             assert (ended.code, said in ended.err) == (1, True), ended.said

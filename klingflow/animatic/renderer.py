@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import av
-from PIL import Image, ImageOps
+from PIL import Image
 
 from klingflow.animatic import design
 from klingflow.core.errors import MediaError
+from klingflow.io import pictures
 from klingflow.io.media import ACCURATE, chain
 
 RATE = 24
@@ -247,7 +248,7 @@ def _still(request: RenderRequest, role: str, blob: Callable[[str], Path]) -> _S
         return None
     try:
         with Image.open(blob(request.frames[role]), formats=("PNG", "JPEG", "WEBP")) as file:
-            image = _opaque(ImageOps.exif_transpose(file))
+            image = _opaque(pictures.as_seen(file))
     except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as exc:
         raise MediaError(f"the image for {role} of shot '{request.shot}' cannot be read: {exc}") from exc
     pushes = design.pushes_of(image)
@@ -257,10 +258,10 @@ def _still(request: RenderRequest, role: str, blob: Callable[[str], Path]) -> _S
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    if not image.has_transparency_data:
-        return image.convert("RGB")
+    if image.mode == "RGB":
+        return image
     ground = Image.new("RGBA", image.size, (*design.GROUND, 255))
-    return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
+    return Image.alpha_composite(ground, image).convert("RGB")
 
 
 def _layout(request: RenderRequest, still: _Still | None) -> design.Layout:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,7 +20,7 @@ from klingflow.execution.account import account
 from klingflow.execution.seller import Seller
 from klingflow.io import api, config, http, store_origin, webhook
 from klingflow.io.downloads import Downloads
-from klingflow.io.project import IMAGE_BYTES, Project
+from klingflow.io.project import IMAGE_BYTES, BadFile, Project, picture
 from klingflow.io.publish import Publisher
 from klingflow.io.publish_trial import unreadable
 from klingflow.io.service import Broken, Gone
@@ -54,15 +54,14 @@ class Doors:
     async def fetch_still(self, url: str) -> tuple[bytes, str]:
         """Reads an image at a public https URL: its bytes, and their format (PNG, JPEG, WEBP). Raises
         KlingflowError."""
-        from PIL import Image
-
         try:
             data = await self.downloads.get(url, IMAGE_BYTES)
-            with Image.open(BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
-                return data, str(image.format)
-        except (Gone, Broken, OSError, ValueError) as bad:
+            return data, (await asyncio.to_thread(picture, redact(url), data))[0]
+        except (Gone, Broken) as bad:
             what = f"the still at {redact(url)} cannot be had: {redact(str(bad))}"
-            raise KlingflowError(what, "keep the image in the project") from bad
+        except BadFile as bad:
+            what = bad.what
+        raise KlingflowError(what, "keep the image in the project")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

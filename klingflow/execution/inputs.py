@@ -21,7 +21,7 @@ from klingflow.io import shrink
 from klingflow.io.publish import Publisher
 from klingflow.io.store import Store
 from klingflow.providers.base import Provider, Settings
-from klingflow.providers.images import image_bytes, too_large
+from klingflow.providers.images import image_bytes, other_format, too_large
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,9 +137,12 @@ class InputImages:
     async def _fitting(self, role: str, data: bytes, form: str, most: int, provider: Provider) -> tuple[bytes, str]:
         """The image as the provider takes it: itself, or a smaller copy where the project asks for one."""
         if self._shrinks is None:
-            if len(data) <= most:
+            if len(data) > most:
+                what, mend = too_large(len(data), most)
+            elif form not in provider.caps.image_formats:
+                what, mend = other_format(form, provider.caps)
+            else:
                 return data, form
-            what, mend = too_large(len(data), most)
             raise KlingflowError(f"{role} for {provider.name}: {what}", mend)
         try:
             return await self._media_calls(

@@ -366,6 +366,34 @@ def _size(count: int) -> str:
 _MARKUP = (b"<svg", b"<?xml", b"<!doctype", b"<html")
 
 
+_PICTURES = (
+    (b"GIF8", "a GIF"),
+    (b"BM", "a BMP"),
+    (b"II*\0", "a TIFF, or a camera's raw picture"),
+    (b"MM\0*", "a TIFF, or a camera's raw picture"),
+    (b"\xff\x0a", "a JPEG XL"),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL"),
+    (b"\0\0\0\x0cjP  ", "a JPEG 2000"),
+    (b"8BPS", "a Photoshop file"),
+    (b"%PDF", "a PDF"),
+    (b"v/1\x01", "an OpenEXR picture"),
+    (b"\x1a\x45\xdf\xa3", "a video"),
+)
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_AVIF = (b"avif", b"avis")
+
+
+def _other_kind(head: bytes) -> str | None:
+    """What a file is that people take for a still, by its first bytes; None for all else."""
+    if head[4:8] == b"ftyp":
+        brands = [head[at : at + 4] for at in (8, *range(16, min(len(head), int.from_bytes(head[:4])), 4))]
+        # The general brand of images (mif1) may stand first in both.
+        if any(brand in _AVIF for brand in brands):
+            return "an AVIF"
+        return "a HEIC" if any(brand in _HEIC for brand in brands) else "a video"
+    return next((kind for start, kind in _PICTURES if head.startswith(start)), None)
+
+
 def picture(rel: str, data: bytes) -> tuple[str, int, int, bool]:
     """(format, width, height as shown, whether EXIF must turn or mirror it) of an image's bytes. Raises BadFile."""
     import struct
@@ -379,8 +407,9 @@ def picture(rel: str, data: bytes) -> tuple[str, int, int, bool]:
     if head.startswith(_MARKUP):
         kind = "an SVG drawing" if b"<svg" in data[:4096].lower() else "a web page"
         raise BadFile(f"'{rel}' is {kind}, not a picture of pixels", mend)
-    if head.startswith(b"gif8"):
-        raise BadFile(f"'{rel}' is a GIF", mend)
+    other = _other_kind(data[:64])
+    if other is not None:
+        raise BadFile(f"'{rel}' is {other}", f"{mend}: save it as one of them")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

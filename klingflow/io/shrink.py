@@ -12,6 +12,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Literal
 
 from klingflow.core.errors import MediaError
+from klingflow.io import pictures
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -96,9 +97,9 @@ def _lossy(picture: Image.Image, profile: bytes | None, most_bytes: int) -> Iter
             "flatten it, or set `images: {shrink: lossless}` in klingflow.yaml",
         )
     if picture.mode == "CMYK":
-        picture, profile = _from_print(picture, profile), None
-    elif picture.mode.startswith("I"):  # 16 bits of grey: `convert` would cut off what is above 255
-        picture = picture.convert("I").point(lambda value: value * (1 / 257)).convert("L")
+        picture, profile = pictures.to_srgb(picture, profile), None
+    elif pictures.is_deep_grey(picture):
+        picture = pictures.eight_bits(picture)
     elif picture.mode not in ("RGB", "L"):
         picture = picture.convert("RGB")
     copy = b""
@@ -113,21 +114,6 @@ def _lossy(picture: Image.Image, profile: bytes | None, most_bytes: int) -> Iter
         shrunk = picture.resize(size, Image.Resampling.LANCZOS)
         copy = _saved(shrunk, "JPEG", profile, quality=QUALITIES[-1], subsampling=0, optimize=True)
         yield copy, "JPEG"
-
-
-def _from_print(picture: Image.Image, profile: bytes | None) -> Image.Image:
-    """CMYK as sRGB: by its own profile, where it has one."""
-    from PIL import ImageCms
-
-    if profile:
-        try:
-            own, screen = ImageCms.ImageCmsProfile(BytesIO(profile)), ImageCms.createProfile("sRGB")
-            converted = ImageCms.profileToProfile(picture, own, screen, outputMode="RGB")
-            if converted is not None:
-                return converted
-        except (ImageCms.PyCMSError, OSError):
-            pass  # a profile that cannot be read is no profile
-    return picture.convert("RGB")
 
 
 def _saved(picture: Image.Image, form: str, profile: bytes | None, **options: object) -> bytes:

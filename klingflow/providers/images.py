@@ -27,13 +27,12 @@ def image_problems(
 ) -> list[tuple[str, str]]:
     """Each limit that the image breaks: (what, mend). `most_bytes`: see `image_bytes`.
 
-    `shrinks`: the project has smaller, upright copies sent where that is needed.
+    `shrinks`: the project has copies sent, smaller, upright or in another format, where that is needed.
     """
     most = caps.image_bytes if most_bytes is None else most_bytes
     out: list[tuple[str, str]] = []
-    if facts.format not in caps.image_formats:
-        allowed = ", ".join(caps.image_formats)
-        out.append((f"the image is {facts.format}; the provider takes {allowed}", "convert it to PNG"))
+    if facts.format not in caps.image_formats and not shrinks:
+        out.append(other_format(facts.format, caps))
     if facts.bytes > most and not shrinks:
         out.append(too_large(facts.bytes, most))
     if facts.turned and caps.paid and not shrinks:
@@ -60,6 +59,14 @@ def image_problems(
             )
         )
     return out
+
+
+def other_format(has: str, caps: Caps) -> tuple[str, str]:
+    """That a provider does not take an image's format: (what, mend)."""
+    return (
+        f"the image is {has}; the provider takes {', '.join(caps.image_formats)}",
+        "convert it to PNG, or set `images: {shrink: lossless}` in klingflow.yaml to send a copy as PNG",
+    )
 
 
 def too_large(has: int, most: int) -> tuple[str, str]:
