@@ -347,10 +347,7 @@ def exits() -> list[tuple[int, str]]:
 
 
 def commands() -> Mapping[str, argparse.ArgumentParser]:
-    top = app.parser()
-    found = next(action for action in top._actions if isinstance(action, argparse._SubParsersAction))
-    choices: Mapping[str, argparse.ArgumentParser] = found.choices
-    return choices
+    return app.parsers(app.parser())
 
 
 def _about(part: argparse.ArgumentParser) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from klingflow.app.store_check import StoreReport, verify_store
     from klingflow.app.takes import TakeRow
     from klingflow.app.tasks import TaskRow, Tasks
+    from klingflow.app.user_cache import UserCache, clear_cache, user_cache
     from klingflow.core.errors import (
         Interrupted,
         KlingflowError,
@@ -46,6 +47,7 @@ _HOMES = {
     "klingflow.app.store_check": ("StoreReport", "verify_store"),
     "klingflow.app.takes": ("TakeRow",),
     "klingflow.app.tasks": ("TaskRow", "Tasks"),
+    "klingflow.app.user_cache": ("UserCache", "clear_cache", "user_cache"),
     "klingflow.core.errors": (
         "Interrupted",
         "KlingflowError",
@@ -103,8 +105,10 @@ __all__ = [
     "Tasks",
     "Totals",
     "UsageError",
+    "UserCache",
     "Verdict",
     "WouldMake",
+    "clear_cache",
     "create_project",
     "doctor",
     "load_plan",
@@ -113,6 +117,7 @@ __all__ = [
     "open",
     "paid_probe",
     "schema",
+    "user_cache",
     "verify_store",
 ]
 

@@ -38,6 +38,7 @@ HIDDEN = {
     ("klingflow.app.outputs", "klingflow.output.film"): "av: a film that stands already is not joined again",
     ("klingflow.app.library", "klingflow.app.base_plan"): "git and comparing: only a plan against a ref",
     ("klingflow.app.library", "klingflow.app.collector"): "the engine and the network: only collecting",
+    ("klingflow.app.library", "klingflow.app.outputs"): "the media library: only where a film is looked for",
     ("klingflow.app.library", "klingflow.app.plan_snapshot"): "the saved plan: only where one is saved or run",
     ("klingflow.app.library", "klingflow.app.planner"): "planning: a check plans nothing",
     ("klingflow.app.library", "klingflow.app.runner"): "the engine and the network: only a run",

@@ -25,12 +25,15 @@ GIVEN = {
     "resolve": "resolve film.yaml one --not-bought",
     "takes": "takes film.yaml",
     "film": "film film.yaml",
+    "open": "open film.yaml",
     "graph": "graph film.yaml --format svg",
     "listen": "listen film.yaml",
     "doctor": "doctor",
     "store": "store film.yaml",
+    "cache": "cache",
     "lock": "lock merge a.lock.yaml b.lock.yaml c.lock.yaml",
     "schema": "schema lock",
+    "completion": "completion bash",
 }
 
 pytestmark = pytest.mark.skipif(not forkserver.USED, reason="every command is a process of its own")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,14 +62,10 @@ def test_every_hint_names_what_there_is() -> None:
     for told in hints.COMMANDS.values():
         assert told.split()[1] in {*app.COMMANDS, "--version"}
     assert not hints.COMMANDS.keys() & app.COMMANDS.keys()
-    whole = app.parser().format_help() + "".join(p.format_help() for p in _commands().values())
+    whole = app.parser().format_help() + "".join(p.format_help() for p in app.parsers(app.parser()).values())
     for told in hints.OPTIONS.values():
         if told.startswith("write "):
             assert told.split()[1] in whole
-
-
-def _commands() -> dict[str, object]:
-    return {name: app.parser(name)._subparsers._group_actions[0].choices[name] for name in app.COMMANDS}  # type: ignore[union-attr,index]
 
 
 def test_short_options_and_json_are_alike_everywhere() -> None:
@@ -145,3 +143,43 @@ def test_a_bug_says_where_it_is_reported(monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setattr(metadata, "metadata", lambda _: package)
     assert error_report.report(ZeroDivisionError()) == 3
     assert "please report it at https://example.com/issues with the text below" in capsys.readouterr().err
+
+
+def test_open_names_the_newest_film_and_shows_it_where_there_is_a_screen(project: Project) -> None:
+    assert project.run("open").err.startswith("there is no film yet\nmend: klingflow run")
+    for place in ("out/film/film.mp4", "out/film/animatic/film.mp4"):
+        project.write(place, b"a film")
+    os.utime(project.root / "out/film/animatic/film.mp4", (1, 1))
+    player = project.write("bin/xdg-open", '#!/bin/sh\necho "$1" >shown\n')
+    player.chmod(0o755)
+    path = f"{player.parent}:{os.environ['PATH']}"
+    told = project.run("open", PATH=path)
+    assert (told.code, told.out) == (0, "out/film/film.mp4\n")
+    assert told.err == "also there: out/film/animatic/film.mp4\n"
+    if sys.platform != "darwin":
+        assert not (project.root / "shown").exists()
+        assert project.run("open", "film.yaml", PATH=path, DISPLAY=":0").code == 0
+        assert (project.root / "shown").read_text("utf-8").endswith("/out/film/film.mp4\n")
+
+
+def test_the_cache_is_cleared_and_clips_stay(project: Project) -> None:
+    home = project.root.parent / "home"
+    clip = home / "klingflow/store/x/blobs/clip"
+    clip.parent.mkdir(parents=True)
+    clip.write_bytes(b"all there is")
+    assert project.run("check", XDG_CACHE_HOME=str(home)).code == 0
+    assert list((home / "klingflow/parsed").iterdir())
+    told = project.run("cache", XDG_CACHE_HOME=str(home)).out
+    assert f"{home}/klingflow: 0.0 MB known of files and documents\n0.0 MB are copies of clips" in told
+    assert project.run("cache", "clear", XDG_CACHE_HOME=str(home)).code == 0
+    assert not (home / "klingflow/parsed").exists()
+    assert clip.read_bytes() == b"all there is"
+    assert project.run("check", XDG_CACHE_HOME=str(home)).code == 0
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_a_shell_completes_every_command(capsys: pytest.CaptureFixture[str], shell: str) -> None:
+    assert app.main(["completion", shell]) == 0
+    told = capsys.readouterr().out
+    assert all(name in told for name in app.COMMANDS)
+    assert "max-spend" in told

@@ -227,6 +227,13 @@ class Storyboard:
 
         return takes.takes(self._session())
 
+    def delivered(self) -> tuple[Path, ...]:
+        """The finished films that stand in `out/`, the newest first, rehearsals too. Raises StoryboardError or
+        UsageError."""
+        from klingflow.app import outputs
+
+        return outputs.standing(self._file.load())
+
     def resolve(self, shot: str, verdict: Verdict, *, take: int | None = None, key: str | None = None) -> str:
         """Settles an order of a shot that only a person can settle; returns a sentence for them. `key` is the beginning
         of the key of one of several. Raises UsageError where there is nothing to settle, or where the verdict

@@ -13,6 +13,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path, PurePath
 
@@ -124,6 +125,13 @@ def folder_of(loaded: LoadedStoryboard, film: Film) -> Path:
     for inner in ("shots", "frames"):
         loaded.project.to_write("/".join([*parts, inner]))
     return loaded.project.to_write("/".join(parts))
+
+
+def standing(loaded: LoadedStoryboard) -> tuple[Path, ...]:
+    """The finished films of a storyboard that are there, rehearsals too, the newest first."""
+    kinds = (replace(loaded, provider=None), replace(loaded, provider="animatic"))
+    films = [folder_of(kind, film) / "film.mp4" for kind in kinds for film in loaded.films]
+    return tuple(sorted(filter(Path.is_file, films), key=lambda path: path.stat().st_mtime_ns, reverse=True))
 
 
 def deliver(

@@ -57,11 +57,14 @@ EXAMPLES = {
     ),
     "takes": ("klingflow takes film.yaml",),
     "film": ("klingflow film film.yaml",),
+    "open": ("klingflow open",),
     "graph": ("klingflow graph film.yaml --format svg > film.svg",),
     "listen": ("klingflow listen film.yaml --listen 0.0.0.0:8477",),
     "doctor": ("klingflow doctor film.yaml",),
     "store": ("klingflow store",),
+    "cache": ("klingflow cache clear",),
     "schema": ("klingflow schema storyboard > storyboard.schema.json",),
+    "completion": ("klingflow completion bash > ~/.local/share/bash-completion/completions/klingflow",),
 }
 
 COMMANDS = {
@@ -73,12 +76,15 @@ COMMANDS = {
     "resolve": "settle a shot that is in doubt, or whose delivered clip is not what was ordered",
     "takes": "the takes of each shot that the lock or the store knows",
     "film": "put the film together again from clips that are there; makes and buys nothing",
+    "open": "show the finished film",
     "graph": "draw which shot waits for which",
     "listen": "receive callbacks and collect tasks of detached runs",
     "doctor": "check keys, endpoints, store, disk, clock and prices",
     "store": "verify the store's clips and frames",
+    "cache": "show or clear what is remembered of files that were read before",
     "lock": "merge the locks of two branches that met; git calls it",
     "schema": "print the JSON Schema of one of klingflow's files",
+    "completion": "print what a shell reads to complete commands and options",
 }
 
 
@@ -106,6 +112,14 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
         if only is None or only == name:
             ARGUMENTS[name](p)
     return top
+
+
+def parsers(top: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
+    """The commands of a whole command line."""
+    found: argparse._SubParsersAction[argparse.ArgumentParser] = next(
+        action for action in top._actions if isinstance(action, argparse._SubParsersAction)
+    )
+    return found.choices
 
 
 def _epilog(name: str) -> str:
@@ -217,6 +231,18 @@ def _lock(p: argparse.ArgumentParser) -> None:
     p.add_argument("path", nargs="?", metavar="PATH", help="its path in the repository, for messages")
 
 
+def _open(p: argparse.ArgumentParser) -> None:
+    _storyboard(p)
+
+
+def _cache(p: argparse.ArgumentParser) -> None:
+    p.add_argument("what", nargs="?", choices=("clear",), help="remove it; the next command reads the files anew")
+
+
+def _completion(p: argparse.ArgumentParser) -> None:
+    p.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+
+
 def _schema(p: argparse.ArgumentParser) -> None:
     p.add_argument("name", choices=("storyboard", "project", "lock", "plan", "events"))
 
@@ -258,12 +284,15 @@ ARGUMENTS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
     "resolve": _resolve,
     "takes": _takes,
     "film": _film,
+    "open": _open,
     "graph": _graph,
     "listen": _listen,
     "doctor": _doctor,
     "store": _store,
+    "cache": _cache,
     "lock": _lock,
     "schema": _schema,
+    "completion": _completion,
 }
 
 

@@ -11,6 +11,8 @@ COMMANDS = {
     **dict.fromkeys(("validate", "lint", "verify", "test"), "klingflow check"),
     **dict.fromkeys(("preview", "estimate", "cost", "price", "dry-run"), "klingflow plan"),
     "diff": "klingflow plan PATH --against origin/main",
+    **dict.fromkeys(("show", "view", "play", "watch"), "klingflow open"),
+    **dict.fromkeys(("clean", "clear", "gc", "prune"), "klingflow cache clear"),
     **dict.fromkeys(("new", "create"), "klingflow init"),
     **dict.fromkeys(("list", "ls", "tasks", "log", "logs", "state"), "klingflow status"),
     **dict.fromkeys(("join", "concat", "export"), "klingflow film"),

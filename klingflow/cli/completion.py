@@ -1,0 +1,20 @@
+"""`klingflow completion`: what a shell reads to complete commands, options and files."""
+
+from __future__ import annotations
+
+import sys
+
+import shtab
+
+from klingflow.cli import app
+from klingflow.core.errors import DONE
+
+
+def completion(shell: str) -> int:
+    parser = app.parser()
+    for command in app.parsers(parser).values():
+        for action in command._actions:
+            if action.metavar in ("PATH", "FILE") or action.dest == "folder":
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+    sys.stdout.write(shtab.complete(parser, shell=shell))
+    return DONE
