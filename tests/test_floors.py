@@ -36,6 +36,7 @@ HIDDEN = {
     ("klingflow.cli.app", "klingflow.cli.error_report"): "the error tree, after `--version` and `--help` are answered",
     ("klingflow.app.outputs", "klingflow.io.media"): "av: a run with nothing to make never looks at a clip",
     ("klingflow.app.outputs", "klingflow.output.film"): "av: a film that stands already is not joined again",
+    ("klingflow.io.project", "klingflow.io.media"): "av: a clip that was looked into once is known by its digest",
     ("klingflow.app.library", "klingflow.app.base_plan"): "git and comparing: only a plan against a ref",
     ("klingflow.app.library", "klingflow.app.collector"): "the engine and the network: only collecting",
     ("klingflow.app.library", "klingflow.app.outputs"): "the media library: only where a film is looked for",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import wave
 from typing import Any
 
 import pytest
 
 from klingflow.core.model import Digest, FileStill, Film, ImageFacts, Inputs, ShotFrame, ShotId
+from klingflow.io import media
+from klingflow.io.project import Project as Files
 from klingflow.planning.pictures import warnings
 from tests.cli import Project
 from tests.review_helpers import film, shot
@@ -98,3 +101,24 @@ def test_check_tells_what_plan_tells_and_once(project: Project) -> None:
 @pytest.fixture
 def project(tmp_path: Any) -> Project:
     return Project(tmp_path / "project", {})
+
+
+def test_a_bed_that_is_no_sound_is_told_by_check(project: Project) -> None:
+    for name, data in (("a.wav", b"hello"), ("b.mp3", b"\x89PNG\r\n\x1a\n" + bytes(64))):
+        project.write(name, data)
+        project.write("film.yaml", f"klingflow: 1\nshots: [{{id: a, prompt: x}}]\nfilm: {{audio: {name}}}\n")
+        for command in ("check", "run"):
+            told = project.run(command, "film.yaml")
+            assert (told.code, "mend: name a WAV, MP3, FLAC, M4A or OGG file" in told.said) == (2, True)
+            assert f"film.yaml:3:15: {name} " in told.said
+
+
+def test_a_bed_is_listened_to_once(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setparams((1, 2, 48000, 0, "NONE", ""))
+        file.writeframes(bytes(9600))
+    files = Files(tmp_path)
+    digest = files.bed("a.wav")
+    monkeypatch.setattr(media, "sound", None)
+    assert files.bed("a.wav") == digest == files.digest("a.wav")

@@ -56,7 +56,8 @@ class Storyboard:
     def check(self) -> tuple[Problem, ...]:
         """Everything that is wrong with it, warnings too, at once; empty where all is good. No network, no key. Raises
         UsageError where the path is no storyboard's."""
-        return tuple(self._file.inspect()[1])
+        loaded, problems = self._file.inspect()
+        return tuple(problems if loaded is None else (*problems, *dict.fromkeys(project_loader.deaf_beds(loaded))))
 
     def films(self) -> tuple[Film, ...]:
         """Its films, one for each set of values of its matrix, with their shots. Raises StoryboardError with every

@@ -14,15 +14,13 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path, PurePath
 
 from klingflow.app import lock_file
-from klingflow.app.project_loader import LoadedStoryboard
+from klingflow.app.project_loader import LoadedStoryboard, deaf_beds
 from klingflow.core import digest as digests
-from klingflow.core.errors import KlingflowError, MediaError, StoryboardError
+from klingflow.core.errors import KlingflowError, StoryboardError
 from klingflow.core.model import ClipFacts, Digest, Film, Shot, ShotFrame, ShotId
-from klingflow.core.source import Problem
 from klingflow.execution.outcome import Emit, Event, Outcome
 from klingflow.io import durable
 from klingflow.io.store import Store
@@ -186,17 +184,9 @@ def _container(shot: Shot) -> str:
 
 def check_beds(loaded: LoadedStoryboard) -> None:
     """That every music bed can be heard. Raises StoryboardError."""
-    for film in loaded.films:
-        if film.audio is None:
-            continue
-        from klingflow.io import media  # loads the media library
-
-        try:
-            next(media.sound(loaded.project.resolve(film.audio), Fraction(0), bed=True), None)
-        except MediaError as bad:
-            mend = "name a WAV, MP3, FLAC, M4A or OGG file"
-            span = film.where(None, "film.audio")
-            raise StoryboardError([Problem(rule="audio", what=bad.what, mend=mend, span=span)]) from bad
+    problems = deaf_beds(loaded)
+    if problems:
+        raise StoryboardError(problems)
 
 
 def _film(

@@ -268,6 +268,21 @@ def _files(films: Sequence[Film], project: Reader, config: Config | None) -> tup
     return Inputs(stills=stills, clips=clips), list(problems.values())
 
 
+def deaf_beds(loaded: LoadedStoryboard) -> list[Problem]:
+    """Music beds that cannot be heard. They stop no clip that is under way: `check` tells them, and a run that would
+    order something refuses."""
+    out = []
+    for film in loaded.films:
+        if film.audio is None:
+            continue
+        try:
+            loaded.project.bed(film.audio)
+        except KlingflowError as bad:
+            span = film.where(None, "film.audio")
+            out.append(Problem(rule="audio", what=bad.what, mend=bad.mend, span=span))
+    return out
+
+
 def own_frames(shot: Shot) -> tuple[tuple[str, Frame], ...]:
     """A shot's frames, each with the field in which it was declared."""
     return tuple(("meets" if shot.meets and role == "first_frame" else role, frame) for role, frame in shot.frames())

@@ -16,14 +16,15 @@ import sys
 import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
+from fractions import Fraction
 from io import BufferedReader
 from itertools import islice
 from pathlib import Path
 
-from klingflow.core.errors import KlingflowError
+from klingflow.core.errors import KlingflowError, MediaError
 from klingflow.core.model import Digest, ImageFacts
 from klingflow.core.source import nearest
-from klingflow.io.cache import FileFacts, KnownFiles
+from klingflow.io.cache import FileFacts, KnownFiles, recall, remember
 
 TEXT_BYTES = 2 * 2**20
 IMAGE_BYTES = 64 * 2**20
@@ -153,6 +154,19 @@ class Project:
             bytes=known.st_size,
             turned=facts.turned,
         )
+
+    def bed(self, rel: str) -> Digest:
+        """SHA-256 of a music file's bytes, once its beginning was listened to. Raises BadFile."""
+        digest = self.digest(rel)
+        if recall("bed", digest) is None:
+            from klingflow.io import media  # loads the media library
+
+            try:
+                next(media.sound(self.resolve(rel), Fraction(0), bed=True), None)
+            except MediaError as bad:
+                raise BadFile(bad.what, "name a WAV, MP3, FLAC, M4A or OGG file") from bad
+            remember("bed", digest, value=True)
+        return digest
 
     def to_write(self, rel: str) -> Path:
         """Where a file or folder below the root may be written: no link leads there, and it is not git's.
