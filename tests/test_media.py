@@ -335,3 +335,30 @@ def test_a_length_far_from_the_order_is_refused(tmp_path: Path) -> None:
 def test_a_missing_file_is_said_plainly(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="cannot be read: No such file"):
         media.cut(tmp_path / "none.mp4", "last", tmp_path / "x.png")
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", r"is a Git LFS pointer"),
+        (b"a note about the clip\n", r"is not a video: it is a text"),
+        ("Größe\r\n".encode(), r"is not a video: it is a text"),
+        (b"\x00\x01\x02 something else", r"is not an MP4, MOV, MKV or WebM file"),
+    ],
+)
+def test_a_glance_names_what_is_no_clip(tmp_path: Path, data: bytes, what: str) -> None:
+    (tmp_path / "a.mp4").write_bytes(data)
+    with pytest.raises(MediaError, match=what):
+        media.glance(tmp_path / "a.mp4")
+
+
+def test_a_glance_finds_hdr_and_a_cut_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hdr = clips.make(tmp_path / "hdr.mp4", frames=2, transfer=18)
+    short = clips.shorten(clips.make(tmp_path / "short.mp4", frames=9), 0.7)
+    good = clips.make(tmp_path / "good.mp4", frames=2)
+    monkeypatch.setattr(media, "facts", None)
+    media.glance(good)
+    with pytest.raises(MediaError, match=r"hdr\.mp4 is HDR \(HLG\)"):
+        media.glance(hdr)
+    with pytest.raises(MediaError, match="cut short"):
+        media.glance(short)

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from klingflow.io import cache
+from klingflow.core.errors import MediaError
+from klingflow.io import cache, media
 from klingflow.io.project import BadFile, Project, find_root, nearest_file
 
 
@@ -394,3 +395,21 @@ def test_what_is_written_lies_below_folders(root: Path) -> None:
         project.to_write("frames/dawn.png/x")
     with pytest.raises(BadFile):
         project.to_write("../x")
+
+
+def test_a_clip_is_looked_into_once_and_refused_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(media, "glance", lambda path: looked.append(path.name))
+    (tmp_path / "good.mp4").write_bytes(b"good")
+    (tmp_path / "copy.mp4").write_bytes(b"good")
+    project = Project(tmp_path)
+    for name in ("good.mp4", "good.mp4", "copy.mp4"):
+        assert project.clip(name) == hashlib.sha256(b"good").hexdigest()
+    assert looked == ["good.mp4"]
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "bad.mp4").write_text("no clip")
+    for _ in range(2):
+        with pytest.raises(MediaError, match=r"bad\.mp4 is not a video: it is a text"):
+            project.clip("bad.mp4")

@@ -143,6 +143,7 @@ class Reader(Protocol):
     def read_text(self, rel: str) -> str: ...
     def image(self, rel: str) -> ImageFacts: ...
     def digest(self, rel: str) -> Digest: ...
+    def clip(self, rel: str) -> Digest: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,7 +260,7 @@ def _files(films: Sequence[Film], project: Reader, config: Config | None) -> tup
                     most = image_bytes(caps, settings, shot, published=bool(config and config.publish))
                     for what, mend in image_problems(caps, facts, most, shrinks=bool(config and config.shrink)):
                         note(film.where(shot.id, role), "image", f"{frame.path}: {what}", mend)
-            if shot.clip is not None and _look(shot.clip, project.digest, clips, bad) is None:
+            if shot.clip is not None and _look(shot.clip, project.clip, clips, bad) is None:
                 error = bad[shot.clip]
                 note(film.where(shot.id, "clip"), "clip", error.what, error.mend)
         if film.audio is not None and _look(film.audio, project.digest, clips, bad) is None:

@@ -155,6 +155,14 @@ def check(
     return found
 
 
+def glance(path: Path) -> None:
+    """Refuses what `check` would, as far as a file's index tells it: decodes nothing, a few milliseconds."""
+    timeline(path)
+    _refuse_unusual(path)
+    with opened(path) as (container, _):
+        sound_track(path, container)
+
+
 def _refuse_unusual(path: Path) -> None:
     with opened(path) as (_, video):
         context = video.codec_context
@@ -547,6 +555,8 @@ _PAGES = (
     (b"\xff\xd8\xff", "an image"),
     (b"gif8", "an image"),
 )
+_TEXT = bytes({9, 10, 12, 13, *range(32, 127), *range(128, 256)})
+"""Bytes of a text in any usual coding: no control characters."""
 _EBML = b"\x1a\x45\xdf\xa3"
 
 
@@ -558,9 +568,13 @@ def _refuse_other_files(path: Path) -> None:
     if head[4:8] in boxes.STARTS or head[:4] == _EBML:
         return
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if text.startswith(b"version https://git-lfs"):
+        raise MediaError(f"{path.name} is a Git LFS pointer, not the clip", "run `git lfs pull` (in CI: `lfs: true`)")
     kind = next((name for start, name in _PAGES if text.startswith(start)), None)
     if kind is not None:
         raise MediaError(f"{path.name} is not a video: it is {kind}", _AGAIN)
+    if not head.translate(None, _TEXT):
+        raise MediaError(f"{path.name} is not a video: it is a text", _EXPORT)
     raise MediaError(f"{path.name} is not an MP4, MOV, MKV or WebM file", _EXPORT)
 
 

@@ -133,6 +133,17 @@ class Project:
             self._facts.put(real, known, facts)
         return Digest(facts.digest)
 
+    def clip(self, rel: str) -> Digest:
+        """SHA-256 of a clip's bytes, once its index was looked into. Raises BadFile, or MediaError for what is no whole
+        clip."""
+        digest = self.digest(rel)
+        if recall("clip", digest) is None:
+            from klingflow.io import media  # loads the media library
+
+            media.glance(self.resolve(rel))
+            remember("clip", digest, value=True)
+        return digest
+
     def image(self, rel: str) -> ImageFacts:
         """What is known of a still: PNG, JPEG or WEBP by its content, size as it is shown (after EXIF rotation).
 
