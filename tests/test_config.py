@@ -132,3 +132,22 @@ def test_a_secret_is_redacted_from_then_on() -> None:
     with pytest.raises(UsageError) as caught:
         secret({"HIAPI_API_KEY": "abc\r\nX-Evil: 1"}, "HIAPI_API_KEY")
     assert "Evil" not in caught.value.what
+
+
+@pytest.mark.parametrize("store", ["s3//bucket/x", "s3:/bucket/x", "s3:bucket/x", "S3://bucket/x", "s3;//bucket/x"])
+def test_a_mistyped_shared_store_is_no_folder(root: Path, store: str) -> None:
+    with pytest.raises(StoryboardError) as caught:
+        made(root, f"store: '{store}'\n")
+    (problem,) = caught.value.problems
+    assert store in problem.what
+    assert "s3://bucket/x" in problem.mend
+    assert problem.span is not None
+    with pytest.raises(UsageError, match="KLINGFLOW_STORE is neither a folder") as said:
+        made(root, "", KLINGFLOW_STORE=store)
+    assert "s3://bucket/x" in said.value.mend
+
+
+@pytest.mark.parametrize("store", ["s3", "s3/x", "clips//x", "./s3:x", "azure", "gs-store"])
+def test_a_folder_may_begin_as_a_scheme_does(root: Path, store: str) -> None:
+    assert made(root, f"store: '{store}'\n").store == str(root / store)
+    assert made(root, "", KLINGFLOW_STORE=store).store == str(root / store)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from klingflow.core.errors import StoryboardError, UsageError
-from klingflow.core.redact import register
+from klingflow.core.redact import redact, register
 from klingflow.core.source import Document, Problem
 from klingflow.core.source import Path as Way
 from klingflow.io.cache import recall, remember
@@ -109,6 +109,8 @@ def _document(project: Project) -> Document | None:
 
 
 _OBJECTS = re.compile(r"(s3|gs|az)://[^/\s?#@]+(/[^\s?#]*)?")
+_MEANT = re.compile(r"(?:(s3|gs|az)(?=[:;]|[/\\]{2})|[a-z][a-z0-9+.-]+:)[:;/\\]*", re.IGNORECASE)
+"""How a URL begins, also a mistyped one: as a folder it would be a store that nobody shares, without a word."""
 
 
 def _place(
@@ -124,6 +126,16 @@ def _place(
     given = environ.get(variable, "").strip()
     if _OBJECTS.fullmatch(given or stated):
         return (given or stated).rstrip("/")
+    mistyped = _MEANT.match(given or stated)
+    if mistyped:
+        wrong = f"is neither a folder nor s3://…, gs://… or az://…: {redact(given or stated)}"
+        mend = _url_meant(given or stated, mistyped)
+        if given:
+            raise UsageError(f"{variable} {wrong}", mend)
+        span = document.span(way) if document else None
+        what = f"`{'.'.join(map(str, way))}` {wrong}"
+        problems.append(Problem(rule="outside-project", what=what, span=span, mend=mend))
+        return ""
     if given:
         if "://" in given or "\0" in given:
             raise UsageError(f"{variable} is neither a folder nor s3://…, gs://… or az://…", "name one of these")
@@ -135,6 +147,13 @@ def _place(
         span = document.span(way) if document else None
         problems.append(Problem(rule="outside-project", what=bad.what, span=span, mend=mend))
         return ""
+
+
+def _url_meant(place: str, mistyped: re.Match[str]) -> str:
+    url = f"{(mistyped[1] or '').lower()}://{place[mistyped.end():]}"
+    if _OBJECTS.fullmatch(url):
+        return f"write {url}, or ./{place} for a folder"
+    return f"write s3://bucket/prefix, gs://… or az://…, or ./{redact(place)} for a folder"
 
 
 def _publish(
