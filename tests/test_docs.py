@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shlex
+import wave
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -157,14 +158,17 @@ def test_every_whole_storyboard_is_good(project: Project) -> None:
     """Each in a folder of its own, with the files that it names."""
     picture = io.BytesIO()
     Image.new("RGB", (1280, 720), (40, 80, 120)).save(picture, "PNG")
+    music = io.BytesIO()
+    with wave.open(music, "wb") as file:
+        file.setparams((1, 2, 48000, 0, "NONE", ""))
+        file.writeframes(bytes(9600))
+    given = {".png": picture.getvalue(), ".wav": music.getvalue(), ".txt": b"soft grain, slow"}
+    given[".mp4"] = (ROOT / "pipelines/night-train/footage/insert.mp4").read_bytes()
     for where, _, text in BOARDS:
         folder = re.sub(r"\W", "-", where)
         project.write(f"{folder}/film.yaml", text)
         for name in re.findall(r"[\w/-]+\.(?:png|txt|wav|mp4)\b", re.sub(r"https?://\S+", "", text)):
-            data: bytes = picture.getvalue() if name.endswith(".png") else b"soft grain, slow"
-            if name.endswith(".mp4"):
-                data = (ROOT / "pipelines/night-train/footage/insert.mp4").read_bytes()
-            project.write(f"{folder}/{name}", data)
+            project.write(f"{folder}/{name}", given[Path(name).suffix])
     ended = project.run("check", ".")
     assert ended.code == 0, ended.said
     assert "warning" not in ended.said
