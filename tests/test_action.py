@@ -90,6 +90,30 @@ def test_no_script_lets_python_import_from_the_checkout() -> None:
             assert re.match(r'python3?"? -I ', call), call
 
 
+@pytest.mark.parametrize(
+    "absent_on_macos",
+    [
+        r"\bcp\b[^|;\n]* (?:--\w|-\w*t\b)",
+        r"\bxargs\b[^|;\n]* (?:--\w|-\w*r\b)",
+        r"(?<!-)\b(?:mkdir|dirname|rm|mv|head|tail|sort|find)\b[^|;\n]* --\w",
+        r"\bfind\b[^|;\n]* -(?:printf|regextype)\b",
+        r"\bsed\b[^|;\n]* -\w*[ir]\b",
+        r"\bgrep\b[^|;\n]* -\w*P\b",
+        r"\b(?:mapfile|readarray|realpath|readlink|timeout|tac)\b",
+        r"\bdeclare -\w*[An]|\bwait -n\b|\$\{\w+(?:,,?|\^\^?|@\w)\}|\|&|&>>|\bset -\w*u",
+    ],
+)
+def test_the_action_runs_on_a_macos_runner(absent_on_macos: str) -> None:
+    for step in STEPS:
+        assert not re.search(absent_on_macos, step.get("run", "")), step["name"]
+
+
+def test_what_is_run_is_the_commit_that_was_planned() -> None:
+    for job in jobs(GITHUB[1]).values():
+        [checkout] = [step for step in job["steps"] if step.get("uses", "").startswith("actions/checkout@")]
+        assert checkout["with"]["ref"] == "${{ github.sha }}"
+
+
 def test_only_harmless_facts_of_a_pull_request_are_read_at_all() -> None:
     for path in (ROOT / "action.yml", *GITHUB):
         for name in re.findall(r"github\.(?:event|head_ref)[\w.]*", path.read_text("utf-8")):
