@@ -94,6 +94,19 @@ def test_systems_and_pythons_are_the_same_in_the_metadata_and_in_the_readme(buil
     assert f"Python {', '.join(pythons[:-1])} or {pythons[-1]}" in readme
 
 
+def test_the_metadata_says_whose_it_is_and_where_it_is(built: Path) -> None:
+    metadata = email.message_from_bytes(contents(wheel(built))[f"klingflow-{__version__}.dist-info/METADATA"])
+    assert metadata["Author"] == "klingflow"
+    addresses = dict(url.split(", ") for url in metadata.get_all("Project-URL", []))
+    assert set(addresses) == {"Source", "Changelog", "Issues"}
+    assert all(address.startswith(addresses["Source"]) for address in addresses.values())
+
+
+def test_the_newest_entry_of_the_changelog_is_this_version() -> None:
+    headings = [line for line in (ROOT / "CHANGELOG.md").read_text("utf-8").splitlines() if line.startswith("## ")]
+    assert headings[0].removeprefix("## ").split(",")[0] == __version__
+
+
 def test_the_sdist_makes_the_same_wheel(built: Path) -> None:
     assert contents(wheel(built)) == contents(wheel(built / "direct"))
 
@@ -103,6 +116,7 @@ def test_the_sdist_holds_what_the_readme_speaks_of(built: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"README.md", "pyproject.toml", "docs/format.md", "tests/test_package.py"} <= names
+    assert {"CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE"} <= names
     assert {"pipelines/harbour/harbour.yaml", "pipelines/harbour/frames/dawn.png"} <= names
     assert not [name for name in names if "__pycache__" in name or name.startswith((".venv", "pipelines/out"))]
 
