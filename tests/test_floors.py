@@ -30,6 +30,7 @@ HOUSES = {
 """Libraries that are at home in these modules alone."""
 
 HIDDEN = {
+    ("klingflow.animatic.captions", "klingflow.animatic.lettering"): "Pillow and the fonts: only captions beyond ASCII",
     ("klingflow.cli.app", "klingflow.cli.hints"): "what to type instead: only where something is typed wrong",
     ("klingflow.cli.app", "klingflow.core.source"): "showing what was typed wrong, likewise",
     ("klingflow.cli.app", "klingflow.cli.streams"): "the standard streams, after `--version` and `--help` are answered",

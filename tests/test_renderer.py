@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import pytest
 from PIL import Image, ImageChops, ImageDraw, ImageStat
 
-from klingflow.animatic import design
+from klingflow.animatic import captions, design, lettering
+from klingflow.animatic.lettering import Face, own_font
 from klingflow.animatic.service import AnimaticService
-from klingflow.core.model import Digest, Key, MultiShot, Shot, ShotId
+from klingflow.core.model import Digest, Film, Key, MultiShot, Shot, ShotId
+from klingflow.core.source import Span
 from klingflow.io import media
 from klingflow.io.service import Gone
 from klingflow.providers import animatic
@@ -159,17 +164,87 @@ def test_texts_that_the_font_lacks_are_drawn_as_far_as_possible() -> None:
     assert card.size == at.picture_size
     assert frame.size == (at.width, at.height)
     assert design.plain("a\x1b[31m\u202eb") == "a\\x1b[31m\\u202eb"
-    blank = bytes(design.font(30).getmask(" "))
+    blank = bytes(own_font(30).getmask(" "))
     for sign in "äöüßÄÖÜ„“”‘’«»–—…éčłñЖΩ€":
-        assert bytes(design.font(30).getmask(sign)) not in (blank, bytes(design.font(30).getmask("\uffff"))), sign
+        assert bytes(own_font(30).getmask(sign)) not in (blank, bytes(own_font(30).getmask("\uffff"))), sign
+
+
+@pytest.fixture
+def system_fonts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A system with one font, that of the tests' own for bold; what it was asked for."""
+    asked: list[str] = []
+    has = {ord("Σ"), ord("ש"), ord("ל")}
+
+    def sort(pattern: str, select: object) -> list[dict[str, object]]:
+        asked.append(pattern)
+        return [
+            {"file": str(lettering.FONTS / "OFL.txt"), "index": 0, "charset": has},
+            {"file": str(lettering.FONTS / "SourceSansPro-Semibold.ttf"), "index": 0, "charset": has},
+        ]
+
+    monkeypatch.setitem(sys.modules, "fontconfig", SimpleNamespace(sort=sort))
+    lettering._place.cache_clear()
+    lettering._system.cache_clear()
+    yield asked
+    lettering._place.cache_clear()
+    lettering._system.cache_clear()
+
+
+def test_a_sign_that_our_font_lacks_is_taken_from_a_font_of_the_system(system_fonts: list[str]) -> None:
+    assert [part for _, part in Face(20)._runs("Tür של 中ok")] == ["Tür ", "של ", "中", "ok"]
+    assert lettering.missing(["Tür של 中", "中 中ok\u200d"]) == ["中"]
+    assert len(system_fonts) == 2
+
+
+def test_nobody_waits_for_the_fonts_of_the_system_where_our_own_will_do(system_fonts: list[str]) -> None:
+    assert lettering.missing(["Größe – „so“ Жук"]) == []
+    assert system_fonts == []
+
+
+def test_a_text_from_the_right_stands_at_the_right_and_its_words_go_left(system_fonts: list[str]) -> None:
+    assert lettering.from_right("12 של ok")
+    assert not lettering.from_right("ok של")
+    for text, right in (("של ok", True), ("ok של", False)):
+        image = Image.new("RGB", (300, 40))
+        Face(20).draw(image, (0, 5), text, (255, 255, 255), room=300)
+        left, _, end, _ = image.getbbox() or (0, 0, 0, 0)
+        assert (left > 200) == right
+        assert (end < 100) != right
+
+
+def test_what_no_font_of_the_machine_has_is_told_once(
+    system_fonts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shot(name: str, prompt: str) -> Shot:
+        return Shot(id=ShotId(name), index=0, prompt=prompt, duration=3, provider="animatic")
+
+    def told(*shots: Shot) -> list[str]:
+        span = Span("film.yaml", 1, 1, 2)
+        film = Film(name="film", matrix={}, title="", shots=shots, cut=(), where=lambda shot, field: span)
+        return [f"{problem.severity.value}: {problem.what}" for problem in captions.warnings(film)]
+
+    assert told(shot("a", "של Größe")) == []
+    assert told(shot("a", "中"), shot("b", "中文")) == [
+        "warning: no font of this machine has these signs of the animatic's captions: 中文; they are drawn as boxes"
+    ]
+    monkeypatch.setattr(lettering, "shapes", lambda: False)
+    assert told(shot("a", "של"), shot("b", "של")) == [
+        "warning: this Pillow has no raqm: the animatic's captions in scripts that join letters or run from the right"
+        " are drawn letter by letter, from the left"
+    ]
+    assert told(shot("a", "Größe"), dataclasses.replace(shot("b", "中"), provider="hiapi")) == []
+
+
+def test_joiners_are_kept_as_they_spell_and_direction_marks_are_not() -> None:
+    assert design.plain("می\u200cروم \u202e") == "می\u200cروم \\u202e"
 
 
 @pytest.mark.parametrize("text", ["word " * 60, "endless" * 60, "日本語" * 60, "", "short"])
 def test_a_caption_keeps_inside_its_lines(text: str) -> None:
-    face = design.font(21)
+    face = Face(21)
     lines = design.wrap(text, face, 300, 2)
     assert len(lines) <= 2
-    assert all(face.getlength(line) <= 300 for line in lines)
+    assert all(face.width(line) <= 300 for line in lines)
     assert (lines[-1].endswith("…") if lines else False) == (len(text) > 10)
 
 

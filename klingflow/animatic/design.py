@@ -21,13 +21,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
-from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
+from klingflow.animatic.lettering import Face, from_right, own_font
 from klingflow.core.source import visible
 
 AREA = 960 * 540
@@ -149,35 +149,24 @@ def fitted(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
 
 
-FONTS = Path(__file__).parents[1] / "fonts"
-"""Source Sans Pro 2.020 by Adobe, unchanged, under the SIL Open Font License 1.1 (OFL.txt beside it)."""
-
-
 # Text ----------------------------------------------------------------------------------------------------------
 
-@lru_cache(maxsize=64)
-def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """Source Sans Pro: Pillow's own font has no umlauts, and the fonts of a system would change the bytes.
-
-    The basic layout engine, because the other one is not in every Pillow.
-    """
-    path = FONTS / ("SourceSansPro-Semibold.ttf" if bold else "SourceSansPro-Regular.ttf")
-    return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
-
-
 def plain(text: str) -> str:
-    """Text on one line that can be drawn: white space as single blanks, control characters as escapes."""
-    return visible(" ".join(text.split()))
+    """Text on one line that can be drawn: white space as single blanks, control characters as escapes.
+
+    The joiner and the non-joiner stay: Persian, Hindi and emoji are spelled with them.
+    """
+    return "".join(c if c in "\u200c\u200d" else visible(c) for c in " ".join(text.split()))
 
 
-def wrap(text: str, face: ImageFont.FreeTypeFont, width: float, lines: int) -> list[str]:
+def wrap(text: str, face: Face, width: float, lines: int) -> list[str]:
     """At most `lines` lines no wider than `width`; words too long are broken, and what does not fit ends in "…"."""
     out: list[str] = []
     line = ""
     words = [part for word in plain(text[:4000]).split(" ") for part in _broken(word, face, width)]
     for n, word in enumerate(words):
         longer = f"{line} {word}" if line else word
-        if _wide(longer, face) <= width:
+        if face.width(longer) <= width:
             line = longer
             continue
         if len(out) == lines - 1:
@@ -187,39 +176,32 @@ def wrap(text: str, face: ImageFont.FreeTypeFont, width: float, lines: int) -> l
     return [*out, line] if line else out
 
 
-def _broken(word: str, face: ImageFont.FreeTypeFont, width: float) -> list[str]:
+def _broken(word: str, face: Face, width: float) -> list[str]:
     """A word in pieces no wider than `width`: an endless word, or a script written without blanks."""
     out, begin, used = [], 0, 0.0
     for i, char in enumerate(word):
-        advance = _advance(face, char)
+        advance = face.width(char)
         if used + advance > width and i > begin:
+            if i - 1 > begin and unicodedata.category(char) in ("Mn", "Mc", "Me", "Pe", "Po", "Pf"):
+                i -= 1  # a mark, or what closes a phrase, stays with the sign before it
+                advance += face.width(word[i])
             out.append(word[begin:i])
             begin, used = i, 0.0
         used += advance
     return [*out, word[begin:]]
 
 
-def shortened(text: str, face: ImageFont.FreeTypeFont, width: float, always: bool = False) -> str:
+def shortened(text: str, face: Face, width: float, always: bool = False) -> str:
     """The text, cut with "…" where it is too wide (or `always`, because more text follows)."""
-    if not always and _wide(text, face) <= width:
+    if not always and face.width(text) <= width:
         return text
-    room, end = width - _advance(face, "…"), 0
+    room, end = width - face.width("…"), 0
     for char in text:
-        room -= _advance(face, char)
+        room -= face.width(char)
         if room < 0:
             break
         end += 1
     return text[:end].rstrip(" ,;:.-–") + "…"
-
-
-def _wide(text: str, face: ImageFont.FreeTypeFont) -> float:
-    """The width of a line: signs stand beside each other without kerning in the basic layout."""
-    return sum(_advance(face, char) for char in text)
-
-
-@lru_cache(maxsize=4096)
-def _advance(face: ImageFont.FreeTypeFont, char: str) -> float:
-    return face.getlength(char)
 
 
 # The frame round the picture -----------------------------------------------------------------------------------
@@ -237,21 +219,21 @@ def surround(at: Layout, *, shot: str, text: str, meta: str, pushes: int, last: 
     draw.line((0, top, at.width, top), fill=(46, 46, 46))
     if at.wide:
         wide, rows = at.width - 198 - 18 - SIDE, 2
-        draw.text((18, top + 9), shortened(plain(shot), font(17, True), 165), AMBER, font(17, True))
+        Face(17, True).draw(frame, (18, top + 9), shortened(plain(shot), Face(17, True), 165), AMBER)
         left, line, step = 198, top + 10, 23
     else:
         wide, rows = at.width - 36, 3
-        draw.text((18, top + 8), shortened(plain(shot), font(17, True), 160), AMBER, font(17, True))
+        Face(17, True).draw(frame, (18, top + 8), shortened(plain(shot), Face(17, True), 160), AMBER)
         left, line, step = 18, top + 39, 23
-    for row in wrap(text, font(16), wide, rows):
-        draw.text((left, line), row, WHITE, font(16))
+    for row in wrap(text, Face(16), wide, rows):
+        Face(16).draw(frame, (left, line), row, WHITE, room=wide, rtl=from_right(text))
         line += step
     side = (at.code[1] - 28) if at.wide else at.code[1] + 14
     if last:
         _ticks(draw, at)
-        draw.text((at.width - 18, side), "LAST FRAME", AMBER, font(12, True), anchor="ra")
+        Face(12, True).draw(frame, (at.width - 18, side), "LAST FRAME", AMBER, end=True)
     else:
-        draw.text((at.width - 18, side), shortened(plain(meta), font(12), SIDE - 8), GREY, font(12), anchor="ra")
+        Face(12).draw(frame, (at.width - 18, side), shortened(plain(meta), Face(12), SIDE - 8), GREY, end=True)
     mark(frame, at, pushes)
     return frame
 
@@ -272,7 +254,7 @@ def _ticks(draw: ImageDraw.ImageDraw, at: Layout) -> None:
 
 def digits() -> dict[str, Image.Image]:
     """The timecode's signs, all of one size, ready to be pasted into a grey plane."""
-    face = font(16)
+    face = own_font(16)
     width = math.ceil(max(face.getlength(c) for c in "0123456789"))
     out = {}
     for char in "0123456789:":
@@ -299,12 +281,13 @@ def card(size: tuple[int, int], *, seed: str, over: str, text: str, images: Sequ
     rows, face, step = _set(text, width - 2 * margin, room - (thumb + margin // 2 if thumb else 0))
     block = 40 + len(rows) * step + (thumb + margin // 2 if thumb else 0)
     y = (height - block) // 2
-    draw.text((margin, y), shortened(plain(over), font(17, True), width - 2 * margin), AMBER, font(17, True))
+    Face(17, True).draw(ground, (margin, y), shortened(plain(over), Face(17, True), width - 2 * margin), AMBER)
     draw.rectangle((margin, y + 27, margin + 48, y + 28), fill=AMBER)
     y += 40
+    rtl = from_right(text)
     for row in rows:
-        draw.text((margin + 2, y + 2), row, (0, 0, 0), face)
-        draw.text((margin, y), row, (240, 238, 232), face)
+        face.draw(ground, (margin + 2, y + 2), row, (0, 0, 0), room=width - 2 * margin, rtl=rtl)
+        face.draw(ground, (margin, y), row, (240, 238, 232), room=width - 2 * margin, rtl=rtl)
         y += step
     x = margin
     for image in images:
@@ -317,10 +300,10 @@ def card(size: tuple[int, int], *, seed: str, over: str, text: str, images: Sequ
     return ground
 
 
-def _set(text: str, width: int, room: int) -> tuple[list[str], ImageFont.FreeTypeFont, int]:
+def _set(text: str, width: int, room: int) -> tuple[list[str], Face, int]:
     """The lines of a text in the largest size at which it fits; in the smallest it is cut."""
     for size in (42, 36, 31, 27, 23, 20, 18):
-        face, step = font(size), round(size * 1.38)
+        face, step = Face(size), round(size * 1.38)
         rows = wrap(text, face, width, 99)
         if len(rows) * step <= room and len(rows) <= 9:
             return rows, face, step

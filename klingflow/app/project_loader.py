@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
+from klingflow.animatic import captions
 from klingflow.core.digest import of_bytes
 from klingflow.core.errors import KlingflowError, StoryboardError, UsageError
 from klingflow.core.model import Digest, FileStill, Film, Frame, ImageFacts, Inputs, Shot
@@ -199,7 +200,7 @@ def read_films(
     problems += found
     for film in films:
         cycles = graph.cycles(film)
-        problems += cycles or [*graph.chain_warnings(film), *pictures.warnings(film, inputs)]
+        problems += cycles or [*graph.chain_warnings(film), *pictures.warnings(film, inputs), *captions.warnings(film)]
         for shot in film.shots:
             if shot.clip is None and shot.provider in PROVIDERS:
                 problems += PROVIDERS[shot.provider].check(film, shot)
