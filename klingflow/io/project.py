@@ -32,6 +32,7 @@ CLIP_BYTES = 4 * 2**30
 IMAGE_PIXELS = 50_000_000
 """An 8K frame has 33 million; a small PNG can claim thousands of millions."""
 PROJECT_FILE = "klingflow.yaml"
+_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 class BadFile(KlingflowError):
@@ -116,7 +117,7 @@ class Project:
     def read_bytes(self, rel: str, most: int = TEXT_BYTES) -> bytes:
         """The whole file, at most `most` bytes of it. Raises BadFile."""
         with self._open(rel, most) as file:
-            return _whole(file, rel, most)
+            return _no_pointer(rel, _whole(file, rel, most))
 
     def read_text(self, rel: str) -> str:
         """A text file in UTF-8, with its line ends as \\n. Raises BadFile."""
@@ -129,6 +130,7 @@ class Project:
         if facts is None:
             with self._open(rel, CLIP_BYTES) as file:
                 known = os.fstat(file.fileno())
+                _no_pointer(rel, file.peek(len(_POINTER)))
                 facts = FileFacts(hashlib.file_digest(file, "sha256").hexdigest())
             self._facts.put(real, known, facts)
         return Digest(facts.digest)
@@ -154,7 +156,7 @@ class Project:
         if facts is None or not facts.format:
             with self._open(rel, IMAGE_BYTES) as file:
                 known = os.fstat(file.fileno())
-                data = _whole(file, rel, IMAGE_BYTES)
+                data = _no_pointer(rel, _whole(file, rel, IMAGE_BYTES))
             facts = FileFacts(hashlib.sha256(data).hexdigest(), *picture(rel, data))
             self._facts.put(real, known, facts)
         return ImageFacts(
@@ -361,6 +363,13 @@ def decoded(rel: str, raw: bytes) -> str:
     if "\0" in text:
         raise BadFile(f"'{rel}' is not text", "name a text file in UTF-8")
     return text.replace("\r\n", "\n")
+
+
+def _no_pointer(rel: str, data: bytes) -> bytes:
+    """`data`, where it does not begin as the text that Git LFS leaves in a file's place. Raises BadFile."""
+    if data.startswith(_POINTER):
+        raise BadFile(f"'{rel}' is a Git LFS pointer, not the file", "run `git lfs pull` (in CI: `lfs: true`)")
+    return data
 
 
 def _below(real: str, root: str) -> bool:
