@@ -409,7 +409,7 @@ def test_a_clip_is_looked_into_once_and_refused_each_time(tmp_path: Path, monkey
     assert looked == ["good.mp4"]
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    (tmp_path / "bad.mp4").write_text("no clip")
+    (tmp_path / "bad.mp4").write_text("no clip", encoding="utf-8")
     for _ in range(2):
         with pytest.raises(MediaError, match=r"bad\.mp4 is not a video: it is a text"):
             project.clip("bad.mp4")
@@ -420,7 +420,7 @@ def test_the_pointer_that_git_lfs_leaves_in_a_files_place_is_no_file(
     root: Path, read: Callable[[Project, str], object]
 ) -> None:
     path = root / "frames/large.png"
-    path.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 12345\n")
+    path.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 12345\n", "utf-8")
     old(path)
     for _ in range(2):  # what was refused is not remembered as good
         with pytest.raises(BadFile, match=r"'frames/large\.png' is a Git LFS pointer") as caught:
