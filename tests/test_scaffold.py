@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,35 @@ def test_the_recipe_holds_no_key_and_its_commands_are_real(tmp_path: Path) -> No
             del words[at : at + 2]
         ended = project.run(*words)
         assert ended.code == 0, ended.said
+
+
+def test_inside_a_repository_the_recipe_is_where_github_looks(tmp_path: Path) -> None:
+    (tmp_path / ".git").write_text("gitdir: elsewhere", "utf-8")  # as in a worktree
+    for folder in ("films/the #1", "films/two"):
+        written = scaffold.create(tmp_path / folder, "film")
+        [recipe] = [path for path in written if path.suffix == ".yml"]
+        assert recipe.parent == tmp_path.resolve() / ".github/workflows"
+        [job] = yaml.safe_load(recipe.read_text("utf-8"))["jobs"].values()
+        assert job["defaults"]["run"]["working-directory"] == folder
+        assert not (tmp_path / folder / ".github").exists()
+    assert len(list((tmp_path / ".github/workflows").iterdir())) == 2
+
+
+def test_the_recipe_says_what_must_be_filled_in_and_promises_no_index(tmp_path: Path) -> None:
+    [job] = yaml.safe_load(scaffold.WORKFLOW)["jobs"].values()
+    [install] = [step for step in job["steps"] if step.get("name") == "Install klingflow"]
+    assert "install klingflow\n" not in scaffold.WORKFLOW
+    for given, code in (("", 1), ("vendor/klingflow.whl", 0)):
+        (tmp_path / "python").write_text('#!/bin/sh\necho "$@"\n', "utf-8")
+        (tmp_path / "python").chmod(0o755)
+        ended = subprocess.run(
+            ["bash", "-e", "-c", install["run"]],
+            env={"PATH": f"{tmp_path}:{os.environ['PATH']}", **job["env"], "KLINGFLOW": given},
+            capture_output=True,
+            encoding="utf-8",
+        )
+        assert ended.returncode == code
+        assert ended.stdout.startswith("::error::KLINGFLOW is empty" if code else f"-I -m pip install {given}")
 
 
 def test_what_a_run_leaves_behind_is_not_committed(tmp_path: Path) -> None:

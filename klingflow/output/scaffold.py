@@ -6,6 +6,7 @@ editor, .gitignore, .gitattributes and a CI recipe. Nothing that exists is ever 
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -32,10 +33,11 @@ def create(folder: Path, name: str) -> list[Path]:
         "klingflow.yaml": PROJECT,
         ".gitignore": GITIGNORE,
         ".gitattributes": GITATTRIBUTES,
-        ".github/workflows/klingflow.yml": WORKFLOW.replace("NAME", name),
         "schemas/storyboard.schema.json": schema.text("storyboard"),
     }
     files = {folder / path: text.encode() for path, text in texts.items()}
+    workflow, recipe = _workflow(folder, name)
+    files[workflow] = recipe.encode()
     files |= {folder / "frames" / still: (FRAMES / still).read_bytes() for still in STILLS}
     there = [path for path in files if path.exists() or path.is_symlink()]
     if there:
@@ -50,6 +52,17 @@ def create(folder: Path, name: str) -> list[Path]:
     except OSError as exc:
         raise UsageError(f"the project cannot be written: {exc.strerror}: {exc.filename}") from exc
     return list(files)
+
+
+def _workflow(folder: Path, name: str) -> tuple[Path, str]:
+    """The CI recipe and where GitHub looks for it: at the root of the repository that `folder` is in, if in one."""
+    here = folder.resolve()
+    root = next((above for above in (here, *here.parents) if (above / ".git").exists()), here)
+    inside = here.relative_to(root).as_posix()
+    text = WORKFLOW.replace("NAME", name).replace("FOLDER", json.dumps(inside, ensure_ascii=False))
+    if inside == ".":
+        return folder / ".github/workflows/klingflow.yml", text
+    return root / f".github/workflows/klingflow-{re.sub(r'[^A-Za-z0-9_-]+', '-', inside)}.yml", text
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -158,13 +171,20 @@ WORKFLOW = """\
 name: klingflow
 on:
   pull_request:
-    paths: ["**.yaml", "frames/**", ".github/workflows/klingflow.yml"]
+    paths: ["**.yaml", "**/frames/**", ".github/workflows/klingflow*.yml"]
 permissions: {}
 jobs:
   plan:
     runs-on: ubuntu-latest
     permissions:
       contents: read
+    env:
+      # Fill this in, once: what pip installs. A wheel that is committed here, by its path from the repository's root,
+      # or git+https://HOST/OWNER/klingflow@ with the full SHA of a commit.
+      KLINGFLOW: ""
+    defaults:
+      run:
+        working-directory: FOLDER
     steps:
       - uses: actions/checkout@11bd71901bbe5b1630ceea73d27597364c9af683 # v4.2.2
         with:
@@ -173,7 +193,14 @@ jobs:
       - uses: actions/setup-python@a26af69be951a213d495a4c3e4e4022e16d87065 # v5.6.0
         with:
           python-version: "3.12"
-      - run: pip install klingflow
+      - name: Install klingflow
+        working-directory: ${{ github.workspace }}
+        run: |
+          if [ -z "$KLINGFLOW" ]; then
+            echo "::error::KLINGFLOW is empty in this workflow: write the path of a committed wheel, or git+https://...@SHA"
+            exit 1
+          fi
+          python -I -m pip install "$KLINGFLOW"
       - run: klingflow check NAME.yaml --format github
       - name: klingflow plan
         run: klingflow plan NAME.yaml --against "origin/$BASE" --format markdown >> "$GITHUB_STEP_SUMMARY"
