@@ -6,6 +6,7 @@ import ast
 import graphlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -82,15 +83,15 @@ class Import:
         return f"{self.module}:{self.line} imports {self.name}"
 
 
-def _sources() -> dict[str, ast.Module]:
+@cache
+def sources() -> dict[str, ast.Module]:
+    """The syntax tree of each module: read by the first test that looks, not by every worker as it collects."""
     out = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
         out[".".join(parts).removesuffix(".__init__")] = ast.parse(path.read_text("utf-8"), str(path))
     return out
 
-
-SOURCES = _sources()
 
 
 def _imports(module: str, node: ast.AST, hidden: bool = False) -> Iterator[Import]:
@@ -105,7 +106,7 @@ def _imports(module: str, node: ast.AST, hidden: bool = False) -> Iterator[Impor
                 assert child.level == 0, f"{module}:{child.lineno}: imports are absolute"
                 for alias in child.names:
                     whole = f"{child.module}.{alias.name}"
-                    yield Import(module, whole if whole in SOURCES else child.module, child.lineno, hidden)
+                    yield Import(module, whole if whole in sources() else child.module, child.lineno, hidden)
             case _ if not _types_only(child):
                 yield from _imports(module, child, inside)
 
@@ -114,8 +115,13 @@ def _types_only(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
-IMPORTS = [found for module, tree in SOURCES.items() for found in _imports(module, tree)]
-OURS = [found for found in IMPORTS if found.name in SOURCES and found.name != "klingflow"]
+@cache
+def imports() -> list[Import]:
+    return [found for module, tree in sources().items() for found in _imports(module, tree)]
+
+
+def ours() -> list[Import]:
+    return [found for found in imports() if found.name in sources() and found.name != "klingflow"]
 
 
 def _floor(module: str) -> int:
@@ -127,26 +133,26 @@ def _floor(module: str) -> int:
 
 
 def test_every_module_stands_on_a_floor() -> None:
-    names = {module.split(".")[1] for module in SOURCES if module != "klingflow"}
+    names = {module.split(".")[1] for module in sources() if module != "klingflow"}
     assert names == {*FLOORS, "__main__"}
-    assert len(IMPORTS) > 300  # this test reads what it thinks it reads
+    assert len(imports()) > 300  # this test reads what it thinks it reads
 
 
 def test_imports_go_down_only() -> None:
-    assert [str(found) for found in OURS if _floor(found.name) > _floor(found.module)] == []
+    assert [str(found) for found in ours() if _floor(found.name) > _floor(found.module)] == []
 
 
 def test_the_command_line_uses_the_library_and_what_shows() -> None:
     """A page, a worker or another program can do whatever a command does. Of `klingflow` itself only public names are
     there to be imported; of the floors below, what turns values into text."""
-    ours = [found for found in IMPORTS if found.module.startswith("klingflow.cli") and found.name in SOURCES]
+    used = [found for found in imports() if found.module.startswith("klingflow.cli") and found.name in sources()]
     shown = ("klingflow.cli.", "klingflow.output.", "klingflow.core.")
-    assert {found.name for found in ours if not found.name.startswith(shown)} == {"klingflow"}
+    assert {found.name for found in used if not found.name.startswith(shown)} == {"klingflow"}
 
 
 def test_no_modules_import_each_other_in_a_ring() -> None:
     graph: dict[str, set[str]] = {}
-    for found in OURS:
+    for found in ours():
         if found.name != found.module:
             graph.setdefault(found.module, set()).add(found.name)
     try:
@@ -156,13 +162,13 @@ def test_no_modules_import_each_other_in_a_ring() -> None:
 
 
 def test_no_import_of_ours_hides_in_a_function_but_those_that_are_listed() -> None:
-    assert {(found.module, found.name) for found in OURS if found.hidden} == set(HIDDEN)
+    assert {(found.module, found.name) for found in ours() if found.hidden} == set(HIDDEN)
 
 
 def test_modules_are_imported_by_name_only_in_app() -> None:
     calls = [
         (module, ast.unparse(node))
-        for module, tree in SOURCES.items()
+        for module, tree in sources().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__"))
     ]
@@ -170,12 +176,12 @@ def test_modules_are_imported_by_name_only_in_app() -> None:
 
 
 def test_pure_floors_touch_nothing_outside() -> None:
-    pure = [found for found in IMPORTS if _floor(found.module) in range(len(PURE))]
+    pure = [found for found in imports() if _floor(found.module) in range(len(PURE))]
     assert [str(found) for found in pure if found.name.partition(".")[0] in OUTSIDE] == []
     # What opens a file without any import.
     opens = [
         f"{module}:{node.lineno}"
-        for module, tree in SOURCES.items()
+        for module, tree in sources().items()
         if _floor(module) in range(len(PURE))
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("open", "input", "print")
@@ -185,7 +191,7 @@ def test_pure_floors_touch_nothing_outside() -> None:
 
 @pytest.mark.parametrize("library", sorted(HOUSES))
 def test_a_library_is_at_home_in_its_modules_alone(library: str) -> None:
-    users = {found.module for found in IMPORTS if found.name.partition(".")[0] == library}
+    users = {found.module for found in imports() if found.name.partition(".")[0] == library}
     assert users == HOUSES[library]
 
 
@@ -193,7 +199,7 @@ def test_the_core_below_the_command_line_never_prints_or_exits() -> None:
     """Text reaches people through cli and output.progress, where it is redacted."""
     found = [
         f"{module}:{node.lineno}"
-        for module, tree in SOURCES.items()
+        for module, tree in sources().items()
         if _floor(module) < FLOORS.index("cli") and module != "klingflow.output.progress"
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "sys.exit", "exit", "quit")
@@ -205,7 +211,7 @@ def test_one_line_of_the_program_sends_a_paid_request() -> None:
     """And doctor's probe, which says what it costs and asks first."""
     sends = [
         module
-        for module, tree in SOURCES.items()
+        for module, tree in sources().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Call)
         for word in node.keywords
@@ -215,7 +221,7 @@ def test_one_line_of_the_program_sends_a_paid_request() -> None:
     # Nor does one hide behind a word of another name or a keyword that is passed on.
     passed = [
         f"{module}:{node.lineno}"
-        for module, tree in SOURCES.items()
+        for module, tree in sources().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Call)
         and ast.unparse(node.func).endswith(".send")

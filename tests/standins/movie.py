@@ -52,6 +52,7 @@ def clip(task: int, seconds: float, *, aspect: str = "16:9", sound: bool = False
             options = {"preset": "ultrafast", "crf": "30", "x264-params": "bframes=2:keyint=48:scenecut=0"}
             video = out.add_stream("libx264", rate=RATE, options=options)
             video.width, video.height, video.pix_fmt, video.thread_count = width, height, "yuv420p", 1
+            video.codec_context.colorspace, video.codec_context.color_range = 1, 1
             audio = out.add_stream("aac", rate=48000, layout="stereo") if sound else None
             for i in range(count):
                 _draw(picture[:height], _bits(task, i))
