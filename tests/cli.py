@@ -65,6 +65,8 @@ class Project:
             return self.run_process(*words, timeout=timeout, **extra)
         with tempfile.TemporaryDirectory(prefix="klingflow-test-") as folder:
             out, err = Path(folder, "out"), Path(folder, "err")
+            out.touch()
+            err.touch()
             code = forkserver.run(words, cwd=self.root, env=env, out=out, err=err, seconds=timeout)
             ended = Ended(0 if code is None else code, out.read_text("utf-8"), err.read_text("utf-8"))
         assert code is not None, f"klingflow {' '.join(words)} did not end:\n{ended.said}"

@@ -31,8 +31,10 @@ import klingflow
 ROOT = Path(__file__).parents[1]
 USED = sys.platform.startswith("linux") and not os.environ.get("KLINGFLOW_TEST_PROCESSES")
 """macOS's own libraries do not survive a fork without an exec."""
-BEFORE_MAIN = ("PYTHON", "LANG", "LC_", "TZ")
-"""Variables that Python reads as it starts: a fork would not see them change."""
+BEFORE_MAIN = ("PYTHON", "LANG", "LC_", "TZ", "SSL_CERT")
+"""Variables that are read before a fork begins: it would not see them change."""
+LATE = ("anyio._backends._asyncio", "httpcore", "jinja2", "jsonschema", "PIL.PngImagePlugin", "rich.progress", "yaml")
+"""What klingflow imports when it first needs it."""
 
 _one_at_a_time = threading.Lock()
 
@@ -91,6 +93,14 @@ def _load() -> None:
     for module in pkgutil.walk_packages(klingflow.__path__, "klingflow."):
         if module.name not in ("klingflow.__main__", "klingflow.io.objects"):  # obstore may start threads
             importlib.import_module(module.name)
+    for name in LATE:
+        importlib.import_module(name)
+    from klingflow.io import http
+    from klingflow.storyboard import schema
+
+    http._tls()
+    for name in ("storyboard", "project", "lock"):
+        schema._validator(name)
     gc.collect()
     gc.freeze()
 
