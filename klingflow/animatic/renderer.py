@@ -4,8 +4,9 @@ A clip is a real one: H.264 in MP4, yuv420p tagged BT.709, 24 frames a second, e
 faststart, and AAC when sound was ordered. The same order gives the same bytes on the same versions of Pillow and
 PyAV: one encoder thread, no dates, own fonts.
 
-A title card, which stands in for a shot without stills, does not move. A move never leaves the stills. A shot begins with its first still exactly as it is and ends with its last still
-exactly as it is; a push on a single still gets smaller with each clip along a chain (see Move), so a chain settles.
+A title card, which stands in for a shot without stills, does not move. A move never leaves the stills. A shot begins
+with its first still exactly as it is and ends with its last still exactly as it is; a push on a single still gets
+smaller with each clip along a chain (see Move), so a chain settles.
 Knows no task and no thread.
 """
 
