@@ -132,7 +132,7 @@ def test_a_mend_shows_the_text_as_it_was_written() -> None:
     document = yamlread.read("film.yaml", "klingflow: 1\nshots: [{id: a, prompt: 007, duration: 0099}]")
     assert [(one.what, one.mend) for one in schema.check(document, "storyboard")] == [
         ("prompt of shot 'a' must be text, not 007", 'write it in quotes: "007"'),
-        ("duration of shot 'a' must be from 3 to 15, not 0099", ""),
+        ("duration of shot 'a' must be from 3 to 15, not 0099", "write 15"),
     ]
 
 
