@@ -63,11 +63,34 @@ class Project:
         env = self.environment(extra)
         if not forkserver.can_run(env):
             return self.run_process(*words, timeout=timeout, **extra)
+        return self.run_fork("klingflow.cli.app", *words, timeout=timeout, **extra)
+
+    def run_killed(self, door: str, number: int, side: str, *words: str, **extra: str) -> Ended:
+        """Runs a command that dies at the N-th crossing of one of its doors (tests.killer)."""
+        line = (door, str(number), side, *words)
+        env = self.environment(extra)
+        if forkserver.can_run(env):
+            return self.run_fork("tests.killer", *line, **extra)
+        died = subprocess.run(
+            [sys.executable, "-m", "tests.killer", *line],
+            cwd=self.root,
+            env=env,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=120,
+        )
+        return Ended(died.returncode, died.stdout, died.stderr)
+
+    def run_fork(self, program: str, *words: str, timeout: float = 120, **extra: str) -> Ended:
+        """Runs the `main` of a module to its end in a fork of a loaded Python."""
+        env = self.environment(extra)
         with tempfile.TemporaryDirectory(prefix="klingflow-test-") as folder:
             out, err = Path(folder, "out"), Path(folder, "err")
             out.touch()
             err.touch()
-            code = forkserver.run(words, cwd=self.root, env=env, out=out, err=err, seconds=timeout)
+            code = forkserver.run(
+                words, cwd=self.root, env=env, out=out, err=err, seconds=timeout, program=program
+            )
             ended = Ended(0 if code is None else code, out.read_text("utf-8"), err.read_text("utf-8"))
         assert code is not None, f"klingflow {' '.join(words)} did not end:\n{ended.said}"
         return ended

@@ -12,7 +12,7 @@ import sys
 import threading
 from typing import Any
 
-from klingflow.cli.app import main
+from klingflow.cli import app
 from klingflow.io.api import HttpService
 from klingflow.io.store import FolderStore
 
@@ -49,9 +49,13 @@ def awaited(door: str, call: Any) -> Any:
     return crossing
 
 
-if __name__ == "__main__":
+def main() -> int:
     FolderStore.create = watched("create", FolderStore.create)  # type: ignore[method-assign]
     FolderStore.put = watched("put", FolderStore.put)  # type: ignore[method-assign]
     HttpService.send = awaited("poll", HttpService.send)  # type: ignore[method-assign]
     HttpService.fetch = awaited("fetch", HttpService.fetch)  # type: ignore[method-assign]
-    raise SystemExit(main(sys.argv[4:]))
+    return app.main(sys.argv[4:])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -11,7 +11,6 @@ import select
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -206,9 +205,8 @@ def ended(process: subprocess.Popen[str], seconds: float = 60) -> Ended:
 
 def killed(project: Project, door: str, number: int, side: str, *words: str) -> None:
     """A run that dies at the N-th crossing of one of its doors (tests.killer)."""
-    line = [sys.executable, "-m", "tests.killer", door, str(number), side, "run", "film.yaml", "--yes", *words]
-    died = subprocess.run(line, cwd=project.root, env=project.environment({}), capture_output=True, timeout=60)
-    assert died.returncode == -signal.SIGKILL, died.stderr.decode()
+    died = project.run_killed(door, number, side, "run", "film.yaml", "--yes", *words)
+    assert died.code == -signal.SIGKILL, died.said
 
 
 def asked_and_died(project: Project, *words: str) -> None:

@@ -122,6 +122,7 @@ def run_job(studio: Studio, name: str, plans: Path) -> tuple[Runner, str]:
     return runner, runner.text("output")
 
 
+@pytest.mark.slow
 def test_from_a_pull_request_to_a_film_and_a_second_run_that_makes_nothing(studio: Studio) -> None:
     studio.write(FILM.replace("Gentle waves", "Heavy waves"))
     studio.push("storm")

@@ -57,6 +57,7 @@ HIDDEN = {
     ("klingflow.app.library", "klingflow.planning.price"): "planning: a check plans nothing",
     ("klingflow.app.planner", "klingflow.io.store_origin"): "git: only a plan that has paid shots",
     ("klingflow.app.lock_file", "klingflow.io.git"): "git: only where it could not merge a lock",
+    ("klingflow.animatic.service", "klingflow.animatic.renderer"): "av: only where a clip is drawn",
     ("klingflow.app.session", "klingflow.io.git"): "git: only where there are notes of paid tasks",
     ("klingflow.app.settle", "klingflow.io.media"): "av: only --accept looks at a clip",
     ("klingflow.cli.plan", "klingflow.output.markdown"): "only --format markdown",

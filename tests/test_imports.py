@@ -129,3 +129,8 @@ def test_a_template_that_does_more_than_name_values_needs_jinja2(project: Projec
     project.write("film.yaml", "klingflow: 1\nshots:\n  - {id: one, prompt: \"{% if true %}A pier.{% endif %}\"}\n")
     loaded(project, "check", "film.yaml")
     assert strangers(loaded(project, "check", "film.yaml")) == CHECK_WARM | {"jinja2", "markupsafe"}
+
+
+def test_a_run_with_nothing_to_make_loads_no_media_library_and_reads_no_certificates(warm: Project) -> None:
+    modules = loaded(warm, "run", "film.yaml")
+    assert not modules & {"av", "PIL", "certifi"}

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -48,11 +46,8 @@ POINTS = [
 
 def killed(project: Project, point: tuple[str, int, str]) -> None:
     door, number, side = point
-    words = ["-m", "tests.killer", door, str(number), side, "run", "film.yaml", "--yes"]
-    died = subprocess.run(
-        [sys.executable, *words], cwd=project.root, env=project.environment({}), capture_output=True, timeout=60
-    )
-    assert died.returncode == -signal.SIGKILL, f"{point} is not on the way: {died.stderr.decode()}"
+    died = project.run_killed(door, number, side, "run", "film.yaml", "--yes")
+    assert died.code == -signal.SIGKILL, f"{point} is not on the way: {died.said}"
 
 
 def until(seen: Callable[[], object], what: str, seconds: float = 60) -> None:

@@ -56,6 +56,7 @@ def test_the_page_begins_with_the_whole_program_in_ten_lines() -> None:
     assert all(word in EXAMPLES[0] for word in (".check()", ".plan()", ".run(", "on_event"))
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_page_run(project: Project) -> None:
     """In one project, one after the other, as a reader tries them."""
     said = []

@@ -168,6 +168,7 @@ def link(found: importlib.metadata.Distribution, site: Path) -> None:
             target.symlink_to(Path(str(found.locate_file(top))))
 
 
+@pytest.mark.slow
 def test_the_installed_wheel_makes_a_film(installed: Path, tmp_path: Path) -> None:
     where = said([installed / "python", "-c", "import klingflow; print(klingflow.__file__)"], tmp_path)
     assert Path(where.strip()).is_relative_to(installed.parent)

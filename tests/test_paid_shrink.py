@@ -9,6 +9,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pytest
 from PIL import Image
 
 from klingflow.core.digest import of_bytes
@@ -92,6 +93,7 @@ def test_too_large_and_turned_stills_are_refused_at_check_and_sent_as_copies_whe
         assert project.run("plan", "film.yaml", "--exit-code").code == 0, "another way of sending buys nothing anew"
 
 
+@pytest.mark.slow
 def test_a_frame_of_a_clip_that_is_too_large_stops_its_shot_before_money_or_is_sent_as_a_copy(tmp_path: Path) -> None:
     board = """
         klingflow: 1

@@ -71,6 +71,7 @@ def test_each_is_planned(copied: Project, name: str, films: int, makes: int) -> 
     assert all([step["action"] for step in film["steps"]].count("make") == makes for film in planned)
 
 
+@pytest.mark.slow
 def test_the_harbour_becomes_a_film_that_can_run_in_a_loop(copied: Project) -> None:
     ended = copied.run("run", "harbour/harbour.yaml")
     assert ended.code == 0, ended.said
@@ -85,6 +86,7 @@ def test_the_harbour_becomes_a_film_that_can_run_in_a_loop(copied: Project) -> N
     assert "0 clips made" in again.said
 
 
+@pytest.mark.slow
 def test_the_night_train_carries_footage_of_another_size_and_rate(copied: Project) -> None:
     with av.open(str(copied.root / "night-train" / "footage" / "insert.mp4")) as file:
         video = file.streams.video[0]

@@ -49,7 +49,13 @@ def test_what_ci_runs_is_the_test_command_word_for_word() -> None:
 def test_ci_runs_the_tests_with_the_lowest_versions_too() -> None:
     script = (ROOT / ".ci" / "run").read_text("utf-8")
     assert re.search(r"uv\" pip install .*--resolution lowest-direct -e '\.\[dev\]'$", script, re.MULTILINE)
-    assert script.rstrip().endswith('"$lowest/bin/python" -m pytest')
+    assert script.rstrip().endswith('"$lowest/bin/python" -m pytest -m ""')
+
+
+def test_ci_runs_the_slow_tests_and_thousands_of_simulated_schedules() -> None:
+    lines = (ROOT / ".ci" / "run").read_text("utf-8").splitlines()
+    assert ".venv/bin/python -m pytest -m slow" in lines
+    assert "KLINGFLOW_SIM_SEEDS=4000 .venv/bin/python -m pytest tests/test_simulation.py" in lines
 
 
 def test_every_dependency_has_a_lowest_version() -> None:

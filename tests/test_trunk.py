@@ -181,6 +181,7 @@ def test_a_rehearsal_leaves_the_lock_as_it_is(harbour: Project) -> None:
     assert not (harbour.root / "film.lock.yaml").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_nothing_half_and_the_next_one_finishes(harbour: Project) -> None:
     for after in (0.4, 0.9, 1.6):
         process = harbour.start("run", "film.yaml")

@@ -18,13 +18,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
+from typing import TYPE_CHECKING
 
-from klingflow.animatic import renderer
 from klingflow.core.errors import MediaError
 from klingflow.core.model import Digest
 from klingflow.io.service import Gone
 from klingflow.providers.animatic import CLIPS
 from klingflow.providers.base import Answer, Request
+
+if TYPE_CHECKING:
+    from klingflow.animatic import renderer
 
 LONG_POLL_S = 1.0
 
@@ -92,6 +95,8 @@ class AnimaticService:
         self._tasks.clear()
 
     def _begin(self, body: bytes) -> Answer:
+        from klingflow.animatic import renderer  # loads the media library; most paid runs draw nothing
+
         try:
             order = renderer.RenderRequest.read(body)
         except (ValueError, KeyError, TypeError) as exc:
@@ -126,6 +131,8 @@ class AnimaticService:
             task.drawn += 1
             if self._stop.is_set():
                 raise Stopped
+
+        from klingflow.animatic import renderer
 
         part = task.clip.with_suffix(".part")
         try:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import cache
+from functools import cache, cached_property
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # in no stub
 
@@ -62,9 +62,15 @@ class Connections:
     """
 
     def __init__(self, proxy: str | None, *, keep: int) -> None:
-        limits = httpx.Limits(max_connections=POOL, max_keepalive_connections=keep, keepalive_expiry=30.0)
-        self._transport = httpx.AsyncHTTPTransport(
-            verify=_tls(), http1=True, http2=False, limits=limits, proxy=proxy, retries=0
+        self._proxy = proxy
+        self._keep = keep
+
+    @cached_property
+    def _transport(self) -> httpx.AsyncHTTPTransport:
+        """Made for the first request: a run with nothing to ask reads no certificates."""
+        limits = httpx.Limits(max_connections=POOL, max_keepalive_connections=self._keep, keepalive_expiry=30.0)
+        return httpx.AsyncHTTPTransport(
+            verify=_tls(), http1=True, http2=False, limits=limits, proxy=self._proxy, retries=0
         )
 
     @asynccontextmanager
@@ -120,7 +126,8 @@ class Connections:
         raise AssertionError  # BUG: there is at least one request
 
     async def close(self) -> None:
-        await self._transport.aclose()
+        if "_transport" in vars(self):
+            await self._transport.aclose()
 
 
 @cache
