@@ -39,6 +39,7 @@ def test_every_file_is_named_and_is_what_it_says(tmp_path: Path) -> None:
         ".gitignore",
         ".gitattributes",
         ".github/workflows/klingflow.yml",
+        "schemas/project.schema.json",
         "schemas/storyboard.schema.json",
         "frames/lighthouse.png",
         "frames/lantern.png",

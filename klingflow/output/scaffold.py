@@ -33,7 +33,7 @@ def create(folder: Path, name: str) -> list[Path]:
         "klingflow.yaml": PROJECT,
         ".gitignore": GITIGNORE,
         ".gitattributes": GITATTRIBUTES,
-        "schemas/storyboard.schema.json": schema.text("storyboard"),
+        **{f"schemas/{name}.schema.json": schema.text(name) for name in ("storyboard", "project")},
     }
     files = {folder / path: text.encode() for path, text in texts.items()}
     workflow, recipe = _workflow(folder, name)
@@ -124,6 +124,8 @@ shots:                                 # in film order
 """
 
 PROJECT = """\
+# yaml-language-server: $schema=schemas/project.schema.json
+#
 # The project: where clips are kept, how stills reach an API, and what a run may spend.
 # Keys never stand in a file: HIAPI_API_KEY and MULEROUTER_API_KEY come from the environment.
 

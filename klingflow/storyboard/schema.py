@@ -26,6 +26,9 @@ SCHEMAS = ("storyboard", "project", "lock", "plan", "events")
 
 MAX_FAULTS = 1000
 
+FOR_EDITORS = ("together", "inside", "shows")
+"""Definitions that only editors apply: load tells the same at the field, with everything that it knows."""
+
 _NAMES = {"storyboard": "the storyboard", "project": "klingflow.yaml", "lock": "the lock"}
 
 
@@ -132,7 +135,7 @@ def _validator(name: str) -> Any:
     extend: Any = jsonschema.validators.extend
     strict = extend(base, {"pattern": pattern}, type_checker=base.TYPE_CHECKER.redefine("integer", integer))
     whole = load(name)
-    return strict(_inlined(whole, whole.get("$defs", {}), ()))
+    return strict(_inlined(whole, {**whole.get("$defs", {}), **{key: {} for key in FOR_EDITORS}}, ()))
 
 
 def _inlined(node: Any, defs: Mapping[str, Any], inside: tuple[str, ...]) -> Any:
