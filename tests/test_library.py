@@ -7,10 +7,13 @@ import ast
 import asyncio
 import dataclasses
 import enum
+import errno
 import inspect
+import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from pathlib import Path
@@ -20,6 +23,8 @@ import pytest
 
 import klingflow
 from klingflow import Event, RunResult, Storyboard, UsageError
+from klingflow.io import durable, media
+from klingflow.io.store import FolderStore
 from tests.cli import ROOT, Project
 from tests.paid_helpers import studio
 
@@ -252,6 +257,46 @@ def test_a_callback_that_raises_while_the_film_is_joined_ends_the_run(project: P
     result = opened(project).run()
     assert [outcome.result for outcome in result.outcomes] == [klingflow.Result.REUSED] * 2
     assert [path.name for path in result.delivered] == ["film.mp4"]
+
+
+def test_records_do_not_queue_behind_the_decoding_of_clips(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store's calls and the media library's have threads of their own: both are named after theirs."""
+    threads: dict[str, set[str]] = {"store": set(), "media": set()}
+
+    def noted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def noting(*args: Any, **kwargs: Any) -> Any:
+            threads[name].add(threading.current_thread().name.partition("_")[0])
+            return call(*args, **kwargs)
+
+        return noting
+
+    monkeypatch.setattr(FolderStore, "create", noted("store", FolderStore.create))
+    monkeypatch.setattr(media, "check", noted("media", media.check))
+    monkeypatch.setattr(media, "cut", noted("media", media.cut))
+    assert opened(project).run().exit_code == 0
+    assert "media" in threads["media"]
+    assert "store" not in threads["media"]
+    assert "store" in threads["store"]
+    assert not threads["store"] & {"media", "asyncio"}
+
+
+def test_a_disk_that_is_full_as_a_frame_is_cut_fails_that_shot_and_orders_nothing(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = durable.replace
+
+    def full(path: Path, data: bytes, *args: Any, **kwargs: Any) -> None:
+        if path.name.endswith("frame.png"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        real(path, data, *args, **kwargs)
+
+    monkeypatch.setattr(durable, "replace", full)
+    result = opened(project).run()
+    assert result.exit_code == 1
+    assert [outcome.result.name for outcome in result.outcomes] == ["MADE", "FAILED"]
+    assert "No space left on device" in str(result.outcomes[1].failure)
+    monkeypatch.undo()
+    assert opened(project).run().exit_code == 0
 
 
 def test_a_plan_that_was_saved_runs_and_one_that_moved_does_not(project: Project) -> None:
