@@ -14,9 +14,9 @@ LOCAL = ("127.", "::1", "localhost")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """`-n auto` is two workers a core: half of what the tests of networks, races and timeouts do is to wait."""
+    """`-n auto` is three workers a core: more than half of what the tests of networks, races and timeouts do is to wait."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 2 * cores
+    return 3 * cores
 
 
 @pytest.fixture(autouse=True)
