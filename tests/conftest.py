@@ -14,7 +14,7 @@ LOCAL = ("127.", "::1", "localhost")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """`-n auto` is three workers a core: more than half of what the tests of networks, races and timeouts do is to wait."""
+    """`-n auto` is three workers a core: most of what the tests of networks, races and timeouts do is to wait."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return 3 * cores
 
