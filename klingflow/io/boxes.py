@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 STARTS = (b"ftyp", b"styp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
 """Boxes with which a file may begin."""
-_NEEDED = (b"moov", b"mdat", b"moof", b"mfra")
+_CLIP = frozenset((*STARTS, b"moof", b"mfra", b"sidx", b"ssix", b"emsg", b"prft", b"meta", b"uuid", b"udta"))
+"""Boxes that stand beside and between the parts of a clip; a file in fragments goes on after them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ def walk(fd: int) -> Boxes:
     while at < size:
         head = os.pread(fd, 16, at)
         length, name = int.from_bytes(head[:4]), head[4:8]
-        if index is not None and data and name not in _NEEDED:
+        if index is not None and data and name not in _CLIP:
             break
         if length == 1:
             length = int.from_bytes(head[8:16])
