@@ -260,10 +260,11 @@ def test_hold_keeps_the_clip_whatever_changes(filmed: Project) -> None:
 
 
 def test_a_clip_of_ones_own_is_brought_in_and_continued(filmed: Project) -> None:
-    clip = (filmed.root / "out" / "film" / "shots" / "market.mp4").read_bytes()
-    filmed.write("footage/insert.MOV", clip)
+    (filmed.root / "footage").mkdir()
+    own_file = clips.make(filmed.root / "footage" / "insert.mov", frames=72, size=(160, 90))
+    assert own_file.read_bytes()[8:12] == b"qt  "
     own = (
-        BOARD + "  - {id: insert, clip: footage/insert.MOV}\n  - {id: after, continues: insert, prompt: On it goes.}\n"
+        BOARD + "  - {id: insert, clip: footage/insert.mov}\n  - {id: after, continues: insert, prompt: On it goes.}\n"
     )
     filmed.write("film.yaml", own + "film: {size: 320x180, rate: 25}\n")
     assert actions(filmed)["insert"] == "adopt"
@@ -272,8 +273,9 @@ def test_a_clip_of_ones_own_is_brought_in_and_continued(filmed: Project) -> None
     assert set(actions(filmed).values()) == {"reuse"}
     shown = pictures(filmed.root / "out" / "film" / "film.mp4")
     assert (len(shown), shown[0].size) == (75 * 5 - 2, (320, 180))
-    # Its bytes are kept, and so is its name's ending: a MOV is no MP4.
-    assert (filmed.root / "out" / "film" / "shots" / "insert.mov").read_bytes() == clip
+    delivered = filmed.root / "out" / "film" / "shots" / "insert.mp4"
+    assert delivered.read_bytes()[8:12] == b"isom", "what is named MP4 is one"
+    assert len(pictures(delivered)) == 72
 
 
 def test_a_clip_of_ones_own_does_not_decide_how_the_film_looks(filmed: Project) -> None:

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from klingflow.app import lock_file
 from klingflow.app.project_loader import LoadedStoryboard, deaf_beds
@@ -30,10 +30,7 @@ from klingflow.storyboard.lock import Entry, Lock
 RECIPE = 2
 """Raised when the film of the same clips would come out otherwise."""
 
-_CONTAINERS = (".mp4", ".mov", ".m4v", ".mkv", ".webm")
-_OURS = re.compile(
-    r"film\.mp4|shots/[a-z0-9][a-z0-9_.-]*\.(mp4|mov|m4v|mkv|webm)|frames/[a-z0-9][a-z0-9_-]*\.last\.png"
-)
+_OURS = re.compile(r"film\.mp4|shots/[a-z0-9][a-z0-9_.-]*\.mp4|frames/[a-z0-9][a-z0-9_-]*\.last\.png")
 """The names that we write: whatever else stands in a `.made.json` was not written by us, and is not touched."""
 _SHORTER_SIDE = {"720p": 720, "1080p": 1080, "4K": 2160}
 
@@ -153,9 +150,9 @@ def deliver(
             continue
         facts = outcome.clip.facts
         name = outcome.shot if outcome.is_active_take else f"{outcome.shot}.take{outcome.take}"
-        file = f"shots/{name}{_container(by_id[outcome.shot])}"
+        file = f"shots/{name}.mp4"
         if made.stale(file, facts.digest):
-            _copy(store.blob(facts.digest), folder / file)
+            _deliver_clip(by_id[outcome.shot], store.blob(facts.digest), facts, folder / file)
         if not outcome.is_active_take:
             continue
         clips[outcome.shot] = (facts.digest, facts)
@@ -176,10 +173,16 @@ def deliver(
     return [folder / "film.mp4"] if whole else []
 
 
-def _container(shot: Shot) -> str:
-    """The ending of the file's name: a clip of one's own keeps it, as its bytes are kept; what is bought is MP4."""
-    own = PurePath(shot.clip or "").suffix.lower()
-    return own if own in _CONTAINERS else ".mp4"
+def _deliver_clip(shot: Shot, blob: Path, facts: ClipFacts, to: Path) -> None:
+    """The clip's own bytes; a clip of one's own that is a MOV, MKV or WebM as an MP4, which the name promises."""
+    with blob.open("rb") as file:
+        head = file.read(12)
+    if shot.clip is None or (head[4:8] == b"ftyp" and head[8:] != b"qt  "):
+        _copy(blob, to)
+        return
+    from klingflow.output import film as joining
+
+    joining.assemble([joining.Piece(clip=blob, facts=facts)], to)
 
 
 def check_beds(loaded: LoadedStoryboard) -> None:
