@@ -21,10 +21,10 @@ def test_what_was_parsed_is_known_again_by_its_digest(tmp_path: Path) -> None:
     cache.remember("storyboard", "a" * 64, {"shots": [{"id": "é"}]})
     assert cache.recall("storyboard", "a" * 64) == {"shots": [{"id": "é"}]}
     assert cache.recall("lock", "a" * 64) is None
-    for i in range(210):
+    for i in range(1010):
         cache.remember("lock", f"{i:064}", i)
-    assert len(list((tmp_path / "cache").rglob("*.json"))) == 200
-    assert cache.recall("lock", f"{209:064}") == 209
+    assert len(list((tmp_path / "cache").rglob("*.json"))) == 1000
+    assert cache.recall("lock", f"{1009:064}") == 1009
 
 
 def test_what_one_locale_wrote_another_reads(tmp_path: Path) -> None:

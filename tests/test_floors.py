@@ -21,7 +21,13 @@ OUTSIDE = {"os", "asyncio", "time", "socket", "pathlib", "av", "httpx", "subproc
 HOUSES = {
     "httpx": {"klingflow.io.http"},
     "obstore": {"klingflow.io.objects"},
-    "av": {"klingflow.io.media", "klingflow.io.downmix", "klingflow.animatic.renderer", "klingflow.output.film"},
+    "av": {
+        "klingflow.io.media",
+        "klingflow.io.downmix",
+        "klingflow.io.picture_digest",
+        "klingflow.animatic.renderer",
+        "klingflow.output.film",
+    },
     "h11": {"klingflow.io.webhook"},
     "jsonschema": {"klingflow.storyboard.schema"},
     "yaml": {"klingflow.storyboard.yamlread"},
@@ -39,6 +45,8 @@ HIDDEN = {
     ("klingflow.app.outputs", "klingflow.io.media"): "av: a run with nothing to make never looks at a clip",
     ("klingflow.app.outputs", "klingflow.output.film"): "av: a film that stands already is not joined again",
     ("klingflow.io.project", "klingflow.io.media"): "av: a clip that was looked into once is known by its digest",
+    ("klingflow.io.project", "klingflow.io.picture_digest"): "decoding: only a file that the lock does not know",
+    ("klingflow.io.picture_digest", "klingflow.io.media"): "av: no still needs it",
     ("klingflow.app.library", "klingflow.app.base_plan"): "git and comparing: only a plan against a ref",
     ("klingflow.app.library", "klingflow.app.collector"): "the engine and the network: only collecting",
     ("klingflow.app.library", "klingflow.app.outputs"): "the media library: only where a film is looked for",

@@ -162,6 +162,24 @@ def test_a_lock_that_is_written_and_read_is_the_same_lock(films: dict[str, Any])
     assert lock.dump(again) == text
 
 
+def test_pictures_are_kept_for_the_files_that_went_into_a_clip_of_the_lock() -> None:
+    still, own, gone = (Digest(two * 32) for two in ("1a", "2b", "3c"))
+    made = entry("a", parts={"first_frame": f"last of {own[:12]}", "last_frame": still[:12], "duration": 5})
+    pictures = {still: Digest("aa" * 32), own: Digest("bb" * 32), gone: Digest("cc" * 32)}
+    found = Lock({"": {ShotId("a"): {1: made}}})
+    assert found.unknown_pictures(pictures) == {still, own}
+    known = lock.with_pictures(found, pictures)
+    assert known.pictures == {still: Digest("aa" * 32), own: Digest("bb" * 32)}
+    assert known.unknown_pictures(pictures) == set()
+    assert reread(lock.dump(known)) == known
+    for ours, theirs in ((known, found), (found, known)):
+        assert lock.met(found, ours, theirs).pictures == known.pictures
+    assert lock.with_former(known).pictures == known.pictures
+    assert lock.merged(known, start=known, films=(), made={}).pictures == {}, "no clip is left"
+    spare = Lock({}, {ShotId("a"): {made.key: made}})
+    assert lock.with_pictures(spare, pictures).pictures == known.pictures
+
+
 def test_a_renamed_shot_finds_its_clip_by_key() -> None:
     made = Lock({"a": {DAWN: {3: entry("b")}}})
     assert made.find(Key("b" * 64)) == entry("b")

@@ -96,7 +96,9 @@ def record(one: Shot, clip: str = "22") -> ClipRecord:
 
 
 def lookups(
-    store: Mapping[Key, ClipRecord] | None = None, orders: Mapping[str, OpenOrder] | None = None
+    store: Mapping[Key, ClipRecord] | None = None,
+    orders: Mapping[str, OpenOrder] | None = None,
+    pictures: Mapping[str, Digest] | None = None,
 ) -> PlanLookups:
     return PlanLookups(
         model=lambda shot: MODEL,
@@ -104,6 +106,7 @@ def lookups(
         expect=lambda shot: 100.0,
         find=(store or {}).get,
         open_order=lambda key, shot: (orders or {}).get(shot.id),
+        picture=(pictures or {}).get,
     )
 
 
@@ -155,10 +158,45 @@ def test_the_lock_answers_and_neither_store_nor_ledger_is_asked() -> None:
             expect=lambda shot: 100.0,
             find=lambda key: (_ for _ in ()).throw(AssertionError("asked the store")),
             open_order=lambda key, shot: (_ for _ in ()).throw(AssertionError("asked the ledger")),
+            picture=lambda path: (_ for _ in ()).throw(AssertionError("decoded a file")),
         ),
     )
     assert [step.action for step in found.steps] == [Action.REUSE, Action.REUSE]
     assert found.wall_s == 0
+
+
+def test_a_file_that_shows_what_another_one_showed_buys_nothing() -> None:
+    own = shot("own", clip="own.mp4")
+    after = shot("after", first_frame=ShotFrame(ShotId("own")), last_frame=FileStill("a.png"))
+    last = shot("last", first_frame=ShotFrame(ShotId("after")))
+    then = Inputs(
+        stills={**INPUTS.stills, "a.png": replace(STILL, digest=Digest("ee" * 32))},
+        clips={"own.mp4": Digest("ff" * 32)},
+    )
+    bought = digest.parts(after, MODEL, then.stills, {ShotId("own"): Digest("ff" * 32)}, then.clips)
+    assert bought is not None
+    first = replace(entry(DAWN), key=digest.key(bought), parts=digest.brief(bought))
+    second = entry(last, "33", {ShotId("after"): first.clip})
+    entries = {ShotId("after"): {1: first}, ShotId("last"): {1: second}}
+    seen = {Digest("ee" * 32): Digest("01" * 32), Digest("ff" * 32): Digest("02" * 32), STILL.digest: Digest("03" * 32)}
+
+    def plan(pictures: Mapping[str, Digest], known: Mapping[Digest, Digest] = seen) -> FilmPlan:
+        return planning.make(
+            film(own, after, last),
+            inputs=INPUTS,
+            lock=Lock({"": entries}, pictures=known),
+            lookups=lookups(pictures=pictures),
+        )
+
+    found = plan({"a.png": Digest("01" * 32), "own.mp4": Digest("02" * 32)}).steps
+    assert [step.action for step in found] == [Action.ADOPT, Action.REUSE, Action.REUSE]
+    assert (found[1].key, found[1].clip) == (first.key, first.clip)
+    assert found[1].reason == "up to date: own.mp4, a.png: other bytes, the same pixels"
+    for one, other in (("01", "03"), ("03", "02"), ("02", "01")):
+        found = plan({"a.png": Digest(one * 32), "own.mp4": Digest(other * 32)}).steps
+        assert [step.action for step in found] == [Action.ADOPT, Action.MAKE, Action.MAKE]
+    assert plan({"a.png": Digest("01" * 32)}).steps[1].action is Action.MAKE, "a clip that cannot be read"
+    assert plan({"a.png": Digest("01" * 32), "own.mp4": Digest("02" * 32)}, {}).steps[1].action is Action.MAKE
 
 
 def test_a_renamed_shot_finds_its_clip_by_its_key() -> None:
@@ -275,6 +313,7 @@ def test_an_unknown_price_makes_the_total_unknown() -> None:
             expect=lambda shot: 1.0,
             find=lambda key: None,
             open_order=lambda key, shot: None,
+            picture=lambda path: None,
         ),
     )
     assert planning.totals([found]).spend is None

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,11 +68,29 @@ def write_lock(loaded: LoadedStoryboard, lock: Lock, ran: Sequence[tuple[Film, t
         return False
     with _held(loaded.project.to_write(f".klingflow/{loaded.name}.lock")):
         disk = lock_file.open_lock(loaded) if path.exists() else Lock()
-        text = locks.dump(locks.merged(disk, start=lock, films=loaded.films, made=entries))
+        after = locks.merged(disk, start=lock, films=loaded.films, made=entries)
+        text = locks.dump(locks.with_pictures(after, _pictures(loaded, after)))
         if path.exists() and path.read_text(encoding="utf-8") == text:
             return False
         durable.replace(loaded.project.to_write(loaded.beside(path.name)), text.encode())
     return True
+
+
+def _pictures(loaded: LoadedStoryboard, lock: Lock) -> dict[Digest, Digest]:
+    """By file digest, what the files of one's own show that went into the lock's clips, where it does not know it."""
+    inputs = loaded.inputs
+    files = {facts.digest: path for path, facts in inputs.stills.items()}
+    for film in loaded.films:
+        own = {shot.id: shot.clip for shot in film.shots if shot.clip is not None}
+        continued = {own[need] for shot in film.shots for need in shot.needs() if need in own}
+        files |= {inputs.clips[path]: path for path in continued}
+    out: dict[Digest, Digest] = {}
+    for file in lock.unknown_pictures(files):
+        with suppress(KlingflowError):  # gone since: then it is not known again
+            picture = loaded.project.picture(files[file])
+            if loaded.project.digest(files[file]) == file:  # and not exchanged while the run went on
+                out[file] = picture
+    return out
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from klingflow.app import lock_file
 from klingflow.app.project_loader import LoadedStoryboard, own_frames
 from klingflow.core.digest import of_bytes
-from klingflow.core.errors import StoreError, UsageError
+from klingflow.core.errors import KlingflowError, StoreError, UsageError
 from klingflow.core.model import ClipRecord, Digest, Key, Shot, ShotId, UrlStill
 from klingflow.core.source import Problem, Severity
 from klingflow.execution import host
@@ -103,12 +103,20 @@ def lookups(loaded: LoadedStoryboard, store: Store, notes: TaskNotes) -> PlanLoo
             )
         return open_order(job, me)
 
+    @cache
+    def picture(path: str) -> Digest | None:
+        try:
+            return loaded.project.picture(path)
+        except KlingflowError:  # whoever needs the file reports it
+            return None
+
     return PlanLookups(
         model=lambda shot: PROVIDERS[shot.provider].model(shot),
         price=lambda shot: price.of(shot.provider, shot.resolution, shot.sound, shot.duration, prices),
         expect=expected,
         find=find,
         open_order=order,
+        picture=picture,
     )
 
 

@@ -83,7 +83,7 @@ class KnownFiles:
         return f"{hashlib.sha256(os.fsencode(self._root)).hexdigest()[:32]}.json"
 
 
-_PARSED_MOST = 200
+_PARSED_MOST = 1000
 _PARSED_VERSION = 2
 """Raised when what is kept of a text changes within one version of klingflow."""
 

@@ -59,8 +59,8 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         from PIL import ImageCms
 
         try:
-            own = ImageCms.ImageCmsProfile(BytesIO(profile))
-            if image.mode == "CMYK" or "srgb" not in ImageCms.getProfileDescription(own).lower():
+            if image.mode == "CMYK" or not is_srgb(profile):
+                own = ImageCms.ImageCmsProfile(BytesIO(profile))
                 screen = ImageCms.createProfile("sRGB")
                 converted = ImageCms.profileToProfile(image, own, screen, outputMode="RGB")
                 if converted is not None:
@@ -68,3 +68,14 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         except (ImageCms.PyCMSError, OSError, ValueError):
             pass  # a profile that cannot be read, or is another mode's, is no profile
     return image.convert("RGB")
+
+
+def is_srgb(profile: bytes) -> bool:
+    """Whether a colour profile is that of a usual screen, by its name."""
+    from PIL import ImageCms
+
+    try:
+        own = ImageCms.ImageCmsProfile(BytesIO(profile))
+        return "srgb" in ImageCms.getProfileDescription(own).lower()
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return False

@@ -168,6 +168,24 @@ class Project:
             turned=facts.turned,
         )
 
+    def picture(self, rel: str) -> Digest:
+        """The digest of what a still or clip shows (io.picture_digest), all of it decoded. Raises BadFile or
+        MediaError."""
+        digest = self.digest(rel)
+        known = recall("picture", digest)
+        if isinstance(known, str):
+            return Digest(known)
+        from klingflow.io import picture_digest  # decodes: needed where a file is not the one that went into a clip
+
+        try:
+            seen = picture_digest.of_still(self.read_bytes(rel, IMAGE_BYTES))
+        except OSError:  # no still
+            seen = picture_digest.of_clip(self.resolve(rel))
+        if self.digest(rel) != digest:
+            raise BadFile(f"'{rel}' changed while it was read", "run again")
+        remember("picture", digest, seen)
+        return seen
+
     def bed(self, rel: str) -> Digest:
         """SHA-256 of a music file's bytes, once its beginning was listened to. Raises BadFile."""
         digest = self.digest(rel)

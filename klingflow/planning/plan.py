@@ -21,10 +21,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
+from itertools import islice, product
 
 from klingflow.core import digest
 from klingflow.core.digest import PartChange
-from klingflow.core.model import ClipRecord, Digest, Film, Inputs, Key, Shot, ShotFrame, ShotId
+from klingflow.core.model import ClipRecord, Digest, FileStill, Film, Inputs, Key, Shot, ShotFrame, ShotId
 from klingflow.core.source import Problem
 from klingflow.planning import graph
 from klingflow.planning.price import FREE, Limits, Price
@@ -231,6 +232,9 @@ class PlanLookups:
     """What the store has for a key; an OpenOrder (RESOLVE) where its record cannot be read."""
     open_order: Callable[[Key, Shot], OpenOrder | None]
     """What the ledger has for a key."""
+    picture: Callable[[str], Digest | None]
+    """The digest of what a file of one's own shows, by its path; None where it cannot be read. Asked only where the
+    lock does not answer, since all of the file is decoded."""
 
 
 def make(
@@ -331,6 +335,11 @@ def _decide(
         kept = "kept this very clip from a merge" if key in lock.spare.get(shot.id, {}) else ""
         why = f"the lock {kept or 'has this very clip under another name'}"
         return replace(step, clip=known.clip, record=known.record(), reason=why)
+    alike = _alike(film, shot, neutral, inputs, lock, lookups, clips)
+    if alike is not None:
+        entry, files = alike
+        why = f"up to date: {', '.join(files)}: other bytes, the same pixels"
+        return replace(step, key=entry.key, clip=entry.clip, record=entry.record(), reason=why)
     record = lookups.find(key)
     if isinstance(record, OpenOrder):
         return replace(step, action=record.action, reason=record.reason)
@@ -344,6 +353,42 @@ def _decide(
         order = OpenOrder(action=Action.MAKE, reason=why, orders=True)
     step = replace(step, action=order.action, reason=order.reason, changes=changes)
     return _ordering(step, shot, lookups.price(shot), key) if order.orders else step
+
+
+def _alike(
+    film: Film,
+    shot: Shot,
+    model: str,
+    inputs: Inputs,
+    lock: Lock,
+    lookups: PlanLookups,
+    clips: Mapping[ShotId, Digest],
+) -> tuple[Entry, tuple[str, ...]] | None:
+    """What the lock has for the shot as it would be with other files of one's own that show the same, pixel for pixel,
+    and which of today's files those stand for: a file that was only tagged or packed anew buys nothing."""
+    if not lock.pictures:
+        return None
+    shots = film.by_id()
+    files: dict[str, Digest] = {}
+    for _, frame in shot.frames():
+        if isinstance(frame, FileStill):
+            files[frame.path] = inputs.stills[frame.path].digest
+        elif isinstance(frame, ShotFrame) and (own := shots[frame.shot].clip) is not None:
+            files[own] = inputs.clips[own]
+    meant = {path: (file, *lock.alike(file, seen)) for path, file in files.items() if (seen := lookups.picture(path))}
+    for choice in islice(product(*meant.values()), 1, _ALIKE_MOST):
+        as_then = dict(zip(meant, choice, strict=True))
+        stills = {path: replace(facts, digest=as_then.get(path, facts.digest)) for path, facts in inputs.stills.items()}
+        then = {name: as_then.get(shots[name].clip or "", clip) for name, clip in clips.items()}
+        parts = digest.parts(shot, model, stills, then, inputs.clips)
+        entry = None if parts is None else lock.find(digest.key(parts))
+        if entry is not None:
+            return entry, tuple(path for path, file in as_then.items() if file != files[path])
+    return None
+
+
+_ALIKE_MOST = 256
+"""Combinations of files that are tried; a shot has hardly ever more than two."""
 
 
 def _ordering(step: Step, shot: Shot, cost: Price, purchase: Key) -> Step:

@@ -16,14 +16,15 @@ for YAML 1.2 and for the older readers too.
           parts: {duration: 5, model: kling-3.0-omni, prompt: 0f3ac2b19e71}
 
 A matrix film is under `films: VARIANT:` instead of `shots:`. Under `spare:` is what two branches paid for
-one take (`met`). Knows no file.
+one take (`met`). Under `pictures:` stands, by the SHA-256 of each file of one's own (still or clip) that went into a
+clip, the digest of its decoded picture: a file that was only tagged or packed anew is known again. Knows no file.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from typing import Any, cast
@@ -100,6 +101,8 @@ class Lock:
     films: Mapping[str, Shots] = field(default_factory=dict)
     spare: Mapping[ShotId, Mapping[Key, Entry]] = field(default_factory=dict)
     """What branches that met paid for the same take, by shot and key."""
+    pictures: Mapping[Digest, Digest] = field(default_factory=dict)
+    """By the digest of a file of one's own, that of its decoded picture (io.decoded)."""
     conflicts: int | None = field(default=None, compare=False)
     """Where it is made of two that met, how many takes they name differently."""
     _by_key: dict[Key, Entry] = field(init=False, repr=False, compare=False, default_factory=dict)
@@ -119,6 +122,22 @@ class Lock:
     def find(self, key: Key) -> Entry | None:
         """The entry of a key anywhere in the lock: a shot that was renamed finds its clip."""
         return self._by_key.get(key)
+
+    def alike(self, file: Digest, picture: Digest) -> tuple[Digest, ...]:
+        """The other files of one's own that have this picture."""
+        return tuple(other for other, seen in self.pictures.items() if seen == picture and other != file)
+
+    def unknown_pictures(self, files: Iterable[Digest]) -> frozenset[Digest]:
+        """Those of some files that went into a clip of the lock, and whose picture it does not know."""
+        went_in = self._went_in()
+        return frozenset(file for file in files if file not in self.pictures and file[:12] in went_in)
+
+    def _went_in(self) -> set[str]:
+        """The digests of what the clips were made of, as short as `parts` has them; other short digests too."""
+        entries = (entry for kept in self.spare.values() for entry in kept.values())
+        every = (*entries, *(takes[n] for shots in self.films.values() for takes in shots.values() for n in takes))
+        texts = (value for entry in every for value in entry.parts.values() if isinstance(value, str))
+        return {text.rpartition(" ")[2] for text in texts}
 
     def tasks(self) -> dict[tuple[str, TaskId], tuple[Key, ShotId]]:
         """By provider and task, the key and shot that a task was paid for."""
@@ -188,7 +207,7 @@ class Lock:
 def with_former(lock: Lock) -> Lock:
     """The entries of the lock of a storyboard that is gone (renamed), for keys and held shots to be found in. They are
     in films that no storyboard has, so a run does not write them down again as they are."""
-    return Lock({f"\0{variant}": shots for variant, shots in lock.films.items()}, lock.spare)
+    return Lock({f"\0{variant}": shots for variant, shots in lock.films.items()}, lock.spare, lock.pictures)
 
 
 def merged(disk: Lock, *, start: Lock, films: Sequence[Film], made: Mapping[tuple[str, ShotId, int], Entry]) -> Lock:
@@ -220,7 +239,15 @@ def merged(disk: Lock, *, start: Lock, films: Sequence[Film], made: Mapping[tupl
     left = {variant: {name: takes for name, takes in shots.items() if takes} for variant, shots in out.items()}
     declared_ids = {shot.id for film in films for shot in film.shots}
     spare = {shot: entries for shot, entries in disk.spare.items() if shot in declared_ids}
-    return Lock({variant: shots for variant, shots in left.items() if shots}, spare)
+    return with_pictures(Lock({variant: shots for variant, shots in left.items() if shots}, spare), disk.pictures)
+
+
+def with_pictures(lock: Lock, pictures: Mapping[Digest, Digest]) -> Lock:
+    """The lock with these pictures of files besides its own; those of files that went into none of its clips are left
+    out."""
+    went_in = lock._went_in()
+    known = {**lock.pictures, **pictures}
+    return replace(lock, pictures={file: picture for file, picture in known.items() if file[:12] in went_in})
 
 
 def met(base: Lock, ours: Lock, theirs: Lock) -> Lock:
@@ -247,7 +274,7 @@ def met(base: Lock, ours: Lock, theirs: Lock) -> Lock:
                 spare.setdefault(shot, {}).update({entry.key: entry for entry in (mine, other)})
         if mine is not None:
             out.setdefault(variant, {}).setdefault(shot, {})[take] = mine
-    return Lock(out, spare, conflicts)
+    return with_pictures(Lock(out, spare, conflicts=conflicts), {**theirs.pictures, **ours.pictures})
 
 
 def _fuller(one: Entry, other: Entry) -> Entry:
@@ -280,6 +307,7 @@ def parse(document: Document) -> Lock:
             ShotId(shot): {Key(key): _entry(raw) for key, raw in kept.items()}
             for shot, kept in data.get("spare", {}).items()
         },
+        {Digest(file): Digest(picture) for file, picture in data.get("pictures", {}).items()},
     )
 
 
@@ -313,6 +341,9 @@ def dump(lock: Lock) -> str:
             for key in sorted(lock.spare[shot]):
                 out.append(f"    {_text(key)}:\n")
                 _fields(out, lock.spare[shot][key], "      ")
+    if lock.pictures:
+        out.append("pictures:\n")
+        out += [f"  {_text(file)}: {_text(lock.pictures[file])}\n" for file in sorted(lock.pictures)]
     return "".join(out)
 
 
