@@ -426,3 +426,40 @@ def test_the_pointer_that_git_lfs_leaves_in_a_files_place_is_no_file(
         with pytest.raises(BadFile, match=r"'frames/large\.png' is a Git LFS pointer") as caught:
             read(Project(root), "frames/large.png")
         assert caught.value.mend == "run `git lfs pull` (in CI: `lfs: true`)"
+
+
+def test_a_pointer_that_an_older_version_took_for_the_file_is_found_out(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = root / "frames/large.mp4"
+    path.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 12345\n", "utf-8")
+    old(path)
+    monkeypatch.setattr(cache, "_FACTS_VERSION", 2)
+    project = Project(root)
+    known = cache.KnownFiles(project.root)
+    known.put(str(path), path.stat(), cache.FileFacts(hashlib.sha256(path.read_bytes()).hexdigest()))
+    # Its time of change is of this moment; a cache keeps only what was settled.
+    monkeypatch.setattr(cache, "_RACY_NS", 0)
+    known.save()
+    assert project.digest("frames/large.mp4") == hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(root.parent / "cache"))
+    with pytest.raises(BadFile, match="is a Git LFS pointer"):
+        Project(root).digest("frames/large.mp4")
+
+
+@pytest.mark.parametrize("top", ["", "films/"])
+def test_a_file_of_a_submodule_that_is_not_checked_out_says_what_brings_it(root: Path, top: str) -> None:
+    """The project may be the whole repository, or a folder of it; the submodule's folder is there, and empty."""
+    place = root if not top else root.parent
+    (place / ".git").mkdir()
+    listed = f'[submodule "kit"]\n\tpath = {"project/" * bool(top)}shared kit/frames\n\turl = ../kit\n'
+    (place / ".gitmodules").write_text(listed, "utf-8")
+    (root / "shared kit/frames").mkdir(parents=True)
+    for name in ("shared kit/frames/a.png", "shared kit/frames/deeper/b.png"):
+        fault = refused(root, name)
+        assert fault.what == f"'{name}' is in the submodule 'shared kit/frames', which is not checked out"
+        assert fault.mend == "git submodule update --init 'shared kit/frames' (in CI: `submodules: true`)"
+    assert "there is no file" in refused(root, "shared kit/a.png").what
+    (root / "shared kit/frames/.git").write_text("gitdir: elsewhere\n", "utf-8")
+    assert "there is no file" in refused(root, "shared kit/frames/a.png").what

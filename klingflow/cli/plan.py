@@ -15,8 +15,8 @@ from klingflow import Action, Planned, StoryboardError
 from klingflow.cli import storyboards
 from klingflow.cli.error_report import say
 from klingflow.cli.words import parse_vars
-from klingflow.core.errors import DONE, UsageError, WouldMake
-from klingflow.core.source import inert, rendered
+from klingflow.core.errors import DONE, KlingflowError, UsageError, WouldMake
+from klingflow.core.source import Problem, inert, rendered
 from klingflow.output import plantext, terminal
 
 
@@ -57,11 +57,13 @@ def _planned(
 ) -> Planned:
     try:
         return storyboard.plan(select=select, exclude=exclude, against=against)
-    except StoryboardError as bad:
+    except KlingflowError as bad:
         if format == "markdown":  # the comment with the last plan must not stay up when no plan can be made any more
             from klingflow.output import markdown
 
-            sys.stdout.write(markdown.refused(storyboard.relative(), bad.problems))
+            alone = (Problem(rule="plan", what=bad.what, mend=bad.mend),)
+            problems = bad.problems if isinstance(bad, StoryboardError) else alone
+            sys.stdout.write(markdown.refused(storyboard.relative(), problems))
         raise
 
 

@@ -28,8 +28,8 @@ class FileFacts:
     turned: bool = False
 
 
-_FACTS_VERSION = 2
-"""Raised when an image that passed may be refused now."""
+_FACTS_VERSION = 3
+"""Raised when a file that passed may be refused now (3: the pointers of Git LFS)."""
 _RACY_NS = 2_000_000_000
 """A file written so shortly before it was hashed may change again without a new time of change."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 import stat
 import sys
 import unicodedata
@@ -67,6 +68,38 @@ def merging(root: Path) -> bool:
         if place.is_dir():
             return any((place / name).exists() for name in _MERGING)
     return False
+
+
+def empty_submodule(root: Path, rel: str) -> str | None:
+    """The submodule, by its path below `root`, that the file would be in and that is not checked out; None where there
+    is none. Runs no git: .gitmodules names them."""
+    top = next((folder for folder in (root, *root.parents) if os.path.lexists(folder / ".git")), None)
+    if top is None:
+        return None
+    try:
+        listed = (top / ".gitmodules").read_text("utf-8", "replace")
+    except OSError:
+        return None
+    modules = {path for _, path in submodules(listed)}
+    folders = rel.split("/")[:-1]
+    for n in range(1, len(folders) + 1):
+        place = root.joinpath(*folders[:n])
+        if place.relative_to(top).as_posix() in modules and not os.path.lexists(place / ".git"):
+            return "/".join(folders[:n])
+    return None
+
+
+def submodules(listed: str) -> list[tuple[str, str]]:
+    """The name of each submodule, with its path from the top of the repository, as .gitmodules lists them."""
+    out, name = [], ""
+    for line in listed.splitlines():
+        section = re.match(r'[ \t]*\[submodule "(.*)"\]', line)
+        if section:
+            name = section[1]
+        key, _, value = line.partition("=")
+        if key.strip() == "path" and name:
+            out.append((name, value.strip().strip('"')))
+    return out
 
 
 def clean(rel: str) -> str:
@@ -332,8 +365,13 @@ class Project:
         return file
 
     def _missing(self, rel: str) -> BadFile:
-        """That a file is not there, with the nearest name that is."""
+        """That a file is not there, with the nearest name that is, or what would bring it."""
         folder, _, name = clean(rel).rpartition("/")
+        empty = empty_submodule(self.root, clean(rel))
+        if empty is not None:
+            what = f"'{rel}' is in the submodule '{empty}', which is not checked out"
+            mend = f"git submodule update --init {shlex.quote(empty)} (in CI: `submodules: true`)"
+            return BadFile(what, mend)
         place = self._folders.get(folder)
         if place is None:
             above, _, last = folder.rpartition("/")
