@@ -42,10 +42,10 @@ def test_film_and_frozen_end_with_6_where_the_lock_has_a_clip_that_the_store_has
 def test_a_run_names_the_film_as_it_can_be_opened_from_here_also_when_nothing_was_made(project: Project) -> None:
     project.write("deep/film.yaml", BOARD)
     for _ in range(2):
-        assert project.run("run", "deep/film.yaml").err.splitlines()[-1] == f"the film: {Path('out/film/film.mp4')}"
+        assert project.run("run", "deep/film.yaml").err.splitlines()[-1] == "the film: out/deep/film/film.mp4"
     elsewhere = Project(project.root / "deep", {})
     last = elsewhere.run("run", "film.yaml").err.splitlines()[-1]
-    assert last == f"the film: {project.root / 'out/film/film.mp4'}"
+    assert last == f"the film: {project.root / 'out/deep/film/film.mp4'}"
 
 
 def test_a_music_bed_that_is_none_is_refused_in_its_place_before_anything_is_made(project: Project) -> None:

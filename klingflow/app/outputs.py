@@ -132,9 +132,9 @@ def _entry(film: Film, outcome: Outcome, lock: Lock) -> Entry:
 
 
 def folder_of(loaded: LoadedStoryboard, film: Film) -> Path:
-    """`out/NAME`, its own folder for each film of a matrix, `animatic` below for a rehearsal. Raises BadFile where a
-    link leads out of the project."""
-    parts = ["out", loaded.name, *([film.variant] if film.variant else []), *(["animatic"] if loaded.rehearsal else [])]
+    """The storyboard's folder in `out/`, its own folder for each film of a matrix, `animatic` below for a rehearsal.
+    Raises BadFile where a link leads out of the project."""
+    parts = [loaded.out, *([film.variant] if film.variant else []), *(["animatic"] if loaded.rehearsal else [])]
     for inner in ("shots", "frames"):
         loaded.project.to_write("/".join([*parts, inner]))
     return loaded.project.to_write("/".join(parts))

@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from klingflow.animatic import captions
+from klingflow.app import out_folder
 from klingflow.core.digest import of_bytes
 from klingflow.core.errors import KlingflowError, StoryboardError, UsageError
 from klingflow.core.model import Digest, FileStill, Film, Frame, ImageFacts, Inputs, Shot
@@ -37,7 +38,7 @@ class LoadedStoryboard:
     path: Path
     """The storyboard's file."""
     name: str
-    """NAME of out/NAME and NAME.lock.yaml."""
+    """NAME of NAME.lock.yaml."""
     relative: str
     """The storyboard's path from the project root, with forward slashes."""
     project: Project
@@ -62,6 +63,11 @@ class LoadedStoryboard:
     @property
     def lock_path(self) -> Path:
         return self.path.with_name(f"{self.name}.lock.yaml")
+
+    @property
+    def out(self) -> str:
+        """The path from the project root of the folder that its films are delivered to."""
+        return f"out/{out_folder.of(self.relative)}"
 
     def beside(self, name: str) -> str:
         """The path from the project root of a file beside the storyboard."""
@@ -110,6 +116,8 @@ class StoryboardFile:
         content, found = read_films(
             project, self.path, relative, self.variables, self.provider, config, self.environ
         )
+        if content is not None:
+            found += _shared_folders(project, relative, content.films)
         problems = _sorted([*problems, *found])
         project.save_cache()
         if config is None or content is None:
@@ -135,6 +143,28 @@ def below_root(path: str) -> str:
     """The storyboard's path from its project's root, with forward slashes."""
     file = Path(path)
     return Path(os.path.realpath(file.parent), file.name).relative_to(find_root(file)).as_posix()
+
+
+def _shared_folders(project: Project, relative: str, films: Sequence[Film]) -> list[Problem]:
+    """Other storyboards of the project whose films would replace those of this one."""
+
+    def variants_of(other: str) -> list[str]:
+        try:
+            document, _ = parse(other, project.read_bytes(other, yamlread.MAX_BYTES), "storyboard")
+        except KlingflowError:  # its films are not known, and it cannot be run
+            return []
+        return load.variants(document)
+
+    shared = out_folder.sharing(project.root, relative, [film.variant for film in films], variants_of)
+    return [
+        Problem(
+            rule="shared-output",
+            what=f"{relative} and {other} would both be delivered to {folder}, the one in place of the other",
+            span=films[0].where(None, ""),
+            mend="rename one of the two storyboards, and its lock with it",
+        )
+        for other, folder in (shared if films else ())
+    ]
 
 
 class Reader(Protocol):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from klingflow.core.errors import UsageError
+from klingflow.core.source import declares_storyboard
 
 _MOST = 10
 
@@ -56,6 +57,6 @@ def _named(folder: str) -> str:
 def _says_klingflow(path: str) -> bool:
     try:
         with open(path, "rb") as file:
-            return any(line.lstrip(b"\xef\xbb\xbf").startswith(b"klingflow:") for line in file.read(65536).splitlines())
+            return declares_storyboard(file.read(65536))
     except OSError:
         return False

@@ -152,7 +152,7 @@ class Film:
     """One film: a storyboard, or one combination of its matrix."""
 
     name: str
-    """The storyboard's file name without .yaml: NAME of out/NAME and NAME.lock.yaml."""
+    """The storyboard's file name without .yaml: NAME of NAME.lock.yaml."""
     variant: str = ""
     """Empty, or the matrix combination as a file name: "16x9-en"."""
     matrix: Mapping[str, str]

@@ -207,6 +207,11 @@ def _width(text: str) -> int:
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
+def declares_storyboard(head: bytes) -> bool:
+    """Whether a YAML file that begins so is a storyboard: a line of its own begins with `klingflow:`."""
+    return any(line.lstrip(b"\xef\xbb\xbf").startswith(b"klingflow:") for line in head.splitlines())
+
+
 def nearest(name: str, names: Sequence[str]) -> str | None:
     """The valid name that was most likely intended, or None."""
     import difflib  # costs 5 ms and is needed only when something is wrong

@@ -55,6 +55,12 @@ def load(
     return tuple(films), sorted(file.problems, key=_place)
 
 
+def variants(document: Document) -> list[str]:
+    """The names of the films that a storyboard's matrix makes, as far as it can be read; one empty without a matrix."""
+    file = StoryboardFile(document, "", lambda name: "", ())
+    return [variant for _, variant in variables.combinations(file, recovery.usable(document.data))]
+
+
 def _place(problem: Problem) -> tuple[bool, int, int]:
     span = problem.span
     return (span is not None, span.line if span else 0, span.col if span else 0)

@@ -95,7 +95,7 @@ def _agrees(combination: Mapping[str, object], rule: Mapping[str, object]) -> bo
 _DEVICES = {"con", "prn", "aux", "nul"} | {f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10)}
 """Names that Windows gives to devices, with any ending."""
 _FOLDERS = {"shots", "frames", "animatic"}
-"""Folders that klingflow itself makes under out/NAME."""
+"""Folders that klingflow itself makes in a film's folder."""
 _LONGEST_NAME = 80
 _MOST_BYTES = 200
 """Bytes of a name in UTF-8; file systems take 255."""
