@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from klingflow.app.project_loader import load_storyboard
+from klingflow.app.project_loader import StoryboardFile
 from klingflow.core import digest
 from klingflow.core.model import Digest, ShotId
 from klingflow.planning import graph
@@ -67,7 +67,7 @@ def _png(n: int) -> bytes:
 
 def _made(storyboard: Path) -> Lock:
     """The lock as a run would leave it, were its clips what we say."""
-    opened = load_storyboard(str(storyboard))
+    opened = StoryboardFile(path=str(storyboard)).load()
     (only,) = opened.films
     clips: dict[ShotId, Digest] = {}
     entries: dict[ShotId, Mapping[int, Entry]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -92,6 +93,26 @@ def test_all_jobs_come_key_by_key_and_a_sample_stops_early(store: FolderStore) -
             ledger.write(store, record)
     assert [job.key for job in ledger.jobs(store)] == [KEY, OTHER]
     assert [(job.key, job.state) for job in ledger.jobs(store, most=1)] == [(KEY, State.STORED)]
+
+
+def test_a_ledger_of_large_requests_is_read_in_the_memory_of_one(store: FolderStore) -> None:
+    keys = [Key(f"{n:064x}") for n in range(24)]
+    body = "A" * 2**20
+    for key in keys:
+        intent, accepted, _ = bought(key)
+        ledger.write(store, replace(intent, detail={**intent.detail, "body": body}))
+        ledger.write(store, accepted)
+    tracemalloc.start()
+    try:
+        jobs = list(ledger.jobs(store))
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert [job.key for job in jobs] == keys
+    assert jobs[0].task is not None
+    assert most < 8 * len(body)
+    intent = ledger.job(store, keys[0]).records[0]
+    assert intent.detail["body"] == body, "who sends it again has it"
 
 
 def test_a_clip_record_is_read_as_it_was_written(store: FolderStore) -> None:

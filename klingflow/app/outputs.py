@@ -221,9 +221,12 @@ def _film(
     show: Emit,
 ) -> None:
     clip_of = {shot: clip for shot, (clip, _) in clips.items()}
-    drops = [n > 0 and _continues(film, film.cut[n - 1], shot, clip_of, lock) for n, shot in enumerate(film.cut)]
-    bed = loaded.inputs.clips[film.audio] if film.audio else None
     by_id = film.by_id()
+    drops = [
+        n > 0 and _continues(film.variant, film.cut[n - 1], by_id[shot], clip_of, lock)
+        for n, shot in enumerate(film.cut)
+    ]
+    bed = loaded.inputs.clips[film.audio] if film.audio else None
     ordered = [0 if by_id[shot].clip else _SHORTER_SIDE[by_id[shot].resolution] for shot in film.cut]
     form = [list(film.size or ()), str(film.rate or "")]
     pieces = [[clips[shot][0], *how] for shot, *how in zip(film.cut, drops, ordered, strict=True)]
@@ -252,13 +255,13 @@ def _film(
     show(Event(event="film", film=film.label, data=data))
 
 
-def _continues(film: Film, before: ShotId, shot: ShotId, clip_of: Mapping[ShotId, Digest], lock: Lock) -> bool:
+def _continues(variant: str, before: ShotId, shot: Shot, clip_of: Mapping[ShotId, Digest], lock: Lock) -> bool:
     """Whether the film shows `shot` right after the clip whose last frame it begins with."""
-    first = film.by_id()[shot].first_frame
+    first = shot.first_frame
     if not (isinstance(first, ShotFrame) and first.shot == before and first.frame in ("last", "-1")):
         return False
-    held = lock.entry(film.variant, shot, film.by_id()[shot].take) if film.by_id()[shot].hold else None
-    if held is None or held.clip != clip_of[shot]:
+    held = lock.entry(variant, shot.id, shot.take) if shot.hold else None
+    if held is None or held.clip != clip_of[shot.id]:
         return True
     # A held clip may begin with the last frame of a clip that is no longer shown before it.
     return held.parts.get("first_frame") in (None, f"last of {clip_of[before][:12]}")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from decimal import Decimal, InvalidOperation
 from itertools import groupby
 from typing import TypeVar
@@ -40,14 +40,19 @@ def job(store: Store, key: Key) -> Job:
 
 
 def jobs(store: Store, most: int | None = None) -> Iterator[Job]:
-    """Every job of the ledger, in the order of their keys. For `status`: each record is a read.
+    """Every job of the ledger, in the order of their keys; each record is a read. Without the bodies of the requests:
+    they may hold inline frames, megabytes each, and only `job` is asked for them.
 
     `most` stops after so many jobs. Keys are hashes, so the first hundred are a fair sample of all.
     """
     for seen, (key, names) in enumerate(groupby(store.list("ledger/"), _key)):
         if seen == most:
             return
-        yield fold(key, [_record(store, name, key) for name in names])
+        yield fold(key, [_without_body(_record(store, name, key)) for name in names])
+
+
+def _without_body(record: Record) -> Record:
+    return replace(record, detail={name: value for name, value in record.detail.items() if name != "body"})
 
 
 def write(store: Store, record: Record) -> bool:

@@ -1,0 +1,129 @@
+"""What a command does grows with the film as the film grows, not with its square: counted in calls, not in seconds.
+
+The benchmarks' films are used, so that these scripts keep working too.
+"""
+
+from __future__ import annotations
+
+import cProfile
+import os
+import pstats
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import cast
+
+import pytest
+
+from klingflow.app import outputs
+from klingflow.app.project_loader import StoryboardFile
+from klingflow.app.session import open_session
+from klingflow.execution.outcome import Outcome, Result
+from klingflow.io.store import Store
+from klingflow.output import film as joining
+from klingflow.output.film import FilmFacts
+from tests.cli import ROOT
+
+SMALL, LARGE = 150, 1200
+BENCHMARKS = ROOT / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def films() -> Iterator[ModuleType]:
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        import films
+
+        yield films
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+
+
+@pytest.fixture(scope="module")
+def projects(tmp_path_factory: pytest.TempPathFactory, films: ModuleType) -> dict[tuple[str, int], Path]:
+    """Of both sizes, a film that is up to date, and one in which every prompt was changed since."""
+    out = {}
+    root = tmp_path_factory.mktemp("growth")
+    for shots in (SMALL, LARGE):
+        out["made", shots] = films.film(root / f"made-{shots}", shots).parent
+        board = films.film(root / f"changed-{shots}", shots)
+        board.write_text(board.read_text("utf-8").replace("drifts on", "drifts off"), "utf-8")
+        out["changed", shots] = board.parent
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", ["check", "plan", "graph", "takes"])
+def test_a_film_that_is_up_to_date_costs_in_proportion(projects: dict[tuple[str, int], Path], words: str) -> None:
+    assert grows(projects, "made", words) < 1.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words", ["plan", "plan --prompts", "plan --format json", "plan --format markdown", "graph --format mermaid"]
+)
+def test_a_film_that_changed_everywhere_costs_in_proportion(projects: dict[tuple[str, int], Path], words: str) -> None:
+    assert grows(projects, "changed", words) < 1.5
+
+
+def grows(projects: dict[tuple[str, int], Path], kind: str, words: str) -> float:
+    """How many times more calls a shot costs in the large film than in the small one."""
+    small, large = (calls(projects[kind, shots], words) for shots in (SMALL, LARGE))
+    assert large > small
+    return large / LARGE / (small / SMALL)
+
+
+def calls(folder: Path, words: str) -> int:
+    """Calls of Python functions and of those in C, while a command runs; a second time, when what can be cached is."""
+    command, *options = words.split()
+    counted = folder / "calls"
+    env = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+        "PYTHONPATH": str(ROOT),
+        "XDG_CACHE_HOME": str(folder / ".cache"),
+    }
+    profiled = [sys.executable, "-m", "cProfile", "-o", str(counted), "-m", "klingflow", command, "film.yaml", *options]
+    for _ in range(2):
+        ended = subprocess.run(profiled, cwd=folder, env=env, capture_output=True, encoding="utf-8", check=False)
+        assert ended.returncode == 0, ended.stderr
+    return pstats.Stats(str(counted)).total_calls  # type: ignore[attr-defined,no-any-return]
+
+
+@pytest.mark.slow
+def test_a_delivery_costs_in_proportion(
+    projects: dict[tuple[str, int], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pieces: list[int] = []
+    facts = FilmFacts(
+        width=2, height=2, frames=1, rate="24", duration="1.0", starts=(), audio=False, copied=False, bytes=1
+    )
+    monkeypatch.setattr(outputs, "_deliver_clip", lambda *args: None)
+    monkeypatch.setattr(outputs.MediaOnDemand, "cut", lambda *args: None)
+    monkeypatch.setattr(joining, "assemble", lambda given, to, **options: (pieces.append(len(given)), facts)[1])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def counted(shots: int) -> int:
+        session = open_session(StoryboardFile(path=str(projects["made", shots] / "film.yaml")).load())
+        (film,) = session.loaded.films
+        outcomes = [
+            Outcome(shot=step.shot, take=1, is_active_take=True, result=Result.REUSED, key=step.key, clip=step.record)
+            for step in session.plan().films[0].steps
+        ]
+        store = cast(Store, SimpleNamespace(blob=lambda digest: Path(digest)))
+        profile = cProfile.Profile()
+        profile.runcall(outputs.deliver, session.loaded, film, outcomes, {}, session.lock, store, lambda event: None)
+        return int(pstats.Stats(profile).total_calls)  # type: ignore[attr-defined]
+
+    small, large = counted(SMALL), counted(LARGE)
+    assert pieces == [SMALL, LARGE]
+    assert large / LARGE < 1.5 * small / SMALL
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in BENCHMARKS.glob("*.py")))
+def test_every_benchmark_can_be_started(script: str) -> None:
+    words = [sys.executable, str(BENCHMARKS / script), "--help"]
+    ended = subprocess.run(words, capture_output=True, encoding="utf-8", check=False, env={**os.environ})
+    assert ended.returncode == 0, ended.stderr
