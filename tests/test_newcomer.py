@@ -116,7 +116,7 @@ def test_takes_of_a_matrix_say_of_which_film_they_are(project: Project) -> None:
     project.write("film.yaml", BOARD.replace("before sunrise", "{{ lang }}") + "matrix: {lang: [en, de]}\n")
     assert project.run("run", "film.yaml").code == 0
     listed = project.run("takes", "film.yaml").out.splitlines()
-    assert [line.rpartition("  ")[2] for line in listed[:2]] == ["[en]", "[de]"]
+    assert ["[en]" in listed[1], "[de]" in listed[2]] == [True, True]
 
 
 def test_a_held_clip_that_began_with_another_frame_is_shown_whole(project: Project) -> None:

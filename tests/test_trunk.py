@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -244,11 +245,10 @@ def test_takes_are_bought_side_by_side_and_one_counts(filmed: Project) -> None:
     assert "stale" not in listed
     filmed.write("film.yaml", SHORT.replace("The market opens.", "The market closes.\n    take: 2"))
     listed = filmed.run("takes", "film.yaml").out
-    assert [(line[0], "stale" in line) for line in listed.splitlines() if "market" in line] == [
-        (" ", False),
-        (" ", True),
-        (" ", False),
-    ]
+    lines = listed.splitlines()
+    assert [
+        (line[0], "stale" in below) for line, below in pairwise(lines) if "market" in line
+    ] == [(" ", False), (" ", True), (" ", False)]
 
 
 def test_hold_keeps_the_clip_whatever_changes(filmed: Project) -> None:

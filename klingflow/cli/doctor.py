@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import textwrap
 
 import klingflow
 from klingflow import Finding, SpendRefused, UsageError, money
@@ -11,7 +10,7 @@ from klingflow.core.errors import DONE
 from klingflow.core.redact import redact
 from klingflow.core.source import inert, visible
 from klingflow.output import terminal
-from klingflow.output.words import count
+from klingflow.output.words import count, wrapped
 
 
 def doctor(path: str | None = None, paid_probe: bool = False, yes: bool = False) -> int:
@@ -33,13 +32,7 @@ def _show(finding: Finding) -> None:
     texts = [f"{'ok  ' if finding.good else 'BAD '} {finding.what}"]
     texts += [f"     mend: {finding.mend}"] if finding.mend and not finding.good else []
     for text in texts:
-        lines = textwrap.wrap(
-            visible(redact(text)),
-            terminal.width(sys.stdout),
-            subsequent_indent="     ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+        lines = wrapped(visible(redact(text)), terminal.width(sys.stdout), "", " " * 5, whole=True)
         print(inert("\n".join(lines)))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from decimal import Decimal
@@ -16,7 +15,8 @@ from klingflow.cli import storyboards
 from klingflow.core.errors import DONE
 from klingflow.core.source import inert, visible
 from klingflow.output import terminal
-from klingflow.output.words import count, shortened
+from klingflow.output.table import Row, table
+from klingflow.output.words import count
 
 
 def status(path: str | None, format: str = "text") -> int:
@@ -41,22 +41,9 @@ HEAD = ("SHOT", "STATE", "AGE", "PRICE", "PROVIDER", "TASK")
 
 
 def _table(rows: Sequence[TaskRow]) -> list[str]:
-    """Aligned columns; a task id that would pass the last column stands on a line of its own, whole, to be copied."""
-    cells = [_cells(row, several=len({row.film for row in rows}) > 1) for row in rows]
-    wide = [max(len(line[i]) for line in (HEAD, *cells)) for i in range(len(HEAD) - 1)]
-    width = terminal.width(sys.stdout)
-    wide[0] = min(wide[0], max(8, width - sum(wide[1:]) - 2 * len(wide)))
-    cells = [(shortened(line[0], wide[0]), *line[1:]) for line in cells]
-    below = sum(wide) + 2 * len(wide) + max(len(line[-1]) for line in cells) > width
-    lines = [_line(HEAD[: -1 if below else None], wide)]
-    for row, line in zip(rows, cells, strict=True):
-        lines.append(_line(line[: -1 if below else None], wide))
-        if below and row.task:
-            lines.append(f"    task {line[-1]}")
-        if row.message:
-            pad = " " * 4
-            lines += textwrap.wrap(visible(row.message), width, initial_indent=pad, subsequent_indent=pad)
-    return lines
+    several = len({row.film for row in rows}) > 1
+    shown = [Row(_cells(row, several=several), visible(row.message or "")) for row in rows]
+    return table(HEAD, shown, terminal.width(sys.stdout), right=("AGE", "PRICE"))
 
 
 def _cells(row: TaskRow, *, several: bool) -> tuple[str, ...]:
@@ -64,15 +51,7 @@ def _cells(row: TaskRow, *, several: bool) -> tuple[str, ...]:
     name += f" take {row.take}" if row.take != 1 else ""
     name += f" [{row.film.partition(' [')[2]}" if several and " [" in row.film else ""
     price = "unknown" if row.price is None else money(Decimal(str(row.price))) if row.price else "free"
-    return visible(name), row.state, _age(row.age_s), price, row.provider, visible(row.task or "-")
-
-
-def _line(cells: Sequence[str], wide: Sequence[int]) -> str:
-    aligned = [
-        cell.rjust(room) if HEAD[i] in ("AGE", "PRICE") else cell.ljust(room)
-        for i, (cell, room) in enumerate(zip(cells, wide, strict=False))
-    ]
-    return "  ".join([*aligned, *cells[len(wide) :]]).rstrip()
+    return visible(name), row.state, _age(row.age_s), price, row.provider, visible(row.task or "")
 
 
 def _age(seconds: float) -> str:

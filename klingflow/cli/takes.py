@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import klingflow
 from klingflow import TakeRow, money
 from klingflow.cli import storyboards
 from klingflow.core.errors import DONE
+from klingflow.core.source import inert, visible
+from klingflow.output import terminal
+from klingflow.output.table import Row, table
+from klingflow.output.words import wrapped
 
 
 def takes(path: str | None, format: str = "text") -> int:
@@ -18,20 +23,30 @@ def takes(path: str | None, format: str = "text") -> int:
         out = {"version": 1, "storyboard": storyboard.relative(), "takes": [_json(row) for row in rows]}
         print(json.dumps(out, ensure_ascii=False, indent=2))
         return DONE
-    for row in rows:
-        price = f"  {money(row.cost)}" if row.cost else ""
-        notes = "  (stale: klingflow plan says why)" if row.stale else ""
-        notes += "" if row.here else "  (not in this store)"
-        variant = f"  [{row.variant}]" if row.variant else ""
-        print(
-            f"{'*' if row.counts else ' '} {row.shot:<20} take {row.take}  {row.seconds} s  {row.provider:<10} "
-            f"{row.date}  {row.clip[:12]}{price}{notes}{variant}"
-        )
     if rows:
-        print("* counts: the film uses it, and other shots continue it. `take: N` in the storyboard chooses another.")
+        shown = [Row(_cells(row), visible(_notes(row))) for row in rows]
+        width = terminal.width(sys.stdout)
+        lines = table(HEAD, shown, width, right=("TAKE", "LENGTH", "PRICE"))
+        print(inert("\n".join([*lines, *wrapped(COUNTS, width)])))
     else:
         print("no take yet: klingflow run makes them")
     return DONE
+
+
+COUNTS = "* counts: the film uses it, and other shots continue it. `take: N` in the storyboard chooses another."
+HEAD = ("  SHOT", "TAKE", "LENGTH", "PRICE", "PROVIDER", "DATE", "CLIP")
+
+
+def _cells(row: TakeRow) -> tuple[str, ...]:
+    name = f"{'*' if row.counts else ' '} {row.shot}" + (f" [{row.variant}]" if row.variant else "")
+    price = "unknown" if row.cost is None else money(row.cost) if row.cost else "free"
+    return visible(name), str(row.take), f"{row.seconds} s", price, row.provider, row.date, row.clip[:12]
+
+
+def _notes(row: TakeRow) -> str:
+    notes = ["stale: klingflow plan says why"] if row.stale else []
+    notes += [] if row.here else ["not in this store"]
+    return "; ".join(notes)
 
 
 def _json(row: TakeRow) -> dict[str, object]:

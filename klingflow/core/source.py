@@ -199,11 +199,13 @@ def _window(span: Span, most: int = 100) -> tuple[str, int, int]:
         if len(before) + len(inside) + len(after) <= most
         else after[: max(0, most - len(before) - len(inside))] + "…"
     )
-    return before + inside + after, _width(before), max(1, _width(inside))
+    return before + inside + after, columns(before), max(1, columns(inside))
 
 
-def _width(text: str) -> int:
+def columns(text: str) -> int:
     """Columns on a terminal: wide East Asian characters take two, combining marks none."""
+    if text.isascii():
+        return len(text)
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from klingflow.core.source import Problem, render, visible
 from klingflow.execution.outcome import Outcome, Result
 from klingflow.output.answers import MOST_NAMES, answers, ready, texts
 from klingflow.output.terminal import USUAL
-from klingflow.output.words import count, duration
+from klingflow.output.words import count, duration, padded, wrapped
 from klingflow.planning.plan import SIGN, Action, FilmPlan, Plan, Step, totals
 from klingflow.planning.price import money
 
@@ -53,18 +52,13 @@ def summary(
     if len(plan.films) > 1:
         sums = totals(plan.films)
         told = _sums(sums.tasks, sums.seconds, sums.spend, _estimated(plan.films)) if sums.tasks else "nothing to make"
-        blocks.append("\n".join(_wrapped(f"all films: {told}", width, "", "  ")))
+        blocks.append("\n".join(wrapped(f"all films: {told}", width, "", "  ")))
     said = [line for question, answer in answers(plan) for line in _answer(question, answer, width)]
     return "\n\n".join([*blocks, "\n".join(said)] if said else blocks)
 
 
 def _answer(question: str, answer: str, width: int) -> list[str]:
-    return _wrapped(visible(f"{question}: {answer}"), width, "", "  ")
-
-
-def _wrapped(text: str, width: int, first: str, others: str) -> list[str]:
-    """Lines of that width. A word is broken only where it is longer than a line."""
-    return textwrap.wrap(text, width, initial_indent=first, subsequent_indent=others, break_on_hyphens=False)
+    return wrapped(visible(f"{question}: {answer}"), width, "", "  ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,22 +88,22 @@ def _film(film: FilmPlan, plan: Plan, how: _Shown, against: str, compared: Compa
     sums = totals([film])
     if sums.tasks:
         told = _sums(sums.tasks, sums.seconds, sums.spend, _estimated([film]))
-        lines += _wrapped(told, how.width, "  ", "    ")
+        lines += wrapped(told, how.width, "  ", "    ")
     elif all(step.action is Action.REUSE for step in film.steps):
         lines.append("  nothing to make")
     if compared is not None:
         text = f"against {_flat(against)}: {_differs(compared)}"
-        lines += _wrapped(text, how.width, "  ", "    ")
+        lines += wrapped(text, how.width, "  ", "    ")
     about = ready(film, plan)
     if about:
-        lines += _wrapped(about, how.width, "  ", "    ")
+        lines += wrapped(about, how.width, "  ", "    ")
     if film.critical and film.chain_s >= 1:
         chain = " -> ".join(film.critical)
         shape = chain if len(chain) <= how.width - 36 else f"{film.critical[0]} -> … -> {film.critical[-1]}"
-        lines += _wrapped(f"longest wait: {shape}, about {duration(film.chain_s)}", how.width, "  ", "    ")
+        lines += wrapped(f"longest wait: {shape}, about {duration(film.chain_s)}", how.width, "  ", "    ")
     for found in film.shortcuts[:3]:
         text = f"{found.shot}: `meets: {found.meets}` instead of `continues` would save {duration(found.saves_s)}"
-        lines += _wrapped(text, how.width, "  ", "    ")
+        lines += wrapped(text, how.width, "  ", "    ")
     return "\n".join(lines)
 
 
@@ -153,7 +147,7 @@ def _step(step: Step, wide: int, how: _Shown, change: ShotChange | None) -> list
         for name, text in texts(step):
             pad = " " * 6
             said = visible(f"{name}: {text}")
-            out += _wrapped(said, how.width, pad, pad + "  ")
+            out += wrapped(said, how.width, pad, pad + "  ")
     return out
 
 
@@ -163,17 +157,17 @@ def _row(sign: str, name: str, wide: int, action: str, about: str, price: str, w
     head = f"  {sign} {name if len(name) <= wide else '':<{wide}}  {action}"
     room = width - len(head) - (len(price) + 1 if price else 0)
     if room >= 20:
-        first, *rest = textwrap.wrap(about, room) or [""]
+        first, *rest = wrapped(about, room) or [""]
         indent = " " * len(head)
     else:
-        first, rest, indent = "", textwrap.wrap(about, width - 6), " " * 6
+        first, rest, indent = "", wrapped(about, width - 6), " " * 6
         room = max(0, room)
         if len(head) + 1 + len(price) > width:  # an unknown price in a narrow place
             price, rest = "", [price.strip(), *rest]
-    row = f"{head}{first:<{room}} {price}" if price else head + first
+    row = f"{head}{padded(first, room)} {price}" if price else head + first
     lines = [row.rstrip(), *(indent + more for more in rest)]
     if len(name) > wide:
-        named = textwrap.wrap(name, width - 4, break_on_hyphens=False)
+        named = wrapped(name, width - 4)
         lines = [f"  {sign} {named[0]}", *(f"    {more}" for more in named[1:]), f"    {row[4:]}", *lines[1:]]
     return lines
 
@@ -196,13 +190,12 @@ def _text_change(old: str, new: str, how: _Shown) -> list[str]:
     pad = " " * 6
     if not old or not new:
         sign, text = ("-", old) if old else ("+", new)
-        wrapped = textwrap.wrap(visible(text), how.width - len(pad) - 2)
-        return [f"{pad}{sign if n == 0 else ' '} {part}" for n, part in enumerate(wrapped)]
+        return wrapped(visible(text), how.width, f"{pad}{sign} ", f"{pad}  ")
     from klingflow.planning.compare import words  # 10 ms, and only a changed text has words to compare
 
     shown = {"=": "{}", "-": "[-{}-]", "+": "{{+{}+}}"}
     text = "".join(shown[op].format(part) for op, part in words(visible(old), visible(new)))
-    lines = [pad + part for part in textwrap.wrap(text, how.width - len(pad), break_on_hyphens=False)]
+    lines = wrapped(text, how.width, pad, pad)
     if how.colour:
         lines = [_MARKED.sub(lambda m: f"\x1b[{31 if m[0][1] == '-' else 32}m{m[0]}\x1b[0m", line) for line in lines]
     return lines
