@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from klingflow.core.digest import of_bytes
+from tests import odd_stills
 from tests.paid_helpers import STILL, bought, studio
 from tests.standins import movie
 
@@ -91,6 +92,60 @@ def test_too_large_and_turned_stills_are_refused_at_check_and_sent_as_copies_whe
 
         project.write("klingflow.yaml", "images: {shrink: lossless}\n")
         assert project.run("plan", "film.yaml", "--exit-code").code == 0, "another way of sending buys nothing anew"
+
+
+ODD = {
+    "inks.jpg": (odd_stills.cmyk(200, 30, 90, 40), "in CMYK, the colours of print", (46, 189, 139)),
+    "photoshop.jpg": (odd_stills.ycck(200, 30, 90, 40), "in CMYK, the colours of print", (46, 189, 139)),
+    "deep.png": (odd_stills.deep(0, 40000), "of 16 bits a channel", (156, 156, 156)),
+    "wide.png": (
+        odd_stills.saved(Image.new("RGB", odd_stills.SIZE, (200, 60, 20)), "PNG", icc_profile=odd_stills.wide()),
+        "in the colours of the profile 'Display P3'",
+        (217, 42, 0),
+    ),
+    "glass.webp": (
+        odd_stills.saved(Image.new("RGBA", odd_stills.SIZE, (200, 100, 50, 128)), "WEBP", lossless=True),
+        "transparent in places",
+        (100, 50, 25),
+    ),
+}
+"""What each is, how a message names it, and its colour as an eye sees it."""
+
+
+def test_a_still_of_which_no_seller_speaks_is_told_at_its_place_and_sent_as_it_looks_where_the_project_says_so(
+    tmp_path: Path,
+) -> None:
+    board = "klingflow: 1\ntitle: Odd\ndefaults: {provider: hiapi, duration: 3, resolution: 720p}\nshots:\n"
+    for name in ODD:
+        board += f"  - id: {name.partition('.')[0]}\n    prompt: of {name}\n    first_frame: frames/{name}\n"
+    with studio(tmp_path, "hiapi", board) as (project, api):
+        for name, (data, _, _) in ODD.items():
+            project.write(f"frames/{name}", data)
+        for _ in "first look", "known":
+            checked = project.run("check", "film.yaml")
+            assert checked.code == 0, checked.said
+            for n, (name, (_, said, _)) in enumerate(ODD.items()):
+                place = f"film.yaml:{7 + 3 * n}:18"
+                told = f"{place}: warning: frames/{name}: the image is {said}; the provider does not say"
+                assert told in checked.said
+            assert checked.said.count("images: {shrink: lossless}") == len(ODD)
+        rehearsed = project.run("plan", "film.yaml", "--provider", "animatic")
+        assert "the image is" not in rehearsed.said, "the animatic shows them as they look"
+        before = json.loads(project.run("plan", "film.yaml", "--format", "json").out)
+
+        project.write("klingflow.yaml", "images: {shrink: lossless}\n")
+        assert "the image is" not in project.run("check", "film.yaml").said
+        ran = project.run("run", "film.yaml", "--yes")
+        assert ran.code == 0, ran.said
+        for name, (_, _, colour) in ODD.items():
+            sent = Image.open(io.BytesIO(bought(api, f"of {name}").images["image_urls.0"]))
+            assert (sent.format, sent.mode, sent.size, sent.info) == ("PNG", "RGB", odd_stills.SIZE, {})
+            found = sent.getpixel((640, 360))
+            assert isinstance(found, tuple)
+            assert all(abs(one - other) <= 2 for one, other in zip(found, colour, strict=True)), (name, found)
+        after = json.loads(project.run("plan", "film.yaml", "--format", "json").out)
+        keys = [[step["key"] for step in plan["steps"]] for plan in (before, after)]
+        assert keys[0] == keys[1], "the key is by the originals"
 
 
 @pytest.mark.slow

@@ -153,6 +153,12 @@ def test_problems_that_differ_in_the_shot_alone_are_told_once() -> None:
         "film.yaml:12:5, film.yaml:13:5, and 27 more"
     )
     assert len(rendered([problem(n) for n in (1, 2, 3)])) == 3
+    wide = "the image is in the colours of the profile 'Display P3'"
+    files = [problem(n, f"frames/S.jpg: {wide}") for n in range(1, 5)]
+    (told,) = rendered(files)
+    assert told.startswith(f"film.yaml:1:5: frames/s1.jpg: {wide}\n")
+    assert "the same 3 times more: film.yaml:2:5, " in told
+    assert len(rendered([*files, problem(9, "frames/S.jpg: the image is transparent in places")])) == 2
 
 
 def test_log_and_last_line_say_the_plans_words_in_the_past_tense() -> None:

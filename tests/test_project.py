@@ -16,6 +16,7 @@ from PIL import Image
 from klingflow.core.errors import MediaError
 from klingflow.io import cache, media
 from klingflow.io.project import BadFile, Project, find_root, nearest_file
+from tests import odd_stills
 
 
 @pytest.fixture
@@ -303,17 +304,45 @@ def test_a_file_hashed_right_after_it_was_written_is_not_kept(root: Path) -> Non
 
 
 def test_known_stills_need_no_picture_library(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    odd = {
+        "frames/dawn.png": {},
+        "frames/inks.jpg": {"cmyk": True, "turned": True},
+        "frames/deep.png": {"deep": True, "transparent": True, "profile": "Display P3"},
+    }
+    (root / "frames/inks.jpg").write_bytes(odd_stills.cmyk(1, 2, 3, 4, exif=exif))
+    iccp = b"wide\0\0" + zlib.compress(odd_stills.wide())
+    (root / "frames/deep.png").write_bytes(odd_stills.deep(6, 1, 2, 3, 4, iCCP=iccp))
     project = Project(root)
-    project.image("frames/dawn.png")
+    known = [project.image(name) for name in odd]
+    project.digest("frames/dawn.png")
+    for facts, more in zip(known, odd.values(), strict=True):
+        has = {field: getattr(facts, field) for field in ("turned", "cmyk", "deep", "transparent", "profile")}
+        assert {field: value for field, value in has.items() if value} == more
     age(monkeypatch)
     project.save_cache()
     code = (
         "import sys; from pathlib import Path; from klingflow.io.project import Project;"
-        f"print(Project(Path({str(root)!r})).image('frames/dawn.png').width);"
+        f"project = Project(Path({str(root)!r}));"
+        f"print([project.image(name) for name in {list(odd)}]);"
         "print('PIL' in sys.modules, 'yaml' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
-    assert done.stdout.split() == ["64", "False", "False"]
+    assert done.stdout.splitlines() == [str(known), "False False"]
+
+
+def test_a_file_that_was_only_hashed_is_looked_at_when_it_is_named_as_a_still(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project(root)
+    digest = project.digest("frames/dawn.png")
+    age(monkeypatch)
+    project.save_cache()
+    again = Project(root)
+    assert again.digest("frames/dawn.png") == digest
+    assert again.image("frames/dawn.png").width == 64
+    assert again.digest("frames/dawn.png") == digest
 
 
 def test_the_cache_lies_outside_the_repository_and_may_be_damaged(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

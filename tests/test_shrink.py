@@ -11,10 +11,12 @@ from PIL import Image, ImageCms, ImageOps
 
 from klingflow.core.errors import MediaError
 from klingflow.core.model import FileStill, ImageFacts, Shot, ShotFrame, ShotId, UrlStill
+from klingflow.io.project import picture
 from klingflow.io.shrink import How, smaller
 from klingflow.providers import PROVIDERS, hiapi, mulerouter
 from klingflow.providers.base import Settings
-from klingflow.providers.images import BODY_ROOM, image_bytes, image_problems
+from klingflow.providers.images import BODY_ROOM, image_bytes, image_doubts, image_problems
+from tests import odd_stills
 
 BOTH = ("JPEG", "PNG")
 ALL = ("JPEG", "PNG", "WEBP")
@@ -106,30 +108,57 @@ def test_the_colour_profile_stays_with_the_pixels() -> None:
         assert opened(copy).info["icc_profile"] == profile
 
 
-def test_what_a_copy_could_not_hold_is_refused_with_a_mend() -> None:
-    grey = Image.fromarray(np.tile(np.linspace(0, 65535, 512, dtype=np.uint16), (512, 1)))
-    deep = coded(grey, compress_level=0)
-    with pytest.raises(MediaError, match="more than 8 bits") as refused:
-        smaller(deep, "PNG", len(deep) // 2, ALL, "lossless")
-    assert "high-quality" in refused.value.mend
-    copy, _ = smaller(deep, "PNG", len(deep) // 2, ALL, "high-quality")
-    levels = np.asarray(opened(copy).convert("L"))
-    assert (levels[:, 0].max() < 4, levels[:, -1].min() > 250, abs(int(levels[0, 256]) - 128) < 4) == (True, True, True)
-    glass = scene()
-    glass.putalpha(128)
-    clear = coded(glass, compress_level=0)
-    with pytest.raises(MediaError, match="transparent"):
-        smaller(clear, "PNG", len(clear) // 2, ALL, "high-quality")
-    assert opened(smaller(clear, "PNG", len(clear) - 1, ALL, "lossless")[0]).mode == "RGBA"
+@pytest.mark.parametrize("how", ["lossless", "high-quality"])
+@pytest.mark.parametrize(
+    ("data", "colour"),
+    [
+        (odd_stills.cmyk(200, 30, 90, 40), (46, 189, 139)),
+        (odd_stills.ycck(200, 30, 90, 40), (46, 189, 139)),
+        (odd_stills.deep(0, 128 * 257), (128, 128, 128)),
+        (odd_stills.deep(4, 128 * 257, 65535), (128, 128, 128)),
+        (odd_stills.deep(4, 128 * 257, 32768), (64, 64, 64)),
+        (odd_stills.deep(2, 200 * 257, 60 * 257, 20 * 257), (200, 60, 20)),
+        (odd_stills.deep(6, 200 * 257, 60 * 257, 20 * 257, 65535), (200, 60, 20)),
+        (odd_stills.png(3, 1, b"\xff" * 160, PLTE=bytes([1, 2, 3, 200, 100, 50]), tRNS=b"\xff\x80"), (100, 50, 25)),
+        (odd_stills.png(0, 2, b"\x55" * 320, tRNS=b"\0\1"), (0, 0, 0)),
+        (coded(Image.new("RGBA", odd_stills.SIZE, (200, 100, 50, 0)), "WEBP", lossless=True, exact=True), (0, 0, 0)),
+        (coded(Image.new("RGB", odd_stills.SIZE, (200, 60, 20)), "PNG", icc_profile=odd_stills.wide()), (217, 42, 0)),
+        (coded(Image.new("RGB", odd_stills.SIZE, (200, 60, 20)), "JPEG", icc_profile=odd_stills.wide()), (216, 42, 0)),
+        (coded(Image.new("L", odd_stills.SIZE, 128), "JPEG", icc_profile=odd_stills.wide("L")), (100, 100, 100)),
+    ],
+)
+def test_what_a_seller_may_show_otherwise_is_sent_as_an_eye_sees_it_however_small(
+    data: bytes, colour: tuple[int, ...], how: How
+) -> None:
+    copy, form = smaller(data, picture("a", data).format, 10**7, BOTH, how)
+    assert form == ("PNG" if how == "lossless" else "JPEG")
+    sent = picture("copy", copy)
+    assert (sent.plain, sent.format, sent.width, sent.height) == (True, form, *odd_stills.SIZE)
+    image = opened(copy)
+    assert (image.mode, image.info.get("icc_profile")) == ("RGB", None)
+    found = image.getpixel((640, 360))
+    assert isinstance(found, tuple)
+    assert all(abs(one - other) <= 2 for one, other in zip(found, colour, strict=True)), found
+    assert smaller(copy, form, 10**7, BOTH, how) == (copy, form), "a copy needs no other"
 
 
-def test_a_prints_colours_become_a_screens() -> None:
-    data = coded(scene().convert("CMYK"), "JPEG", quality=100)
-    with pytest.raises(MediaError, match="CMYK"):
-        smaller(data, "JPEG", len(data) // 2, ALL, "lossless")
-    copy, _ = smaller(data, "JPEG", len(data) // 2, ALL, "high-quality")
-    assert opened(copy).mode == "RGB"
-    assert off(opened(copy), scene()) < 6
+def test_a_turned_and_wide_still_is_both_upright_and_in_a_screens_colours() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    wide = odd_stills.wide()
+    data = coded(Image.new("RGB", (80, 40), (200, 60, 20)), "JPEG", quality=100, exif=exif, icc_profile=wide)
+    image = opened(smaller(data, "JPEG", 10**7, BOTH, "lossless")[0])
+    assert image.size == (40, 80)
+    assert off(image, Image.new("RGB", (40, 80), (217, 42, 0))) < 3
+
+
+def test_a_palette_that_hides_nothing_stays_one_and_a_grey_stays_grey() -> None:
+    stripes = Image.fromarray((np.indices((400, 400)).sum(0) % 7 * 30).astype(np.uint8))
+    for image in (stripes, stripes.convert("P"), stripes.convert("1")):
+        data = coded(image, compress_level=0)
+        copy = opened(smaller(data, "PNG", len(data) - 1, ALL, "lossless")[0])
+        assert copy.mode == image.mode
+        assert off(copy, image) == 0
 
 
 def facts(**more: Any) -> ImageFacts:
@@ -163,6 +192,31 @@ def test_a_format_that_the_provider_lacks_is_told_with_the_setting_that_converts
         copy, form = smaller(out.getvalue(), "WEBP", 10**7, BOTH, how)
         assert form in ("JPEG", "PNG")
         assert Image.open(io.BytesIO(copy)).format == form
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        ({"cmyk": True}, "the image is in CMYK, the colours of print; the provider does not say"),
+        ({"deep": True}, "the image is of 16 bits a channel; the provider does not say"),
+        ({"profile": "Display P3"}, "the image is in the colours of the profile 'Display P3'; the provider"),
+        ({"transparent": True}, "the image is transparent in places; the provider does not say"),
+        (
+            {"deep": True, "profile": "P3", "transparent": True},
+            "the image is of 16 bits a channel, in the colours of the profile 'P3' and transparent in places; ",
+        ),
+    ],
+)
+def test_what_no_seller_speaks_of_is_told_once_with_the_setting_that_converts(odd: dict[str, Any], said: str) -> None:
+    image = facts(**odd)
+    for seller in (mulerouter, hiapi):
+        assert image_problems(seller.caps, image) == [], "nobody refuses it"
+        [(what, mend)] = image_doubts(seller.caps, image)
+        assert what.startswith(said)
+        assert "images: {shrink: lossless}" in mend
+        assert image_doubts(seller.caps, image, shrinks=True) == []
+        assert image_doubts(seller.caps, facts()) == []
+    assert image_doubts(PROVIDERS["animatic"].caps, image) == []
 
 
 def test_only_bytes_and_orientation_are_mended_by_a_copy() -> None:

@@ -25,7 +25,7 @@ from klingflow.io.project import Project, find_root
 from klingflow.planning import graph, pictures
 from klingflow.providers import PROVIDERS
 from klingflow.providers.base import Settings
-from klingflow.providers.images import image_bytes, image_problems
+from klingflow.providers.images import image_bytes, image_doubts, image_problems
 from klingflow.storyboard import load, scalar, schema, yamlread
 
 T = TypeVar("T")
@@ -273,8 +273,9 @@ def _files(films: Sequence[Film], project: Reader, config: Config | None) -> tup
     bad: dict[str, KlingflowError] = {}
     problems: dict[tuple[str, Span], Problem] = {}
 
-    def note(span: Span, rule: str, what: str, mend: str) -> None:
-        problems.setdefault((what, span), Problem(rule=rule, what=what, span=span, mend=mend))
+    def note(span: Span, rule: str, what: str, mend: str, severity: Severity = Severity.ERROR) -> None:
+        problem = Problem(rule=rule, what=what, span=span, mend=mend, severity=severity)
+        problems.setdefault((what, span), problem)
 
     for film in films:
         for shot in film.shots:
@@ -289,8 +290,11 @@ def _files(films: Sequence[Film], project: Reader, config: Config | None) -> tup
                     caps = PROVIDERS[shot.provider].caps
                     settings = config.settings[shot.provider] if config else Settings()
                     most = image_bytes(caps, settings, shot, published=bool(config and config.publish))
-                    for what, mend in image_problems(caps, facts, most, shrinks=bool(config and config.shrink)):
+                    shrinks = bool(config and config.shrink)
+                    for what, mend in image_problems(caps, facts, most, shrinks):
                         note(film.where(shot.id, role), "image", f"{frame.path}: {what}", mend)
+                    for what, mend in image_doubts(caps, facts, shrinks):
+                        note(film.where(shot.id, role), "image", f"{frame.path}: {what}", mend, Severity.WARNING)
             if shot.clip is not None and _look(shot.clip, project.clip, clips, bad) is None:
                 error = bad[shot.clip]
                 note(film.where(shot.id, "clip"), "clip", error.what, error.mend)

@@ -56,7 +56,7 @@ class Doors:
         KlingflowError."""
         try:
             data = await self.downloads.get(url, IMAGE_BYTES)
-            return data, (await asyncio.to_thread(picture, redact(url), data))[0]
+            return data, (await asyncio.to_thread(picture, redact(url), data)).format
         except (Gone, Broken) as bad:
             what = f"the still at {redact(url)} cannot be had: {redact(str(bad))}"
         except BadFile as bad:

@@ -195,6 +195,19 @@ class ImageFacts:
     bytes: int
     turned: bool = False
     """Only its EXIF orientation makes it upright."""
+    cmyk: bool = False
+    """Its colours are a print's inks."""
+    deep: bool = False
+    """It has more than 8 bits a channel."""
+    transparent: bool = False
+    """In places."""
+    profile: str = ""
+    """The name of its colour profile, where it makes colours look other than on a usual screen."""
+
+    @property
+    def plain(self) -> bool:
+        """Upright, opaque, eight bits of sRGB: nobody can show it otherwise."""
+        return not (self.turned or self.cmyk or self.deep or self.transparent or self.profile)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

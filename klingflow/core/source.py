@@ -159,8 +159,9 @@ def render(problem: Problem) -> str:
 
 
 ALIKE = 3
-"""Problems that differ in nothing but the shot are told one by one up to this number, and more of them as one."""
-_SHOT = re.compile(r"shots? (?:'[^'\n]*'|[0-9]+)")
+"""Problems that differ in nothing but the shot, or the file that the text begins with, are told one by one up to this
+number, and more of them as one."""
+_ABOUT = re.compile(r"shots? (?:'[^'\n]*'|[0-9]+)|^[^:\n]+: ")
 _PLACES = 12
 
 
@@ -169,7 +170,7 @@ def rendered(problems: Sequence[Problem]) -> list[str]:
     names the other places."""
     alike: dict[tuple[str, str, str], list[Problem]] = {}
     for problem in problems:
-        alike.setdefault((problem.rule, _SHOT.sub("shot", problem.what), problem.mend), []).append(problem)
+        alike.setdefault((problem.rule, _ABOUT.sub("", problem.what), problem.mend), []).append(problem)
     out: list[tuple[int, str]] = []
     order = {id(problem): place for place, problem in enumerate(problems)}
     for group in alike.values():

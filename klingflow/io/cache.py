@@ -12,24 +12,25 @@ import os
 import sys
 import time
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import klingflow
+from klingflow.core.model import Digest, ImageFacts
 
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    digest: str
-    """SHA-256."""
-    format: str = ""
-    """Empty: the file was hashed, not looked at as a picture."""
-    width: int = 0
-    height: int = 0
-    turned: bool = False
+    digest: Digest
+    image: ImageFacts | None = None
+    """None: the file was hashed, not looked at as a picture."""
 
 
-_FACTS_VERSION = 3
-"""Raised when a file that passed may be refused now (3: the pointers of Git LFS)."""
+_IMAGE = ("format", "width", "height", "turned", "cmyk", "deep", "transparent", "profile")
+"""What of an image's facts is in no other column."""
+_FACTS_VERSION = 4
+"""Raised when what is kept of a file changes, or one that passed may be refused now."""
+_COLUMNS = (5, 5 + len(_IMAGE))
 _RACY_NS = 2_000_000_000
 """A file written so shortly before it was hashed may change again without a new time of change."""
 
@@ -48,11 +49,14 @@ class KnownFiles:
         row = self._fresh.get(real) or self._facts.get(real)
         if row is None or row[:4] != [known.st_size, known.st_mtime_ns, known.st_ino, known.st_ctime_ns]:
             return None
-        return FileFacts(*row[4:])  # type: ignore[arg-type]
+        digest, *more = row[4:]
+        own = dict(zip(_IMAGE, more, strict=True)) if more else None
+        image = ImageFacts(digest=digest, bytes=known.st_size, **own) if own else None  # type: ignore[arg-type]
+        return FileFacts(digest, image)  # type: ignore[arg-type]
 
     def put(self, real: str, known: os.stat_result, facts: FileFacts) -> None:
         row: list[object] = [known.st_size, known.st_mtime_ns, known.st_ino, known.st_ctime_ns]
-        row += [facts.digest, facts.format, facts.width, facts.height, facts.turned]
+        row += [facts.digest, *(attrgetter(*_IMAGE)(facts.image) if facts.image else ())]
         self._fresh[real] = row
 
     def _load(self) -> dict[str, list[object]]:
@@ -62,7 +66,7 @@ class KnownFiles:
         files = found.get("files")
         if not isinstance(files, dict):
             return {}
-        return {path: row for path, row in files.items() if isinstance(row, list) and len(row) == 9}
+        return {path: row for path, row in files.items() if isinstance(row, list) and len(row) in _COLUMNS}
 
     def save(self) -> None:
         """Keeps the facts for the next run, where the cache folder can be written."""

@@ -43,7 +43,7 @@ class Config:
     prices: Mapping[str, Any]
     """As in the file: provider -> resolution -> silent, sound -> USD per second."""
     shrink: Literal["lossless", "high-quality"] | None
-    """What to do with a still that is too large for a provider; None: refuse it."""
+    """How a copy of a still that a provider lacks or may show otherwise is made (io.shrink); None: none is."""
     document: Document | None
     """klingflow.yaml, for places in messages; None where there is none."""
 

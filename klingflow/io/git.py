@@ -176,10 +176,7 @@ class Tree:
         pointer = _POINTER.match(data)
         if pointer:
             data = self._large(rel, pointer[1].decode())
-        form, width, height, turned = picture(rel, data)
-        return ImageFacts(
-            digest=of_bytes(data), format=form, width=width, height=height, bytes=len(data), turned=turned
-        )
+        return picture(rel, data)
 
     def _large(self, rel: str, oid: str) -> bytes:
         """A file that Git LFS keeps, where it was fetched before."""

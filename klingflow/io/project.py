@@ -25,6 +25,7 @@ from pathlib import Path
 from klingflow.core.errors import KlingflowError, MediaError
 from klingflow.core.model import Digest, ImageFacts
 from klingflow.core.source import nearest
+from klingflow.io import pictures
 from klingflow.io.cache import FileFacts, KnownFiles, recall, remember
 
 TEXT_BYTES = 2 * 2**20
@@ -164,9 +165,9 @@ class Project:
             with self._open(rel, CLIP_BYTES) as file:
                 known = os.fstat(file.fileno())
                 _no_pointer(rel, file.peek(len(_POINTER)))
-                facts = FileFacts(hashlib.file_digest(file, "sha256").hexdigest())
+                facts = FileFacts(Digest(hashlib.file_digest(file, "sha256").hexdigest()))
             self._facts.put(real, known, facts)
-        return Digest(facts.digest)
+        return facts.digest
 
     def clip(self, rel: str) -> Digest:
         """SHA-256 of a clip's bytes, once its index was looked into. Raises BadFile, or MediaError for what is no whole
@@ -186,20 +187,14 @@ class Project:
         """
         real, known = self._look(rel)
         facts = self._facts.get(real, known)
-        if facts is None or not facts.format:
+        if facts is None or facts.image is None:
             with self._open(rel, IMAGE_BYTES) as file:
                 known = os.fstat(file.fileno())
                 data = _no_pointer(rel, _whole(file, rel, IMAGE_BYTES))
-            facts = FileFacts(hashlib.sha256(data).hexdigest(), *picture(rel, data))
-            self._facts.put(real, known, facts)
-        return ImageFacts(
-            digest=Digest(facts.digest),
-            format=facts.format,
-            width=facts.width,
-            height=facts.height,
-            bytes=known.st_size,
-            turned=facts.turned,
-        )
+            image = picture(rel, data)
+            self._facts.put(real, known, FileFacts(image.digest, image))
+            return image
+        return facts.image
 
     def picture(self, rel: str) -> Digest:
         """The digest of what a still or clip shows (io.picture_digest), all of it decoded. Raises BadFile or
@@ -484,8 +479,8 @@ def _other_kind(head: bytes) -> str | None:
     return next((kind for start, kind in _PICTURES if head.startswith(start)), None)
 
 
-def picture(rel: str, data: bytes) -> tuple[str, int, int, bool]:
-    """(format, width, height as shown, whether EXIF must turn or mirror it) of an image's bytes. Raises BadFile."""
+def picture(rel: str, data: bytes) -> ImageFacts:
+    """What is known of an image by its bytes. Raises BadFile for what is no still, or is damaged."""
     import struct
     import warnings
     from io import BytesIO
@@ -511,12 +506,9 @@ def picture(rel: str, data: bytes) -> tuple[str, int, int, bool]:
                         f"'{rel}' has {width} x {height} pixels; at most {IMAGE_PIXELS // 10**6} million are read",
                         "make it smaller",
                     )
-                # A camera's JPEG may carry a small second picture (MPO): the first is the still.
-                form = "JPEG" if picture.format == "MPO" else str(picture.format)
-                if form != "JPEG" and getattr(picture, "n_frames", 1) > 1:
+                if picture.format in ("PNG", "WEBP") and getattr(picture, "n_frames", 1) > 1:
                     raise BadFile(f"'{rel}' is an animation", "save one frame of it")
-                picture.load()
-                orientation = picture.getexif().get(0x0112, 1)
+                return pictures.facts(picture, data)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError):
         raise BadFile(
             f"'{rel}' has too many pixels; at most {IMAGE_PIXELS // 10**6} million are read", "make it smaller"
@@ -525,6 +517,3 @@ def picture(rel: str, data: bytes) -> tuple[str, int, int, bool]:
         raise BadFile(f"'{rel}' is no picture that can be read", mend) from None
     except (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error) as error:
         raise BadFile(f"'{rel}' is damaged or cut short ({error})", "export it again") from None
-    if orientation in (5, 6, 7, 8):
-        width, height = height, width
-    return form, width, height, orientation in range(2, 9)

@@ -1,7 +1,8 @@
-"""A smaller copy of an image that a provider would refuse as it is: made only where the project asks for it.
+"""A copy of an image that a provider would refuse as it is, or might show otherwise: made only where the project asks.
 
-The copy shows what the original shows: turned as its EXIF says, with its colour profile, and without any other
-metadata. The original stays what the shot's key knows; the digest of the copy is in the record of what went in.
+The copy shows what an eye sees in the original: upright, and where that was anything else, in eight bits of sRGB on
+black. It carries no metadata but a colour profile that is sRGB's own. The original stays what the shot's key knows; the
+digest of the copy is in the record of what went in.
 """
 
 from __future__ import annotations
@@ -25,36 +26,36 @@ LEAST_SIDE = 720
 """Pixels: a still is never made smaller than the smallest clip that is sold."""
 WEBP_SIDE = 16383
 """Pixels at most; the format's own limit."""
-ORIENTATION = 0x0112
 
 
 def smaller(data: bytes, form: str, most_bytes: int, formats: tuple[str, ...], how: How) -> tuple[bytes, str]:
-    """An image of at most `most_bytes` in one of `formats`, upright, and its format; the very same where it is so.
+    """A plain image (`ImageFacts.plain`) of at most `most_bytes` in one of `formats`, and its format; the very same
+    where it is so.
 
-    lossless: the same pixels as a PNG, or as a WEBP. high-quality: a JPEG of the same size, then smaller ones.
+    lossless: the pixels that are seen as a PNG, or as a WEBP. high-quality: a JPEG of the same size, then smaller ones.
     Blocks, for seconds with a large image. Raises MediaError when no such copy fits.
     """
-    from PIL import Image, ImageOps  # costs 20 ms, and few runs shrink anything
+    from PIL import Image  # costs 20 ms, and few runs shrink anything
 
     try:
         with Image.open(BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as opened:
-            turned = opened.getexif().get(ORIENTATION, 1) in range(2, 9)
-            if len(data) <= most_bytes and form in formats and not turned:
+            plain = pictures.facts(opened, data).plain
+            if plain and len(data) <= most_bytes and form in formats:
                 return data, form
             profile = opened.info.get("icc_profile")
-            deep = form == "PNG" and data[24] > 8
-            picture = _plain(ImageOps.exif_transpose(opened))
-        if how == "lossless":
-            tries = _lossless(picture, profile, deep, formats)
-        else:
-            tries = _lossy(picture, profile, most_bytes)
+            if plain and (not profile or pictures.is_srgb(profile)):
+                picture = _pixels(opened)
+            else:
+                picture, profile = pictures.on_black(pictures.as_seen(opened)), None
+            picture.info = {}
+        tries = _lossless(picture, profile, formats) if how == "lossless" else _lossy(picture, profile, most_bytes)
         least = 0
         for copy, made in tries:
             if len(copy) <= most_bytes and made in formats:
                 return copy, made
             least = min(least or len(copy), len(copy))
     except (OSError, ValueError, SyntaxError, MemoryError) as bad:
-        raise MediaError(f"no smaller copy of the image could be made: {bad}", "make it smaller by hand") from bad
+        raise MediaError(f"no copy of the image could be made: {bad}", "save it as an 8-bit PNG in sRGB") from bad
     mend = "make it smaller by hand"
     if how == "lossless":
         mend = "set `images: {shrink: high-quality}` in klingflow.yaml, or " + mend
@@ -62,45 +63,21 @@ def smaller(data: bytes, form: str, most_bytes: int, formats: tuple[str, ...], h
     raise MediaError(f"the smallest {how} copy of the image still has {has}; the provider takes {most}", mend)
 
 
-def _plain(picture: Image.Image) -> Image.Image:
-    """The pixels alone: no metadata that a writer would carry over, and no alpha channel that hides nothing."""
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        if picture.getchannel("A").getextrema() == (255, 255):
-            picture = picture.convert("RGB")
-    picture.info = {}
-    return picture
+def _pixels(plain: Image.Image) -> Image.Image:
+    """The very pixels of a plain image, without the alpha channel that hides nothing."""
+    return plain.convert("RGB") if plain.has_transparency_data else plain.copy()
 
 
-def _lossless(
-    picture: Image.Image, profile: bytes | None, deep: bool, formats: tuple[str, ...]
-) -> Iterator[tuple[bytes, str]]:
-    if deep or picture.mode == "CMYK":
-        what = "has more than 8 bits a channel" if deep else "is in CMYK, a print's colours"
-        raise MediaError(
-            f"the image {what}, so no copy of it can be both smaller and lossless",
-            "set `images: {shrink: high-quality}` in klingflow.yaml, or save it as an 8-bit RGB picture",
-        )
+def _lossless(picture: Image.Image, profile: bytes | None, formats: tuple[str, ...]) -> Iterator[tuple[bytes, str]]:
     yield _saved(picture, "PNG", profile, optimize=True, compress_level=9), "PNG"
     if "WEBP" in formats and max(picture.size) <= WEBP_SIDE:
-        if picture.mode not in ("RGB", "RGBA"):
-            picture = picture.convert("RGB")
-        yield _saved(picture, "WEBP", profile, lossless=True, exact=True, quality=80, method=4), "WEBP"
+        yield _saved(picture.convert("RGB"), "WEBP", profile, lossless=True, exact=True, quality=80, method=4), "WEBP"
 
 
 def _lossy(picture: Image.Image, profile: bytes | None, most_bytes: int) -> Iterator[tuple[bytes, str]]:
     from PIL import Image
 
-    if picture.mode == "RGBA":
-        raise MediaError(
-            "the image is transparent in places, which a JPEG cannot be",
-            "flatten it, or set `images: {shrink: lossless}` in klingflow.yaml",
-        )
-    if picture.mode == "CMYK":
-        picture, profile = pictures.to_srgb(picture, profile), None
-    elif pictures.is_deep_grey(picture):
-        picture = pictures.eight_bits(picture)
-    elif picture.mode not in ("RGB", "L"):
+    if picture.mode not in ("RGB", "L"):
         picture = picture.convert("RGB")
     copy = b""
     for quality in QUALITIES:

@@ -27,7 +27,7 @@ def image_problems(
 ) -> list[tuple[str, str]]:
     """Each limit that the image breaks: (what, mend). `most_bytes`: see `image_bytes`.
 
-    `shrinks`: the project has copies sent, smaller, upright or in another format, where that is needed.
+    `shrinks`: the project has copies sent (io.shrink) where that is needed.
     """
     most = caps.image_bytes if most_bytes is None else most_bytes
     out: list[tuple[str, str]] = []
@@ -59,6 +59,24 @@ def image_problems(
             )
         )
     return out
+
+
+def image_doubts(caps: Caps, facts: ImageFacts, shrinks: bool = False) -> list[tuple[str, str]]:
+    """What of an image no provider's documents speak of, so that it may be shown otherwise than it looks: at most one
+    (what, mend)."""
+    odd = (
+        (facts.cmyk, "in CMYK, the colours of print"),
+        (facts.deep, "of 16 bits a channel"),
+        (bool(facts.profile), f"in the colours of the profile '{facts.profile}'"),
+        (facts.transparent, "transparent in places"),
+    )
+    has = [what for is_so, what in odd if is_so]
+    if not has or not caps.paid or shrinks:
+        return []
+    said = " and ".join([", ".join(has[:-1]), has[-1]] if has[1:] else has)
+    what = f"the image is {said}; the provider does not say that it takes that, and may refuse it or show it otherwise"
+    mend = "save it in 8-bit sRGB, opaque, or set `images: {shrink: lossless}` in klingflow.yaml to send such a copy"
+    return [(what, mend)]
 
 
 def other_format(has: str, caps: Caps) -> tuple[str, str]:
