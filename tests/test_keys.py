@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from klingflow.core import digest
 from klingflow.core.model import (
     Digest,
@@ -88,6 +90,20 @@ def test_what_is_not_in_a_key() -> None:
 
 def test_the_animatic_never_answers_for_a_real_clip() -> None:
     assert key(PLAIN, "animatic") != key(PLAIN)
+
+
+def test_how_the_animatic_draws_is_in_its_own_keys_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, real = digest.parts(PLAIN, "animatic", STILLS, CLIPS, FILES), key(PLAIN)
+    monkeypatch.setattr(digest, "DRAWING", digest.DRAWING + 1)
+    after = digest.parts(PLAIN, "animatic", STILLS, CLIPS, FILES)
+    assert before is not None
+    assert after is not None
+    assert key(PLAIN) == real
+    assert [change.field for change in digest.explain(digest.brief(before), after)] == ["drawing"]
+    bought = digest.parts(PLAIN, "kling-3.0-omni", STILLS, CLIPS, FILES)
+    assert bought is not None
+    for old, new in ((before, bought), (bought, before)):
+        assert [change.field for change in digest.explain(digest.brief(old), new)] == ["model"]
 
 
 def test_a_key_is_not_known_before_the_clip_that_it_continues() -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
+import pytest
+
 from klingflow.core import digest
 from klingflow.core.model import (
     ClipFacts,
@@ -219,6 +221,14 @@ def test_every_changed_field_is_in_the_reason() -> None:
     old = replace(DAWN, prompt="x", duration=3, aspect_ratio="16:9")
     step = make(film(DAWN), lock={"dawn": entry(old)}).steps[0]
     assert step.reason == "aspect_ratio removed, duration 3 -> 5, prompt changed"
+
+
+def test_a_clip_of_the_animatic_that_is_drawn_in_another_way_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "MODEL", "animatic")
+    old = entry(DAWN)
+    monkeypatch.setattr(digest, "DRAWING", digest.DRAWING + 1)
+    step = make(film(DAWN), lock={"dawn": old}).steps[0]
+    assert (step.action, step.reason) == (Action.MAKE, "the animatic draws it in another way now")
 
 
 def test_a_shot_that_continues_another_one_now_says_which_it_was() -> None:

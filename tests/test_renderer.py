@@ -137,7 +137,7 @@ def test_captions_never_pile_up_along_a_chain(scenes: Path) -> None:
         name = f"last{n}.png"
         media.cut(clip, "last", scenes / name)
         previous = shown[-1]
-        pushes.append(design.pushes_of(previous))
+        pushes.append(design.stamp_of(previous))
     assert pushes == [1, 2, 3]
 
 
@@ -160,7 +160,7 @@ def test_the_last_frame_is_marked_outside_the_picture(scenes: Path) -> None:
 def test_texts_that_the_font_lacks_are_drawn_as_far_as_possible() -> None:
     at = design.layout(9 / 16)
     card = design.card(at.picture_size, seed="x", over=WEIRD, text=WEIRD)
-    frame = design.surround(at, shot=WEIRD, text=WEIRD, meta=WEIRD, pushes=0, last=True)
+    frame = design.surround(at, shot=WEIRD, text=WEIRD, meta=WEIRD, stamp=0, last=True)
     assert card.size == at.picture_size
     assert frame.size == (at.width, at.height)
     assert design.plain("a\x1b[31m\u202eb") == "a\\x1b[31m\\u202eb"
@@ -254,14 +254,20 @@ def test_every_shape_has_even_sides_and_is_drawn_small(ratio: float) -> None:
     left, top, right, bottom = at.picture
     assert max(at.width, at.height) <= 960
     assert all(side % 2 == 0 for side in (at.width, at.height, left, top, right - left, bottom - top))
-    frame = design.surround(at, shot="a", text="b", meta="c", pushes=9, last=False)
-    assert design.pushes_of(frame) == 9
+    for stamp in range(design.CARD + 1):
+        frame = design.surround(at, shot="a" * 99, text="b " * 999, meta="c" * 99, stamp=stamp, last=False)
+        assert design.stamp_of(frame) == stamp
+    (x, y), (film_x, film_y) = at.shot_time, at.film_time
+    assert film_x + 130 < at.width
+    assert abs(film_y - y) >= 20 or film_x - x > 130
+    assert at.title[2] - at.title[0] > 150
 
 
 def test_an_ordinary_image_is_not_taken_for_a_frame_of_an_animatic() -> None:
-    assert design.pushes_of(still("harbour/frames/market.png")) is None
-    assert design.pushes_of(Image.new("RGB", (960, 540))) is None
-    assert design.pushes_of(Image.new("RGB", (3, 3))) is None
+    assert design.stamp_of(still("harbour/frames/market.png")) is None
+    assert design.stamp_of(Image.new("RGB", (960, 540))) is None
+    assert design.stamp_of(Image.new("RGB", (960, 540), design.STRIP)) is None
+    assert design.stamp_of(Image.new("RGB", (3, 3))) is None
 
 
 def test_a_portrait_still_makes_a_portrait_clip(scenes: Path) -> None:
@@ -276,6 +282,60 @@ def test_the_parts_of_a_multi_shot_have_cards_of_their_own(scenes: Path) -> None
     shown = pictures(draw(scenes, order(duration=2, multi_shot=parts))[0])
     assert len(shown) == 48
     assert psnr(inside(shown[23]), inside(shown[24])) < 25
+
+
+def strip(frame: Image.Image) -> Image.Image:
+    """The caption below the picture, without the line of time above it."""
+    at = design.Layout(*frame.size)
+    return frame.crop((design.LEFT, at.top + 5, at.width - design.MARGIN - design.SIDE, at.top + 56))
+
+
+def test_a_prompt_that_a_card_shows_is_not_repeated_below_it(scenes: Path) -> None:
+    """But what is not on the card is: and a caption comes back where a still takes the card's place."""
+    plain, other, without, still = draw(
+        scenes,
+        order("x"),
+        order("y", prompt="Something else."),
+        order("z", negative_prompt="rain"),
+        order("x", frames={"last_frame": "b.png"}),
+    )
+    one, two, three = (pictures(clip)[5] for clip in (plain, other, without))
+    assert psnr(strip(one), strip(two)) > 40
+    assert psnr(inside(one), inside(two)) < 30
+    assert psnr(strip(one), strip(three)) < 30
+    shown = pictures(still)
+    assert psnr(strip(shown[11]), strip(shown[12])) < 25
+
+
+def test_a_shot_that_continues_a_card_begins_with_it_and_then_shows_its_own(scenes: Path) -> None:
+    [card] = draw(scenes, order("x"))
+    media.cut(card, "last", scenes / "card.png")
+    given = pictures(card)[-1]
+    parts = MultiShot("customize", (("A door opens.", 1), ("Rain.", 1)))
+    frames = {"first_frame": "card.png"}
+    following, of_two = draw(
+        scenes,
+        order("y", frames=frames, prompt="She turns.", duration=2),
+        order("z", frames=frames, duration=2, multi_shot=parts),
+    )
+    shown = pictures(following)
+    assert psnr(inside(shown[0]), inside(given)) > 38
+    assert psnr(inside(shown[24]), inside(given)) < 25
+    assert psnr(inside(shown[24]), inside(shown[-1])) > 38
+    assert {design.stamp_of(frame) for frame in shown} == {design.CARD}
+    divided = pictures(of_two)
+    assert psnr(inside(divided[0]), inside(given)) > 38
+    assert psnr(inside(divided[23]), inside(divided[24])) < 25
+
+
+def test_a_line_below_the_picture_shows_how_much_of_the_shot_has_passed(scenes: Path) -> None:
+    for frames in ({"first_frame": "a.png"}, {}):
+        shown = pictures(draw(scenes, order(frames=frames, duration=2))[0])
+        at = design.Layout(*shown[0].size)
+        for n, way in ((0, 1 / 48), (23, 0.5), (47, 1.0)):
+            row = shown[n].convert("L").crop((0, at.top + 1, at.width, at.top + 2))
+            bright = sum(level > 120 for level in row.tobytes())
+            assert abs(bright - way * at.width) < 6
 
 
 def test_reference_images_are_shown_on_the_card(scenes: Path) -> None:

@@ -31,7 +31,7 @@ def warnings(film: Film) -> list[Problem]:
 
 def _texts(shot: Shot) -> list[str]:
     parts = [prompt for prompt, _ in shot.multi_shot.shots] if shot.multi_shot else []
-    return [shot.id, shot.prompt, shot.negative_prompt, *parts]
+    return [shot.id, shot.title, shot.prompt, shot.negative_prompt, *parts]
 
 
 def _needs_shaping(text: str) -> bool:

@@ -4,9 +4,10 @@ A clip is a real one: H.264 in MP4, yuv420p tagged BT.709, 24 frames a second, e
 faststart, and AAC when sound was ordered. The same order gives the same bytes on the same versions of Pillow and
 PyAV: one encoder thread, no dates, own fonts.
 
-A title card, which stands in for a shot without stills, does not move. A move never leaves the stills. A shot begins
-with its first still exactly as it is and ends with its last still exactly as it is; a push on a single still gets
-smaller with each clip along a chain (see Move), so a chain settles.
+A title card, which stands in for a shot without stills, does not move; a shot that continues a title card begins with
+that card, which then gives way to its own. A move never leaves the stills. A shot begins with its first still exactly
+as it is and ends with its last still exactly as it is; a push on a single still gets smaller with each clip along a
+chain (see Move), so a chain settles.
 Knows no task and no thread.
 """
 
@@ -21,6 +22,8 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -83,17 +86,17 @@ class RenderRequest:
             frames={str(role): str(digest) for role, digest in said["frames"].items()},
         )
 
-    def captions(self) -> list[tuple[int, str]]:
-        """(frames, text) one after the other; together as many frames as the clip has."""
+    def cues(self) -> list[tuple[int, str, str]]:
+        """(frames, number, prompt) one after the other; together as many frames as the clip has. The number is that of
+        a part of a multi-shot."""
         whole = self.seconds * RATE
         if not self.parts:
-            text = f"{self.prompt}  [without: {self.negative_prompt}]" if self.negative_prompt else self.prompt
-            return [(whole, text)]
+            return [(whole, "", self.prompt)]
         out, left = [], whole
         for i, (prompt, seconds) in enumerate(self.parts):
             frames = left if i == len(self.parts) - 1 else min(seconds * RATE, left)
             if frames > 0:
-                out.append((frames, f"{i + 1}/{len(self.parts)}  {prompt}"))
+                out.append((frames, f"{i + 1}/{len(self.parts)}", prompt))
                 left -= frames
         return out
 
@@ -196,42 +199,92 @@ def _ease(way: float) -> float:
     return way * way * (3 - 2 * way)
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One title card that gives way to the next, within a second or half the time; begins with `first` untouched."""
+
+    frames: int
+    first: Planes
+    last: Planes
+
+    def at(self, n: int) -> Planes:
+        return self.first.faded(self.last, _ease(n / min(RATE, self.frames / 2)))
+
+
 def render(request: RenderRequest, blob: Callable[[str], Path], to: Path, drawn: Callable[[], None]) -> None:
     """Draws the clip into the new file `to`, calling `drawn` after each frame. Raises MediaError for a bad still."""
     first, last = (_still(request, role, blob) for role in ("first_frame", "last_frame"))
     at = _layout(request, first or last)
-    dice = hashlib.sha256(request.seed.encode()).digest()
-    focus = (0.35 + 0.3 * dice[8] / 255, 0.4 + 0.2 * dice[9] / 255)
-    pushes = last.pushes if last else min((first.pushes if first else 0) + 1, design.MOST_PUSHES)
-    captions = request.captions()
-    moves = _moves(request, blob, at, first, last, focus, captions)
-    grounds = [
-        Planes.of(design.surround(at, shot=request.shot, text=text, meta=request.meta(), pushes=pushes, last=False))
-        for _, text in captions
-    ]
-    end = Planes.of(
-        design.surround(at, shot=request.shot, text=captions[-1][1], meta=request.meta(), pushes=pushes, last=True)
-    )
-    signs = {
-        char: sign.point([16 + round(i * 219 / 255) for i in range(256)]) for char, sign in design.digits().items()
-    }
+    moves: Sequence[Move | Turn]
+    if first is None or (first.stamp == design.CARD and last is None):
+        moves, scenes = _cards(request, blob, at, first, last), _scenes(request, cards=True, last=last)
+    else:
+        moves, scenes = [_move(request, at, first, last)], _scenes(request, cards=False, last=last)
+    grounds = _grounds(request, at, scenes, _stamp(first, last))
+    frames = request.seconds * RATE
+    signs = {char: limited(sign) for char, sign in design.digits().items()}
+    passed = limited(Image.new("L", (at.width, design.PASSED), 190))
     with _Film(to, at, request) as film:
-        for n, (picture, part) in enumerate(_pictures(moves, captions)):
-            frame = end if n == request.seconds * RATE - 1 else grounds[part]
+        shown = (move.at(n) for move in moves for n in range(move.frames))
+        for n, (picture, frame) in enumerate(zip(shown, grounds, strict=True)):
             frame.paste(picture, at.picture[:2])
-            x, y = at.timecode
-            for char in f"{n // RATE // 60:02}:{n // RATE % 60:02}:{n % RATE:02}":
-                frame.y.paste(signs[char], (x, y))
-                x += signs[char].width
+            frame.y.paste(passed.crop((0, 0, math.ceil(at.width * (n + 1) / frames), design.PASSED)), (0, at.top))
+            design.write_time(frame.y, at.shot_time, n, RATE, signs)
             film.add(frame)
             drawn()
 
 
-def _pictures(moves: Sequence[Move], captions: Sequence[tuple[int, str]]) -> Iterator[tuple[Planes, int]]:
-    """Every frame's picture, with the number of the caption under it."""
-    parts = [i for i, (frames, _) in enumerate(captions) for _ in range(frames)]
-    pictures = (move.at(n) for move in moves for n in range(move.frames))
-    return zip(pictures, parts, strict=True)
+def limited(image: Image.Image) -> Image.Image:
+    """A grey picture in the range of a clip's luma."""
+    return image.point([16 + round(i * 219 / 255) for i in range(256)])
+
+
+def _stamp(first: _Still | None, last: _Still | None) -> int:
+    """What the clip ends with: its last still, a card, or the picture that it began with, pushed once more."""
+    if last is not None:
+        return last.stamp
+    if first is None or first.stamp == design.CARD:
+        return design.CARD
+    return min(first.stamp + 1, design.MOST_PUSHES)
+
+
+Scene = tuple[int, str, bool]
+"""So many frames with this text in the strip; and whether a card is the picture."""
+
+
+def _scenes(request: RenderRequest, cards: bool, last: _Still | None) -> list[Scene]:
+    """One after the other. A prompt that a card shows is not repeated below it."""
+    without = f"[without: {request.negative_prompt}]" if request.negative_prompt else ""
+    none = f"No {'first ' if last else ''}still: the prompt stands in for the picture."
+    remark = "  ".join(filter(None, (none, without)))
+    cues = request.cues()
+    captions = ["  ".join(filter(None, (number, prompt, without))) for _, number, prompt in cues]
+    if not cards:
+        return [(frames, text, False) for (frames, *_), text in zip(cues, captions, strict=True)]
+    out = [(frames, remark, True) for frames, *_ in cues]
+    if last is not None:  # takes the place of the last card half way
+        frames = out.pop()[0]
+        out += [(frames // 2, remark, True), (frames - frames // 2, captions[-1], False)]
+    return out
+
+
+def _grounds(request: RenderRequest, at: design.Layout, scenes: Sequence[Scene], stamp: int) -> Iterator[Planes]:
+    """What is round the picture, frame by frame."""
+    for i, (frames, text, card) in enumerate(scenes):
+        ends = i == len(scenes) - 1
+        surround = partial(
+            design.surround,
+            at,
+            shot=request.shot,
+            text=text,
+            meta=request.meta(),
+            stamp=design.CARD if card else stamp,
+            aside=card,
+        )
+        ground = Planes.of(surround(last=False))
+        yield from repeat(ground, frames - ends)
+        if ends:
+            yield Planes.of(surround(last=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +293,8 @@ class _Still:
 
     image: Image.Image
     size: tuple[int, int]
-    pushes: int
+    stamp: int
+    """As design.stamp_of; 0 for an image that is no frame of an animatic: nothing was pushed."""
     animatic: bool
 
 
@@ -252,10 +306,10 @@ def _still(request: RenderRequest, role: str, blob: Callable[[str], Path]) -> _S
             image = _opaque(pictures.as_seen(file))
     except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as exc:
         raise MediaError(f"the image for {role} of shot '{request.shot}' cannot be read: {exc}") from exc
-    pushes = design.pushes_of(image)
-    if pushes is None:
+    stamp = design.stamp_of(image)
+    if stamp is None:
         return _Still(image, image.size, 0, animatic=False)
-    return _Still(design.picture_in(image), image.size, pushes, animatic=True)
+    return _Still(design.picture_in(image), image.size, stamp, animatic=True)
 
 
 def _opaque(image: Image.Image) -> Image.Image:
@@ -274,35 +328,36 @@ def _layout(request: RenderRequest, still: _Still | None) -> design.Layout:
     return design.layout(16 / 9)
 
 
-def _moves(
+def _move(request: RenderRequest, at: design.Layout, first: _Still, last: _Still | None) -> Move:
+    """From still to still, or on one still."""
+    dice = hashlib.sha256(request.seed.encode()).digest()
+    focus = (0.35 + 0.3 * dice[8] / 255, 0.4 + 0.2 * dice[9] / 255)
+    push = 0.0 if first.stamp == design.CARD else PUSH * 0.55**first.stamp
+    return Move(request.seconds * RATE, _shown(first, at), _shown(last, at) if last else None, push, focus)
+
+
+def _cards(
     request: RenderRequest,
     blob: Callable[[str], Path],
     at: design.Layout,
     first: _Still | None,
     last: _Still | None,
-    focus: tuple[float, float],
-    captions: Sequence[tuple[int, str]],
-) -> list[Move]:
-    """What moves: from still to still, on one still, or a title card for each part of a shot that has none."""
-    size = at.picture_size
-    if first is not None or last is not None:
-        end = Planes.of(design.fitted(last.image, size)) if last else None
-        if first is not None:
-            return [Move(request.seconds * RATE, Planes.of(design.fitted(first.image, size)), end, _push(first), focus)]
-        captions = [(request.seconds * RATE, request.prompt)]
-    else:
-        end = None
+) -> list[Move | Turn]:
+    """A title card for each part of a shot that has no picture to begin with: at most a card, `first`."""
     others = [_still(request, role, blob) for role in request.frames if role not in ("first_frame", "last_frame")]
     images = [still.image for still in others if still is not None]
-    out = []
-    for i, (frames, text) in enumerate(captions):
-        ground = design.card(size, seed=f"{request.seed}{i}", over=request.shot, text=text, images=images)
-        out.append(Move(frames, Planes.of(ground), end, 0.0, focus))
+    out: list[Move | Turn] = []
+    for i, (frames, number, prompt) in enumerate(request.cues()):
+        image = design.card(at.picture_size, seed=f"{request.seed}{i}", over=number, text=prompt, images=images)
+        card = Planes.of(image)
+        out.append(Turn(frames, _shown(first, at), card) if first and not i else Move(frames, card, None, 0.0, (0, 0)))
+    if last is not None:
+        out[-1] = Move(out[-1].frames, card, _shown(last, at), 0.0, (0.5, 0.5))
     return out
 
 
-def _push(still: _Still) -> float:
-    return PUSH * 0.55**still.pushes
+def _shown(still: _Still, at: design.Layout) -> Planes:
+    return Planes.of(design.fitted(still.image, at.picture_size))
 
 
 class _Film:

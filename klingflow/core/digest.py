@@ -21,6 +21,9 @@ from klingflow.core.model import Digest, FileStill, Frame, ImageFacts, Key, Shot
 RECIPE = 1
 """Raised only when the meaning of a part changes. Raising it buys every clip in the world again."""
 
+DRAWING = 2
+"""A part of the keys of the animatic's clips alone: raised when it draws the same shot otherwise. They are free."""
+
 
 def parts(
     shot: Shot,
@@ -44,6 +47,8 @@ def parts(
         "resolution": shot.resolution,
         "sound": shot.sound,
     }
+    if model == "animatic":
+        out["drawing"] = DRAWING
     for name, text in (("prompt", shot.prompt), ("negative_prompt", shot.negative_prompt)):
         if text:
             out[name] = text
@@ -143,8 +148,9 @@ def explain(
     """
     new_brief = brief(new)
     out = []
+    another_model = old_brief.get("model") != new_brief.get("model")
     for name in sorted({*old_brief, *new_brief}):
-        if old_brief.get(name) == new_brief.get(name):
+        if old_brief.get(name) == new_brief.get(name) or (name == "drawing" and another_model):
             continue
         before = _readable(old[name]) if old is not None and name in old else _readable(old_brief.get(name, ""))
         hidden = old is None and name in old_brief and name not in _SHORT and isinstance(old_brief[name], str)

@@ -511,6 +511,8 @@ def _sentence(film: Film, shot: Shot, change: PartChange, lock: Lock) -> str:
     path = getattr(frame, "path", None)
     if path is not None:
         return f"still {path} changed" if change.old else f"{change.field} added"
+    if change.field == "drawing":
+        return "the animatic draws it in another way now"
     if change.field in ("prompt", "negative_prompt", "multi_shot", "recipe"):
         return f"{change.field} changed"
     if not change.new:
