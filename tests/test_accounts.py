@@ -99,10 +99,17 @@ def test_a_renamed_a_held_and_an_unplanned_take_are_not_set_aside() -> None:
 def test_how_near_the_limits_it_is_and_which_one_refuses() -> None:
     films = (film_plan(step("a", Action.MAKE), step("b", Action.MAKE)),)
     near = plan(*films, limits=Limits(spend=Decimal(20), seconds=60, tasks=1000))
+    here = "klingflow.yaml"
     assert said(near)["limit"] == "$1.12 of $20.00, 10 of 60 s of clips, 2 of 1000 tasks a run"
-    over = said(plan(*films, limits=Limits(spend=Decimal(1))))["limit"]
-    why = "the limit is $1.00 a run, and this one would spend $1.12"
-    assert over == f"a run is refused: {why} (limits in klingflow.yaml)"
+    for files, shown in (
+        ({"spend": here, "tasks": here}, f"$1.12 of $20.00, 2 of 9 tasks a run ({here})"),
+        ({"spend": here, "tasks": "a/b.yaml"}, f"$1.12 of $20.00 ({here}), 2 of 9 tasks (a/b.yaml) a run"),
+    ):
+        limits = Limits(spend=Decimal(20), tasks=9, set_in=files)
+        assert said(plan(*films, limits=limits))["limit"] == shown
+    over = said(plan(*films, limits=Limits(spend=Decimal(1), set_in={"spend": here})))["limit"]
+    why = f"the limit is $1.00 a run ({here}), and this one would spend $1.12"
+    assert over == f"a run is refused: {why}"
     assert said(plan(*films))["limit"].startswith("none is set; `limits` in klingflow.yaml")
     assert "limit" not in said(plan(film_plan(step("a", Action.MAKE, price=Decimal(0)))))
     assert "limit" not in said(plan(film_plan(step("a")), limits=Limits(spend=Decimal(20))))

@@ -6,7 +6,6 @@ import pytest
 from klingflow.core.errors import StoryboardError, UsageError
 from klingflow.core.redact import redact
 from klingflow.io.config import Config, load, secret
-from klingflow.io.project import BadFile
 from klingflow.io.publish import Publish
 from klingflow.planning.price import Limits
 from klingflow.providers.base import Settings
@@ -97,7 +96,7 @@ def test_a_key_in_the_project_file_is_refused(root: Path) -> None:
 
 def test_the_project_file_cannot_be_a_link_to_somewhere_else(root: Path) -> None:
     (root / "klingflow.yaml").symlink_to("/etc/passwd")
-    with pytest.raises(BadFile, match=r"'klingflow.yaml' is a link out of the project"):
+    with pytest.raises(StoryboardError, match=r"klingflow.yaml: 'klingflow.yaml' is a link out of the project"):
         load(root, {})
 
 

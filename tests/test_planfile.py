@@ -51,15 +51,16 @@ def test_what_a_purse_and_a_program_ask_is_read_back_as_it_was_written() -> None
     twin = step("a", Action.MAKE, price=Decimal(0), seconds=0, same_as=ShotId("a"), same_as_film="en")
     films = [film_plan(made, variant="en", length_s=29.04, wall_s=120.0, chain_s=90.0), film_plan(twin, variant="de")]
     dropped = (Dropped(variant="en", shot=ShotId("a"), take=2, cost=Decimal("0.504"), gone=True),)
-    limits = Limits(spend=Decimal("0.1"), tasks=9)
+    limits = Limits(spend=Decimal("0.1"), tasks=9, set_in={"spend": "klingflow.yaml", "tasks": "ep/klingflow.yaml"})
     asked = plan(*films, limits=limits, paid=Decimal("1.008"), dropped=dropped, in_flight={"hiapi": 4})
     text = dump(SavedPlan(plan=asked, inputs=INPUTS))
     read = load(text).plan
     assert read == asked
+    assert read.limits.set_in == limits.set_in
     (first,) = read.films[0].steps
     assert (first.prompt, first.negative_prompt, first.multi_shot) == ("a boat", "text", (("one", 2), ("two", 3)))
     data = json.loads(text)
-    assert data["limits"]["refused"] == "the limit is $0.10 a run, and this one would spend $0.56"
+    assert data["limits"]["refused"] == "the limit is $0.10 a run (klingflow.yaml), and this one would spend $0.56"
     assert data["films"][1]["steps"][0]["same_as_film"] == "en"
 
 

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 
 import pytest
 
 from klingflow.core.model import Key
 from klingflow.planning.job import Kind, fold
-from klingflow.planning.price import Price, Spent, exceeded, money, of, spent
-
-
-@dataclass(frozen=True)
-class Some:
-    spend: Decimal | None = None
-    seconds: int | None = None
-    tasks: int | None = None
+from klingflow.planning.price import Limits, Price, Spent, exceeded, money, of, spent
 
 
 @pytest.mark.parametrize(
@@ -68,33 +60,33 @@ def test_money_is_written_as_people_read_it(amount: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("limits", "spend", "seconds", "tasks", "sentence"),
     [
-        (Some(), Decimal(10**6), 10**6, 10**6, None),
-        (Some(spend=Decimal("1.12")), Decimal("1.12"), 10, 2, None),
+        (Limits(), Decimal(10**6), 10**6, 10**6, None),
+        (Limits(spend=Decimal("1.12")), Decimal("1.12"), 10, 2, None),
         (
-            Some(spend=Decimal("1.12")),
+            Limits(spend=Decimal("1.12")),
             Decimal("1.121"),
             10,
             2,
             "the limit is $1.12 a run, and this one would spend $1.121",
         ),
-        (Some(spend=Decimal(20)), Decimal(21), 10, 2, "the limit is $20.00 a run, and this one would spend $21.00"),
-        (Some(spend=Decimal(0)), Decimal("0.01"), 1, 1, "the limit is $0.00 a run, and this one would spend $0.01"),
-        (Some(spend=Decimal(0)), Decimal(0), 1, 1, None),
+        (Limits(spend=Decimal(20)), Decimal(21), 10, 2, "the limit is $20.00 a run, and this one would spend $21.00"),
+        (Limits(spend=Decimal(0)), Decimal("0.01"), 1, 1, "the limit is $0.00 a run, and this one would spend $0.01"),
+        (Limits(spend=Decimal(0)), Decimal(0), 1, 1, None),
         (
-            Some(spend=Decimal(20)),
+            Limits(spend=Decimal(20)),
             None,
             5,
             1,
             "the limit is $20.00 a run, and the price of at least one shot is not known",
         ),
-        (Some(spend=Decimal(20)), None, 0, 0, None),
-        (Some(seconds=9, tasks=5), None, 9, 5, None),
-        (Some(seconds=9), None, 10, 1, "the limit is 9 seconds of clips a run, and this one would make 10"),
-        (Some(tasks=1), None, 1, 2, "the limit is 1 task a run, and this one would order 2"),
+        (Limits(spend=Decimal(20)), None, 0, 0, None),
+        (Limits(seconds=9, tasks=5), None, 9, 5, None),
+        (Limits(seconds=9), None, 10, 1, "the limit is 9 seconds of clips a run, and this one would make 10"),
+        (Limits(tasks=1), None, 1, 2, "the limit is 1 task a run, and this one would order 2"),
     ],
 )
 def test_a_run_over_a_limit_is_refused_in_a_sentence(
-    limits: Some, spend: Decimal | None, seconds: int, tasks: int, sentence: str | None
+    limits: Limits, spend: Decimal | None, seconds: int, tasks: int, sentence: str | None
 ) -> None:
     assert exceeded(limits, spend, seconds, tasks) == sentence
 

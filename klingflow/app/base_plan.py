@@ -11,6 +11,7 @@ from klingflow.app.session import Session
 from klingflow.core.errors import KlingflowError, StoryboardError
 from klingflow.core.source import Problem, Severity
 from klingflow.io.git import Tree
+from klingflow.io.project import PROJECT_FILE, Project, git_root, settings_name
 from klingflow.planning.compare import Comparison, Side, compare
 from klingflow.planning.plan import Plan, PlanLookups
 from klingflow.planning.schedule import prices_anew
@@ -22,7 +23,7 @@ def against_ref(session: Session, planned: Plan, ref: str) -> tuple[dict[str, Co
     the ref does not have, or that was broken there, makes every shot new. Raises UsageError where there is no such
     ref."""
     loaded, found = session.loaded, session.lookups
-    warnings = [problem for problem in [settings_changed(loaded, ref)] if problem is not None]
+    warnings = settings_changed(loaded, ref)
     with Tree(loaded.project.root, ref) as tree:
         lock, problems = _lock(loaded, tree, ref)
         base, more = _base(loaded, found, lock, tree, ref)
@@ -62,20 +63,23 @@ def _warning(rule: str, what: str, mend: str) -> Problem:
     return Problem(rule=rule, what=what, mend=mend, severity=Severity.WARNING)
 
 
-def settings_changed(loaded: LoadedStoryboard, ref: str) -> Problem | None:
-    """A warning where klingflow.yaml is not as at the ref: it says where clips are kept and what may be spent."""
-    with Tree(loaded.project.root, ref) as tree:
-        before = tree.read("klingflow.yaml")
-    now = loaded.project.root / "klingflow.yaml"
-    after = loaded.project.read_bytes("klingflow.yaml") if now.is_file() else None
-    if before == after:
-        return None
-    return Problem(
-        rule="settings-changed",
-        what=f"klingflow.yaml is not what it is at {ref}",
-        mend="read that change too: it says where clips are kept and published, which prices count, what may be spent",
-        severity=Severity.WARNING,
-    )
+def settings_changed(loaded: LoadedStoryboard, ref: str) -> list[Problem]:
+    """A warning for each klingflow.yaml that is not as at the ref, from the storyboard's folder up to the root of its
+    repository, also where it came or went: it says where clips are kept and what may be spent."""
+    folder = (loaded.project.root / loaded.relative).parent
+    top = git_root(folder) or loaded.project.root
+    changed = []
+    for place in (folder, *folder.parents):
+        with Tree(place, ref) as tree:
+            before = tree.read(PROJECT_FILE)
+        now = place / PROJECT_FILE
+        after = Project(place).read_bytes(PROJECT_FILE) if now.is_file() else None
+        if before != after:
+            changed.append(settings_name(place))
+        if place == top:
+            break
+    mend = "read that change too: it says where clips are kept and published, which prices count, what may be spent"
+    return [_warning("settings-changed", f"{name} is not what it is at {ref}", mend) for name in changed]
 
 
 def _base(

@@ -350,10 +350,11 @@ class Planned:
         `limits`, `frozen`, `detach` and `update_lock` are as with `Storyboard.run`. `listen` is the HOST:PORT at which
         callbacks are received while the run waits, and `callback_url` the public https URL under which that is reached.
         """
-        from klingflow.app import planner, runner
+        from klingflow.app import runner
+        from klingflow.planning.price import Limits, tightest
 
         options = runner.RunOptions(
-            limits=planner.narrowed(self._session.loaded.config.limits, limits),
+            limits=tightest((self._session.loaded.config.limits, limits or Limits())),
             frozen=frozen,
             detach=detach,
             update_lock=update_lock,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from klingflow.app.project_loader import LoadedStoryboard
 from klingflow.core.digest import of_bytes
 from klingflow.core.model import Digest
+from klingflow.io.project import PROJECT_FILE
 from klingflow.output import planfile
 from klingflow.output.planfile import SavedPlan
 from klingflow.planning.plan import Plan
@@ -22,7 +26,9 @@ def _fingerprint(loaded: LoadedStoryboard) -> dict[str, Digest]:
     out |= loaded.inputs.clips
     if loaded.lock_path.exists() and not loaded.rehearsal:
         out[loaded.beside(loaded.lock_path.name)] = of_bytes(loaded.lock_path.read_bytes())
-    settings = loaded.project.root / "klingflow.yaml"
-    if settings.exists():
-        out["klingflow.yaml"] = of_bytes(settings.read_bytes())
+    root = loaded.project.root
+    for folder in (root, *loaded.config.above):
+        settings = folder / PROJECT_FILE
+        if settings.exists():
+            out[Path(os.path.relpath(settings, root)).as_posix()] = of_bytes(settings.read_bytes())
     return out

@@ -9,7 +9,7 @@ from dataclasses import replace
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from klingflow.app import lock_file
 from klingflow.app.project_loader import LoadedStoryboard, own_frames
@@ -31,7 +31,6 @@ from klingflow.planning import plan as planning
 from klingflow.planning.expect import TaskKind, expectations
 from klingflow.planning.job import Job, Kind, Record, State
 from klingflow.planning.plan import Action, OpenOrder, Plan, PlanLookups
-from klingflow.planning.price import Limits
 from klingflow.planning.select import refuse_misspelt_tags
 from klingflow.planning.select import select as select_shots
 from klingflow.providers import PROVIDERS
@@ -42,7 +41,6 @@ from klingflow.storyboard.lock import Lock
 if TYPE_CHECKING:
     from klingflow.planning.compare import Comparison  # a plan without a base compares nothing
 
-T = TypeVar("T", int, Decimal)
 SAMPLE = 12
 """Jobs of the ledger that are read to learn how long a task takes; an intent can hold megabytes of inline frames."""
 ANSWER_TIMEOUT_S = 120.0
@@ -278,21 +276,6 @@ def foreign_store(settings: Config) -> tuple[str, str] | None:
     from klingflow.io import store_origin  # git: a plan that pays nothing runs none
 
     return store_origin.foreign(Path(settings.store), settings.root)
-
-
-def narrowed(project: Limits, run: Limits | None) -> Limits:
-    """The tighter of each limit: a run may narrow what the project file allows, never widen it."""
-
-    def least(left: T | None, right: T | None) -> T | None:
-        return right if left is None else left if right is None else min(left, right)
-
-    if run is None:
-        return project
-    return Limits(
-        spend=least(project.spend, run.spend),
-        seconds=least(project.seconds, run.seconds),
-        tasks=least(project.tasks, run.tasks),
-    )
 
 
 def publishes(loaded: LoadedStoryboard, plan: Plan) -> bool:

@@ -1,5 +1,8 @@
 """The project file and the environment -> a Config.
 
+The nearest klingflow.yaml is the project's; those in the folders above it limit what a run may spend, too, so that a
+project file further down is no way round them.
+
 klingflow.yaml comes with the repository, and a pull request may have written it: its folders lie inside the project,
 its URLs are https, and it holds no key and no API address. The environment is the operator's own and is trusted.
 """
@@ -9,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -20,9 +23,10 @@ from klingflow.core.redact import redact, register
 from klingflow.core.source import Document, Problem
 from klingflow.core.source import Path as Way
 from klingflow.io.cache import recall, remember
-from klingflow.io.project import PROJECT_FILE, BadFile, Project
+from klingflow.io.project import PROJECT_FILE, BadFile, Project, folders_above, settings_name
 from klingflow.io.publish import Publish
-from klingflow.planning.price import Limits
+from klingflow.planning import price
+from klingflow.planning.price import Limits, tightest
 from klingflow.providers import PROVIDERS
 from klingflow.providers.base import Settings
 from klingflow.storyboard import schema, yamlread
@@ -46,35 +50,88 @@ class Config:
     """How a copy of a still that a provider lacks or may show otherwise is made (io.shrink); None: none is."""
     document: Document | None
     """klingflow.yaml, for places in messages; None where there is none."""
+    above: tuple[Path, ...]
+    """The folders above the root whose project files limit it too."""
 
 
 def load(root: Path, environ: Mapping[str, str]) -> Config:
-    """The project's configuration. Raises StoryboardError for klingflow.yaml, UsageError for the environment."""
+    """The project's configuration. Raises StoryboardError for klingflow.yaml, also for one above the root, UsageError
+    for the environment."""
     project = Project(root)
-    document = _document(project)
-    data: Mapping[str, Any] = document.data if document and isinstance(document.data, dict) else {}
+    above = folders_above(root)
     problems: list[Problem] = []
+    documents = {folder: _document_of(folder, problems) for folder in (project.root, *above)}
+    if problems:
+        raise StoryboardError(problems)
+    document = documents[project.root]
+    data = _data(document)
     stated = data.get("store", DEFAULT_STORE)
     store = _place(project, document, stated, ("store",), "KLINGFLOW_STORE", environ, problems)
     publish = _publish(project, document, data.get("publish"), environ, problems)
+    own, *outer = [_limits(folder, _data(each)) for folder, each in documents.items()]
+    allowed = tightest(outer)
+    if document is not None and allowed.spend is not None:
+        stated = [_data(documents[folder]).get("prices", {}) for folder in above]
+        problems += _lowered_prices(document, stated, allowed.set_in["spend"])
     if problems:
         raise StoryboardError(problems)
-    limits = data.get("limits", {})
     shrink = data.get("images", {}).get("shrink", "never")
     return Config(
         root=project.root,
         store=store,
         publish=publish,
         settings={name: Settings(**data.get("providers", {}).get(name, {})) for name in PROVIDERS},
-        limits=Limits(
-            spend=Decimal(str(limits["spend"])) if "spend" in limits else None,
-            seconds=limits.get("seconds"),
-            tasks=limits.get("tasks"),
-        ),
+        limits=tightest((allowed, own)),
         prices=data.get("prices", {}),
         shrink=None if shrink == "never" else shrink,
         document=document,
+        above=above,
     )
+
+
+def _document_of(folder: Path, problems: list[Problem]) -> Document | None:
+    """The project file of a folder; None where it has none, or a broken one, whose faults are noted."""
+    try:
+        return _document(Project(folder))
+    except StoryboardError as bad:
+        problems += bad.problems
+    except BadFile as bad:  # it is no file that can be read
+        problems.append(Problem(rule="unreadable", what=f"{_shown(folder)}: {bad.what}", mend=bad.mend))
+    return None
+
+
+def _data(document: Document | None) -> Mapping[str, Any]:
+    return document.data if document and isinstance(document.data, dict) else {}
+
+
+def _limits(folder: Path, data: Mapping[str, Any]) -> Limits:
+    limits = data.get("limits", {})
+    return Limits(
+        spend=Decimal(str(limits["spend"])) if "spend" in limits else None,
+        seconds=limits.get("seconds"),
+        tasks=limits.get("tasks"),
+        set_in=dict.fromkeys(limits, settings_name(folder)),
+    )
+
+
+def _lowered_prices(document: Document, outer: Sequence[Mapping[str, Any]], file: str) -> list[Problem]:
+    """Prices below those that the spend limit of a file above was set with: the highest that a file above states, else
+    the shipped estimate. Whoever may state a lower one has no limit."""
+    problems = []
+    for provider, resolutions in _data(document).get("prices", {}).items():
+        for resolution, rates in resolutions.items():
+            for kind, rate in rates.items():
+                sound = kind == "sound"
+                stated = [price.a_second(provider, resolution, sound, prices) for prices in outer]
+                least = max((one for one in stated if one is not None), default=None)
+                if least is None:
+                    least = price.of(provider, resolution, sound, 1, {}).amount
+                if least is not None and Decimal(str(rate)) < least:
+                    span = document.span(("prices", provider, resolution, kind))
+                    what = f"{rate} a second is less than the {least} that the spend limit of {file} counts with"
+                    mend = f"state the price in {file}, beside the limit"
+                    problems.append(Problem(rule="lowered-price", what=what, span=span, mend=mend))
+    return problems
 
 
 def secret(environ: Mapping[str, str], name: str) -> str:
@@ -90,8 +147,7 @@ def secret(environ: Mapping[str, str], name: str) -> str:
 def _document(project: Project) -> Document | None:
     if not os.path.lexists(project.root / PROJECT_FILE):
         return None
-    shown = os.path.relpath(project.root / PROJECT_FILE)
-    shown = str(project.root / PROJECT_FILE) if shown.startswith("..") else shown
+    shown = _shown(project.root)
     raw = project.read_bytes(PROJECT_FILE)
     text = yamlread.decode(shown, raw)
     digest = hashlib.sha256(raw).hexdigest()
@@ -106,6 +162,11 @@ def _document(project: Project) -> Document | None:
         raise StoryboardError(problems)
     remember("project", digest, document.data)
     return document
+
+
+def _shown(folder: Path) -> str:
+    relative = os.path.relpath(folder / PROJECT_FILE)
+    return str(folder / PROJECT_FILE) if relative.startswith("..") else relative
 
 
 _OBJECTS = re.compile(r"(s3|gs|az)://[^/\s?#@]+(/[^\s?#]*)?")

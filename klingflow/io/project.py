@@ -55,6 +55,40 @@ def find_root(storyboard: Path) -> Path:
     return folder
 
 
+def folders_above(root: Path) -> tuple[Path, ...]:
+    """The folders above a project's root in which a project file limits it too, the nearest first: those up to the
+    outermost git root, or all of them where there is no git. A submodule is held to the limits of what it is part of.
+    """
+    real = Path(os.path.realpath(root))
+    within = _outermost((real, *real.parents), ".git")
+    return tuple(
+        place for place in real.parents if (within is None or _below(str(place), str(within))) and _has_settings(place)
+    )
+
+
+def settings_name(folder: Path) -> str:
+    """A folder's project file as messages call it on every machine: by its path in the repository; where there is no
+    git, by its path from the outermost folder that has one."""
+    real = Path(os.path.realpath(folder))
+    places = (real, *real.parents)
+    top = _outermost(places, ".git") or _outermost(places, PROJECT_FILE) or real
+    return (real / PROJECT_FILE).relative_to(top).as_posix()
+
+
+def git_root(folder: Path) -> Path | None:
+    """The root of the repository that a folder is in, as far as can be told without git."""
+    real = Path(os.path.realpath(folder))
+    return next((place for place in (real, *real.parents) if (place / ".git").exists()), None)
+
+
+def _outermost(places: Sequence[Path], name: str) -> Path | None:
+    return next((place for place in reversed(places) if os.path.lexists(place / name)), None)
+
+
+def _has_settings(folder: Path) -> bool:
+    return os.path.lexists(folder / PROJECT_FILE)
+
+
 _MERGING = ("MERGE_HEAD", "REBASE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD")
 
 

@@ -77,8 +77,7 @@ def dropped(clips: Sequence[Dropped]) -> str:
 
 def refused_by_limit(plan: Plan, sums: Totals) -> str:
     """Which limit of the project refuses a run; empty where none does."""
-    why = exceeded(plan.limits, sums.spend, sums.seconds, sums.tasks)
-    return f"{why} (limits in klingflow.yaml)" if why else ""
+    return exceeded(plan.limits, sums.spend, sums.seconds, sums.tasks) or ""
 
 
 def limit(plan: Plan, sums: Totals) -> str:
@@ -86,14 +85,20 @@ def limit(plan: Plan, sums: Totals) -> str:
     limits = plan.limits
     if limits == Limits():
         return "" if sums.spend == 0 else "none is set; `limits` in klingflow.yaml says what one run may spend"
-    parts = []
+    parts = {}
     if limits.spend is not None and sums.spend is not None:
-        parts.append(f"{money(sums.spend)} of {money(limits.spend)}")
+        parts["spend"] = f"{money(sums.spend)} of {money(limits.spend)}"
     if limits.seconds is not None:
-        parts.append(f"{sums.seconds} of {limits.seconds} s of clips")
+        parts["seconds"] = f"{sums.seconds} of {limits.seconds} s of clips"
     if limits.tasks is not None:
-        parts.append(f"{sums.tasks} of {count(limits.tasks, 'task')}")
-    return f"{', '.join(parts)} a run" if parts and sums.tasks else ""
+        parts["tasks"] = f"{sums.tasks} of {count(limits.tasks, 'task')}"
+    if not parts or not sums.tasks:
+        return ""
+    files = [limits.set_in.get(name, "") for name in parts]
+    if len(set(files)) == 1:
+        return f"{', '.join(parts.values())} a run" + (f" ({files[0]})" if files[0] else "")
+    named = [f"{part} ({file})" if file else part for part, file in zip(parts.values(), files, strict=True)]
+    return f"{', '.join(named)} a run"
 
 
 def ready(film: FilmPlan, plan: Plan) -> str:

@@ -70,6 +70,7 @@ def dump(saved: SavedPlan, *, against: str | None = None, comparisons: Mapping[s
             "spend": _number(plan.limits.spend),
             "seconds": plan.limits.seconds,
             "tasks": plan.limits.tasks,
+            "set_in": dict(sorted(plan.limits.set_in.items())),
             "refused": exceeded(plan.limits, sums.spend, sums.seconds, sums.tasks),
         },
         "paid": _number(plan.paid),
@@ -223,7 +224,10 @@ def load(text: str | bytes, path: str = "plan.json") -> SavedPlan:
 def _read_limits(data: Mapping[str, Any]) -> Limits:
     spend = data.get("spend")
     return Limits(
-        spend=None if spend is None else Decimal(spend), seconds=data.get("seconds"), tasks=data.get("tasks")
+        spend=None if spend is None else Decimal(spend),
+        seconds=data.get("seconds"),
+        tasks=data.get("tasks"),
+        set_in=data.get("set_in", {}),
     )
 
 

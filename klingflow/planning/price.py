@@ -5,8 +5,8 @@ Knows no file and no provider beyond its name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 
 from klingflow.planning.job import Job, Kind
@@ -44,18 +44,43 @@ class Limits:
     seconds: int | None = None
     """Seconds of clip to make."""
     tasks: int | None = None
+    set_in: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """The project file that sets each of them, by field; nothing for one that the command line or a program gives."""
+
+
+def tightest(all_limits: Sequence[Limits]) -> Limits:
+    """The least of each limit: whoever comes later may narrow what is set already, never widen it."""
+    least: dict[str, Decimal | int] = {}
+    set_in: dict[str, str] = {}
+    for limits in all_limits:
+        for name, value in (("spend", limits.spend), ("seconds", limits.seconds), ("tasks", limits.tasks)):
+            if value is not None and (name not in least or value < least[name]):
+                least[name] = value
+                set_in[name] = limits.set_in.get(name, "")
+    spend, seconds, tasks = least.get("spend"), least.get("seconds"), least.get("tasks")
+    return Limits(
+        spend=None if spend is None else Decimal(spend),
+        seconds=None if seconds is None else int(seconds),
+        tasks=None if tasks is None else int(tasks),
+        set_in={name: file for name, file in set_in.items() if file},
+    )
 
 
 def of(provider: str, resolution: str, sound: bool, seconds: int, overrides: Mapping[str, object]) -> Price:
     """The price of one clip. `overrides` is the project's `prices`: provider, resolution, {silent, sound} a second."""
     if provider in FREE:
         return Price(amount=Decimal(0), estimate=False)
-    stated = _stated(overrides, provider, resolution, "sound" if sound else "silent")
+    stated = a_second(provider, resolution, sound, overrides)
     if stated is not None:
         return Price(amount=stated * seconds, estimate=False)
     if provider in ESTIMATED and resolution in LIST_PRICE:
         return Price(amount=LIST_PRICE[resolution][sound] * seconds, estimate=True)
     return Price(amount=None, estimate=False)
+
+
+def a_second(provider: str, resolution: str, sound: bool, overrides: Mapping[str, object]) -> Decimal | None:
+    """The price of one second that the project's `prices` state; None where they do not."""
+    return _stated(overrides, provider, resolution, "sound" if sound else "silent")
 
 
 def _stated(overrides: Mapping[str, object], *path: str) -> Decimal | None:
@@ -80,16 +105,25 @@ def money(amount: Decimal) -> str:
 
 
 def exceeded(limits: Limits, spend: Decimal | None, seconds: int, tasks: int) -> str | None:
-    """Why a run that wants so much is refused, as a sentence naming the limit; None where it is within all of them."""
+    """Why a run that wants so much is refused, as a sentence naming the limit and the file that sets it; None where it
+    is within all of them."""
+
+    def set_in(name: str) -> str:
+        return f" ({limits.set_in[name]})" if name in limits.set_in else ""
+
     if limits.spend is not None and tasks:
         if spend is None:
-            return f"the limit is {money(limits.spend)} a run, and the price of at least one shot is not known"
+            most = f"{money(limits.spend)} a run{set_in('spend')}"
+            return f"the limit is {most}, and the price of at least one shot is not known"
         if spend > limits.spend:
-            return f"the limit is {exact(limits.spend)} a run, and this one would spend {exact(spend)}"
+            most = f"{exact(limits.spend)} a run{set_in('spend')}"
+            return f"the limit is {most}, and this one would spend {exact(spend)}"
     if limits.seconds is not None and seconds > limits.seconds:
-        return f"the limit is {limits.seconds} seconds of clips a run, and this one would make {seconds}"
+        most = f"{limits.seconds} seconds of clips a run{set_in('seconds')}"
+        return f"the limit is {most}, and this one would make {seconds}"
     if limits.tasks is not None and tasks > limits.tasks:
-        return f"the limit is {limits.tasks} {_tasks(limits.tasks)} a run, and this one would order {tasks}"
+        most = f"{limits.tasks} {_tasks(limits.tasks)} a run{set_in('tasks')}"
+        return f"the limit is {most}, and this one would order {tasks}"
     return None
 
 
