@@ -7,10 +7,15 @@ import socket
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.cli import Project
 
 LOCAL = ("127.", "::1", "localhost")
+
+# A busy machine is no fault of the code: no property is held to a time.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 
 def pytest_xdist_auto_num_workers() -> int:

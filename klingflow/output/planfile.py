@@ -7,6 +7,7 @@ only make it refuse.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,8 +26,8 @@ from klingflow.planning.price import Limits, exact, exceeded
 from klingflow.storyboard import schema
 
 VERSION = 1
-MOST_BYTES = 64 << 20
-"""A plan of 10,000 shots with long prompts is a sixth of this."""
+MOST_BYTES = 640 << 20
+"""A plan of 100,000 shots with long prompts is a sixth of this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +86,10 @@ def dump(saved: SavedPlan, *, against: str | None = None, comparisons: Mapping[s
         heads = ({"variant": film.variant, "matrix": dict(film.matrix)} for film in plan.films)
         out["films"] = [head | film for head, film in zip(heads, films, strict=True)]
     out["totals"] = totals_json(sums)
-    return inert(json.dumps(out, ensure_ascii=False, indent=2, allow_nan=False)) + "\n"
+    text = io.StringIO()  # `dumps` would hold a list of every little piece of it
+    for piece in json.JSONEncoder(ensure_ascii=False, indent=2, allow_nan=False).iterencode(out):
+        text.write(piece)
+    return inert(text.getvalue()) + "\n"
 
 
 def _film(film: FilmPlan, comparison: Comparison | None) -> dict[str, object]:

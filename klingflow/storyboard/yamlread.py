@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 # PyYAML is imported inside the functions that parse: it costs 25 ms, and a text that was read before is not parsed.
 
-MAX_BYTES = 16 * 2**20
-"""A storyboard of 10,000 shots is 3.5 MB, its lock 9 MB; nothing that people write comes near."""
-MAX_NODES = 500_000
+MAX_BYTES = 128 * 2**20
+"""A storyboard of 100,000 shots is 35 MB, its lock 90 MB; nothing that people write comes near."""
+MAX_NODES = 4_000_000
 MAX_ALIASED = 50_000
 """Values that aliases repeat, in the whole document: ten levels of ten stop here, not in memory."""
 MAX_DEPTH = 60
