@@ -58,11 +58,12 @@ def scripts() -> list[str]:
     return [step["run"] for step in (*STEPS, *steps) if "run" in step] + gitlab
 
 
-PINNED = re.compile(r"uses: (?:actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+|klingflow/klingflow@COMMIT # )")
+PINNED = re.compile(r"uses: (?:actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+|\./vendor/klingflow\b)")
 
 
 def test_only_official_actions_are_used_each_at_a_commit() -> None:
-    for text in (*(path.read_text("utf-8") for path in (ROOT / "action.yml", *GITHUB)), scaffold.WORKFLOW):
+    for path in (ROOT / "action.yml", *GITHUB):
+        text = path.read_text("utf-8")
         uses = [line for line in text.splitlines() if re.match(r"\s*(- )?uses:", line)]
         assert uses
         for line in uses:
@@ -70,8 +71,8 @@ def test_only_official_actions_are_used_each_at_a_commit() -> None:
 
 
 def test_no_checkout_leaves_its_credentials_behind() -> None:
-    for jobs in (*(workflow(path)["jobs"] for path in GITHUB), yaml.safe_load(scaffold.WORKFLOW)["jobs"]):
-        for job in jobs.values():
+    for path in GITHUB:
+        for job in jobs(path).values():
             checkouts = [step for step in job["steps"] if step.get("uses", "").startswith("actions/checkout@")]
             assert checkouts
             for step in checkouts:
@@ -160,11 +161,14 @@ def test_secrets_reach_one_step_of_the_job_and_one_of_the_action() -> None:
 
 
 def test_workflows_give_the_action_only_inputs_that_it_has() -> None:
+    seen = 0
     for path in GITHUB:
         for job in jobs(path).values():
             for step in job["steps"]:
-                if step.get("uses", "").startswith("klingflow/"):
+                if step["uses"] == f"./{scaffold.VENDOR}":
                     assert set(step["with"]) <= set(ACTION["inputs"])
+                    seen += 1
+    assert seen == 3
     assert all("description" in each for each in ACTION["inputs"].values())
 
 
@@ -198,6 +202,9 @@ def test_what_is_uploaded_was_collected_outside_the_checkout() -> None:
     for step in STEPS:
         if step.get("uses", "").startswith("actions/upload-artifact"):
             assert step["with"]["path"].startswith("${{ runner.temp }}/klingflow-")
+
+
+Done = subprocess.CompletedProcess[str]
 
 
 class Runner:
@@ -251,6 +258,38 @@ def runner(tmp_path: Path) -> Runner:
     return made
 
 
+def installs(runner: Runner, **given: str) -> Done:
+    """The install step, with a Python that writes down what pip is given."""
+    folder = runner.temp / "klingflow/bin"
+    runner.program("python", f'mkdir -p {folder}; cp "$0" {folder}; echo "${{@: -1}}"')
+    places = {"GITHUB_ACTION_PATH": str(runner.work), "GITHUB_PATH": str(runner.folder / "path")}
+    return runner.run(script("Install klingflow"), **{"MODE": "plan", "PACKAGE": "", **places, **given})
+
+
+def test_the_action_installs_the_wheel_beside_it_or_what_it_is_part_of(runner: Runner) -> None:
+    refused = installs(runner)
+    assert (refused.returncode, "::error::no wheel lies beside action.yml" in refused.stdout) == (2, True)
+    (runner.work / "pyproject.toml").write_text("", "utf-8")
+    assert installs(runner).stdout.endswith(f"{runner.work}[objects]\n")
+    (runner.work / "klingflow-1-py3-none-any.whl").write_text("", "utf-8")
+    done = installs(runner)
+    assert done.stdout.endswith(f"{runner.work}/klingflow-1-py3-none-any.whl[objects]\n")
+    assert done.returncode == 0, done.stderr
+    assert installs(runner, PACKAGE="a b").stdout.endswith("a b\n")
+    (runner.work / "klingflow-2-py3-none-any.whl").write_text("", "utf-8")
+    refused = installs(runner)
+    assert (refused.returncode, "::error::there is more than one wheel" in refused.stdout) == (2, True)
+    assert installs(runner, MODE="both").returncode == 2
+
+
+def test_the_gitlab_jobs_install_the_wheel_that_init_wrote(runner: Runner) -> None:
+    [line] = [line for line in workflow(GITLAB)["default"]["before_script"] if line.startswith("for wheel in")]
+    (runner.work / scaffold.VENDOR).mkdir(parents=True)
+    (runner.work / scaffold.VENDOR / "klingflow-1-py3-none-any.whl").write_text("", "utf-8")
+    done = runner.run(line.replace("/opt/klingflow/bin/python", "echo"))
+    assert done.stdout == "-I -m pip install -q vendor/klingflow/klingflow-1-py3-none-any.whl[objects]\n"
+
+
 PLANNER = """
 printf '%s\\n' "$*" >> {folder}/called
 while [ $# -gt 0 ]; do [ "$1" = --out ] && out="$2"; shift; done
@@ -298,9 +337,6 @@ printf '%s|' "$@" >> {folder}/gh; echo >> {folder}/gh
 case "$*" in *--paginate*) printf '{old}' ;; esac
 exit {code}
 """
-
-
-Done = subprocess.CompletedProcess[str]
 
 
 def comment_step(runner: Runner, *, old: str = "", code: int = 0, fork: str = "false") -> Done:

@@ -18,7 +18,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from klingflow import __version__
-from klingflow.output import scaffold
+from klingflow.output import scaffold, vendored
 from klingflow.storyboard.schema import SCHEMAS
 from tests.cli import ROOT
 from tests.shared import once
@@ -67,6 +67,8 @@ def test_the_wheel_holds_the_package_and_its_schemas_and_nothing_else(built: Pat
     assert tops == {"klingflow", f"klingflow-{__version__}.dist-info"}
     for name in SCHEMAS:
         assert held[f"klingflow/schemas/{name}.schema.json"] == (ROOT / f"schemas/{name}.schema.json").read_bytes()
+    assert held["klingflow/ci/action.yml"] == (ROOT / "action.yml").read_bytes()
+    assert held["klingflow/ci/github-plan.yml"] == (ROOT / "docs/ci/github-plan.yml").read_bytes()
     assert "klingflow/py.typed" in held, "type checkers of other programs see no types without it"
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "klingflow").rglob("*.py")}
     assert {name for name in held if name.endswith(".py")} == modules
@@ -181,6 +183,24 @@ def test_the_installed_wheel_makes_a_film(installed: Path, tmp_path: Path) -> No
     assert "3 clips made" in said([klingflow, "run", "film.yaml"], tmp_path)
     assert (tmp_path / "out/film/film.mp4").stat().st_size > 100_000
     assert "nothing to make" in said([klingflow, "plan", "film.yaml"], tmp_path)
+
+
+def test_init_gives_the_repository_the_wheel_that_was_installed(installed: Path, built: Path, tmp_path: Path) -> None:
+    """And from the checkout, as here, the same that is built from it, with the metadata of when it was installed."""
+    said([installed / "klingflow", "init", "."], tmp_path)
+    from_checkout = vendored.wheel()
+    assert from_checkout is not None
+    (tmp_path / from_checkout[0]).write_bytes(from_checkout[1])
+    wanted = contents(wheel(built))
+    metadata, record = (f"klingflow-{__version__}.dist-info/{name}" for name in ("METADATA", "RECORD"))
+    found = contents(wheel(tmp_path / scaffold.VENDOR))
+    assert sorted(found.pop(record).splitlines()) == sorted(wanted.pop(record).splitlines())
+    assert found == wanted
+    assert {**contents(wheel(tmp_path)), metadata: b"", record: b""} == {**wanted, metadata: b"", record: b""}
+    target = tmp_path / "target"
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", target]
+    said([*pip, f"{wheel(tmp_path / scaffold.VENDOR)}[objects]"], tmp_path)
+    assert (target / "klingflow/ci/action.yml").exists()
 
 
 def test_the_installed_wheel_prints_its_schemas(installed: Path, tmp_path: Path) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import subprocess
+import zipfile
+from base64 import urlsafe_b64encode
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 import yaml
 from PIL import Image
 
+from klingflow import __version__
+from klingflow.cli.init import init
 from klingflow.core.errors import UsageError
-from klingflow.output import scaffold
-from tests.cli import Project
+from klingflow.output import scaffold, vendored
+from tests.cli import ROOT, Project
 from tests.test_action import git
 
 
@@ -38,7 +40,9 @@ def test_every_file_is_named_and_is_what_it_says(tmp_path: Path) -> None:
         "klingflow.yaml",
         ".gitignore",
         ".gitattributes",
-        ".github/workflows/klingflow.yml",
+        ".github/workflows/klingflow-plan.yml",
+        "vendor/klingflow/action.yml",
+        f"vendor/klingflow/klingflow-{__version__}-py3-none-any.whl",
         "schemas/project.schema.json",
         "schemas/storyboard.schema.json",
         "frames/lighthouse.png",
@@ -55,50 +59,81 @@ def test_every_file_is_named_and_is_what_it_says(tmp_path: Path) -> None:
             assert (image.format, image.size) == ("PNG", (1280, 720))
 
 
-def test_the_recipe_holds_no_key_and_its_commands_are_real(tmp_path: Path) -> None:
+def plan_workflows(root: Path) -> list[Path]:
+    return sorted((root / ".github/workflows").iterdir())
+
+
+def test_the_recipe_is_the_one_of_the_documentation(tmp_path: Path) -> None:
     scaffold.create(tmp_path, "film")
-    text = (tmp_path / ".github/workflows/klingflow.yml").read_text("utf-8")
-    recipe = yaml.safe_load(text)
-    assert recipe["permissions"] == {}
-    assert {name: job["permissions"] for name, job in recipe["jobs"].items()} == {"plan": {"contents": "read"}}
-    assert "secrets." not in text
-    project = Project(tmp_path, {})
-    for line in re.findall(r"klingflow (check|plan) (.*)", text):
-        words = [word.strip('"') for word in " ".join(line).split(" >>")[0].split()]
-        if "--against" in words:  # needs a repository; the rest of the command stands alone
-            at = words.index("--against")
-            del words[at : at + 2]
-        ended = project.run(*words)
-        assert ended.code == 0, ended.said
+    [recipe] = plan_workflows(tmp_path)
+    assert recipe.read_bytes() == (ROOT / "docs/ci/github-plan.yml").read_bytes()
+    assert recipe.read_text("utf-8").startswith(f"# {recipe.relative_to(tmp_path)}: ")
+    assert (tmp_path / scaffold.VENDOR / "action.yml").read_bytes() == (ROOT / "action.yml").read_bytes()
 
 
-def test_inside_a_repository_the_recipe_is_where_github_looks(tmp_path: Path) -> None:
+def test_the_action_that_the_recipe_uses_has_the_klingflow_that_wrote_it(tmp_path: Path) -> None:
+    scaffold.create(tmp_path, "film")
+    [job] = yaml.safe_load(plan_workflows(tmp_path)[0].read_text("utf-8"))["jobs"].values()
+    assert job["steps"][-1]["uses"] == f"./{scaffold.VENDOR}"
+    [wheel] = (tmp_path / scaffold.VENDOR).glob("*.whl")
+    assert wheel.name == f"klingflow-{__version__}-py3-none-any.whl"
+    again = vendored.wheel()
+    assert again is not None
+    assert wheel.read_bytes() == again[1], "the same installation gives the same bytes"
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.testzip() is None
+        rows = archive.read(f"klingflow-{__version__}.dist-info/RECORD").decode().splitlines()
+        for row in rows[:-1]:
+            path, digest, size = row.rsplit(",", 2)
+            data = archive.read(path)
+            assert len(data) == int(size)
+            assert urlsafe_b64encode(sha256(data).digest()).decode().rstrip("=") == digest.removeprefix("sha256=")
+        assert [row.rsplit(",", 2)[0] for row in rows] == archive.namelist()
+
+
+def test_inside_a_repository_the_recipe_is_where_github_looks_and_there_is_one_action(tmp_path: Path) -> None:
     (tmp_path / ".git").write_text("gitdir: elsewhere", "utf-8")  # as in a worktree
-    for folder in ("films/the #1", "films/two"):
+    folders = ["films/the #1", "films/two", "films-two", "films/two-", "."]
+    for folder in folders:
         written = scaffold.create(tmp_path / folder, "film")
-        [recipe] = [path for path in written if path.suffix == ".yml"]
-        assert recipe.parent == tmp_path.resolve() / ".github/workflows"
-        [job] = yaml.safe_load(recipe.read_text("utf-8"))["jobs"].values()
-        assert job["defaults"]["run"]["working-directory"] == folder
-        assert not (tmp_path / folder / ".github").exists()
-    assert len(list((tmp_path / ".github/workflows").iterdir())) == 2
-
-
-def test_the_recipe_says_what_must_be_filled_in_and_promises_no_index(tmp_path: Path) -> None:
-    [job] = yaml.safe_load(scaffold.WORKFLOW)["jobs"].values()
-    [install] = [step for step in job["steps"] if step.get("name") == "Install klingflow"]
-    assert "install klingflow\n" not in scaffold.WORKFLOW
-    for given, code in (("", 1), ("vendor/klingflow.whl", 0)):
-        (tmp_path / "python").write_text('#!/bin/sh\necho "$@"\n', "utf-8")
-        (tmp_path / "python").chmod(0o755)
-        ended = subprocess.run(
-            ["bash", "-e", "-c", install["run"]],
-            env={"PATH": f"{tmp_path}:{os.environ['PATH']}", **job["env"], "KLINGFLOW": given},
-            capture_output=True,
-            encoding="utf-8",
+        recipes = [path for path in written if path.suffix == ".yml" and path.name != "action.yml"]
+        assert [path.resolve().parent for path in recipes] == [tmp_path.resolve() / ".github/workflows"]
+        assert folder == "." or not (tmp_path / folder / ".github").exists()
+        assert [path for path in written if path.name == "action.yml"] == (
+            [tmp_path.resolve() / "vendor/klingflow/action.yml"] if folder == folders[0] else []
         )
-        assert ended.returncode == code
-        assert ended.stdout.startswith("::error::KLINGFLOW is empty" if code else f"-I -m pip install {given}")
+    recipes = plan_workflows(tmp_path)
+    assert len(recipes) == len(folders)
+    names, planned = set(), set()
+    for recipe in recipes:
+        text = recipe.read_text("utf-8")
+        assert text.startswith(f"# .github/workflows/{recipe.name}: ")
+        read = yaml.safe_load(text)
+        names.add(read["name"])
+        assert "github.workflow }}" in read["concurrency"]["group"], "two films do not cancel each other's plan"
+        planned.add(read["jobs"]["plan"]["steps"][-1]["with"]["storyboards"])
+    assert len(names) == len(folders)
+    assert planned == {f"{folder}/film.yaml\n".removeprefix("./") for folder in folders}
+    assert len(list((tmp_path / scaffold.VENDOR).iterdir())) == 2
+
+
+@pytest.mark.parametrize("folder", [" a", "a\nb", "${{ a }}"])
+def test_a_folder_that_a_workflow_cannot_name_is_refused(tmp_path: Path, folder: str) -> None:
+    (tmp_path / ".git").mkdir()
+    with pytest.raises(UsageError, match="cannot name the folder"):
+        scaffold.create(tmp_path / folder, "film")
+    assert list(tmp_path.iterdir()) == [tmp_path / ".git"]
+
+
+def test_a_klingflow_that_was_not_installed_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(vendored, "wheel", lambda: None)
+    monkeypatch.chdir(tmp_path)
+    assert init("a b") == 0
+    said = capsys.readouterr().out
+    assert "pip wheel --no-deps -w 'a b/vendor/klingflow' PATH" in said
+    assert list((tmp_path / "a b" / scaffold.VENDOR).iterdir()) == [tmp_path / "a b" / scaffold.VENDOR / "action.yml"]
 
 
 def test_what_a_run_leaves_behind_is_not_committed(tmp_path: Path) -> None:

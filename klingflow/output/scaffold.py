@@ -1,7 +1,8 @@
 """What `klingflow init` writes: a small project that runs at once, with no account and no file of anybody else's.
 
 A storyboard that shows the format, its stills, the project file with its settings explained, the schema for the
-editor, .gitignore, .gitattributes and a CI recipe. Nothing that exists is ever overwritten.
+editor, .gitignore, .gitattributes, and the CI recipe of docs/ci with the klingflow that it runs. Nothing that exists is
+ever overwritten.
 """
 
 from __future__ import annotations
@@ -10,12 +11,17 @@ import json
 import re
 from pathlib import Path
 
+from klingflow.core.digest import of_bytes
 from klingflow.core.errors import UsageError
+from klingflow.output import vendored
 from klingflow.storyboard import schema
 
 FRAMES = Path(__file__).parents[1] / "frames"
 """Pictures that pipelines/draw.py drew."""
 STILLS = ("lighthouse.png", "lantern.png", "dawn.png")
+PLAN_WORKFLOW = ".github/workflows/klingflow-plan.yml"
+VENDOR = "vendor/klingflow"
+"""Where the recipes look for the action, from the root of the repository."""
 
 
 def create(folder: Path, name: str) -> list[Path]:
@@ -36,8 +42,7 @@ def create(folder: Path, name: str) -> list[Path]:
         **{f"schemas/{name}.schema.json": schema.text(name) for name in ("storyboard", "project")},
     }
     files = {folder / path: text.encode() for path, text in texts.items()}
-    workflow, recipe = _workflow(folder, name)
-    files[workflow] = recipe.encode()
+    files |= _ci(folder, name)
     files |= {folder / "frames" / still: (FRAMES / still).read_bytes() for still in STILLS}
     there = [path for path in files if path.exists() or path.is_symlink()]
     if there:
@@ -54,15 +59,38 @@ def create(folder: Path, name: str) -> list[Path]:
     return list(files)
 
 
-def _workflow(folder: Path, name: str) -> tuple[Path, str]:
-    """The CI recipe and where GitHub looks for it: at the root of the repository that `folder` is in, if in one."""
+def _ci(folder: Path, name: str) -> dict[Path, bytes]:
+    """The recipe of docs/ci for this storyboard, where GitHub looks for it: at the root of the repository that `folder`
+    is in, if in one. And the action that it uses, with this very klingflow; a repository that has one keeps its own.
+
+    Raises UsageError where a workflow cannot name the folder.
+    """
     here = folder.resolve()
     root = next((above for above in (here, *here.parents) if (above / ".git").exists()), here)
     inside = here.relative_to(root).as_posix()
-    text = WORKFLOW.replace("NAME", name).replace("FOLDER", json.dumps(inside, ensure_ascii=False))
     if inside == ".":
-        return folder / ".github/workflows/klingflow.yml", text
-    return root / f".github/workflows/klingflow-{re.sub(r'[^A-Za-z0-9_-]+', '-', inside)}.yml", text
+        root, workflow = folder, PLAN_WORKFLOW
+    else:
+        if re.search(r"[\x00-\x1f\x7f]|\$\{\{|^\s|\s$", inside):
+            raise UsageError(f"a workflow cannot name the folder {inside!r}", "choose another name for it")
+        slug = re.sub(r"[^A-Za-z0-9]+", "-", inside)
+        mark = "" if slug == inside else f"-{of_bytes(inside.encode())[:6]}"  # a/b and a-b are two films
+        workflow = PLAN_WORKFLOW.replace(".yml", f"-{slug}{mark}.yml")
+    text = vendored.recipe(vendored.PLAN_RECIPE).decode()
+    if inside != ".":
+        text = text.replace(PLAN_WORKFLOW, workflow)
+        title = json.dumps(f"klingflow plan: {inside}", ensure_ascii=False)
+        text = text.replace("name: klingflow plan\n", f"name: {title}\n", 1)
+    storyboard = f"{name}.yaml" if inside == "." else f"{inside}/{name}.yaml"
+    text = text.replace("            film.yaml\n", f"            {storyboard}\n")
+    files = {root / workflow: text.encode()}
+    action = root / VENDOR / vendored.ACTION
+    if not action.exists():
+        files[action] = vendored.recipe(vendored.ACTION)
+        wheel = vendored.wheel()
+        if wheel is not None:
+            files[root / VENDOR / wheel[0]] = wheel[1]
+    return files
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -165,47 +193,4 @@ GITATTRIBUTES = """\
 #   git config merge.klingflow.driver 'klingflow lock merge %O %A %B %P'
 # Without it git leaves conflict markers, and `klingflow run` reads both sides.
 *.lock.yaml merge=klingflow
-"""
-
-WORKFLOW = """\
-# Every pull request: is the storyboard right, and what would it make and cost? No key, so forks can run it.
-# A film is bought elsewhere, by people or a protected job, never here.
-name: klingflow
-on:
-  pull_request:
-    paths: ["**.yaml", "**/frames/**", ".github/workflows/klingflow*.yml"]
-permissions: {}
-jobs:
-  plan:
-    runs-on: ubuntu-latest
-    permissions:
-      contents: read
-    env:
-      # Fill this in, once: what pip installs. A wheel that is committed here, by its path from the repository's root,
-      # or git+https://HOST/OWNER/klingflow@ with the full SHA of a commit.
-      KLINGFLOW: ""
-    defaults:
-      run:
-        working-directory: FOLDER
-    steps:
-      - uses: actions/checkout@11bd71901bbe5b1630ceea73d27597364c9af683 # v4.2.2
-        with:
-          fetch-depth: 0               # the plan compares with the base branch
-          persist-credentials: false
-      - uses: actions/setup-python@a26af69be951a213d495a4c3e4e4022e16d87065 # v5.6.0
-        with:
-          python-version: "3.12"
-      - name: Install klingflow
-        working-directory: ${{ github.workspace }}
-        run: |
-          if [ -z "$KLINGFLOW" ]; then
-            echo "::error::KLINGFLOW is empty in this workflow: write the path of a committed wheel, or git+https://...@SHA"
-            exit 1
-          fi
-          python -I -m pip install "$KLINGFLOW"
-      - run: klingflow check NAME.yaml --format github
-      - name: klingflow plan
-        run: klingflow plan NAME.yaml --against "origin/$BASE" --format markdown >> "$GITHUB_STEP_SUMMARY"
-        env:
-          BASE: ${{ github.base_ref }}
 """
