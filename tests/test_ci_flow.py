@@ -31,7 +31,9 @@ film: {shots: [dawn]}
 
 GH = """
 case "$*" in
-*--paginate*) for each in {folder}/comments/*; do [ -e "$each" ] && basename "$each"; done; exit 0 ;;
+*--paginate*)
+    for each in {folder}/comments/*; do [ "$(head -n 1 "$each" 2> /dev/null)" = "$MARK" ] && basename "$each"; done
+    exit 0 ;;
 *PATCH*) name="$(basename "$4")" ;;
 *) name="$(ls {folder}/comments | wc -l)" ;;
 esac
@@ -245,3 +247,24 @@ def test_the_gitlab_jobs_plan_and_run_the_same_film(studio: Studio) -> None:
         assert not (runner.work / "out" / "film" / "brought.mp4").exists(), "out/ is an artifact of the job"
     assert {"out/", "*.tasks.jsonl", ".klingflow/*.tasks.jsonl"} <= set(recipe["run main"]["artifacts"]["paths"])
     assert recipe["run main"]["artifacts"]["when"] == "always"
+
+
+def test_two_projects_of_a_repository_with_one_file_name_have_a_comment_each(studio: Studio) -> None:
+    other = studio.desk / "films" / "two"
+    other.mkdir(parents=True)
+    (other / "klingflow.yaml").write_text("limits: {tasks: 9}\n", "utf-8")
+    (other / "film.yaml").write_text(SHORT, "utf-8")
+    studio.push("two")
+    (other / "film.yaml").write_text(SHORT.replace("klingflow: 1", "klingflow: 2"), "utf-8")
+    studio.push("two-broken")
+    for branch in ("two", "two-broken"):  # the second takes the place of the first
+        runner = studio.job(branch, branch)
+        given = {"AGAINST": "", "STORE": "", "STORYBOARDS": "film.yaml\nfilms/two/film.yaml\n"}
+        good(runner.run(script("Plan"), **given, GITHUB_BASE_REF="main"))
+        good(runner.run(script("Comment"), NUMBER="1", FORK="false", GH_TOKEN="t"))
+        assert [text.split("\n")[0] for text in studio.comments()] == [
+            "<!-- klingflow:film.yaml -->",
+            "<!-- klingflow:films/two/film.yaml -->",
+        ]
+        assert "<code>films/two/film.yaml</code>" in studio.comments()[1]
+    assert "There is no plan" in studio.comments()[1]

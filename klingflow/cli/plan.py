@@ -6,6 +6,7 @@ they are wanted: that is a sixth of the time.
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -43,7 +44,7 @@ def plan(
         if n:
             print()
         storyboard = klingflow.open(path, variables=parse_vars(var), provider=provider)
-        planned = _planned(storyboard, select, exclude, against, format)
+        planned = _planned(storyboard, path, select, exclude, against, format)
         _show(planned, path, format, out, prompts)
         makes = makes or any(step.action in _BUSY for film in planned.plan.films for step in film.steps)
     return WouldMake.code if exit_code and makes else DONE
@@ -53,7 +54,12 @@ _BUSY = (Action.MAKE, Action.RESUME, Action.RESOLVE)
 
 
 def _planned(
-    storyboard: klingflow.Storyboard, select: str | None, exclude: str | None, against: str | None, format: str
+    storyboard: klingflow.Storyboard,
+    path: str,
+    select: str | None,
+    exclude: str | None,
+    against: str | None,
+    format: str,
 ) -> Planned:
     try:
         return storyboard.plan(select=select, exclude=exclude, against=against)
@@ -63,7 +69,7 @@ def _planned(
 
             alone = (Problem(rule="plan", what=bad.what, mend=bad.mend),)
             problems = bad.problems if isinstance(bad, StoryboardError) else alone
-            sys.stdout.write(markdown.refused(storyboard.relative(), problems))
+            sys.stdout.write(markdown.refused(os.path.relpath(path), problems))
         raise
 
 
@@ -76,7 +82,10 @@ def _show(planned: Planned, path: str, format: str, out: str | None, prompts: bo
         from klingflow.output import markdown
 
         command = f"klingflow run {shlex.quote(path)}"
-        text = markdown.comment(planned.plan, planned.comparisons, base=planned.against or "", command=command)
+        base = planned.against or ""
+        # From here, as the job sees the repository: two projects in it may each have a film.yaml.
+        named = os.path.relpath(path)
+        text = markdown.comment(planned.plan, planned.comparisons, path=named, base=base, command=command)
         sys.stdout.write(text)
     else:
         _text(planned, prompts)

@@ -61,15 +61,21 @@ ROOMS = (
 
 
 def comment(
-    plan: Plan, comparisons: Mapping[str, Comparison] | None = None, *, base: str = "", command: str = ""
+    plan: Plan,
+    comparisons: Mapping[str, Comparison] | None = None,
+    *,
+    path: str = "",
+    base: str = "",
+    command: str = "",
 ) -> str:
     """The comment for a plan; `comparisons` by variant, `base` the ref that they compare with.
 
-    `command` is what makes the plan real, as the reader would type it ("klingflow run harbour.yaml").
+    `path` names the storyboard to the reader ("films/one/harbour.yaml"; by default, its path in its project), `command`
+    is what makes the plan real, as the reader would type it ("klingflow run harbour.yaml").
     Its first line is a mark that only this storyboard's comments have, so that the next plan replaces it.
     """
     for room in ROOMS:
-        text = _comment(plan, comparisons or {}, base, command, room)
+        text = _comment(plan, comparisons or {}, path or plan.storyboard, base, command, room)
         if len(text.encode()) < LIMIT:
             return text
     raise AssertionError("BUG: the smallest comment does not fit")
@@ -97,12 +103,12 @@ def marker(storyboard: str) -> str:
 
 
 def _comment(
-    plan: Plan, comparisons: Mapping[str, Comparison], base: str, command: str, room: Room
+    plan: Plan, comparisons: Mapping[str, Comparison], path: str, base: str, command: str, room: Room
 ) -> str:
     sums = totals(plan.films)
     blocks = [
-        marker(plan.storyboard),
-        f"### {_heading(plan, room)}",
+        marker(path),
+        f"### {_heading(plan, path, room)}",
         f"**{verdict(plan, sums)}**",
         *_lines(plan, comparisons, base, sums),
         *_answers(plan, room),
@@ -118,10 +124,10 @@ def _comment(
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def _heading(plan: Plan, room: Room) -> str:
+def _heading(plan: Plan, path: str, room: Room) -> str:
     title = plan.films[0].title if plan.films else ""
-    path = code(_short(plan.storyboard, 200))
-    return f"{escape(_short(title, room.cell))} · {path}" if title else path
+    named = code(_short(path, 200))
+    return f"{escape(_short(title, room.cell))} · {named}" if title else named
 
 
 def verdict(plan: Plan, sums: Totals) -> str:
