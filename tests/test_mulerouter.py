@@ -47,10 +47,6 @@ UUID = "8e1e315e-b50d-4334-a231-be7d19a372f4"
             [("warning", "dawn.multi_shot", "multi-shot")],
         ),
         (
-            {"multi_shot": {"by": "customize", "shots": [["a", 3], ["b", 3]]}, "prompt": ""},
-            [("error", "dawn.multi_shot", "multi-shot")],
-        ),
-        (
             {"multi_shot": {"by": "customize", "shots": [["a", 1]] * 7}, "duration": 7, "prompt": ""},
             [("error", "dawn.multi_shot", "multi-shot")],
         ),

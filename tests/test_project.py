@@ -76,7 +76,8 @@ def test_a_path_may_go_up_and_down_inside_the_project(root: Path) -> None:
 def test_a_missing_file_is_told_with_the_nearest_that_is_there(root: Path) -> None:
     assert refused(root, "frames/dwan.png").mend == "did you mean 'frames/dawn.png'?"
     assert refused(root, "frames/Dawn.PNG").mend == "did you mean 'frames/dawn.png'?"
-    assert refused(root, "frame/dawn.png").mend == "did you mean 'frames'?"
+    assert refused(root, "frame/dawn.png").mend == "did you mean 'frames/dawn.png'?"
+    assert refused(root, "frame/noon.png").mend == "did you mean 'frames'?"
 
 
 @pytest.fixture

@@ -68,13 +68,13 @@ film: {shots: [a, b], audio: 5}
         ("1:12", "klingflow must be 1, not 2", "write 1"),
         ("2:1", "the storyboard has no field 'titel'", "did you mean 'title'?"),
         ("3:12", "defaults has no field 'first_frame'", "each shot states its own"),
-        ("3:39", "sound of defaults must be true or false, not 'on'", "write true or false, without quotes"),
+        ("3:39", "sound of defaults must be true or false, not 'on'", "write true"),
         ("5:5", "shot 1 has no 'id'", "add `id: dawn`"),
         ("6:5", "shot 1 has no field 'duraton'", "did you mean 'duration'?"),
         (
             "7:9",
             "id of shot 'Dawn' cannot be 'Dawn'",
-            "small letters, digits, - and _, beginning with a letter or digit; "
+            "write dawn; small letters, digits, - and _, beginning with a letter or digit; "
             "not a name that Windows reserves (con, nul, com1, …)",
         ),
         (

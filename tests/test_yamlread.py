@@ -120,7 +120,7 @@ def test_all_duplicate_keys_are_told_with_the_place_of_the_first() -> None:
         ("prompt: @home", ("yaml", 1, 9)),
         ("a: [1, 2\nb: 3", ("yaml", 1, 4)),
         ('a: "never closed\nb: 3', ("yaml", 1, 4)),
-        ("a: 1\n  b: 2", ("yaml", 2, 4)),
+        ("a: 1\n  b: 2", ("yaml", 2, 3)),
         ("a: 1\nduration:5\nb: 2", ("yaml", 2, 9)),
         ("a:\n  - b\n  c", ("yaml", 3, 3)),
         ("a: [b:c, {d:[1]}]", ("yaml", 1, 12)),

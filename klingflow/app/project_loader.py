@@ -5,6 +5,7 @@ Every fault of the storyboard, its templates, its images and its project file is
 
 from __future__ import annotations
 
+import bisect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -234,7 +235,27 @@ def read_films(
         for shot in film.shots:
             if shot.clip is None and shot.provider in PROVIDERS:
                 problems += PROVIDERS[shot.provider].check(film, shot)
-    return Content(films=films, inputs=inputs, texts=texts), problems
+    return Content(films=films, inputs=inputs, texts=texts), _causes(document, problems)
+
+
+_FOLLOWS = frozenset({"last-without-first", "no-prompt"})
+"""What is said of a shot that lacks a field: perhaps only because the field has a fault, which is told already."""
+
+
+def _causes(document: Document, problems: list[Problem]) -> list[Problem]:
+    """The problems without those that are gone when another one is mended: one slip of the pen is one message."""
+    wrong = [p.span.line for p in problems if p.severity is Severity.ERROR and p.rule not in _FOLLOWS and p.span]
+    if not wrong and not any(p.rule == "single-braces" for p in problems):
+        return problems
+    shots = document.data.get("shots") if isinstance(document.data, dict) else None
+    starts = [document.span(("shots", i)).line for i in range(len(shots))] if isinstance(shots, list) else []
+    faulty = {bisect.bisect(starts, line) for line in wrong}
+    return [
+        p
+        for p in problems
+        if p.rule != "unused-var"  # a variable may seem unused where its name is mistyped
+        and not (p.rule in _FOLLOWS and p.span and bisect.bisect(starts, p.span.line) in faulty)
+    ]
 
 
 def trusted_urls(environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -284,6 +305,8 @@ def _files(films: Sequence[Film], project: Reader, config: Config | None) -> tup
                     continue
                 facts = _look(frame.path, project.image, stills, bad)
                 if facts is None:
+                    if role == "meets":
+                        continue  # told where that shot declares it
                     error = bad[frame.path]
                     note(film.where(shot.id, role), "image", error.what, error.mend)
                 elif shot.clip is None and shot.provider in PROVIDERS:

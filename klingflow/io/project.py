@@ -401,10 +401,10 @@ class Project:
             what = f"'{rel}' is in the submodule '{empty}', which is not checked out"
             mend = f"git submodule update --init {shlex.quote(empty)} (in CI: `submodules: true`)"
             return BadFile(what, mend)
-        place = self._folders.get(folder)
+        place, below = self._folders.get(folder), ""
         if place is None:
             above, _, last = folder.rpartition("/")
-            place, name, folder = os.path.join(self.root, above), last, above
+            place, name, folder, below = os.path.join(self.root, above), last, above, f"/{name}"
         try:
             with os.scandir(place) as entries:
                 names = [entry.name for entry in islice(entries, 2000) if not entry.name.startswith(".")]
@@ -412,7 +412,9 @@ class Project:
             names = []
         close = next((n for n in names if n.casefold() == name.casefold()), None) or nearest_file(name, names)
         where = f"{folder}/" if folder else ""
-        mend = f"did you mean '{where}{close}'?" if close else "put it there, or correct the path"
+        if below and close and not os.path.lexists(os.path.join(place, close + below)):
+            below = ""  # the folder that was meant does not have it either
+        mend = f"did you mean '{where}{close}{below}'?" if close else "put it there, or correct the path"
         return BadFile(f"there is no file '{rel}'", mend)
 
 

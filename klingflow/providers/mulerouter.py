@@ -116,12 +116,6 @@ def _check_multi_shot(film: Film, shot: Shot) -> Iterator[Problem]:
                 )
             if seconds < 1:
                 yield wrong(f"shot {number} of multi_shot lasts {seconds} seconds", "give it at least 1")
-        total = sum(seconds for _, seconds in multi.shots)
-        if multi.shots and total != shot.duration:
-            yield wrong(
-                f"the shots of multi_shot last {total} seconds together, the shot {shot.duration}",
-                "make the durations add up",
-            )
         if shot.prompt.strip():
             yield wrong(
                 "with multi_shot by customize the model follows the prompts of its shots; the shot's own may count for "

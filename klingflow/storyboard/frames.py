@@ -34,14 +34,23 @@ class StillOf:
 class Frames:
     """Reads the frames that shots show. `ids` are the shots that can be named, each with its index in `raws`.
 
+    `unsure` are those of them that are at fault.
     `owner` is the id of the shot that shows the frame: it cannot refer to itself.
     """
 
-    def __init__(self, file: StoryboardFile, raws: Sequence[Data], defaults: Data, ids: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        file: StoryboardFile,
+        raws: Sequence[Data],
+        defaults: Data,
+        ids: Mapping[str, int],
+        unsure: Collection[str],
+    ) -> None:
         self.file = file
         self.raws = raws
         self.defaults = defaults
         self.ids = ids
+        self.unsure = unsure
 
     def frame(self, value: Any, context: dict[str, object], at: Path, owner: str) -> Frame | StillOf:
         if isinstance(value, str):
@@ -84,12 +93,21 @@ class Frames:
     def shot(self, value: str, context: dict[str, object], at: Path, owner: str) -> ShotId:
         name = self.file.text(value, context, at)
         if name not in self.ids:
-            self.file.fault("unknown-shot", f"there is no shot '{name}'", self.file.meant(name, list(self.ids)), at)
+            self.unknown(name, at)
             raise Skip
         if name == owner:
-            self.file.fault("self-reference", f"'{name}' refers to itself", "name another shot", at)
+            if name not in self.unsure:
+                self.file.fault("self-reference", f"'{name}' refers to itself", "name another shot", at)
             raise Skip
         return ShotId(name)
+
+    def unknown(self, name: str, at: Path) -> None:
+        """That there is no such shot. Where the ids of others are at fault, it may be one of theirs: nothing is said
+        but for a slip of the pen."""
+        known = [one for one in self.ids if not one.startswith("#")]
+        mend = self.file.meant(name, known)
+        if not self.unsure or mend.startswith("did you mean"):
+            self.file.fault("unknown-shot", f"there is no shot '{name}'", mend, at)
 
     def frame_name(self, value: str | int, shot: ShotId, context: dict[str, object], at: Path) -> str:
         """ "last", "first", "-3" or "2.5s", each in one spelling, because it goes into a key."""

@@ -47,6 +47,7 @@ def load(
         file.fault("unknown-provider", f"there is no provider '{provider}'", file.meant(provider, PROVIDERS), None)
         provider = None
     declared = variables.overridden(file, data, overrides)
+    file.names_unsure = variables.lost(document.data, data)
     films = []
     for combination, variant in variables.combinations(file, data):
         films.append(_film(file, data, declared, combination, variant, name, provider))
@@ -97,7 +98,7 @@ def _film(
         if wanted in reader.ids:
             cut.append(ShotId(wanted))
         else:
-            file.fault("unknown-shot", f"there is no shot '{wanted}'", file.meant(wanted, list(reader.ids)), at)
+            reader.frames.unknown(wanted, at)
     audio = None
     if film.get("audio") is not None:
         with contextlib.suppress(Skip):

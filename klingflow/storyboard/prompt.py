@@ -412,6 +412,7 @@ _Scope = tuple[Any, ...]
 """Names in sight, the innermost first: mappings, of which only the first is ever written to."""
 
 _TAG = re.compile(r"\{\{[^{}]*\}\}|\{%[^%]*%\}")
+_UNCLOSED = re.compile(r"\{\{[^{}\n]*(?:\}(?!\})|$|(?=\{\{))", re.MULTILINE)
 
 
 class _Run:
@@ -428,7 +429,8 @@ class _Run:
         self.line = 1
 
     def place(self, fault: _Fault) -> Span:
-        """The tag at fault: the first on the line of the walk that holds the quoted name, else the first."""
+        """The tag at fault: one that is not closed; else the first on the line of the walk that holds the quoted name,
+        else the first."""
         source = self.sources[-1]
         self.budget.steps -= len(source.text) // 50
         start = 0
@@ -436,6 +438,9 @@ class _Run:
             start = source.text.find("\n", start) + 1
         stop = source.text.find("\n", start)
         stop = len(source.text) if stop < 0 else stop
+        unclosed = _UNCLOSED.search(source.text, start, stop) if fault.rule == "template" else None
+        if unclosed:
+            return source.where(unclosed.start(), len(unclosed.group()))
         quoted = re.findall(r"'([^']+)'", fault.what)
         tags = [tag for tag in _TAG.finditer(source.text) if tag.start() < stop and tag.end() > start]
         held = [tag for tag in tags if any(name.rpartition(".")[2] in tag.group() for name in quoted)]

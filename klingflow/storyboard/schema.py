@@ -183,9 +183,9 @@ def _problems(document: Document, name: str, error: Any, path: Path) -> Iterator
                     mend = schema.get("mends", {}).get(key) or _belongs(key, tuple(known))
                     yield (*path, key), True, ("unknown-key", f"{owner} has no field {_shown(key)}", mend)
         case "required":
-            owner = _thing(document, name, path)
+            owner, known = _thing(document, name, path), schema.get("properties", {})
             for key in wanted:
-                if key not in value:
+                if key not in value and not any(nearest(other, [key]) for other in value if other not in known):
                     mend = _example(key, schema.get("properties", {}).get(key, {}))
                     yield path, False, ("missing-key", f"{owner} has no '{key}'", mend)
         case "dependentRequired":
@@ -206,7 +206,11 @@ def _type(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) -> 
     if value is None:
         mend = "write a value, or remove the key"
     elif kinds == ["boolean"]:
-        mend = "write true or false, without quotes"
+        said = str(value).strip().casefold()
+        meant = "true" if said in ("true", "yes", "on", "y", "1") else "false"
+        clear = meant == "true" or said in ("false", "no", "off", "n", "0")
+        quotes = " without quotes" if said == meant else ""
+        mend = f"write {meant}{quotes}" if clear else "write true or false, without quotes"
     elif kinds[0] in ("integer", "number") and not isinstance(value, bool):
         mend = _number_mend(value, schema, whole=kinds[0] == "integer")
     elif "string" in kinds and isinstance(value, bool | int | float):
@@ -320,7 +324,17 @@ def _other(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) ->
     rule = schema.get("errorMessage", "see `klingflow schema` for what may stand here")
     if isinstance(value, dict | list):
         return "bad-value", f"{thing} is not right: {rule}", ""
+    close = _spelled(value, schema)
+    rule = f"write {close}; {rule}" if close else rule
     return "bad-value", f"{thing} cannot be {_shown(value)}", rule
+
+
+def _spelled(value: object, schema: Mapping[str, Any]) -> str:
+    """The value as its pattern wants it, where small letters, and `-` for what is between words, make it so."""
+    if not isinstance(value, str) or not re.fullmatch(r"[\w -]+", value):
+        return ""
+    text = "-".join(value.casefold().split())
+    return text if text != value and "pattern" in schema and re.search(schema["pattern"], text) else ""
 
 
 _DESCRIBE: Mapping[str, _Describe] = {

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from klingflow.core.errors import KlingflowError
 from klingflow.core.model import MultiShot, Shot, ShotFrame
-from klingflow.core.source import Path
+from klingflow.core.source import Path, Problem, Severity
 from klingflow.storyboard import variables
 from klingflow.storyboard.frames import Frames, StillOf, Stills
 from klingflow.storyboard.recovery import EMPTY
@@ -52,6 +52,12 @@ _CHOICES: Mapping[str, Sequence[str]] = {
 }
 _NUMBERS = frozenset(["duration", "take", "takes"])
 _FLAGS = frozenset(["sound", "hold"])
+_MARKUP = re.compile(
+    r"</?(?:a|b|br|code|div|em|font|h[1-6]|i|img|li|ol|p|pre|small|span|strong|sub|sup|u|ul)(?: [^<>]*)?/?>"
+    r"|&(?:amp|lt|gt|quot|apos|nbsp|#[0-9]+);",
+    re.IGNORECASE,
+)
+"""What is copied into a prompt from a web page or an editor that writes HTML."""
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _TAG = re.compile(r"[^\s,:+@]{1,64}")
 _BLANK = " \t\r\n"
@@ -78,14 +84,19 @@ class ShotReader:
         self.common_vars = defaults.get("vars") or {}
         self.provider = provider
         self.ids: dict[str, int] = {}
+        self.unsure: set[str] = set()
+        """Ids that are no ids, or those of two shots: who refers to one may mean another."""
         for index, raw in enumerate(raws):
             name = raw["id"]
             if name in self.ids:
                 line = file.document.span(("shots", self.ids[name], "id")).line
                 what = f"'{name}' names two shots; the first is on line {line}"
                 file.fault("duplicate-id", what, "give this one another id", ("shots", index, "id"))
+                self.unsure.add(name)
+            if name.startswith("#"):
+                self.unsure.add(name)
             self.ids.setdefault(name, index)
-        self.frames = Frames(file, raws, self.defaults, self.ids)
+        self.frames = Frames(file, raws, self.defaults, self.ids, self.unsure)
 
     def at(self, index: int, field: str) -> Path:
         return ("shots", index, field) if field in self.raws[index] else ("defaults", field)
@@ -136,10 +147,13 @@ class ShotReader:
                 self.file.fault("empty", what, "write a value, or remove the key", ("shots", index, field))
             del out[field]
         if raw.get("clip"):
+            making = [field for field in raw if field in _NOT_WITH_CLIP]
+            if making:
+                say = "says" if len(making) == 1 else "say"
+                what = f"{_quoted(making)} {say} how to make a clip, but '{raw['id']}' brings one of its own"
+                mend = f"remove {' and '.join(making)}, or clip"
+                self.file.fault("exclusive", what, mend, ("shots", index, making[0]), key=True)
             for field in _NOT_WITH_CLIP:
-                if field in raw:
-                    what = f"'{field}' says how to make a clip, but '{raw['id']}' brings one of its own"
-                    self.file.fault("exclusive", what, f"remove {field} or clip", ("shots", index, field), key=True)
                 if field not in ("provider", "resolution"):
                     out.pop(field, None)
         given = [field for field in raw if field in _ONE_FIRST]
@@ -254,6 +268,9 @@ class ShotReader:
                 what = f"{field} of '{draft.id}' holds the control character U+{ord(found[0]):04X}"
                 source = "prompt_file" if field == "prompt" and "prompt" not in merged else field
                 self.file.fault("control-character", what, "remove it", self.at(index, source))
+            markup = _MARKUP.search(fields.get(field) or "")
+            if markup:
+                self.markup(draft, field, markup[0], merged)
         take, takes = fields.get("take", 1), fields.get("takes", 1)
         if takes > 1 and take > takes:
             what = f"take {take} of '{draft.id}' counts, but only takes 1 to {takes} are made"
@@ -270,6 +287,17 @@ class ShotReader:
             what = f"'{draft.id}' says nothing to show"
             self.file.fault("empty-shot", what, "give it a prompt, a frame or a clip", ("shots", index, "id"))
 
+    def markup(self, draft: Draft, field: str, tag: str, merged: Data) -> None:
+        """The warning about HTML in a text, where it was written."""
+        text = merged.get(field)
+        at = self.at(draft.fields["index"], field if text else "prompt_file")
+        span = self.file.document.span(at)
+        if isinstance(text, str) and tag in text:
+            span = self.file.inside(at, text, text.index(tag), len(tag))
+        what = f"{field} of '{draft.id}' holds HTML, {tag}: it is sent as it stands"
+        mend = "write it as plain text"
+        self.file.add(Problem(rule="markup", what=what, mend=mend, span=span, severity=Severity.WARNING))
+
     # References between shots
 
     def resolved(self, drafts: Sequence[Draft]) -> tuple[Shot, ...]:
@@ -280,3 +308,7 @@ class ShotReader:
         for draft in drafts:
             stills.put_into(draft.fields)
         return tuple(Shot(**draft.fields) for draft in drafts)
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return " and ".join(f"'{name}'" for name in names)

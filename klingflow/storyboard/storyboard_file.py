@@ -7,6 +7,7 @@ find a path in the project. Knows no field of a storyboard.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -23,6 +24,10 @@ class Skip(Exception):
     """A field whose fault is already noted."""
 
 
+_SINGLE = re.compile(r"(?<!\{)\$?\{ *(\w+) *\}(?!\})")
+"""`{ boat }` and `${boat}`, as other tools write a variable."""
+
+
 class StoryboardFile:
     """The file being loaded: what is wrong so far, and the texts that it has read."""
 
@@ -33,6 +38,8 @@ class StoryboardFile:
         self.trusted = trusted
         self.unpinned: set[str] = set()
         """URLs of images without a digest that were reported."""
+        self.names_unsure = False
+        """Whether more names may be declared than could be read: then a template is not told that one is not."""
         self.problems: list[Problem] = []
         self.budget = prompt.RenderBudget()
         self.texts: dict[str, prompt.Included | KlingflowError] = {}
@@ -70,6 +77,18 @@ class StoryboardFile:
         """A text with its template rendered. Raises Skip when it cannot be."""
         if "{" not in value:
             return value
+        for found in _SINGLE.finditer(value):
+            if found[1] in context:
+                what = f"{found[0]} is no template: it is sent as it stands"
+                self.add(
+                    Problem(
+                        rule="single-braces",
+                        what=what,
+                        mend=f"write {{{{ {found[1]} }}}}",
+                        span=self.inside(at, value, found.start(), len(found[0])),
+                        severity=Severity.WARNING,
+                    )
+                )
         return self.rendered(value, context, lambda offset, length: self.inside(at, value, offset, length))
 
     def rendered(self, text: str, context: Mapping[str, object], where: prompt.Where) -> str:
@@ -79,7 +98,8 @@ class StoryboardFile:
             return prompt.render(text, context, where=where, include=self.include, budget=self.budget)
         except StoryboardError as exc:
             for problem in exc.problems:
-                self.add(problem)
+                if not (self.names_unsure and problem.rule == "undefined" and "did you mean" not in problem.mend):
+                    self.add(problem)
             raise Skip from None
 
     def inside(self, at: Path, value: str, offset: int, length: int) -> Span:

@@ -45,6 +45,14 @@ def overridden(file: StoryboardFile, data: Data, overrides: Mapping[str, str]) -
     return out
 
 
+def lost(written: object, usable: Data) -> bool:
+    """Whether variables or the matrix have a fault of shape, so that nobody knows every name that they declare."""
+    if not isinstance(written, dict):
+        return False
+    blocks = [(written[name], usable.get(name) or {}) for name in ("vars", "matrix") if written.get(name) is not None]
+    return any(not isinstance(one, dict) or len(read) < len(one) for one, read in blocks)
+
+
 def check_name(file: StoryboardFile, name: str, at: Path) -> None:
     if name in _RESERVED:
         file.fault("reserved-name", f"'{name}' means something else in templates", "choose another name", at, key=True)

@@ -182,6 +182,10 @@ def _build(document: Document, part: str) -> object:
                     way = [level.step for level in stack if level.step is not None]
                     first = document.span((*way, text), key=True)
                     what = f"the key '{text}' is here a second time; the first is at {first.line}:{first.col}"
+                    entry = len(stack) > 1 and type(stack[-2].node) is list and first.line < event.start_mark.line + 1
+                    if entry and text == next(iter(top.node)):  # and all its other keys may follow
+                        what = f"a second entry begins here without its `-`: '{text}' is here again"
+                        refuse(event, "duplicate-key", what, f"write `- {text}: …`, or remove the line", fatal=True)
                     refuse(event, "duplicate-key", what, "remove one of them")
                 top.key = text
                 if event.anchor:
@@ -439,6 +443,32 @@ def _forbidden(bad: re.Match[str]) -> tuple[str, str, str, int, int]:
     return "control-character", what, f'remove it, or write "{name}" inside double quotes', line, col
 
 
+_QUOTED = re.compile(r"""^\s*(?:-[ ]+)*(?:[\w-]+:[ ]+)?(?P<quote>["'])""")
+
+
+def _open_quote(document: Document, line: int, col: int) -> tuple[str, str, int, int] | None:
+    """What is wrong with the quoted text that ended just before this place, where that is the fault: (what, mend, line,
+    column). A quote that was forgotten ends at the next one, lines below; one inside the text ends it too early."""
+    text = document.line(line)
+    before = text[: col - 1].rstrip()
+    quote = before[-1:]
+    if quote not in ("'", '"') or not quote:
+        return None
+    begun = _QUOTED.match(text)
+    if begun and begun["quote"] == quote and begun.start("quote") < len(before) - 1:
+        other = "two of them, ''," if quote == "'" else '\\"'
+        mend = f"write {other} for a quote inside the text" + (", or put the text in \"…\"" if quote == "'" else "")
+        return "the quoted text ends here, and more follows", mend, line, len(before)
+    for above in range(line - 1, max(0, line - _LINES_BACK), -1):
+        begun = _QUOTED.match(document.line(above))
+        if begun and begun["quote"] == quote and document.line(above).count(quote) == 1:
+            return "the quoted text that begins here is not closed in its line", "close the quote", above, begun.end()
+    return None
+
+
+_LINES_BACK = 50
+
+
 def _syntax(document: Document, error: yaml.MarkedYAMLError) -> tuple[str, str, str, int, int]:
     """libyaml's complaint as a sentence: (rule, what, mend, line, column)."""
     mark = error.problem_mark or error.context_mark
@@ -453,9 +483,20 @@ def _syntax(document: Document, error: yaml.MarkedYAMLError) -> tuple[str, str, 
     for place in filter(None, (error.context_mark, error.problem_mark)):
         if document.line(place.line + 1).startswith((f"{conflicts.BASE} ", conflicts.MIDDLE)):
             return "conflict-markers", conflicts.UNMERGED, "remove the line", place.line + 1, 1
+    quoted = _open_quote(document, line, col)
+    if quoted:
+        return "yaml", *quoted
     if "mapping values are not allowed" in problem:
+        curly = re.search(r":\s+([“”„‟«»‘’])", text)
+        if curly:
+            what = f"YAML takes {curly[1]} for a part of the text, not for a quote"
+            return "yaml", what, "write straight quotes: \"…\"", line, curly.start(1) + 1
         if re.match(r"\s*(?:- +)*[^\s:][^:]*:\s+\S[^:]*:", text):
             return "yaml", "a second `: ` is in an unquoted text", _QUOTE, line, col
+        above = next((document.line(n) for n in range(line - 1, 0, -1) if document.line(n).strip()), "")
+        if re.match(r"\s*(?:- +)*[\w-]+:\s+\S", above) and len(above) - len(above.lstrip(" -")) < indent:
+            what = "this line is indented deeper than the one above, which has its value already"
+            return "yaml", what, "indent it as the one above", line, indent + 1
         return "yaml", "a key is not expected here", "check the indentation of this line and the one above", line, col
     if "cannot start any token" in problem:
         char = text[col - 1 : col]
@@ -493,8 +534,10 @@ def _syntax(document: Document, error: yaml.MarkedYAMLError) -> tuple[str, str, 
     if "unexpected ':'" in problem:
         return "yaml", "a space is missing after this `:`", "write `key: value`, or put the text in quotes", line, col
     if "expected '-' indicator" in problem:
-        mend = "begin it with `- `, in the same column as the entries above"
-        return "yaml", "an entry of the list was expected here", mend, line, col
+        if text[col - 1 : col] == "-":
+            return "yaml", "a space is missing after this `-`", "write `- key: value`", line, col
+        mend = "indent it as the lines of the entry above; or, if it begins an entry, write `- ` before it"
+        return "yaml", "this line belongs to no entry of the list", mend, line, col
     if "expected node content" in problem:
         mend = "remove a comma or a bracket, or put the text in quotes"
         return "yaml", "a value was expected here", mend, line, col
