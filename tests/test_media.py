@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from klingflow.core.errors import MediaError
-from klingflow.core.model import Digest
+from klingflow.core.model import ClipLook, Digest
 from klingflow.io import media
 from tests import clips
 
@@ -294,11 +294,12 @@ def test_sound_without_a_picture_is_refused(tmp_path: Path) -> None:
         media.check(clip, seconds=None)
 
 
-def test_hdr_and_absurd_sizes_are_refused(tmp_path: Path) -> None:
+def test_hdr_that_was_ordered_and_absurd_sizes_are_refused(tmp_path: Path) -> None:
     hdr = clips.make(tmp_path / "a.mp4", pixels="yuv420p10le", frames=2, transfer=18, matrix=9)
     with pytest.raises(MediaError, match=r"a\.mp4 is HDR \(HLG\)"):
-        media.check(hdr, seconds=None)
-    assert media.check(hdr, seconds=None, as_is=True).frames == 2
+        media.check(hdr, seconds=2 / 24)
+    assert media.check(hdr, seconds=2 / 24, as_is=True).frames == 2
+    assert media.check(hdr, seconds=None).frames == 2, "nobody ordered it"
     wide = clips.make(tmp_path / "b.mov", codec="mjpeg", pixels="yuvj420p", frames=1, size=(8208, 16), tagged=False)
     for as_is in (False, True):
         with pytest.raises(MediaError, match="more than 8192 pixels a side"):
@@ -352,13 +353,20 @@ def test_a_glance_names_what_is_no_clip(tmp_path: Path, data: bytes, what: str) 
         media.glance(tmp_path / "a.mp4")
 
 
-def test_a_glance_finds_hdr_and_a_cut_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hdr = clips.make(tmp_path / "hdr.mp4", frames=2, transfer=18)
+def test_a_glance_tells_how_a_clip_is_shown_and_finds_a_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hlg = clips.make(tmp_path / "hlg.mp4", frames=2, transfer=18)
+    pq = clips.make(tmp_path / "pq.mp4", frames=2, transfer=16)
+    glass = clips.make(tmp_path / "glass.mov", codec="qtrle", pixels="argb", frames=2)
     short = clips.shorten(clips.make(tmp_path / "short.mp4", frames=9), 0.7)
-    good = clips.make(tmp_path / "good.mp4", frames=2)
+    plain = clips.make(tmp_path / "plain.mp4", frames=2)
+    tall = clips.make(tmp_path / "tall.mp4", frames=2, rotate=90)
+    flat = clips.make(tmp_path / "flat.mp4", frames=2, shape=Fraction(4, 3))
     monkeypatch.setattr(media, "facts", None)
-    media.glance(good)
-    with pytest.raises(MediaError, match=r"hdr\.mp4 is HDR \(HLG\)"):
-        media.glance(hdr)
+    assert media.glance(plain) == ClipLook(width=320, height=180)
+    assert media.glance(hlg) == ClipLook(width=320, height=180, hdr="HLG")
+    assert media.glance(pq) == ClipLook(width=320, height=180, hdr="PQ")
+    assert media.glance(glass) == ClipLook(width=320, height=180, alpha=True)
+    assert media.glance(tall) == ClipLook(width=180, height=320)
+    assert media.glance(flat) == ClipLook(width=427, height=180)
     with pytest.raises(MediaError, match="cut short"):
         media.glance(short)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from klingflow.core.model import Digest, FileStill, Film, ImageFacts, Inputs, ShotFrame, ShotId
+from klingflow.core.model import ClipLook, Digest, FileStill, Film, ImageFacts, Inputs, Shot, ShotFrame, ShotId
 from klingflow.io import media
 from klingflow.io.project import Project as Files
 from klingflow.planning.pictures import warnings
@@ -22,7 +22,13 @@ def told(made: Film) -> list[str]:
         name: ImageFacts(digest=Digest("0" * 64), format="PNG", width=w, height=h, bytes=1)
         for name, (w, h) in SIZES.items()
     }
-    return [problem.what for problem in warnings(made, Inputs(stills=stills, clips={}))]
+    looks = {
+        "wide.mp4": ClipLook(width=1920, height=1080),
+        "tall.mp4": ClipLook(width=1080, height=1920),
+        "hdr.mov": ClipLook(width=1920, height=1080, hdr="HLG"),
+        "glass.mov": ClipLook(width=1920, height=1080, alpha=True),
+    }
+    return [problem.what for problem in warnings(made, Inputs(stills=stills, clips={}, looks=looks))]
 
 
 @pytest.mark.parametrize(
@@ -65,6 +71,21 @@ def test_a_last_frame_out_of_another_shot_counts_by_its_shape() -> None:
         ([shot("a", still="tall.png")], (1080, 1920), ""),
         ([shot("a", still="missing.png"), shot("b", aspect_ratio="wide"), shot("c", clip="x.mp4")], None, ""),
         ([shot("a"), shot("b", still="odd.png")], None, ""),
+        # a clip of one's own: told there, not again at what continues it
+        (
+            [shot("a"), shot("own", clip="tall.mp4"), shot("b", continues="own"), shot("c")],
+            None,
+            "shot 'own' is 9:16 in a film of 16:9: there will be bars at its sides",
+        ),
+        (
+            [shot("a"), shot("own", clip="tall.mp4"), shot("own2", clip="tall.mp4")],
+            (1080, 1920),
+            "shot 'a' is 16:9 in a film of 9:16: there will be bars above and below it",
+        ),
+        # it decides in a film of nothing else only
+        ([shot("own", clip="tall.mp4"), shot("b", continues="own")], None, ""),
+        ([shot("own", clip="tall.mp4"), shot("own2", clip="tall.mp4")], None, ""),
+        ([shot("own", clip="wide.mp4"), shot("a")], None, ""),
     ],
 )
 def test_the_shots_of_a_film_have_one_shape(shots: list[Any], size: tuple[int, int] | None, what: str) -> None:
@@ -75,6 +96,21 @@ def test_the_shots_of_a_film_have_one_shape(shots: list[Any], size: tuple[int, i
 
 def test_a_shot_that_is_not_in_the_film_may_have_any_shape() -> None:
     assert told(film(shot("a"), shot("b", still="tall.png"), cut=(ShotId("a"),))) == []
+
+
+@pytest.mark.parametrize("first", [shot("first", clip="tall.mp4"), shot("first", still="tall.png")])
+def test_what_continues_a_shot_that_is_not_in_the_film_is_told_by_its_shape(first: Shot) -> None:
+    shots = (shot("a"), shot("c"), first, shot("b", continues="first"), shot("d", continues="b"))
+    made = film(*shots, cut=tuple(ShotId(name) for name in ("a", "c", "b")))
+    assert told(made) == ["shot 'b' is 9:16 in a film of 16:9: there will be bars at its sides"]
+
+
+def test_hdr_and_transparency_are_told() -> None:
+    made = film(shot("a", clip="hdr.mov"), shot("b", clip="glass.mov"), shot("c", clip="wide.mp4"))
+    assert told(made) == [
+        "hdr.mov is HDR (HLG): it is tone-mapped to SDR (BT.709) wherever it is shown",
+        "glass.mov has an alpha channel: what is transparent is shown on black",
+    ]
 
 
 def test_a_drawing_in_a_paid_film_is_told() -> None:

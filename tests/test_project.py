@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from klingflow.core.errors import MediaError
+from klingflow.core.model import ClipLook
 from klingflow.io import cache, media
 from klingflow.io.project import BadFile, Project, find_root, nearest_file
 from tests import odd_stills
@@ -430,19 +431,19 @@ def test_what_is_written_lies_below_folders(root: Path) -> None:
 def test_a_clip_is_looked_into_once_and_refused_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(media, "glance", lambda path: looked.append(path.name))
+    look = ClipLook(width=180, height=320, hdr="PQ", alpha=True)
+    monkeypatch.setattr(media, "glance", lambda path: looked.append(path.name) or look)
     (tmp_path / "good.mp4").write_bytes(b"good")
     (tmp_path / "copy.mp4").write_bytes(b"good")
-    project = Project(tmp_path)
     for name in ("good.mp4", "good.mp4", "copy.mp4"):
-        assert project.clip(name) == hashlib.sha256(b"good").hexdigest()
+        assert Project(tmp_path).clip(name) == (hashlib.sha256(b"good").hexdigest(), look)
     assert looked == ["good.mp4"]
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "bad.mp4").write_text("no clip", encoding="utf-8")
     for _ in range(2):
         with pytest.raises(MediaError, match=r"bad\.mp4 is not a video: it is a text"):
-            project.clip("bad.mp4")
+            Project(tmp_path).clip("bad.mp4")
 
 
 @pytest.mark.parametrize("read", [Project.read_bytes, Project.read_text, Project.image, Project.digest, Project.clip])

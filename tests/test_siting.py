@@ -30,15 +30,20 @@ FORMS = [
 ]
 
 
-def edges() -> Image.Image:
+Colour = tuple[int, int, int]
+
+
+def edges(before: Colour = BEFORE, after: Colour = AFTER) -> Image.Image:
     """One edge across, at an even place, and one down, at an odd one; of light and of both colours."""
-    image = Image.new("RGB", (SIDE, SIDE), BEFORE)
-    image.paste(AFTER, (SIDE // 2, 0, SIDE, SIDE // 2))
-    image.paste(AFTER, (0, SIDE // 2 + 1, SIDE // 2, SIDE))
+    image = Image.new("RGB", (SIDE, SIDE), before)
+    image.paste(after, (SIDE // 2, 0, SIDE, SIDE // 2))
+    image.paste(after, (0, SIDE // 2 + 1, SIDE // 2, SIDE))
     return image
 
 
-def clip(path: Path, image: Image.Image, pixels: str = "yuv420p", place: str = "left", **options: str) -> Path:
+def clip(
+    path: Path, image: Image.Image, pixels: str = "yuv420p", place: str = "left", primaries: int = 1, **options: str
+) -> Path:
     """Two frames, as an encoder that knows what it does writes them."""
     with av.open(str(path), "w") as container:
         video = container.add_stream(options.pop("codec", "libx264"), rate=24)
@@ -46,7 +51,7 @@ def clip(path: Path, image: Image.Image, pixels: str = "yuv420p", place: str = "
         if "rotate" in options:
             video.set_display_rotation(int(options.pop("rotate")))
         context = video.codec_context
-        context.colorspace, context.color_primaries, context.color_trc, context.color_range = 1, 1, 1, 1
+        context.colorspace, context.color_primaries, context.color_trc, context.color_range = 1, primaries, 1, 1
         if video.codec_context.name == "libx264":
             options = {"crf": "1", "preset": "ultrafast", "x264-params": f"chromaloc={X264_PLACES[place]}"}
         context.options = options
@@ -180,6 +185,19 @@ def test_colour_stays_on_light_in_the_film(tmp_path: Path, pixels: str, place: s
     assemble(pieces, tmp_path / "film.mp4")
     image = cut(tmp_path / "film.mp4")
     assert off(image.resize((SIDE, SIDE), Image.Resampling.BOX)) < 0.25
+
+
+@pytest.mark.parametrize(("pixels", "place"), FORMS)
+@pytest.mark.parametrize("rotate", ["0", "90"])
+def test_colour_stays_on_light_where_it_is_converted(tmp_path: Path, pixels: str, place: str, rotate: str) -> None:
+    # Weak colours, and not as near: BT.709 cannot show all that lies between two strong ones of Display P3.
+    image = edges((150, 90, 90), (90, 130, 160))
+    own = clip(tmp_path / "own.mp4", image, pixels, place, primaries=12, rotate=rotate)
+    first = clip(tmp_path / "first.mp4", image.resize((3 * SIDE, 3 * SIDE)))
+    pieces = [Piece(clip=path, facts=media.facts(path, Digest("0" * 64))) for path in (first, own)]
+    assemble(pieces, tmp_path / "film.mp4")
+    assert off(cut(own)) < 0.3
+    assert off(cut(tmp_path / "film.mp4").resize((SIDE, SIDE), Image.Resampling.BOX)) < 0.3
 
 
 def test_the_film_and_the_animatic_are_left_sited(tmp_path: Path) -> None:

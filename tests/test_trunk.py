@@ -320,9 +320,9 @@ def test_a_free_clip_that_the_store_lost_is_drawn_again_where_the_plan_says_so(h
 def test_a_failed_shot_skips_what_needs_it_and_nothing_else(filmed: Project) -> None:
     bad = "  - {id: insert, clip: footage/bad.mp4}\n  - {id: after, continues: insert, prompt: Never.}\n"
     filmed.write("film.yaml", BOARD + bad)
-    data = clips.make(filmed.root / "bad.mp4", frames=9, options={"crf": "4"}).read_bytes()
-    start = data.find(b"mdat") + 4
-    filmed.write("footage/bad.mp4", data[:start] + bytes(len(data) - start))  # whole by its index, which check reads
+    data = clips.make(filmed.root / "bad.mp4", frames=48, options={"crf": "4"}).read_bytes()
+    end = (data.find(b"mdat") + 4 + len(data)) // 2
+    filmed.write("footage/bad.mp4", data[:end] + bytes(len(data) - end))  # whole by its first frame, which check reads
     ended = filmed.run("run", "film.yaml")
     assert ended.code == 1
     assert "0 clips made, 3 reused" in ended.err

@@ -20,14 +20,14 @@ from klingflow.app import lock_file
 from klingflow.app.project_loader import LoadedStoryboard, deaf_beds
 from klingflow.core import digest as digests
 from klingflow.core.errors import KlingflowError, StoryboardError
-from klingflow.core.model import ClipFacts, Digest, Film, Shot, ShotFrame, ShotId
+from klingflow.core.model import ClipFacts, Digest, Film, Inputs, Shot, ShotFrame, ShotId
 from klingflow.execution.outcome import Emit, Event, Outcome
 from klingflow.io import durable
 from klingflow.io.store import Store
 from klingflow.storyboard import lock as locks
 from klingflow.storyboard.lock import Entry, Lock
 
-RECIPE = 2
+RECIPE = 3
 """Raised when the film of the same clips would come out otherwise."""
 
 _OURS = re.compile(r"film\.mp4|shots/[a-z0-9][a-z0-9_.-]*\.mp4|frames/[a-z0-9][a-z0-9_-]*\.last\.png")
@@ -170,7 +170,7 @@ def deliver(
         name = outcome.shot if outcome.is_active_take else f"{outcome.shot}.take{outcome.take}"
         file = f"shots/{name}.mp4"
         if made.stale(file, facts.digest):
-            _deliver_clip(by_id[outcome.shot], store.blob(facts.digest), facts, folder / file)
+            _deliver_clip(by_id[outcome.shot], loaded.inputs, store.blob(facts.digest), facts, folder / file)
         if not outcome.is_active_take:
             continue
         clips[outcome.shot] = (facts.digest, facts)
@@ -191,11 +191,14 @@ def deliver(
     return [folder / "film.mp4"] if whole else []
 
 
-def _deliver_clip(shot: Shot, blob: Path, facts: ClipFacts, to: Path) -> None:
-    """The clip's own bytes; a clip of one's own that is a MOV, MKV or WebM as an MP4, which the name promises."""
+def _deliver_clip(shot: Shot, inputs: Inputs, blob: Path, facts: ClipFacts, to: Path) -> None:
+    """The clip's own bytes; a clip of one's own that is a MOV, MKV or WebM as an MP4, which the name promises, and one
+    that is HDR or transparent as every player shows it."""
+    look = inputs.looks.get(shot.clip or "")
     with blob.open("rb") as file:
         head = file.read(12)
-    if shot.clip is None or (head[4:8] == b"ftyp" and head[8:] != b"qt  "):
+    plain = look is None or not (look.hdr or look.alpha)
+    if shot.clip is None or (plain and head[4:8] == b"ftyp" and head[8:] != b"qt  "):
         _copy(blob, to)
         return
     from klingflow.output import film as joining

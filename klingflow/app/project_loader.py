@@ -17,7 +17,7 @@ from klingflow.animatic import captions
 from klingflow.app import out_folder
 from klingflow.core.digest import of_bytes
 from klingflow.core.errors import KlingflowError, StoryboardError, UsageError
-from klingflow.core.model import Digest, FileStill, Film, Frame, ImageFacts, Inputs, Shot
+from klingflow.core.model import ClipLook, Digest, FileStill, Film, Frame, ImageFacts, Inputs, Shot
 from klingflow.core.source import Document, Problem, Severity, Span
 from klingflow.io import config as project_file
 from klingflow.io.cache import recall, remember
@@ -175,7 +175,7 @@ class Reader(Protocol):
     def read_text(self, rel: str) -> str: ...
     def image(self, rel: str) -> ImageFacts: ...
     def digest(self, rel: str) -> Digest: ...
-    def clip(self, rel: str) -> Digest: ...
+    def clip(self, rel: str) -> tuple[Digest, ClipLook | None]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,7 +290,8 @@ def parse(path: str, raw: bytes, kind: str) -> tuple[Document, list[Problem]]:
 def _files(films: Sequence[Film], project: Reader, config: Config | None) -> tuple[Inputs, list[Problem]]:
     """Facts of every file that the films name, and what is wrong with them, told at each shot's own place once."""
     stills: dict[str, ImageFacts] = {}
-    clips: dict[str, Digest] = {}
+    clips: dict[str, tuple[Digest, ClipLook | None]] = {}
+    beds: dict[str, Digest] = {}
     bad: dict[str, KlingflowError] = {}
     problems: dict[tuple[str, Span], Problem] = {}
 
@@ -321,10 +322,12 @@ def _files(films: Sequence[Film], project: Reader, config: Config | None) -> tup
             if shot.clip is not None and _look(shot.clip, project.clip, clips, bad) is None:
                 error = bad[shot.clip]
                 note(film.where(shot.id, "clip"), "clip", error.what, error.mend)
-        if film.audio is not None and _look(film.audio, project.digest, clips, bad) is None:
+        if film.audio is not None and _look(film.audio, project.digest, beds, bad) is None:
             error = bad[film.audio]
             note(film.where(None, "film.audio"), "audio", error.what, error.mend)
-    return Inputs(stills=stills, clips=clips), list(problems.values())
+    digests = {path: digest for path, (digest, _) in clips.items()} | beds
+    looks = {path: look for path, (_, look) in clips.items() if look is not None}
+    return Inputs(stills=stills, clips=digests, looks=looks), list(problems.values())
 
 
 def deaf_beds(loaded: LoadedStoryboard) -> list[Problem]:

@@ -7,7 +7,7 @@ Knows no file, no provider and no clock.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from typing import NewType
@@ -211,11 +211,26 @@ class ImageFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClipLook:
+    """How a clip of one's own is shown, as its first frame tells it."""
+
+    width: int
+    height: int
+    hdr: str = ""
+    """"HLG" or "PQ"; empty for SDR."""
+    alpha: bool = False
+    """Some of it may be transparent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
     """What is known of a film's files: images and clips of one's own, by path relative to the project root."""
 
     stills: Mapping[str, ImageFacts]
     clips: Mapping[str, Digest]
+    """Music beds too."""
+    looks: Mapping[str, ClipLook] = field(default_factory=dict)
+    """Of the clips, as far as it is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

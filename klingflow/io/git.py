@@ -168,8 +168,9 @@ class Tree:
         pointer = _POINTER.match(data)
         return Digest(pointer[1].decode()) if pointer else of_bytes(data)
 
-    clip = digest
-    """What lies at a ref was looked into when it was run."""
+    def clip(self, rel: str) -> tuple[Digest, None]:
+        """The digest alone: what lies at a ref was looked into when it was run."""
+        return self.digest(rel), None
 
     def image(self, rel: str) -> ImageFacts:
         data = self.read_bytes(rel, IMAGE_BYTES)

@@ -7,8 +7,9 @@ square pixels. A clip's length is the length of its picture; sound that runs on 
 
 Refused with a clear text: pages and playlists that pass for a video, files cut short, clips with no picture, clips
 that do not decode to the end, more than 8192 pixels a side. Refused by `check`, unless a person takes the clip as it
-is: HDR (PQ or HLG), which would need tone mapping and without it looks flat, and codecs that few players know.
-10-bit SDR is read as 8-bit. Interlaced pictures are read as they are, without de-interlacing.
+is: codecs that few players know, and HDR (PQ or HLG) that was ordered.
+What is drawn or joined is what an ordinary screen shows: HDR and wide colour are brought to BT.709 (io.hdr), what is
+transparent lies on black, 10 bits become 8. Interlaced pictures are read as they are, without de-interlacing.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import hashlib
 import io
 import re
 import struct
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,15 +32,17 @@ from av.audio.stream import AudioStream
 from av.codec.context import CodecContext
 from av.container.input import InputContainer
 from av.filter import Graph
+from av.filter.context import FilterContext
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
 from PIL import Image
 
 from klingflow.core.errors import MediaError
-from klingflow.core.model import ClipFacts, Digest
-from klingflow.io import boxes, durable
+from klingflow.core.model import ClipFacts, ClipLook, Digest
+from klingflow.io import boxes, durable, hdr
 from klingflow.io.downmix import RATE, SAMPLE, Downmix, names
 
 MAX_SIDE = 8192
@@ -70,7 +74,6 @@ _COMMON_RATES = tuple(
     Fraction(n, d)
     for n, d in ((24, 1), (25, 1), (30, 1), (24000, 1001), (30000, 1001), (50, 1), (60, 1), (60000, 1001), (48, 1))
 )
-_HDR = {16: "PQ", 18: "HLG"}
 _AGAIN = "fetch or export the clip again"
 _EXPORT = "export it again as MP4 (H.264)"
 
@@ -111,8 +114,9 @@ def facts(path: Path, digest: Digest) -> ClipFacts:
     size = (0, 0)
     with opened(path) as (container, video):
         audio, _ = sound_track(path, container)
+        decoder = _decoder(video)
         for packet in container.demux([video] if audio is None else [video, audio]):
-            for frame in packet.decode():
+            for frame in decoder.decode(packet) if packet.stream.index == video.index else packet.decode():
                 if isinstance(frame, AudioFrame):
                     sound = True
                 elif isinstance(frame, VideoFrame):
@@ -140,34 +144,42 @@ def check(
 ) -> ClipFacts:
     """The facts of a file that was just fetched or brought in; raises MediaError when it is not what was ordered.
 
-    `seconds` is the length that was ordered, None when nothing was. The length may differ by a quarter of a second or
-    5 %, whichever is more: Kling gives 5.041 s for an order of 5 (measured files of 2026-11), and a wrong clip is
-    off by seconds. The digest is computed when the caller does not know it. `as_is`: also HDR and unusual codecs.
+    `seconds` is the length that was ordered, None when nothing was: then it may be HDR. The length may differ by a
+    quarter of a second or 5 %, whichever is more: Kling gives 5.041 s for an order of 5 (measured files of 2026-11),
+    and a wrong clip is off by seconds. The digest is computed when the caller does not know it. `as_is`: also unusual
+    codecs.
     """
     if digest is None:
         with _reading(path), path.open("rb") as file:
             digest = Digest(hashlib.file_digest(file, "sha256").hexdigest())
     found = facts(path, digest)
     if not as_is:
-        _refuse_unusual(path)
+        _refuse_unusual(path, ordered=seconds is not None)
     if seconds is not None and abs(float(found.duration) - seconds) > max(0.25, seconds * 0.05):
         raise MediaError(f"{path.name} lasts {found.duration} s where {seconds:g} s were ordered")
     return found
 
 
-def glance(path: Path) -> None:
-    """Refuses what `check` would, as far as a file's index tells it: decodes nothing, a few milliseconds."""
+def glance(path: Path) -> ClipLook:
+    """Refuses what `check` would of a clip that was not ordered, as far as a file's index and first frame tell it, and
+    tells how it is shown. Decodes one frame."""
     timeline(path)
-    _refuse_unusual(path)
-    with opened(path) as (container, _):
+    _refuse_unusual(path, ordered=False)
+    with opened(path) as (container, video):
         sound_track(path, container)
+        video.thread_type = "SLICE"  # else as many frames are decoded as there are threads
+        frame = next(_decoded(container, video), None)
+        if frame is None:
+            raise MediaError(f"{path.name} is damaged: its first frame does not decode", _AGAIN)
+        width, height = displayed_size(frame, pixel_shape(video), turned(frame))
+        return ClipLook(width=width, height=height, hdr=hdr.HDR.get(frame.color_trc, ""), alpha=_has_alpha(frame))
 
 
-def _refuse_unusual(path: Path) -> None:
+def _refuse_unusual(path: Path, *, ordered: bool) -> None:
     with opened(path) as (_, video):
         context = video.codec_context
-        if context.color_trc in _HDR:
-            raise MediaError(f"{path.name} is HDR ({_HDR[context.color_trc]})", "export it as SDR (BT.709)")
+        if ordered and context.color_trc in hdr.HDR:
+            raise MediaError(f"{path.name} is HDR ({hdr.HDR[context.color_trc]})", "export it as SDR (BT.709)")
         if context.name in _UNUSUAL:
             raise MediaError(f"{path.name} is coded as {context.name}, which few players read", _EXPORT)
 
@@ -276,11 +288,12 @@ def _picture(path: Path, line: Timeline, begin: int) -> Image.Image:
             if key is not None:
                 container.seek(key, stream=video, backward=True)
             fresh = key is not None
+            decoder = _decoder(video)
             for packet in container.demux(video):
                 if fresh and packet.pts is not None and packet.pts > begin:
                     break
                 fresh = False
-                for frame in packet.decode():
+                for frame in decoder.decode(packet):
                     if isinstance(frame, VideoFrame) and frame.pts == begin:
                         if frame.is_corrupt:
                             raise MediaError(f"{path.name} is damaged: a frame does not decode cleanly", _AGAIN)
@@ -289,8 +302,8 @@ def _picture(path: Path, line: Timeline, begin: int) -> Image.Image:
 
 
 def _image(frame: VideoFrame, video: VideoStream) -> Image.Image:
-    source = read_as(frame, siting(frame, video))
-    graph = chain(frame, ("scale", f"{ACCURATE}:{source}:out_range=pc"), ("format", "pix_fmts=rgb24"))
+    seen, source = as_seen(frame, siting(frame, video))
+    graph = chain(frame, *seen, ("scale", f"{ACCURATE}:{source}:out_range=pc"), ("format", "pix_fmts=rgb24"))
     graph.vpush(frame)
     rgb = graph.vpull()
     plane = rgb.planes[0]
@@ -349,16 +362,61 @@ _CENTRED = frozenset({"h264", "hevc", "mjpeg", "mpeg1video"})
 """Codecs whose pictures say it when they are centred. Without a tag, FFmpeg would take any picture to be centred."""
 
 
-def chain(frame: VideoFrame, *filters: tuple[str, str]) -> Graph:
-    """FFmpeg's filters one after the other, each with its options, for frames of the form of this one."""
+Filters = list[tuple[str, str | bytes]]
+
+
+def chain(frame: VideoFrame, *filters: tuple[str, str | bytes]) -> Graph:
+    """FFmpeg's filters one after the other, each with its options, for frames of the form of this one. Bytes instead of
+    options are what stands in the file that the filter reads."""
     base = frame.time_base or Fraction(1, RATE)
     graph = Graph()
     graph.link_nodes(
         graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=base),
-        *(graph.add(name, options) for name, options in filters),
+        *(_filter(graph, name, options) for name, options in filters),
         graph.add("buffersink"),
     ).configure()
     return graph
+
+
+def _filter(graph: Graph, name: str, options: str | bytes) -> FilterContext:
+    if isinstance(options, str):
+        return graph.add(name, options)
+    with tempfile.NamedTemporaryFile("w+b", prefix="klingflow-", suffix=".cube") as file:
+        file.write(options)
+        file.flush()
+        return graph.add(name, file=file.name)  # it is read at once
+
+
+def is_plain(frame: VideoFrame) -> bool:
+    """Whether an ordinary screen shows the frame as it is: it is opaque, and neither HDR nor of wide colour."""
+    return hdr.is_plain(frame.color_trc, frame.color_primaries) and not _has_alpha(frame)
+
+
+def as_seen(frame: VideoFrame, place: str) -> tuple[Filters, str]:
+    """Filters that make of a decoded frame what an ordinary screen shows, none where that is the frame itself; and how
+    FFmpeg's scale filter is to read the colours of what comes out. `place` is as for `read_as`."""
+    source = read_as(frame, place)
+    if is_plain(frame):
+        return [], source
+    alpha = _has_alpha(frame)
+    out: Filters = [
+        ("scale", f"{ACCURATE}:{source}:out_range=pc"),
+        ("format", "pix_fmts=gbrap16le" if alpha else "pix_fmts=gbrp16le"),
+    ]
+    if not hdr.is_plain(frame.color_trc, frame.color_primaries):
+        out += [
+            ("lut3d", hdr.table(frame.color_trc, frame.color_primaries)),
+            ("setparams", "color_primaries=bt709:color_trc=bt709"),
+        ]
+    if alpha:
+        out += [("premultiply", "inplace=1"), ("format", "pix_fmts=gbrp16le")]
+    return out, "in_range=pc"
+
+
+def _has_alpha(frame: VideoFrame) -> bool:
+    if frame.format.has_palette:
+        return any(colour >> 24 < 255 for colour in memoryview(bytes(frame.planes[1])).cast("I"))
+    return any(component.is_alpha for component in frame.format.components)
 
 
 def read_as(frame: VideoFrame, place: str) -> str:
@@ -418,8 +476,31 @@ def _square(width: int, height: int, shape: Fraction) -> tuple[int, int]:
 def frames(path: Path) -> Iterator[tuple[VideoFrame, VideoStream]]:
     """Every displayed frame in order, as decoded: not yet turned, nor converted."""
     with opened(path) as (container, video):
-        for frame in container.decode(video):
+        for frame in _decoded(container, video):
             yield frame, video
+
+
+def _decoded(container: InputContainer, video: VideoStream) -> Iterator[VideoFrame]:
+    decoder = _decoder(video)
+    for packet in container.demux(video):
+        yield from decoder.decode(packet)
+
+
+def _decoder(video: VideoStream) -> VideoCodecContext:
+    """What decodes the picture of an open file."""
+    own = video.codec_context
+    if own.name not in _WITH_ALPHA or video.metadata.get("alpha_mode") != "1":
+        return own
+    # FFmpeg's own decoders of VP8 and VP9 leave out the transparency that WebM keeps beside the picture.
+    decoder = CodecContext.create(_WITH_ALPHA[own.name], "r")
+    assert isinstance(decoder, VideoCodecContext)
+    decoder.extradata = own.extradata
+    decoder.color_primaries, decoder.color_trc = own.color_primaries, own.color_trc
+    decoder.thread_type = "AUTO"
+    return decoder
+
+
+_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
 def sound(path: Path, origin: Fraction, *, bed: bool = False) -> Iterator[bytes]:

@@ -17,13 +17,14 @@ import sys
 import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from fractions import Fraction
 from io import BufferedReader
 from itertools import islice
 from pathlib import Path
 
 from klingflow.core.errors import KlingflowError, MediaError
-from klingflow.core.model import Digest, ImageFacts
+from klingflow.core.model import ClipLook, Digest, ImageFacts
 from klingflow.core.source import nearest
 from klingflow.io import pictures
 from klingflow.io.cache import FileFacts, KnownFiles, recall, remember
@@ -203,16 +204,17 @@ class Project:
             self._facts.put(real, known, facts)
         return facts.digest
 
-    def clip(self, rel: str) -> Digest:
-        """SHA-256 of a clip's bytes, once its index was looked into. Raises BadFile, or MediaError for what is no whole
-        clip."""
+    def clip(self, rel: str) -> tuple[Digest, ClipLook]:
+        """SHA-256 of a clip's bytes, and how it is shown. Raises BadFile, or MediaError for what is no whole clip."""
         digest = self.digest(rel)
-        if recall("clip", digest) is None:
-            from klingflow.io import media  # loads the media library
+        known = recall("look", digest)
+        if isinstance(known, dict) and known.keys() == {"width", "height", "hdr", "alpha"}:
+            return digest, ClipLook(**known)
+        from klingflow.io import media  # loads the media library
 
-            media.glance(self.resolve(rel))
-            remember("clip", digest, value=True)
-        return digest
+        look = media.glance(self.resolve(rel))
+        remember("look", digest, asdict(look))
+        return digest, look
 
     def image(self, rel: str) -> ImageFacts:
         """What is known of a still: PNG, JPEG or WEBP by its content, size as it is shown (after EXIF rotation).

@@ -9,8 +9,8 @@ Other sizes are scaled to fit, with black bars. At another rate, each output fra
 screen in the middle of its time; the first and last are always the clip's own first and last, so seams stay exact.
 Seam: a continuing clip begins with the API's own encoding of the frame that the clip before ends with. The earlier
 clip's last frame is the original and stays; the later clip's first frame goes, and its share of the sound with it.
-Picture: H.264, yuv420p, colour sited left, BT.709, limited range, faststart. The same input gives the same bytes on the
-same libraries.
+Picture: H.264, yuv420p, colour sited left, BT.709, limited range, faststart; HDR is tone-mapped, what is transparent
+lies on black (io.media). The same input gives the same bytes on the same libraries.
 Sound: AAC, 48 kHz, stereo, on one timeline of samples: sample `round(n * 48000 / rate)` belongs to frame n, so nothing
 drifts. Sound that is longer than its picture is cut, shorter is filled with silence. Where the wave would jump, both
 sides are faded over 5 ms. A film whose clips are all silent, without a bed, has no sound at all.
@@ -295,10 +295,12 @@ class _Fit:
         shape = media.pixel_shape(video)
         matrix, full = media.colour(frame)
         fits = turn is None and shape == 1 and (frame.width, frame.height) == self.size and self._siting == "left"
-        if fits and frame.format.name == "yuv420p" and matrix == 1 and not full:
+        plain = media.is_plain(frame)
+        if fits and plain and frame.format.name == "yuv420p" and matrix == 1 and not full:
             return frame
         # A clip's size or format may change in the middle: then the graph is built again.
-        form = (frame.width, frame.height, frame.format.name, matrix, full, turn)
+        tones = frame.color_trc, frame.color_primaries, plain
+        form = (frame.width, frame.height, frame.format.name, matrix, full, turn, *tones)
         if self._graph is None or form != self._form:
             shown = media.displayed_size(frame, shape, turn)
             self._graph, self._form = _graph(frame, shown, self.size, turn, self._siting), form
@@ -327,20 +329,20 @@ def _graph(
         for side, own in zip(size, shown, strict=True)
     ]
     left, top = ((side - own) // 4 * 2 for side, own in zip(size, inner, strict=True))
-    source = media.read_as(frame, siting)
-    upright: list[tuple[str, str]] = []
-    if turn is not None or siting != "left":
+    seen, source = media.as_seen(frame, siting)
+    if not seen and (turn is not None or siting != "left"):
         # A turn moves the colour samples too, and swscale does not move them where the size stays: so in full first.
         deep = max(component.bits for component in frame.format.components) > 8
-        upright = [
+        seen = [
             ("scale", f"{media.ACCURATE}:{source}:out_color_matrix=bt709:out_range=tv"),
             ("format", "pix_fmts=yuv444p10le" if deep else "pix_fmts=yuv444p"),
-            *(_TURNS[turn] if turn is not None else ()),
         ]
         source = "in_color_matrix=bt709:in_range=tv"
+    upright = _TURNS[turn] if turn is not None else ()
     target = "out_color_matrix=bt709:out_range=tv:out_chroma_loc=left"
     return media.chain(
         frame,
+        *seen,
         *upright,
         ("scale", f"w={inner[0]}:h={inner[1]}:{media.ACCURATE}:{source}:{target}"),
         ("format", "pix_fmts=yuv420p"),
@@ -546,7 +548,8 @@ def _copy(clip: Path, line: Timeline, to: Path) -> bool:
             and (audio is None or (audio.codec_context.name == "aac" and len(channels) <= 2))
             and line.begins[0] == 0
         )
-        if not plain or any(media.turned(frame) for frame in islice(container.decode(video), 1)):
+        first = islice(container.decode(video), 1)
+        if not plain or any(media.turned(frame) or not media.is_plain(frame) for frame in first):
             return False
     if audio is not None and any(True for _ in media.sound(clip, line.start_s + line.seconds + _TAIL_S)):
         return False

@@ -1,4 +1,5 @@
-"""Pictures of one film that do not go together: nothing refuses them, and every clip of them is paid for."""
+"""Pictures of one film that do not go together: nothing refuses them, and every clip of them is paid for. And clips of
+one's own that are shown otherwise than they lie in their files."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ _NAMED = ((16, 9), (9, 16), (1, 1), (4, 3), (3, 4), (3, 2), (2, 3), (4, 5), (5, 
 
 
 def warnings(film: Film, inputs: Inputs) -> Iterator[Problem]:
-    """Frames of one shot, and shots of one film, that differ in shape; and a shot that stays a drawing in a film that
-    is paid for. The film has no cycle."""
+    """Frames of one shot, and shots of one film, that differ in shape; a shot that stays a drawing in a film that is
+    paid for; HDR and transparency. The film has no cycle."""
     shapes: dict[ShotId, Fraction | None] = {}
     for shot in order(film):
         shapes[shot.id] = _shape(shot, shapes, inputs)
@@ -30,25 +31,28 @@ def warnings(film: Film, inputs: Inputs) -> Iterator[Problem]:
             yield _warning(film, shot.id, "last_frame", "shapes-differ", what, mend)
     yield from _odd_shapes(film, shapes)
     yield from _drawings(film)
+    yield from _not_as_they_are(film, inputs)
 
 
 def _odd_shapes(film: Film, shapes: Mapping[ShotId, Fraction | None]) -> Iterator[Problem]:
     """The shots that have bars in the finished film, each where its shape comes from."""
-    known = [shape for name in film.cut if (shape := shapes.get(name)) is not None]
+    shots = film.by_id()
+    known = [(shots[name], shape) for name in film.cut if (shape := shapes.get(name)) is not None]
     if not known:
         return
-    tally = Counter(_said(shape) for shape in known)
-    usual = max(known, key=lambda shape: tally[_said(shape)])  # of equals the first
+    # A clip of one's own decides only in a film of nothing else (output.film).
+    deciding = [shape for shot, shape in known if shot.clip is None] or [shape for _, shape in known]
+    tally = Counter(map(_said, deciding))
+    usual = max(deciding, key=lambda shape: tally[_said(shape)])  # of equals the first
     whole = Fraction(*film.size) if film.size else usual
-    shots = film.by_id()
-    for name in dict.fromkeys(film.cut):
-        shape = shapes.get(name)
-        if shape is None or _alike(shape, whole) or isinstance(shots[name].first_frame, ShotFrame):
+    for shot, shape in dict(known).items():
+        told_before = isinstance(shot.first_frame, ShotFrame) and shot.first_frame.shot in film.cut
+        if _alike(shape, whole) or told_before:
             continue
         bars = "at its sides" if shape < whole else "above and below it"
-        field = "first_frame" if shots[name].first_frame is not None else "aspect_ratio"
-        what = f"shot '{name}' is {_said(shape)} in a film of {_said(whole)}: there will be bars {bars}"
-        yield _warning(film, name, field, "shapes-differ", what, "give it the film's shape, or set film.size")
+        field = "clip" if shot.clip is not None else "first_frame" if shot.first_frame is not None else "aspect_ratio"
+        what = f"shot '{shot.id}' is {_said(shape)} in a film of {_said(whole)}: there will be bars {bars}"
+        yield _warning(film, shot.id, field, "shapes-differ", what, "give it the film's shape, or set film.size")
 
 
 def _drawings(film: Film) -> Iterator[Problem]:
@@ -62,10 +66,22 @@ def _drawings(film: Film) -> Iterator[Problem]:
             yield _warning(film, shot.id, "provider", "drawing", what, mend)
 
 
+def _not_as_they_are(film: Film, inputs: Inputs) -> Iterator[Problem]:
+    for shot in film.shots:
+        look = inputs.looks.get(shot.clip or "")
+        if look is not None and look.hdr:
+            what = f"{shot.clip} is HDR ({look.hdr}): it is tone-mapped to SDR (BT.709) wherever it is shown"
+            yield _warning(film, shot.id, "clip", "hdr", what, "export it as SDR (BT.709) to grade it yourself")
+        if look is not None and look.alpha:
+            what = f"{shot.clip} has an alpha channel: what is transparent is shown on black"
+            yield _warning(film, shot.id, "clip", "alpha", what, "export it with the background that it is to have")
+
+
 def _shape(shot: Shot, shapes: Mapping[ShotId, Fraction | None], inputs: Inputs) -> Fraction | None:
     """Width by height of a shot's clip, as far as it is known before it is made."""
     if shot.clip is not None:
-        return None
+        look = inputs.looks.get(shot.clip)
+        return Fraction(look.width, look.height) if look is not None else None
     if shot.first_frame is not None:
         return _of(shot.first_frame, shapes, inputs)
     try:
