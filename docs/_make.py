@@ -504,7 +504,7 @@ OWN_MEANS: Mapping[RunFailure, str] = {
     RunFailure.LIMIT: "a limit of the run or of the project refused to spend",
     RunFailure.NO_KEY: "the provider's key is not set",
     RunFailure.CLIP_ABSENT: "the plan names a clip that the store does not hold",
-    RunFailure.FROZEN: "it would have to be made, and `--frozen` makes nothing",
+    RunFailure.FROZEN: "drawn again it came out otherwise than the lock says, and `--frozen` takes nothing else",
     RunFailure.HELD_MISSING: "a held shot has no clip in the lock",
     RunFailure.INPUT: "an image or a frame that goes into the request cannot be had",
     RunFailure.STALE_PLAN: "what goes into it changed after the plan, or the task to collect has ended",

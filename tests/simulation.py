@@ -834,7 +834,7 @@ class World:
                 clips=NoClips(),
                 expect=lambda shot: 6.0 * shot.duration,
                 price=lambda shot: PRICE,
-                draws=not frozen,
+                frozen=frozen,
                 stop=runner.stop,
                 emit=events.append,
             )
@@ -907,7 +907,8 @@ class World:
 
     def _check_stop(self, runner: Runner) -> None:
         """An interrupt leaves no order in doubt that was not sent, or whose answer came in time."""
-        for job in ledger.jobs(self.store):
+        for listed in ledger.jobs(self.store):
+            job = ledger.job(self.store, listed.key)  # a list has no bodies
             intent = job.last(Kind.INTENT)
             if job.state is not State.INTENDED or intent is None or not runner.host.mine(intent.detail):
                 continue

@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
+import klingflow
+from klingflow.animatic import design
 from klingflow.cli.error_report import report
 from tests.cli import Project
 
@@ -29,14 +32,74 @@ def project(tmp_path: Path) -> Project:
     return made
 
 
-def test_film_and_frozen_end_with_6_where_the_lock_has_a_clip_that_the_store_has_not(project: Project) -> None:
+CHAIN = BOARD + "  - {id: noon, continues: dawn, prompt: The boat leaves.}\n"
+
+
+@pytest.mark.parametrize("words", [["film", "film.yaml"], ["run", "film.yaml", "--frozen"]])
+def test_film_and_frozen_draw_a_free_clip_again_that_the_plan_says_is_there(
+    project: Project, words: list[str]
+) -> None:
+    project.write("film.yaml", CHAIN)
     assert project.run("run", "film.yaml").code == 0
-    (project.root / ".klingflow").rename(project.root / "elsewhere")
-    for words in (("film", "film.yaml"), ("run", "film.yaml", "--frozen")):
-        ended = project.run(*words)
-        assert ended.code == 6, ended.said
-        assert "its clip is not there and would have to be made" in ended.err
-        assert "mend: `klingflow run` without --frozen makes it" in ended.err
+    lock, film = (project.root / "film.lock.yaml").read_bytes(), (project.root / "out/film/film.mp4").read_bytes()
+    for lost in (".klingflow", "out"):
+        shutil.rmtree(project.root / lost)
+    planned = project.run("plan", "film.yaml", "--exit-code")
+    assert planned.code == 0, "nothing would be made"
+    assert "2 clips are not in this store: a run draws what it needs again, free" in planned.out
+    ended = project.run(*words)
+    assert ended.code == 0, ended.said
+    assert (project.root / "film.lock.yaml").read_bytes() == lock
+    assert (project.root / "out/film/film.mp4").read_bytes() == film
+
+
+def test_frozen_refuses_a_drawing_that_comes_out_otherwise_than_the_lock_says_and_keeps_nothing_of_it(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write("film.yaml", CHAIN)
+    board = klingflow.open(project.root / "film.yaml", environ=project.environment({}))
+    assert board.run().exit_code == 0
+    lock = (project.root / "film.lock.yaml").read_bytes()
+    dawn = board.plan().plan.films[0].steps[0].clip
+    shutil.rmtree(project.root / ".klingflow")
+    with monkeypatch.context() as other_version:
+        other_version.setattr(design, "GROUND", (90, 13, 13))
+        ran = board.run(frozen=True)
+        assert ran.exit_code == 6
+        first, second = ran.outcomes
+        assert first.failure is not None
+        assert first.failure.kind == "frozen"
+        assert f"this store does not hold clip {str(dawn)[:12]}; drawn again it came out as " in first.failure.message
+        assert "`klingflow run " in first.failure.next
+        assert (second.result, second.because) == ("skipped", "dawn")
+        assert not ran.delivered
+    assert (project.root / "film.lock.yaml").read_bytes() == lock
+    assert not list((project.root / ".klingflow/store").glob("clips/*"))
+    assert board.run(frozen=True).exit_code == 0, "with the version that drew it nothing stands in the way"
+    assert (project.root / "film.lock.yaml").read_bytes() == lock
+
+
+def test_a_run_that_is_not_frozen_takes_the_drawing_of_another_version(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = klingflow.open(project.root / "film.yaml", environ=project.environment({}))
+    assert board.run().exit_code == 0
+    lock = (project.root / "film.lock.yaml").read_bytes()
+    shutil.rmtree(project.root / ".klingflow")
+    monkeypatch.setattr(design, "GROUND", (90, 13, 13))
+    assert board.run(frozen=True).exit_code == 6
+    assert board.run().exit_code == 0
+    assert (project.root / "film.lock.yaml").read_bytes() != lock
+    assert board.run(frozen=True).exit_code == 0
+
+
+def test_a_held_clip_that_the_store_lost_is_not_said_to_be_drawn_again(project: Project) -> None:
+    assert project.run("run", "film.yaml").code == 0
+    project.write("film.yaml", BOARD.replace("Still water", "Waves") + "    hold: true\n")
+    shutil.rmtree(project.root / ".klingflow")
+    planned = project.run("plan", "film.yaml")
+    assert "dawn's clip is not in this store: run where the store is shared (KLINGFLOW_STORE)" in planned.out
+    assert project.run("run", "film.yaml").code == 1
 
 
 def test_a_run_names_the_film_as_it_can_be_opened_from_here_also_when_nothing_was_made(project: Project) -> None:

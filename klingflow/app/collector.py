@@ -78,7 +78,7 @@ async def _collect(session: Session, running: runner.Running, emit: Emit, stop: 
         running.buyers.append(buyer)
         try:
             known = planner.known_clips(plan)
-            films = await runner.execute(session, waiting, known, buyer, draws=False, emit=emit, stop=stop)
+            films = await runner.execute(session, waiting, known, buyer, frozen=True, emit=emit, stop=stop)
         finally:
             running.buyers.remove(buyer)
     runner.keep(session, films)

@@ -124,7 +124,7 @@ class Storyboard:
         """Does what a plan says (by default the plan of the whole storyboard), keeps every clip, delivers the film.
 
         `confirmed`: money may be spent; without it a run that may spend raises SpendRefused. `limits` narrow those of
-        the project file; `frozen` refuses to make anything (WouldMake); `detach` leaves while tasks are being made.
+        the project file; `frozen` refuses to make anything new (WouldMake); `detach` leaves while tasks are being made.
         With overridden variables the lock is left as it is, unless `update_lock` says otherwise.
         Raises KlingflowError for what is found wrong before the first request. A shot that fails raises nothing: it is
         in the result. `on_event` and an interrupt are as with `run_async`.

@@ -325,9 +325,9 @@ def absent(store: Store, plan: Plan) -> str:
     there = (Action.REUSE, Action.ADOPT, Action.HOLD)
     steps = [s for film in plan.films for s in film.steps if s.action in there and s.provider != planning.OWN]
     away = [step for step in steps if step.clip is not None and not store.holds(step.clip)]
-    paid = [step for step in away if step.provider in PROVIDERS and PROVIDERS[step.provider].caps.paid]
-    if paid:
-        names = f"{paid[0].shot}'s clip is" if len(paid) == 1 else f"{len(paid)} paid clips are"
+    gone = [step for step in away if not step.redraws]
+    if gone:
+        names = f"{gone[0].shot}'s clip is" if len(gone) == 1 else f"{len(gone)} clips that no run makes are"
         return f"{names} not in this store: run where the store is shared (KLINGFLOW_STORE)"
     if away:
         names = f"{away[0].shot}'s clip is" if len(away) == 1 else f"{len(away)} clips are"

@@ -149,7 +149,7 @@ async def run(
         opened.listening(running.wake, notify),
     ):
         running.buyers.append(buyer)
-        films = await execute(session, plan, known, buyer, draws=not options.frozen, emit=emit, stop=stop)
+        films = await execute(session, plan, known, buyer, frozen=options.frozen, emit=emit, stop=stop)
     keep(session, films, update_lock=options.update_lock)
     delivered, unjoined = await asyncio.to_thread(_deliver, session, films, known, emit, stop)
     code = exit_code(films, stop.is_set()) or max((bad.code for bad in unjoined), default=DONE)
@@ -234,7 +234,7 @@ async def execute(
     known: Mapping[str, Mapping[ShotId, Digest]],
     buyer: Buyer,
     *,
-    draws: bool,
+    frozen: bool,
     emit: Emit,
     stop: asyncio.Event,
 ) -> list[FilmRun]:
@@ -251,7 +251,7 @@ async def execute(
             clips=clips,
             expect=session.lookups.expect,
             price=lambda shot: session.lookups.price(shot).amount,
-            draws=draws,
+            frozen=frozen,
             stop=stop,
             emit=emit,
         )

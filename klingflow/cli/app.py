@@ -75,7 +75,7 @@ COMMANDS = {
     "status": "every task that was ever submitted for a storyboard",
     "resolve": "settle a shot that is in doubt, or whose delivered clip is not what was ordered",
     "takes": "the takes of each shot that the lock or the store knows",
-    "film": "put the film together again from clips that are there; makes and buys nothing",
+    "film": "put the film together again from clips that are there; makes nothing new, buys nothing",
     "open": "show the finished film",
     "graph": "draw which shot waits for which",
     "listen": "receive callbacks and collect tasks of detached runs",
@@ -162,7 +162,7 @@ def _run(p: argparse.ArgumentParser) -> None:
     p.add_argument("--max-spend", metavar="USD", help="refuse a run that would spend more")
     p.add_argument("--max-seconds", metavar="N", help="refuse a run that would make more seconds of clip")
     p.add_argument("--max-tasks", metavar="N", help="refuse a run that would submit more tasks")
-    p.add_argument("--frozen", action="store_true", help="refuse to make anything (exit 6)")
+    p.add_argument("--frozen", action="store_true", help="refuse to make anything new (exit 6)")
     p.add_argument("--detach", action="store_true", help="submit, and leave while tasks are being made (exit 7)")
     p.add_argument("--update-lock", action="store_true", help="with --var: write the lock all the same")
     p.add_argument("--listen", metavar="HOST:PORT", help="receive callbacks here while waiting")

@@ -1,4 +1,4 @@
-"""`klingflow film`: the film anew from clips that are there. Makes nothing, buys nothing."""
+"""`klingflow film`: the film anew from the clips that the plan names. Makes nothing new, buys nothing."""
 
 from __future__ import annotations
 

@@ -211,14 +211,18 @@ class Collector:
         job = await self._sender.job(order.key)
         status = None if job.task is None else await self._ended(order, seller, job, job.task)
         drawn = await self._download(order, seller, status) if isinstance(status, Done) else None
-        if isinstance(drawn, ClipFacts) and drawn.digest == record.facts.digest:
-            return Bought(result=Result.MADE, clip=record)
-        return self._words.lost_from_store()
+        if not isinstance(drawn, ClipFacts):
+            return self._words.lost_from_store()
+        if drawn.digest != record.facts.digest:
+            return self._words.drawn_otherwise(record.facts.digest, drawn.digest, frozen=False)
+        return Bought(result=Result.MADE, clip=record)
 
     async def _bring(self, order: Order, seller: Seller, job: Job, done: Done, tries: _Tries) -> Bought | Again | None:
         """Downloads a finished clip and keeps it, or what came instead."""
         got = await self._download(order, seller, done)
         if isinstance(got, ClipFacts):
+            if order.only is not None and got.digest != order.only:
+                return self._words.drawn_otherwise(order.only, got.digest, frozen=True)
             return await self._record_clip(order, seller, job, got)
         if isinstance(got, Unfit):
             if got.digest == tries.unfit:  # the same bytes twice: it is the clip, not the way here

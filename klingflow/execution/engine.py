@@ -56,14 +56,14 @@ async def run(
     clips: Clips,
     expect: Callable[[Shot], float],
     price: Callable[[Shot], Decimal | None],
-    draws: bool,
+    frozen: bool,
     stop: asyncio.Event,
     emit: Emit,
 ) -> tuple[Outcome, ...]:
     """Runs every step of one film; outcomes are in the plan's order. Raises only for a broken store, or a bug.
 
     `known` are the clips of shots that the plan was narrowed down from (--select): they are there and stay as they are.
-    `draws`: a clip of a free provider that this store does not hold is drawn again.
+    `frozen`: a free clip that is drawn again (`Step.redraws`) has to come out as the plan names it.
     When `stop` is set nothing more is submitted: requests on their way get a few seconds to be answered and recorded,
     tasks are left to the provider, and what was not done ends as STOPPED or OPEN.
     """
@@ -75,6 +75,7 @@ async def run(
     async def one(step: Step) -> Outcome:
         shot = shots[step.shot] if step.take == shots[step.shot].take else replace(shots[step.shot], take=step.take)
         frames_of: dict[ShotId, Digest] = {}
+        lacks: Outcome | None = None
         for need in step.needs:
             if (need, shots[need].take) not in ended:
                 frames_of[need] = known[need]
@@ -84,27 +85,25 @@ async def run(
                 frames_of[need] = upstream.clip.facts.digest
             elif need in planned and not step.orders:
                 frames_of[need] = planned[need]  # its frame was taken before; what was bought with it is collected
+                lacks = upstream
             elif step.action in _MAKING:
                 return _skipped(step, upstream)
         try:
-            outcome = await _step(step, shot, frames_of)
+            outcome = await _step(step, shot, frames_of, lacks)
         except KlingflowError as bad:
             outcome = _failed(_outcome(step), RunFailure.STORE, bad.what, bad.mend)
         _report(emit, film, outcome)
         return outcome
 
-    async def _step(step: Step, shot: Shot, frames_of: Mapping[ShotId, Digest]) -> Outcome:
-        match step.action:
-            case Action.HOLD | Action.REUSE | Action.ADOPT:
-                there = await _at_hand(step, shot)
-                if there is not None:
-                    return there
-                if step.action is Action.HOLD or step.provider not in FREE:
-                    return _absent(step)
-                if not draws:
-                    mend = "`klingflow run` without --frozen makes it"
-                    message = "its clip is not there and would have to be made"
-                    return _failed(_outcome(step), RunFailure.FROZEN, message, mend)
+    async def _step(step: Step, shot: Shot, frames_of: Mapping[ShotId, Digest], lacks: Outcome | None) -> Outcome:
+        if step.action not in _MAKING:
+            there = await _at_hand(step, shot)
+            if there is not None:
+                return there
+            if not step.redraws:
+                return _absent(step)
+            if lacks is not None:
+                return _skipped(step, lacks)
         return await _obtain(step, shot, frames_of)
 
     async def _at_hand(step: Step, shot: Shot) -> Outcome | None:
@@ -123,8 +122,7 @@ async def run(
     async def _obtain(step: Step, shot: Shot, frames_of: Mapping[ShotId, Digest]) -> Outcome:
         outcome = _outcome(step)
         parts = digest.parts(shot, step.model, inputs.stills, frames_of, inputs.clips)
-        if parts is None:  # a clip that would be drawn again, where the one that it continues could not be
-            return _absent(step)
+        assert parts is not None  # a step whose needs have no clip was skipped
         key = digest.key(parts)
         outcome = replace(outcome, key=key)
         if step.key is not None and step.key != key and step.provider not in FREE:
@@ -149,6 +147,7 @@ async def run(
             price=price(shot),
             expected_s=expect(shot),
             priority=weigh()[shot.id],
+            only=step.clip if frozen and step.redraws else None,
             may_order=step.orders or step.same_as is not None,  # the step that it is the same as was counted
         )
         bought = await buyer.obtain(order)
@@ -203,12 +202,10 @@ def _failed(outcome: Outcome, kind: RunFailure, message: str, what_next: str) ->
 
 def _absent(step: Step) -> Outcome:
     """A clip that the plan names and the store does not hold: never bought anew by itself."""
-    if step.clip is None:
-        return _failed(_outcome(step), RunFailure.CLIP_ABSENT, "its clip is not in the store", "run again")
     return _failed(
         _outcome(step),
         RunFailure.CLIP_ABSENT,
-        f"the plan names clip {step.clip[:12]}, and this store does not hold it; nothing was bought in its place",
+        f"the plan names clip {str(step.clip)[:12]}, and this store does not hold it; nothing was bought in its place",
         "run with the store that holds it (KLINGFLOW_STORE), or declare another `take` to buy the shot anew",
     )
 

@@ -30,6 +30,8 @@ class Order:
     may_order: bool
     """Whether the plan decided that a request which may cost money can be sent for it. False: what is there already is
     collected, and nothing else."""
+    only: Digest | None = None
+    """The one clip that will do, where nothing else may be kept for it; None: what was ordered, as it comes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,7 +47,7 @@ class RunFailure(StrEnum):
     CLIP_ABSENT = "clip-absent"
     """The plan names a clip, and the store does not hold it."""
     FROZEN = "frozen"
-    """It would have to be made, and this run makes nothing."""
+    """A free clip that is drawn again came out otherwise than the plan names it, and this run makes nothing new."""
     HELD_MISSING = "held-missing"
     """A held shot whose clip the lock does not name."""
     INPUT = "input"

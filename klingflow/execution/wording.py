@@ -154,6 +154,17 @@ class Wording:
             "restore the store from its backup, or declare `take: 2` to buy the shot anew",
         )
 
+    def drawn_otherwise(self, named: Digest, drawn: Digest, *, frozen: bool) -> Bought:
+        """A free clip that the store lost came out as another one; `named` is by the plan, or by the store's record."""
+        what = (
+            f"this store does not hold clip {named[:12]}; drawn again it came out as clip {drawn[:12]}, because "
+            "klingflow, a library or a font is another version"
+        )
+        if frozen:
+            mend = f"run with the store that holds it (KLINGFLOW_STORE), or `{self._run}` to take the new one"
+            return failed(RunFailure.FROZEN, what, mend)
+        return failed(RunFailure.CLIP_ABSENT, what, "restore the store from its backup, or declare another `take`")
+
     def settled_meanwhile(self, order: Order) -> Bought:
         what = "somebody recorded that it was not bought, while this run was about to send it; nothing was sent"
         return failed(RunFailure.STALE_PLAN, what, f"`{self._run}` orders it anew")

@@ -9,7 +9,7 @@ The engine does what a step states. While a run goes on, these facts turn a plan
 
 Nothing turns a step that is no purchase into one: `Step.orders` is False for it, and the engine hands the line that
 spends no order without it. The one thing that a reuse or an adoption may become is a free drawing, where the clip of a
-free provider is not in this store.
+free provider is not in this store (`Step.redraws`).
 
 Knows no file and no provider: what it must ask (is there a clip for this key? what does it cost?) comes in as
 `PlanLookups`.
@@ -116,6 +116,12 @@ class Step:
     def orders(self) -> bool:
         """Whether this step may send a request that makes, and so may buy, a clip."""
         return self.seconds > 0
+
+    @property
+    def redraws(self) -> bool:
+        """Whether a run draws the clip again, free, where the store does not hold it. A frozen run does so too, and
+        takes nothing but the very clip that the plan names."""
+        return self.action in (Action.REUSE, Action.ADOPT) and self.provider in FREE
 
 
 @dataclass(frozen=True, slots=True)
