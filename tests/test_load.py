@@ -291,7 +291,8 @@ def test_a_shot_may_say_in_its_own_way_what_the_defaults_say_in_another() -> Non
         ("{id: b, first_frame: ~/x.png}", "4:22 path: '~/x.png' is not a path inside the project"),
         ("{id: b, first_frame: 'a\\b.png'}", "4:22 path: 'a\\b.png' holds a backslash"),
         ("{id: b, first_frame: frames/}", "4:22 path: 'frames/' names a folder"),
-        ('{id: b, first_frame: "a\\0b"}', "4:22 path: the path holds a character that cannot be seen"),
+        ('{id: b, first_frame: "a\\0b"}', "4:22 path: the path holds a character that cannot be seen: "
+             "a control character (U+0000) at position 2"),
         ("{id: b, first_frame: '{{ f }}'}", "4:22 path: a file is needed here, not a file: address"),
         ("{id: b, first_frame: '{{ h }}'}", "4:22 url: only https is fetched, not http"),
         ("{id: b, first_frame: 'https://u:p@h/x.png'}", "4:22 url: this is not a plain https URL"),

@@ -114,6 +114,10 @@ class StoryboardFile:
         except StoryboardError as bad:
             problems += bad.problems
         relative = below_root(self.path)
+        if not os.path.lexists(file):
+            project.resolve(relative)  # says that it is not there, and which name is near
+            what = f"{self.path} is there in another Unicode form of its name"
+            raise UsageError(what, "name it as it is on the disk: let the shell complete the path")
         content, found = read_films(
             project, self.path, relative, self.variables, self.provider, config, self.environ
         )
@@ -176,6 +180,7 @@ class Reader(Protocol):
     def image(self, rel: str) -> ImageFacts: ...
     def digest(self, rel: str) -> Digest: ...
     def clip(self, rel: str) -> tuple[Digest, ClipLook | None]: ...
+    def other_form(self, rel: str) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,6 +232,9 @@ def read_films(
         trusted=frozenset(map(_host, trusted_urls(environ))) - {""},
     )
     problems = problems + found
+    for text in texts:
+        if text != relative and files.other_form(text) is not None:
+            problems.append(_other_form(text, _written_at(document, text.rpartition("/")[2])))
     inputs, found = _files(films, files, config)
     problems += found
     for film in films:
@@ -299,12 +307,19 @@ def _files(films: Sequence[Film], project: Reader, config: Config | None) -> tup
         problem = Problem(rule=rule, what=what, span=span, mend=mend, severity=severity)
         problems.setdefault((what, span), problem)
 
+    def look_equal(path: str, span: Span) -> None:
+        if project.other_form(path) is not None:
+            problem = _other_form(path, span)
+            problems.setdefault((problem.what, span), problem)
+
     for film in films:
         for shot in film.shots:
             for role, frame in own_frames(shot):
                 if not isinstance(frame, FileStill):
                     continue
                 facts = _look(frame.path, project.image, stills, bad)
+                if role != "meets":
+                    look_equal(frame.path, film.where(shot.id, role))
                 if facts is None:
                     if role == "meets":
                         continue  # told where that shot declares it
@@ -322,12 +337,36 @@ def _files(films: Sequence[Film], project: Reader, config: Config | None) -> tup
             if shot.clip is not None and _look(shot.clip, project.clip, clips, bad) is None:
                 error = bad[shot.clip]
                 note(film.where(shot.id, "clip"), "clip", error.what, error.mend)
+            if shot.clip is not None:
+                look_equal(shot.clip, film.where(shot.id, "clip"))
         if film.audio is not None and _look(film.audio, project.digest, beds, bad) is None:
             error = bad[film.audio]
             note(film.where(None, "film.audio"), "audio", error.what, error.mend)
+        if film.audio is not None:
+            look_equal(film.audio, film.where(None, "film.audio"))
     digests = {path: digest for path, (digest, _) in clips.items()} | beds
     looks = {path: look for path, (_, look) in clips.items() if look is not None}
     return Inputs(stills=stills, clips=digests, looks=looks), list(problems.values())
+
+
+def _other_form(path: str, span: Span) -> Problem:
+    return Problem(
+        rule="unicode-form",
+        what=f"the file '{path}' is there in another Unicode form of its name (an accented letter as one character, or "
+        "as a letter and an accent): it is taken for the one that is meant",
+        mend="write the name as the file has it, or rename the file: elsewhere the two may be different names",
+        span=span,
+        severity=Severity.WARNING,
+    )
+
+
+def _written_at(document: Document, name: str) -> Span:
+    """Where a name is written for the first time in a file; the file's beginning where it is put together."""
+    for number, line in enumerate(document.text.split("\n"), 1):
+        col = line.find(name)
+        if col >= 0:
+            return Span(document.path, number, col + 1, col + 1 + len(name), line)
+    return document.span(())
 
 
 def deaf_beds(loaded: LoadedStoryboard) -> list[Problem]:

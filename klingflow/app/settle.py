@@ -18,6 +18,7 @@ from klingflow.app.planner import ANSWER_TIMEOUT_S
 from klingflow.app.project_loader import StoryboardFile
 from klingflow.app.session import Session, open_session
 from klingflow.core import digest as digests
+from klingflow.core.alike import suggestion
 from klingflow.core.errors import KlingflowError, UsageError
 from klingflow.core.model import ClipRecord, Digest, Film, Key, Shot, task_id
 from klingflow.core.source import nearest
@@ -87,7 +88,7 @@ def _one(jobs: Sequence[Job], found: Sequence[Job], shot: str, path: str, verdic
         mend = f"klingflow status {path} lists every task"
         known = {str(_shot(job)) for job in jobs}
         close = nearest(shot, sorted(known)) if shot not in known else None
-        raise UsageError(f"{what} for shot '{shot}'", f"did you mean '{close}'? {mend}" if close else mend)
+        raise UsageError(f"{what} for shot '{shot}'", f"{suggestion(close, shot)} {mend}" if close else mend)
     if len(found) > 1:
         listed = ", ".join(sorted(f"take {_take(job)} of {_film(job)} (--key {job.key[:KEY_SHOWN]})" for job in found))
         raise UsageError(f"shot '{shot}' has {len(found)} open purchases: {listed}", "name one with --take or --key")

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from klingflow.core.alike import alike
+
 Path = tuple[str | int, ...]
 """A way into parsed data: ("shots", 3, "prompt")."""
 
@@ -217,6 +219,9 @@ def declares_storyboard(head: bytes) -> bool:
 
 def nearest(name: str, names: Sequence[str]) -> str | None:
     """The valid name that was most likely intended, or None."""
+    looking = next((one for one in names if alike(one, name)), None)
+    if looking is not None:
+        return looking
     import difflib  # costs 5 ms and is needed only when something is wrong
 
     found = difflib.get_close_matches(name, names, n=1, cutoff=0.6)

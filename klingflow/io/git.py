@@ -10,6 +10,7 @@ import os
 import re
 import selectors
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -18,7 +19,7 @@ from klingflow.core.digest import of_bytes
 from klingflow.core.errors import UsageError
 from klingflow.core.model import Digest, ImageFacts
 from klingflow.core.source import visible
-from klingflow.io.project import CLIP_BYTES, IMAGE_BYTES, TEXT_BYTES, BadFile, clean, decoded, picture
+from klingflow.io.project import CLIP_BYTES, IMAGE_BYTES, TEXT_BYTES, BadFile, clean, decoded, in_other_form, picture
 
 PATIENCE_S = 60.0
 """For one answer of git. A local object takes milliseconds, also on a slow disk."""
@@ -135,6 +136,10 @@ class Tree:
         if any(part.startswith(".") for part in path.split("/")):
             raise BadFile(f"'{rel}' is hidden: a name that begins with a dot is not read", "use another name")
         kind, size = self._ask(f"{self.commit}:{self._prefix}{path}")
+        if kind == "missing" and not path.isascii():
+            there = in_other_form(path, self._list)
+            if there is not None:
+                kind, size = self._ask(f"{self.commit}:{self._prefix}{there}")
         if kind == "missing":
             self._refuse_submodule(rel, path)
             return None
@@ -161,6 +166,17 @@ class Tree:
         if _POINTER.match(data):
             raise BadFile(f"'{rel}' is kept by Git LFS at {self.ref}", "keep text files in git itself")
         return decoded(rel, data)
+
+    def other_form(self, rel: str) -> str | None:
+        """As `files.Project.other_form`; nobody can rename a file at a ref any more, so there it is no matter."""
+        return None
+
+    def _list(self, folder: str) -> Sequence[str]:
+        try:
+            listed = self._git("ls-tree", "-z", "--name-only", f"{self.commit}:{self._prefix}{folder}".rstrip("/"))
+        except GitFailed:
+            return ()
+        return listed.split("\0")
 
     def digest(self, rel: str) -> Digest:
         """SHA-256 of the file's bytes. A Git LFS pointer names it, so the file itself is not needed."""

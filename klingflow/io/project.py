@@ -14,8 +14,7 @@ import re
 import shlex
 import stat
 import sys
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from fractions import Fraction
@@ -23,6 +22,7 @@ from io import BufferedReader
 from itertools import islice
 from pathlib import Path
 
+from klingflow.core.alike import alike, difference, form, plain
 from klingflow.core.errors import KlingflowError, MediaError
 from klingflow.core.model import ClipLook, Digest, ImageFacts
 from klingflow.core.source import nearest
@@ -177,6 +177,8 @@ class Project:
         self._folders: dict[str, str | None] = {}
         self._names: dict[str, frozenset[str]] = {}
         """What each folder holds, as spelled on the disk; listed again before a name is said not to be there."""
+        self._other_forms: dict[str, str] = {}
+        """Paths that are in another Unicode form on the disk, and how they are there."""
         self._facts = KnownFiles(self.root)
 
     def resolve(self, rel: str) -> Path:
@@ -294,6 +296,17 @@ class Project:
                 raise BadFile(f"nothing can be written to '{rel}': '{shown}' is not a folder", "move it away")
         return self.root.joinpath(*parts)
 
+    def other_form(self, rel: str) -> str | None:
+        """How a path that was looked at is spelled on the disk, where that is another Unicode form of it; else None."""
+        if rel.isascii():
+            return None
+        parts = clean(rel).split("/")
+        for n in range(len(parts), 0, -1):
+            there = self._other_forms.get("/".join(parts[:n]))
+            if there is not None:
+                return "/".join([there, *parts[n:]])
+        return None
+
     def save_cache(self) -> None:
         """Keeps the digests for the next run, where the user's cache folder can be written."""
         self._facts.save()
@@ -304,12 +317,31 @@ class Project:
             # ASCII cannot name it, and ISO-8859-1 would name another file.
             what = f"'{rel}' cannot be found where file names are in {sys.getfilesystemencoding()}"
             raise BadFile(what, "set PYTHONUTF8=1, or a UTF-8 locale")
-        folder, _, name = clean(rel).rpartition("/")
+        path = clean(rel)
+        found = self._look_exactly(self._other_forms.get(path, path))
+        if found is None and not path.isascii():
+            there = in_other_form(path, self._list)
+            if there is not None:
+                self._other_forms[path] = there
+                found = self._look_exactly(there)
+        if found is None:
+            raise self._missing(rel)
+        return found
+
+    def _list(self, folder: str) -> Sequence[str]:
+        try:
+            return os.listdir(self.root / folder)
+        except OSError:
+            return ()
+
+    def _look_exactly(self, rel: str) -> tuple[str, os.stat_result] | None:
+        """As `_look`; None where there is no such file."""
+        folder, _, name = rel.rpartition("/")
         if folder not in self._folders:
             self._folders[folder] = self._folder(folder)
         place = self._folders[folder]
         if place is None:
-            raise self._missing(rel)
+            return None
         real = f"{place}/{name}"
         try:
             if name.startswith("."):
@@ -322,7 +354,7 @@ class Project:
                 known = os.lstat(real)
                 self._check_spellings(rel, real)
         except (FileNotFoundError, NotADirectoryError):
-            raise self._missing(rel) from None
+            return None
         except OSError as error:
             raise BadFile(f"'{rel}' cannot be read: {error.strerror}") from None
         if not stat.S_ISREG(known.st_mode):
@@ -363,13 +395,16 @@ class Project:
         if name in names:
             return
         # The same name in another Unicode normal form is the same name: HFS+ on macOS changes the form by itself.
-        wanted = unicodedata.normalize("NFC", name)
-        forms = {unicodedata.normalize("NFC", each): each for each in names}
+        wanted = form(name)
+        forms = {form(each): each for each in names}
         if wanted not in forms:
-            there = next((each for form, each in forms.items() if form.casefold() == wanted.casefold()), None)
+            there = next((each for one, each in forms.items() if one.casefold() == wanted.casefold()), None)
             spelled = f"'{there}' on the disk" if there else "otherwise on the disk"
             mend = "spell it exactly so: other systems tell large and small letters apart"
             raise BadFile(f"'{rel}': '{name}' is spelled {spelled}", mend)
+        inside = place.removeprefix(str(self.root)).strip(os.sep)
+        written, there = (f"{inside}/{one}" if inside else one for one in (name, forms[wanted]))
+        self._other_forms[written] = there
 
     def _inside(self, rel: str, real: str) -> None:
         if not _below(real, str(self.root)):
@@ -412,12 +447,30 @@ class Project:
                 names = [entry.name for entry in islice(entries, 2000) if not entry.name.startswith(".")]
         except OSError:
             names = []
-        close = next((n for n in names if n.casefold() == name.casefold()), None) or nearest_file(name, names)
+        close = next((n for n in names if alike(n, name)), None) or nearest_file(name, names)
         where = f"{folder}/" if folder else ""
         if below and close and not os.path.lexists(os.path.join(place, close + below)):
             below = ""  # the folder that was meant does not have it either
-        mend = f"did you mean '{where}{close}{below}'?" if close else "put it there, or correct the path"
-        return BadFile(f"there is no file '{rel}'", mend)
+        told = difference(name, close) if close else ""
+        mend = f"did you mean '{where}{plain(close)}{below}'?" if close else "put it there, or correct the path"
+        mend += f" The two look equal: {told}" if told else ""
+        return BadFile(f"there is no file '{plain(rel)}'", mend)
+
+
+def in_other_form(path: str, names_in: Callable[[str], Sequence[str]]) -> str | None:
+    """The path of the file whose name is the same in another Unicode form (macOS and zip files change it by
+    themselves); None where there is none. `names_in` lists a folder. Raises BadFile where it may be any of several."""
+    found = ""
+    for part in path.split("/"):
+        names = names_in(found)
+        same = [part] if part in names else [name for name in names if form(name) == form(part)]
+        if len(same) > 1:
+            what = f"'{path}' may be any of {len(same)} names that differ in Unicode form alone"
+            raise BadFile(what, "rename all of them but one")
+        if not same:
+            return None
+        found = f"{found}/{same[0]}" if found else same[0]
+    return None if found == path else found
 
 
 _KINDS = (

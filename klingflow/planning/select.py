@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
+from klingflow.core.alike import difference, suggestion
 from klingflow.core.errors import UsageError
 from klingflow.core.model import Film, ShotId
 from klingflow.core.source import nearest, visible
@@ -62,7 +63,9 @@ def refuse_misspelt_tags(expression: str, films: Sequence[Film]) -> None:
         if tag and tag not in known and not _PATTERN.search(tag):
             near = nearest(tag, known)
             if near:
-                raise UsageError(f"no shot has the tag {visible(tag)!r}", f"did you mean tag:{near}?")
+                told = difference(tag, near)
+                mend = f"did you mean tag:{near}?" + (f" The two look equal: {told}" if told else "")
+                raise UsageError(f"no shot has the tag {visible(tag)!r}", mend)
 
 
 class _Graph:
@@ -124,7 +127,7 @@ class _Graph:
         near = nearest(name, self.ids)
         raise UsageError(
             f"no shot is called {visible(name)!r}",
-            f"did you mean {near!r}?" if near else f"the shots are {_listed(self.ids)}",
+            suggestion(near, name) if near else f"the shots are {_listed(self.ids)}",
         )
 
     def by_state(self, word: str) -> frozenset[ShotId]:

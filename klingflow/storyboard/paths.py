@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from klingflow.core.alike import odd
 from klingflow.core.errors import UsageError
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
@@ -17,7 +18,8 @@ def under_root(text: str, folder: str) -> str:
     """The path of a file from the project root, "frames/dawn.png" written in folder "pipelines/h" being
     "pipelines/h/frames/dawn.png". Raises UsageError for whatever is not a path inside the project."""
     if not text.isprintable():
-        raise UsageError("the path holds a character that cannot be seen", "write the path in plain letters")
+        found = f": {odd(text)}" if odd(text) else ""
+        raise UsageError(f"the path holds a character that cannot be seen{found}", "write the path in plain letters")
     if not text:
         raise UsageError("the path is empty", "name a file beside the storyboard")
     if "\\" in text:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
+from klingflow.core.alike import suggestion
 from klingflow.core.errors import KlingflowError, StoryboardError
 from klingflow.core.source import Problem, Span, nearest
 from klingflow.storyboard.scalar import WrittenTruth, written
@@ -195,7 +196,7 @@ def _undeclared(name: str, known: Sequence[str], budget: RenderBudget) -> _Missi
         return _Missing("undefined", "'shot' is known only inside a shot", "use it in a field of a shot")
     near, names = budget.nearest(name, known), budget.listed(known)
     mend = "declare it under vars" + (f"; known here: {names}" if names else "")
-    mend = f"did you mean '{near}'?" if near else mend
+    mend = suggestion(near, name) if near else mend
     return _Missing("undefined", f"'{name}' is not declared", mend)
 
 
@@ -203,7 +204,7 @@ def _no_field(owner: str, value: object, name: str, budget: RenderBudget) -> _Mi
     if isinstance(value, Mapping):
         near = budget.nearest(name, map(str, value))
         names = ", ".join(map(str, islice(value, 12)))
-        mend = f"did you mean '{near}'?" if near else f"it has {names or 'no fields'}"
+        mend = suggestion(near, name) if near else f"it has {names or 'no fields'}"
     elif isinstance(value, list | tuple):
         mend = f"it is a list of {len(value)}: write {owner}[0]"
     else:

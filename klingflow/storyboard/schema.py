@@ -19,6 +19,7 @@ from itertools import islice
 from typing import Any
 
 import klingflow
+from klingflow.core.alike import odd, suggestion
 from klingflow.core.source import Document, Path, Problem, nearest, visible
 from klingflow.storyboard.scalar import written
 
@@ -171,7 +172,7 @@ def _problems(document: Document, name: str, error: Any, path: Path) -> Iterator
     schema = error.schema if isinstance(error.schema, dict) else {}
     value, wanted = error.instance, error.validator_value
     if "propertyNames" in error.absolute_schema_path:
-        what = f"{_shown(value)} cannot be a name in {_thing(document, name, path)}"
+        what = f"{_shown(value)} cannot be a name in {_thing(document, name, path)}{_odd(value)}"
         yield (*path, value), True, ("bad-name", what, schema.get("errorMessage", ""))
         return
     match error.validator:
@@ -326,7 +327,13 @@ def _other(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) ->
         return "bad-value", f"{thing} is not right: {rule}", ""
     close = _spelled(value, schema)
     rule = f"write {close}; {rule}" if close else rule
-    return "bad-value", f"{thing} cannot be {_shown(value)}", rule
+    return "bad-value", f"{thing} cannot be {_shown(value)}{_odd(value)}", rule
+
+
+def _odd(value: object) -> str:
+    """What of a text cannot be seen or looks like a plain letter, since a reader finds no fault in it."""
+    found = odd(value) if isinstance(value, str) else ""
+    return f": it has {found}" if found else ""
 
 
 def _spelled(value: object, schema: Mapping[str, Any]) -> str:
@@ -359,7 +366,7 @@ def _belongs(key: str, known: tuple[str, ...]) -> str:
     """What to do with a key that does not belong at its place."""
     close = next((n for n in known if n.casefold() == key.casefold()), None) or nearest(key, known)
     if close:
-        return f"did you mean '{close}'?"
+        return suggestion(close, key)
     if not known:
         return ""
     return f"the fields here are {', '.join(known)}"

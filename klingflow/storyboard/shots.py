@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from klingflow.core.alike import difference, same
 from klingflow.core.errors import KlingflowError
 from klingflow.core.model import MultiShot, Shot, ShotFrame
 from klingflow.core.source import Path, Problem, Severity
@@ -86,6 +87,8 @@ class ShotReader:
         self.ids: dict[str, int] = {}
         self.unsure: set[str] = set()
         """Ids that are no ids, or those of two shots: who refers to one may mean another."""
+        self.tags: dict[str, None] = {}
+        """The tags so far."""
         for index, raw in enumerate(raws):
             name = raw["id"]
             if name in self.ids:
@@ -248,6 +251,11 @@ class ShotReader:
         if text is not value and not _TAG.fullmatch(text):
             self.file.fault("value", f"'{text}' is not a tag", "a tag is one word without , : + and @", at)
             raise Skip
+        twin = next((one for one in self.tags if same(one, text)), None) if text not in self.tags else None
+        if twin is not None:
+            what = f"the tag '{text}' and one above it look equal: {difference(text, twin)}"
+            self.file.fault("looks-equal", what, f"write it like the other, '{twin}'", at)
+        self.tags[text] = None
         return text
 
     def prompt_file(self, value: str, context: dict[str, object], at: Path) -> str:

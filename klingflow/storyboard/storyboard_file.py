@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
+from klingflow.core.alike import suggestion
 from klingflow.core.errors import KlingflowError, StoryboardError
 from klingflow.core.source import Document, Path, Problem, Severity, Span
 from klingflow.storyboard import conflicts, paths, prompt
@@ -71,7 +72,7 @@ class StoryboardFile:
     def meant(self, name: str, names: Sequence[str]) -> str:
         near = self.budget.nearest(name, names)
         listed = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
-        return f"did you mean '{near}'?" if near else f"known here: {listed}" if names else "there are none"
+        return suggestion(near, name) if near else f"known here: {listed}" if names else "there are none"
 
     def text(self, value: str, context: Mapping[str, object], at: Path) -> str:
         """A text with its template rendered. Raises Skip when it cannot be."""

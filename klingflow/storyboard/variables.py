@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
+from klingflow.core.alike import UNSEEN, difference, same
 from klingflow.core.digest import of_bytes
 from klingflow.core.source import Path, Problem, Severity
 from klingflow.storyboard import prompt
@@ -78,6 +79,10 @@ def combinations(file: StoryboardFile, data: Data) -> list[tuple[dict[str, objec
         for i, text in enumerate(texts):
             if text in texts[:i]:
                 file.fault("matrix", f"'{axis}' has '{text}' twice", "remove one", ("matrix", axis, i))
+            elif twin := next((one for one in texts[:i] if same(one, text)), None):
+                what = f"'{axis}' has '{text}' twice, as it seems: {difference(text, twin)}"
+                file.fault("looks-equal", what, "remove one, or write them so that they can be told apart",
+                           ("matrix", axis, i))
     count = 1
     for values in matrix.values():
         count *= len(values)
@@ -142,16 +147,12 @@ def _file_name(values: tuple[str, ...]) -> str:
     return f"{name}_" if name.lower() in _FOLDERS or name.lower().partition(".")[0] in _DEVICES else name
 
 
-_UNSEEN = re.compile("[\u034f\u115f\u1160\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
-"""What Unicode counts as letters and marks, and nobody can see."""
-
-
 def _readable(value: str) -> str:
     """The letters and digits of a value, of every script, with _ for what is between them."""
     shown = ""
     for c in unicodedata.normalize("NFC", value):
         kind = unicodedata.category(c)[0]
-        seen = (kind in "LN" or (kind == "M" and shown[-1:].strip(" "))) and not _UNSEEN.match(c)
+        seen = (kind in "LN" or (kind == "M" and shown[-1:].strip(" "))) and not UNSEEN.match(c)
         shown += "x" if c == ":" else c if seen or c in "._-" else " "
     name = re.sub(" +", "_", shown)
     inner = value.isascii() and name == name.strip("_")
