@@ -90,12 +90,18 @@ def test_files_are_read_as_they_were_without_a_checkout(repo: Path, old: Tree) -
     assert (repo / "films" / "harbour.yaml").read_text("utf-8") == "title: new\n"
 
 
-def test_an_image_has_the_same_facts_as_on_disk(repo: Path, old: Tree, tmp_path: Path) -> None:
+def test_a_digest_is_that_of_the_file_on_disk_also_of_a_large_one(tmp_path: Path) -> None:
+    """Read in pieces: it is no pointer, whatever its first bytes are."""
+    git(tmp_path, "init", "-q", "-b", "main")
+    large = POINTER.format("a" * 64).encode() + os.urandom(3 << 20)
+    (tmp_path / "clip.mp4").write_bytes(large)
     (tmp_path / "a.png").write_bytes(png("red"))
-    with old:
-        assert old.image("frames/a.png") == Project(tmp_path).image("a.png")
-        with pytest.raises(BadFile, match="damaged or cut short"):
-            old.image("frames/cut.png")
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "-q", "-m", "one")
+    with Tree(tmp_path, "main") as tree:
+        assert tree.digest("clip.mp4") == hashlib.sha256(large).hexdigest()
+        assert tree.digest("a.png") == Project(tmp_path).digest("a.png")
+        assert tree.digest("clip.mp4") == hashlib.sha256(large).hexdigest(), "nothing is left in the pipe"
 
 
 def test_a_link_is_followed_inside_the_repository_only(old: Tree) -> None:
@@ -126,14 +132,17 @@ def test_a_submodule_is_named_as_what_it_is(old: Tree) -> None:
         old.read("library/a.png")
 
 
-def test_a_large_file_pointer_gives_its_digest_and_its_image_where_it_was_fetched(old: Tree) -> None:
+def test_a_large_file_pointer_gives_its_digest_and_its_bytes_where_it_was_fetched(old: Tree) -> None:
     with old:
         assert old.digest("frames/big.png") == "a" * 64
-        assert old.image("frames/here.png").digest == hashlib.sha256(png("blue")).hexdigest()
+        assert old.digest("frames/here.png") == hashlib.sha256(png("blue")).hexdigest()
+        assert old.read_bytes("frames/here.png") == png("blue")
         with pytest.raises(BadFile) as refused:
-            old.image("frames/big.png")
-    assert "Git LFS" in refused.value.what
-    assert "git lfs fetch origin v1" in refused.value.mend
+            old.read_text("frames/big.png")
+    assert refused.value.what == (
+        "'frames/big.png' at v1 cannot be read: it is kept by Git LFS, and was not fetched"
+    )
+    assert refused.value.mend == "git lfs fetch origin v1 (in CI: lfs: true for actions/checkout)"
 
 
 @pytest.mark.parametrize("ref", ["main", "HEAD", "HEAD~1", "v1", "refs/heads/main"])
@@ -146,7 +155,8 @@ def test_an_unknown_ref_says_how_to_fetch_it(repo: Path) -> None:
     with pytest.raises(UsageError) as refused:
         Tree(repo, "origin/main")
     assert refused.value.what == "git knows no commit origin/main here"
-    assert refused.value.mend == "fetch it: git fetch origin main (in CI: fetch-depth: 0 for actions/checkout)"
+    mend = "fetch it: git fetch origin main:refs/remotes/origin/main (in CI: fetch-depth: 0 for actions/checkout)"
+    assert refused.value.mend == mend
 
 
 def test_a_shallow_clone_is_told(repo: Path, tmp_path: Path) -> None:
@@ -202,7 +212,7 @@ def test_git_sees_no_key_of_a_provider_and_no_other_repository(
 def test_no_process_is_left_behind(repo: Path) -> None:
     tree = Tree(repo / "films", "v1")
     tree.read("harbour.yaml")
-    process = tree._batch
+    process = tree._repo._batch
     assert process is not None
     tree.close()
     assert process.returncode is not None
@@ -233,7 +243,7 @@ def test_nothing_that_the_repository_names_is_run(tmp_path: Path, monkeypatch: p
     script.rename(top / "git")
     script.symlink_to("git")
     monkeypatch.setenv("PATH", f".:{os.environ['PATH']}")
-    with Tree(top, "HEAD") as tree:
-        assert tree.read("a.yaml") is None
+    with Tree(top, "HEAD") as tree, pytest.raises(BadFile, match="this is a partial clone, and its blob is not here"):
+        tree.read("a.yaml")
     assert answer(top, "ls-files") == b"a.yaml\n"
     assert not ran.exists()

@@ -16,7 +16,7 @@ from klingflow.core.model import Digest, Key, ShotId
 from klingflow.core.source import Problem, Severity
 from klingflow.execution.outcome import Result
 from klingflow.output.planfile import Options, SavedPlan, differences, dump, load
-from klingflow.planning.compare import compare
+from klingflow.planning.compare import Base, compare
 from klingflow.planning.plan import Action, Dropped, Plan
 from klingflow.planning.price import Limits
 from klingflow.storyboard import schema
@@ -90,7 +90,7 @@ def test_the_file_says_steps_prices_and_totals_as_documented() -> None:
 
 
 def test_the_schema_holds_for_what_is_written_also_with_a_comparison() -> None:
-    text = dump(saved(), against="origin/main", comparisons={"": compare(None, BASE)})
+    text = dump(saved(), base=Base(ref="origin/main", commit="a" * 40), comparisons={"": compare(None, BASE)})
     jsonschema.Draft202012Validator(schema.load("plan")).validate(json.loads(text))
     assert json.loads(text)["comparison"]["shots"][0]["state"] == "new"
 

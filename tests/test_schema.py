@@ -299,7 +299,7 @@ def test_the_examples_and_defaults_of_the_schemas_are_valid() -> None:
 
 def test_the_schema_and_the_shot_have_the_same_fields() -> None:
     fields = set(schema.load("storyboard")["$defs"]["shot"]["properties"])
-    assert fields - {"prompt_file", "continues", "vars"} == set(Shot.__dataclass_fields__) - {"index"}
+    assert fields - {"prompt_file", "continues", "vars"} == set(Shot.__dataclass_fields__) - {"index", "left_out"}
 
 
 def test_the_defaults_of_the_schema_are_those_of_the_shot() -> None:

@@ -2,53 +2,144 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from klingflow.app import lock_file, planner
-from klingflow.app.project_loader import LoadedStoryboard, read_films
+from klingflow.app.project_loader import LoadedStoryboard, read_declared
 from klingflow.app.session import Session
 from klingflow.core.errors import KlingflowError, StoryboardError
+from klingflow.core.model import Digest, FileStill, Film, ImageFacts, Inputs
 from klingflow.core.source import Problem, Severity
-from klingflow.io.git import Tree
+from klingflow.io.git import UNSHALLOW, NoFile, Tree
 from klingflow.io.project import PROJECT_FILE, Project, git_root, settings_name
-from klingflow.planning.compare import Comparison, Side, compare
-from klingflow.planning.plan import Plan, PlanLookups
+from klingflow.planning import graph
+from klingflow.planning.compare import Base, Comparison, Side, compare, unknown, unreadable
+from klingflow.planning.plan import FilmPlan, Plan, PlanLookups
 from klingflow.planning.schedule import prices_anew
+from klingflow.storyboard import yamlread
 from klingflow.storyboard.lock import Lock
 
+MOST_NAMED = 5
+"""Files that one warning names."""
 
-def against_ref(session: Session, planned: Plan, ref: str) -> tuple[dict[str, Comparison], list[Problem]]:
-    """What the storyboard changes against that ref, by variant, and warnings about the comparison. A storyboard that
-    the ref does not have, or that was broken there, makes every shot new. Raises UsageError where there is no such
-    ref."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Against:
+    """What a storyboard changes against a git ref."""
+
+    base: Base
+    comparisons: Mapping[str, Comparison]
+    """By variant."""
+    warnings: tuple[Problem, ...]
+    """About the comparison, and about what else the change does."""
+
+
+def against_ref(session: Session, planned: Plan, ref: str) -> Against:
+    """What the storyboard changes against that ref. A storyboard that the ref does not have makes every shot new; one
+    that cannot be read there makes it unknown what changed. Raises UsageError where there is no such ref."""
     loaded, found = session.loaded, session.lookups
-    warnings = settings_changed(loaded, ref)
     with Tree(loaded.project.root, ref) as tree:
-        lock, problems = _lock(loaded, tree, ref)
-        base, more = _base(loaded, found, lock, tree, ref)
-    head = _sides(loaded, planned, found)
-    warnings += [*problems, *more, *_rewritten(session, lock, ref)]
-    return {variant: compare(base.get(variant), side) for variant, side in head.items()}, warnings
+        files = _BaseFiles(tree)
+        warnings = [*_unparted(tree), *_settings_changed(loaded, ref)]
+        lock = _lock(loaded, files)
+        old = _base(loaded, found, lock, files)
+    head = _sides(loaded.films, loaded.inputs, planned.films, found)
+    comparisons = {
+        variant: unknown(side) if old is None else compare(old.get(variant), side) for variant, side in head.items()
+    }
+    warnings += [*files.warnings(), *_rewritten(session, lock or Lock(), tree.shown)]
+    unread = tuple(files.unread.values())
+    return Against(
+        base=Base(ref=ref, commit=tree.commit, parted=tree.commit != tree.tip),
+        comparisons={variant: replace(one, unread=unread) for variant, one in comparisons.items()},
+        warnings=tuple(warnings),
+    )
 
 
-def _lock(loaded: LoadedStoryboard, tree: Tree, ref: str) -> tuple[Lock, list[Problem]]:
-    """The lock at the ref; an empty one where it has none, or one that cannot be read."""
+@dataclass(slots=True)
+class _BaseFiles:
+    """The files of the base. What cannot be read is noted, and stops nothing else."""
+
+    tree: Tree
+    unread: dict[str, Problem] = field(default_factory=dict)
+    """By path, why."""
+
+    def read_bytes(self, rel: str, most: int = yamlread.MAX_BYTES) -> bytes:
+        try:
+            return self.tree.read_bytes(rel, most)
+        except KlingflowError as bad:
+            self.note(rel, bad)
+            raise
+
+    def read_text(self, rel: str) -> str:
+        try:
+            return self.tree.read_text(rel)
+        except KlingflowError as bad:
+            self.note(rel, bad)
+            raise
+
+    def digest(self, rel: str) -> Digest:
+        """SHA-256 of the file; empty where there is none. A made-up one where it cannot be read."""
+        try:
+            return self.tree.digest(rel)
+        except NoFile:
+            return Digest("")
+        except KlingflowError as bad:
+            self.note(rel, bad)
+            return Digest(f"{rel} at {self.tree.commit}")
+
+    def note(self, rel: str, bad: KlingflowError, how: str = "cannot be read") -> None:
+        problem = bad.problems[0] if isinstance(bad, StoryboardError) and bad.problems else None
+        place = f" ({problem.span})" if problem and problem.span else ""
+        what = f"'{rel}' at {self.tree.shown} {how}: {problem.what}{place}" if problem else bad.what
+        self.unread[rel] = _warning("base-unreadable", what, problem.mend if problem else bad.mend)
+
+    def warnings(self) -> list[Problem]:
+        """One for all files that one command brings."""
+        alike: dict[str, list[str]] = {}
+        for rel, problem in self.unread.items():
+            alike.setdefault(problem.mend, []).append(rel)
+        out = []
+        for rel, *others in alike.values():
+            names = [f"'{other}'" for other in others[:MOST_NAMED]] + (["…"] if len(others) > MOST_NAMED else [])
+            more = f" (likewise {', '.join(names)})" if others else ""
+            problem = self.unread[rel]
+            what = f"{problem.what}{more}, so it is unknown whether what needs {'them' if others else 'it'} changed"
+            out.append(replace(problem, what=what))
+        return out
+
+
+def _unparted(tree: Tree) -> list[Problem]:
+    """A warning where it is not known at which commit the branch left the ref."""
+    if tree.parted:
+        return []
+    ref = tree.shown
+    what = f"this branch and {ref} have no commit in common here, so it is compared with {ref} as it is now"
+    if not tree.shallow:
+        return [_warning("base-unrelated", what, "")]
+    return [_warning("base-unrelated", f"{what}: this is a shallow clone, without the history", UNSHALLOW)]
+
+
+def _lock(loaded: LoadedStoryboard, files: _BaseFiles) -> Lock | None:
+    """The lock of the base; an empty one where it has none, None where it cannot be read."""
     beside = loaded.beside(loaded.lock_path.name)
     try:
-        if loaded.rehearsal or tree.read(beside) is None:
-            return Lock(), []
-        return lock_file.read_lock(tree, f"{ref}:{beside}", beside), []
+        return Lock() if loaded.rehearsal else lock_file.read_lock(files, f"{files.tree.shown}:{beside}", beside)
+    except NoFile:
+        del files.unread[beside]
+        return Lock()
     except KlingflowError as bad:
-        return Lock(), [_warning("base-unreadable", f"{ref}:{beside} cannot be read ({bad})", bad.mend)]
+        files.note(beside, bad)
+        return None
 
 
-def _rewritten(session: Session, base: Lock, ref: str) -> list[Problem]:
-    """Lock entries whose clip is another one than at the ref, though the key is the same: no run writes that."""
+def _rewritten(session: Session, base: Lock, shown: str) -> list[Problem]:
+    """Lock entries whose clip is another one than in the base, though the key is the same: no run writes that."""
     return [
         _warning(
             "lock-clip-changed",
-            f"the lock entry of '{shot}' take {take} names clip {entry.clip[:12]}, at {ref} it named {old.clip[:12]} "
+            f"the lock entry of '{shot}' take {take} names clip {entry.clip[:12]}, at {shown} it named {old.clip[:12]} "
             "for the same key",
             "a run never changes the clip of a key: restore the entry, unless the shot was made anew on purpose",
         )
@@ -63,55 +154,101 @@ def _warning(rule: str, what: str, mend: str) -> Problem:
     return Problem(rule=rule, what=what, mend=mend, severity=Severity.WARNING)
 
 
-def settings_changed(loaded: LoadedStoryboard, ref: str) -> list[Problem]:
-    """A warning for each klingflow.yaml that is not as at the ref, from the storyboard's folder up to the root of its
+def _settings_changed(loaded: LoadedStoryboard, ref: str) -> list[Problem]:
+    """A warning for each klingflow.yaml that is not as in the base, from the storyboard's folder up to the root of its
     repository, also where it came or went: it says where clips are kept and what may be spent."""
     folder = (loaded.project.root / loaded.relative).parent
     top = git_root(folder) or loaded.project.root
-    changed = []
-    for place in (folder, *folder.parents):
-        with Tree(place, ref) as tree:
-            before = tree.read(PROJECT_FILE)
-        now = place / PROJECT_FILE
-        after = Project(place).read_bytes(PROJECT_FILE) if now.is_file() else None
-        if before != after:
-            changed.append(settings_name(place))
-        if place == top:
-            break
-    mend = "read that change too: it says where clips are kept and published, which prices count, what may be spent"
-    return [_warning("settings-changed", f"{name} is not what it is at {ref}", mend) for name in changed]
+    above = [place for place in (folder, *folder.parents) if place.is_relative_to(top)]
+    why = "it says where clips are kept and published, which prices count, what may be spent"
+    found = []
+    with Tree(top, ref) as tree:
+        for place in above:
+            now = place / PROJECT_FILE
+            after = Project(place).read_bytes(PROJECT_FILE) if now.is_file() else None
+            try:
+                if tree.read(now.relative_to(top).as_posix()) != after:
+                    what = f"{settings_name(place)} is not what it is at {tree.shown}"
+                    found.append(_warning("settings-changed", what, f"read that change too: {why}"))
+            except KlingflowError as bad:
+                what = f"whether {settings_name(place)} changed is unknown: {bad.what}"
+                found.append(_warning("settings-changed", what, bad.mend or why))
+    return found
 
 
 def _base(
-    loaded: LoadedStoryboard, found: PlanLookups, lock: Lock, tree: Tree, ref: str
-) -> tuple[Mapping[str, Side], list[Problem]]:
-    if tree.read(loaded.relative) is None:
-        return {}, []
-    shown = f"{ref}:{loaded.relative}"
+    loaded: LoadedStoryboard, found: PlanLookups, lock: Lock | None, files: _BaseFiles
+) -> Mapping[str, Side] | None:
+    """The films of the base by variant, none where it has no such storyboard; None where it cannot be read."""
+    relative = loaded.relative
+    shown, noted = f"{files.tree.shown}:{relative}", len(files.unread)
     try:
-        content, problems = read_films(
-            tree, shown, loaded.relative, loaded.variables, loaded.provider, loaded.config, loaded.environ
+        declared, problems = read_declared(
+            files, shown, relative, loaded.variables, loaded.provider, loaded.environ
         )
-        errors = [problem for problem in problems if problem.severity is Severity.ERROR]
-        if content is None or errors:
-            raise StoryboardError(errors)
+        films = declared.films if declared else ()
+        broken = [problem for problem in problems if problem.severity is Severity.ERROR]
+        faults = [fault for film in films for fault in graph.cycles(film)]
+        nameless = any(shot.id.startswith("#") for film in films for shot in film.shots)  # `recovery` calls it so
+        faults += [problem for problem in broken if declared is None or nameless or problem.rule == "duplicate-id"]
+        if declared is None or faults:
+            raise StoryboardError(faults)
+    except NoFile:
+        del files.unread[relative]
+        return {}
     except KlingflowError as bad:
-        what = f"{shown} cannot be read ({bad}), so every shot is listed as new"
-        return {}, [_warning("base-unreadable", what, bad.mend)]
-    before = replace(loaded, films=content.films, inputs=content.inputs, read=content.texts)
-    return _sides(before, planner.make(before, lock, found), found), []
+        files.note(relative, bad)
+        return None
+    shots = [shot for film in films for shot in film.shots]
+    left_out = any(film.left_out for film in films) or any(shot.left_out for shot in shots)
+    if broken and left_out and len(files.unread) == noted:  # a text that could not be read is a fault in here, too
+        files.note(relative, StoryboardError(broken), "cannot be read in full")
+    stills = {frame.path for shot in shots for _, frame in shot.frames() if isinstance(frame, FileStill)}
+    own = {*(film.audio for film in films), *(shot.clip for shot in shots)} - {None}
+    inputs = Inputs(
+        stills={path: _seen(files.digest(path)) for path in sorted(stills)},
+        clips={path: files.digest(path) for path in sorted(filter(None, own))},
+    )
+    before = replace(loaded, films=films, inputs=inputs, read=declared.texts)
+    plans = planner.make(before, lock or Lock(), found).films
+    unread = {path: problem.what for path, problem in files.unread.items()}
+    priced = [_priced(film, plan, unread, lock) for film, plan in zip(films, plans, strict=True)]
+    sides = _sides(films, inputs, priced, found)
+    return {
+        variant: replace(side, unread=unread, anew=None if _missing(side.film, unread) else side.anew)
+        for variant, side in sides.items()
+    }
 
 
-def _sides(loaded: LoadedStoryboard, plan: Plan, found: PlanLookups) -> dict[str, Side]:
+def _seen(digest: Digest) -> ImageFacts:
+    """A still of which no more than the digest is known: a key needs no more."""
+    return ImageFacts(digest=digest, format="", width=0, height=0, bytes=0)
+
+
+def _missing(film: Film, unread: Mapping[str, str]) -> set[str]:
+    """The shots of a film that are not known in full."""
+    return {shot.id for shot in film.shots if unreadable(shot, unread)}
+
+
+def _priced(film: Film, plan: FilmPlan, unread: Mapping[str, str], lock: Lock | None) -> FilmPlan:
+    """The plan of the base: what a run of it would buy is not known of a shot that is not, and without its lock."""
+    missing = _missing(film, unread)
+    steps = (
+        replace(step, price=None) if step.orders and (lock is None or step.shot in missing) else step
+        for step in plan.steps
+    )
+    return replace(plan, steps=tuple(steps))
+
+
+def _sides(
+    films: Iterable[Film], inputs: Inputs, plans: Iterable[FilmPlan], found: PlanLookups
+) -> dict[str, Side]:
     """Each film as one side of a comparison, by variant."""
-    anew = prices_anew(loaded.films, loaded.inputs, found)
+    films = tuple(films)
+    anew = prices_anew(films, inputs, found)
     return {
         film.variant: Side(
-            film=film,
-            plan=film_plan,
-            stills=loaded.inputs.stills,
-            clips=loaded.inputs.clips,
-            anew=anew[film.variant],
+            film=film, plan=plan, stills=inputs.stills, clips=inputs.clips, anew=anew[film.variant]
         )
-        for film, film_plan in zip(loaded.films, plan.films, strict=True)
+        for film, plan in zip(films, plans, strict=True)
     }

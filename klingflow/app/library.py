@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from klingflow.app.tasks import Tasks
     from klingflow.execution.outcome import Event
     from klingflow.output.planfile import SavedPlan
-    from klingflow.planning.compare import Comparison
+    from klingflow.planning.compare import Base, Comparison
     from klingflow.planning.plan import Plan, Totals
     from klingflow.planning.price import Limits
 
@@ -74,8 +74,9 @@ class Storyboard:
     ) -> Planned:
         """What a run would do, and why. No network but a remote store, no key; nothing is written.
 
-        `select` and `exclude` are selections ("dawn+ tag:night"); `against` is a git ref to compare with; `saved` is a
-        saved plan whose shots are selected, and from which nothing may differ (UsageError names what does).
+        `select` and `exclude` are selections ("dawn+ tag:night"); `against` is a git ref to compare with, at the commit
+        where this branch left it; `saved` is a saved plan whose shots are selected, and from which nothing may differ
+        (UsageError names what does).
         Raises StoryboardError, UsageError, or StoreError.
         """
         from klingflow.app import planner
@@ -83,12 +84,14 @@ class Storyboard:
         session = self._session()
         whole = session.plan()
         comparisons: Mapping[str, Comparison] | None = None
+        base: Base | None = None
         warnings = list(session.loaded.warnings)
         if against is not None:
             from klingflow.app import base_plan
 
-            comparisons, found = base_plan.against_ref(session, whole, against)
-            warnings += found
+            found = base_plan.against_ref(session, whole, against)
+            comparisons, base = found.comparisons, found.base
+            warnings += found.warnings
         if saved is not None and select is None and exclude is None:
             # A selection against a base (`state:…`) cannot be made again here: the plan's own shots are meant.
             select, exclude = saved.options.select, saved.options.exclude
@@ -102,6 +105,7 @@ class Storyboard:
             select=select,
             exclude=exclude,
             against=against,
+            base=base,
             comparisons=comparisons,
             _whole=whole,
             _session=session,
@@ -275,9 +279,11 @@ class Planned:
     select: str | None
     exclude: str | None
     against: str | None
-    """The git ref that it was compared with."""
+    """The git ref that it was to be compared with."""
+    base: Base | None
+    """The commit that it was compared with: where this branch left that ref."""
     comparisons: Mapping[str, Comparison] | None
-    """By variant, what differs from that ref."""
+    """By variant, what differs from that commit."""
     _whole: Plan = field(repr=False)
     """The same without a selection."""
     _session: Session = field(repr=False)
@@ -320,7 +326,7 @@ class Planned:
         from klingflow.output import planfile
 
         saved = plan_snapshot.of(self._session.loaded, self.plan, self.select, self.exclude)
-        return planfile.dump(saved, against=self.against, comparisons=self.comparisons)
+        return planfile.dump(saved, base=self.base, comparisons=self.comparisons)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes `json()` to a file, which `klingflow.load_plan` reads. Raises UsageError where it cannot be

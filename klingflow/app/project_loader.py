@@ -173,14 +173,10 @@ def _shared_folders(project: Project, relative: str, films: Sequence[Film]) -> l
 
 
 class Reader(Protocol):
-    """Where a storyboard and its files are read from: the project's folder (io.project), or a git ref (io.git)."""
+    """Where texts are read from: the project's folder (io.project), or a git ref (io.git)."""
 
     def read_bytes(self, rel: str, most: int = ...) -> bytes: ...
     def read_text(self, rel: str) -> str: ...
-    def image(self, rel: str) -> ImageFacts: ...
-    def digest(self, rel: str) -> Digest: ...
-    def clip(self, rel: str) -> tuple[Digest, ClipLook | None]: ...
-    def other_form(self, rel: str) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +190,7 @@ class Content:
 
 
 def read_films(
-    files: Reader,
+    project: Project,
     shown: str,
     relative: str,
     overrides: Mapping[str, str],
@@ -206,6 +202,43 @@ def read_films(
 
     `config` is None where the project file is broken: then stills are held against what a project has without one.
     """
+    declared, problems = read_declared(project, shown, relative, overrides, provider, environ)
+    if declared is None:
+        return None, problems
+    for text in declared.texts:
+        if text != relative and project.other_form(text) is not None:
+            problems.append(_other_form(text, _written_at(declared.document, text.rpartition("/")[2])))
+    inputs, found = _files(declared.films, project, config)
+    problems += found
+    for film in declared.films:
+        cycles = graph.cycles(film)
+        problems += cycles or [*graph.chain_warnings(film), *pictures.warnings(film, inputs), *captions.warnings(film)]
+        for shot in film.shots:
+            if shot.clip is None and shot.provider in PROVIDERS:
+                problems += PROVIDERS[shot.provider].check(film, shot)
+    content = Content(films=declared.films, inputs=inputs, texts=declared.texts)
+    return content, _causes(declared.document, problems)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """What a storyboard declares, before any file that it names is looked at."""
+
+    document: Document
+    films: tuple[Film, ...]
+    texts: Mapping[str, Digest]
+    """Every text file that went in, by path from the root."""
+
+
+def read_declared(
+    files: Reader,
+    shown: str,
+    relative: str,
+    overrides: Mapping[str, str],
+    provider: str | None,
+    environ: Mapping[str, str],
+) -> tuple[Declared | None, list[Problem]]:
+    """What the storyboard at `relative` declares (None where it cannot be read), and what is wrong with that."""
     raw = files.read_bytes(relative, yamlread.MAX_BYTES)
     texts: dict[str, Digest] = {relative: of_bytes(raw)}
     try:
@@ -231,19 +264,7 @@ def read_films(
         provider=provider,
         trusted=frozenset(map(_host, trusted_urls(environ))) - {""},
     )
-    problems = problems + found
-    for text in texts:
-        if text != relative and files.other_form(text) is not None:
-            problems.append(_other_form(text, _written_at(document, text.rpartition("/")[2])))
-    inputs, found = _files(films, files, config)
-    problems += found
-    for film in films:
-        cycles = graph.cycles(film)
-        problems += cycles or [*graph.chain_warnings(film), *pictures.warnings(film, inputs), *captions.warnings(film)]
-        for shot in film.shots:
-            if shot.clip is None and shot.provider in PROVIDERS:
-                problems += PROVIDERS[shot.provider].check(film, shot)
-    return Content(films=films, inputs=inputs, texts=texts), _causes(document, problems)
+    return Declared(document=document, films=films, texts=texts), problems + found
 
 
 _FOLLOWS = frozenset({"last-without-first", "no-prompt"})
@@ -295,7 +316,7 @@ def parse(path: str, raw: bytes, kind: str) -> tuple[Document, list[Problem]]:
     return document, problems
 
 
-def _files(films: Sequence[Film], project: Reader, config: Config | None) -> tuple[Inputs, list[Problem]]:
+def _files(films: Sequence[Film], project: Project, config: Config | None) -> tuple[Inputs, list[Problem]]:
     """Facts of every file that the films name, and what is wrong with them, told at each shot's own place once."""
     stills: dict[str, ImageFacts] = {}
     clips: dict[str, tuple[Digest, ClipLook | None]] = {}

@@ -32,8 +32,8 @@ WHICH is words with a space (any of them) or a comma (all of them) between:
   dawn+  dawn+1      and what continues it: all of it, or so many steps
   +market  2+market  and what it waits for: all of it, or so many steps
   tag:night          shots with a tag
-  state:changed      with --against: new, changed, modified (both), renamed,
-                     removed, unchanged
+  state:changed      with --against: new, changed, unknown, modified (all of
+                     these), renamed, removed, unchanged
 """
 
 EXAMPLES = {
@@ -147,7 +147,7 @@ def _plan(p: argparse.ArgumentParser) -> None:
     _select(p)
     _format(p, "text", "json", "markdown")
     p.add_argument("-o", "--out", metavar="FILE", help="save the plan, for `run --plan FILE`")
-    p.add_argument("--against", metavar="GITREF", help="compare with the storyboard and lock at that git ref")
+    p.add_argument("--against", metavar="GITREF", help="compare with the commit where this branch left that git ref")
     p.add_argument("--prompts", action="store_true", help="show every text as it is sent to the provider")
     p.add_argument("--exit-code", action="store_true", help="exit 6 when something would be made")
 

@@ -82,7 +82,7 @@ def _show(planned: Planned, path: str, format: str, out: str | None, prompts: bo
         from klingflow.output import markdown
 
         command = f"klingflow run {shlex.quote(path)}"
-        base = planned.against or ""
+        base = str(planned.base or "")
         # From here, as the job sees the repository: two projects in it may each have a film.yaml.
         named = os.path.relpath(path)
         text = markdown.comment(planned.plan, planned.comparisons, path=named, base=base, command=command)
@@ -100,7 +100,7 @@ def _text(planned: Planned, prompts: bool) -> None:
         colour=terminal.coloured(sys.stdout),
         details=True,
         prompts=prompts,
-        against=planned.against or "",
+        against=str(planned.base or ""),
         compared=planned.comparisons,
     )
     print(inert(text))

@@ -118,6 +118,9 @@ class Shot:
     """A clip of one's own: a file of the project, path relative to its root."""
     meets: ShotId | None = None
     """The shot whose still this shot begins with, when it was declared so; for explanations only."""
+    left_out: tuple[tuple[str, str], ...] = ()
+    """Fields that could not be read, each with why (perhaps empty): there was an error, and the shot can be compared
+    with another as far as it is known, not made."""
 
     def frames(self) -> tuple[tuple[str, Frame], ...]:
         """Every frame that goes in, with its role: first_frame, last_frame, images.0, elements.0.frontal_image, …"""
@@ -167,6 +170,8 @@ class Film:
     rate: Fraction | None = None
     """Its frames a second, likewise."""
     max_chain: int = 4
+    left_out: tuple[tuple[str, str], ...] = ()
+    """As with a shot: "title", "audio", "film.size", "film.shots"."""
     where: Callable[[ShotId | None, str], Span]
     """The place of a shot's field in the file ("" is the shot itself; None as shot: the top level)."""
 

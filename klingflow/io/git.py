@@ -1,25 +1,30 @@
 """The files of a project as they stand at a git ref, read from git's objects: nothing is checked out, fetched or run.
 
-`Tree` has the reading half of `files.Project`, so a storyboard at a ref is loaded as one on disk is, and a path is held
-to the same rules. Everything here is git's own command with what could run a program or open a connection turned off.
+`Tree` reads texts as `files.Project` does, so a storyboard at a ref is loaded as one on disk is, and a path is held to
+the same rules. Everything here is git's own command with what could run a program or open a connection turned off: an
+object that is not here is not fetched, and the message says what fetches it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import selectors
+import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 from klingflow.core.digest import of_bytes
-from klingflow.core.errors import UsageError
-from klingflow.core.model import Digest, ImageFacts
+from klingflow.core.errors import KlingflowError, UsageError
+from klingflow.core.model import Digest
 from klingflow.core.source import visible
-from klingflow.io.project import CLIP_BYTES, IMAGE_BYTES, TEXT_BYTES, BadFile, clean, decoded, in_other_form, picture
+from klingflow.io.project import CLIP_BYTES, TEXT_BYTES, BadFile, clean, decoded, in_other_form, submodules
 
 PATIENCE_S = 60.0
 """For one answer of git. A local object takes milliseconds, also on a slow disk."""
@@ -34,7 +39,14 @@ _SAFE = (
 _KEPT = re.compile(r"PATH|HOME|USERPROFILE|SYSTEMROOT|TMPDIR|TEMP|XDG_CONFIG_HOME|GIT_C(ONFIG|EILING)_\w+")
 """What git sees of the environment: no key of a provider, and no GIT_DIR that a hook has set for another repository."""
 _POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n(?:.*\n)*?oid sha256:([0-9a-f]{64})\n")
-_SUBMODULE = "160000"
+_POINTER_BYTES = 1024
+"""A pointer is shorter, by the specification of Git LFS."""
+_FOLDER, _SUBMODULE = "040000", "160000"
+
+
+UNSHALLOW = (
+    "git fetch --unshallow origin '+refs/heads/*:refs/remotes/origin/*' (in CI: fetch-depth: 0 for actions/checkout)"
+)
 
 
 def tracked(root: Path, folder: str) -> bool:
@@ -92,18 +104,19 @@ def unmerged(root: Path, rel: str) -> tuple[bytes, bytes, bytes] | None:
 
 
 class Tree:
-    """The files below `root` as they stand at `ref`. Paths are relative to `root`. Close it, or use it in a `with`."""
+    """The files below `root` as they stand where this branch left `ref`: at their last common commit, so that what
+    others have done on `ref` since is no change of this branch. Paths are relative to `root`. Close it, or use it in a
+    `with`."""
 
     def __init__(self, root: Path, ref: str) -> None:
         """Raises UsageError where `root` is in no git repository or `ref` names no commit there."""
         self.root = Path(os.path.realpath(root))
         self.ref = ref
-        self._batch: subprocess.Popen[bytes] | None = None
-        self._left = b""
+        self._repo = _Repository(self.root)
         if not ref or ref.startswith("-") or len(ref) > 500 or re.search(r"[\x00-\x20\x7f:?*\[\\]", ref):
             raise UsageError(f"{ref!r} is not a git ref", "name a branch, a tag or a commit: origin/main")
         try:
-            self._prefix = self._git("rev-parse", "--show-prefix").strip()
+            prefix = self._repo.git("rev-parse", "--show-prefix").removesuffix("\n")
         except GitFailed as fault:
             if "dubious ownership" in fault.said:
                 mend = f"git config --global --add safe.directory {self.root}"
@@ -111,9 +124,20 @@ class Tree:
             what = f"{self.root} is not in a git repository, so there is no {visible(ref)} to compare with"
             raise UsageError(what, "run it where the storyboard is under version control") from None
         try:
-            self.commit = self._git("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}").strip()
+            self.tip = self._repo.git("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}").strip()
         except GitFailed:
             raise self._unknown() from None
+        self.parted = True
+        """Whether there is a common commit; where none is known, `ref` itself is taken."""
+        self.commit = self.tip
+        try:
+            self.commit = self._repo.git("merge-base", "HEAD", self.tip).strip()
+        except GitFailed:
+            self.parted = False
+        self.shown = visible(ref) if self.commit == self.tip else self.commit[:7]
+        """What the commit is called in messages."""
+        self._prefix = prefix
+        self._files = _Commit(self._repo, self.commit, self.shown)
 
     def __enter__(self) -> Tree:
         return self
@@ -124,132 +148,288 @@ class Tree:
         self.close()
 
     def close(self) -> None:
-        if self._batch is not None:
-            self._batch.kill()
-            self._batch.communicate()
-            self._batch, self._left = None, b""
+        self._files.close()
+
+    @property
+    def shallow(self) -> bool:
+        """Whether the clone lacks a part of its history."""
+        return self._repo.git("rev-parse", "--is-shallow-repository").strip() == "true"
 
     def read(self, rel: str, most: int = TEXT_BYTES) -> bytes | None:
-        """The file's bytes, None where there is no such file at the ref. Raises BadFile for what is no plain file
-        of this repository, and for one larger than `most`."""
-        path = clean(rel)
-        if any(part.startswith(".") for part in path.split("/")):
-            raise BadFile(f"'{rel}' is hidden: a name that begins with a dot is not read", "use another name")
-        kind, size = self._ask(f"{self.commit}:{self._prefix}{path}")
-        if kind == "missing" and not path.isascii():
-            there = in_other_form(path, self._list)
-            if there is not None:
-                kind, size = self._ask(f"{self.commit}:{self._prefix}{there}")
-        if kind == "missing":
-            self._refuse_submodule(rel, path)
+        """The file's bytes, None where there is no such file in the commit. Raises BadFile for what is no file of the
+        project, for one larger than `most`, and for one that is not here."""
+        found = self._find(rel, most)
+        if found is None:
             return None
-        if kind == "tree":
-            raise BadFile(f"'{rel}' is a folder at {self.ref}", "name a file")
-        if kind != "blob":
-            raise BadFile(f"'{rel}' is a link that leads to no file of the repository at {self.ref}")
-        if size > most:
-            self.close()  # its bytes are not wanted
-            raise BadFile(f"'{rel}' has {size} bytes at {self.ref}; at most {most} are read")
-        data = self._take(size)
-        self._take(1)
-        return data
+        data = found.read()
+        pointer = _POINTER.match(data)
+        if pointer is None:
+            return data
+        kept = found.repo.large(pointer[1].decode(), most)
+        if kept is None:
+            mend = f"git lfs fetch origin {self.shown} (in CI: lfs: true for actions/checkout)"
+            raise self._unread(rel, "it is kept by Git LFS, and was not fetched", mend)
+        return kept
 
     def read_bytes(self, rel: str, most: int = TEXT_BYTES) -> bytes:
         """As `files.Project.read_bytes`. Raises BadFile, also for a file that is not there."""
         data = self.read(rel, most)
         if data is None:
-            raise BadFile(f"there is no file '{rel}' at {self.ref}")
+            raise NoFile(f"there is no file '{rel}' at {self.shown}")
         return data
 
     def read_text(self, rel: str) -> str:
-        data = self.read_bytes(rel)
-        if _POINTER.match(data):
-            raise BadFile(f"'{rel}' is kept by Git LFS at {self.ref}", "keep text files in git itself")
-        return decoded(rel, data)
-
-    def other_form(self, rel: str) -> str | None:
-        """As `files.Project.other_form`; nobody can rename a file at a ref any more, so there it is no matter."""
-        return None
-
-    def _list(self, folder: str) -> Sequence[str]:
-        try:
-            listed = self._git("ls-tree", "-z", "--name-only", f"{self.commit}:{self._prefix}{folder}".rstrip("/"))
-        except GitFailed:
-            return ()
-        return listed.split("\0")
+        return decoded(rel, self.read_bytes(rel))
 
     def digest(self, rel: str) -> Digest:
         """SHA-256 of the file's bytes. A Git LFS pointer names it, so the file itself is not needed."""
-        data = self.read_bytes(rel, CLIP_BYTES)
-        pointer = _POINTER.match(data)
-        return Digest(pointer[1].decode()) if pointer else of_bytes(data)
+        found = self._find(rel, CLIP_BYTES)
+        if found is None:
+            raise NoFile(f"there is no file '{rel}' at {self.shown}")
+        if found.size <= _POINTER_BYTES:
+            data = found.read()
+            pointer = _POINTER.match(data)
+            return Digest(pointer[1].decode()) if pointer else of_bytes(data)
+        sha256 = hashlib.sha256()
+        for chunk in found.chunks():
+            sha256.update(chunk)
+        return Digest(sha256.hexdigest())
 
-    def clip(self, rel: str) -> tuple[Digest, None]:
-        """The digest alone: what lies at a ref was looked into when it was run."""
-        return self.digest(rel), None
-
-    def image(self, rel: str) -> ImageFacts:
-        data = self.read_bytes(rel, IMAGE_BYTES)
-        pointer = _POINTER.match(data)
-        if pointer:
-            data = self._large(rel, pointer[1].decode())
-        return picture(rel, data)
-
-    def _large(self, rel: str, oid: str) -> bytes:
-        """A file that Git LFS keeps, where it was fetched before."""
-        store = self._git("rev-parse", "--git-common-dir").strip()
-        path = Path(self.root, store, "lfs", "objects", oid[:2], oid[2:4], oid)
+    def _find(self, rel: str, most: int) -> _Blob | None:
+        path = clean(rel)
+        if any(part.startswith(".") for part in path.split("/")):
+            raise BadFile(f"'{rel}' is hidden: a name that begins with a dot is not read", "use another name")
         try:
-            with path.open("rb") as file:
-                data = file.read(IMAGE_BYTES + 1)
-        except OSError:
-            data = b""
-        if of_bytes(data) != oid:
-            mend = f"git lfs fetch origin {visible(self.ref)} (in CI: lfs: true for actions/checkout)"
-            raise BadFile(f"'{rel}' is kept by Git LFS and was not fetched for {self.ref}", mend)
-        return data
+            found = self._files.find(self._prefix + path, rel)
+        except _NotHere as gone:
+            raise self._unread(rel, gone.what, gone.mend) from None
+        if found is not None and found.size > most:
+            self.close()  # its bytes are not wanted
+            raise BadFile(f"'{rel}' has {found.size} bytes at {self.shown}; at most {most} are read")
+        return found
 
-    def _refuse_submodule(self, rel: str, path: str) -> None:
-        """A file inside a submodule is in another repository: say so, instead of that it is not there."""
-        parts = f"{self._prefix}{path}".split("/")
-        above = ["/".join(parts[:n]) for n in range(1, len(parts) + 1)]
-        for entry in self._git("ls-tree", "-z", "--full-tree", self.commit, "--", *above).split("\0"):
-            name = entry.partition("\t")[2]
-            if entry.startswith(_SUBMODULE) and name in above:
-                what = f"'{rel}' is in the submodule '{name}', which is another repository"
-                raise BadFile(what, "move it into this one")
+    def _unread(self, rel: str, why: str, mend: str) -> BadFile:
+        return BadFile(f"'{rel}' at {self.shown} cannot be read: {why}", mend)
 
     def _unknown(self) -> UsageError:
+        """That there is no such commit, with the command that brings it."""
         shown = visible(self.ref)
+        if self.shallow:
+            return UsageError(f"git knows no commit {shown} here; this is a shallow clone", UNSHALLOW)
+        what = f"git knows no commit {shown} here"
+        remotes = self._repo.git("remote").split()
         remote, slash, branch = self.ref.partition("/")
-        fetch = f"git fetch {visible(remote)} {visible(branch)}" if slash else f"git fetch origin {shown}"
-        shallow = self._git("rev-parse", "--is-shallow-repository").strip() == "true"
-        why = "; this is a shallow clone" if shallow else ""
-        return UsageError(
-            f"git knows no commit {shown} here{why}",
-            f"fetch it: {fetch} (in CI: fetch-depth: 0 for actions/checkout)",
-        )
+        if slash and (remote in remotes or not remotes):
+            mend = f"git fetch {visible(remote)} {visible(branch)}:refs/remotes/{shown}"
+        elif "origin" in remotes and self._is_there(f"refs/remotes/origin/{self.ref}"):
+            return UsageError(what, f"did you mean origin/{shown}?")
+        elif re.fullmatch("[0-9a-f]{40,64}", self.ref):
+            mend = f"git fetch origin {shown}"
+        else:
+            mend = f"git fetch origin {shown}:refs/remotes/origin/{shown}, then --against origin/{shown}"
+        return UsageError(what, f"fetch it: {mend} (in CI: fetch-depth: 0 for actions/checkout)")
 
-    def _git(self, *words: str) -> str:
+    def _is_there(self, ref: str) -> bool:
+        try:
+            return bool(self._repo.git("rev-parse", "--verify", "--quiet", ref).strip())
+        except GitFailed:
+            return False
+
+
+class NoFile(BadFile):
+    """The commit has no such file."""
+
+
+class _NotHere(KlingflowError):
+    """Why the bytes of a file that a commit has cannot be had here, in half a sentence, and what brings them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Blob:
+    """A file of a commit, of which the bytes come next from its repository: read it at once, or close that."""
+
+    repo: _Repository
+    size: int
+
+    def read(self) -> bytes:
+        return b"".join(self.chunks())
+
+    def chunks(self) -> Iterator[bytes]:
+        yield from self.repo.take(self.size)
+        for _ in self.repo.take(1):  # the end of line
+            pass
+
+
+class _Commit:
+    """The files of one commit by their path from its top, those in its submodules too."""
+
+    def __init__(self, repo: _Repository, commit: str, shown: str, git: str = "git") -> None:
+        """`git` is how its commands begin, for messages."""
+        self._repo, self._commit, self._shown, self._git = repo, commit, shown, git
+        self._modules: dict[str, _Commit] = {}
+
+    def close(self) -> None:
+        self._repo.close()
+        for module in self._modules.values():
+            module.close()
+
+    def find(self, path: str, rel: str) -> _Blob | None:
+        """The file; None where there is none. Raises BadFile for what is no file, _NotHere for one that is not here.
+        `rel` is its name in messages."""
+        kind, size = self._repo.ask(f"{self._commit}:{path}")
+        match kind:
+            case "blob":
+                return _Blob(self._repo, size)
+            case "tree":
+                raise BadFile(f"'{rel}' is a folder at {self._shown}", "name a file")
+            case "link":
+                raise BadFile(f"'{rel}' is a link that leads to no file of the repository at {self._shown}")
+        return self._elsewhere(path, rel)
+
+    def _elsewhere(self, path: str, rel: str) -> _Blob | None:
+        """A file that this repository's objects do not have: it is in a submodule, or its object is not here, or there
+        is no such file."""
+        parts = path.split("/")
+        above = ["/".join(parts[:n]) for n in range(1, len(parts) + 1)]
+        try:
+            listed = self._repo.git("ls-tree", "-z", "--full-tree", self._commit, "--", *above)
+        except GitFailed:  # a folder's own object is not here
+            raise self._lost() from None
+        for entry in listed.split("\0"):
+            head, _, name = entry.partition("\t")
+            mode, _, oid = head.partition(" ")
+            if name in above and mode == _SUBMODULE:
+                return self._submodule(name, oid.rpartition(" ")[2]).find(path[len(name) + 1 :], rel)
+            if name == path and mode != _FOLDER:
+                raise self._lost()
+        there = None if path.isascii() else in_other_form(path, self._list)
+        return None if there is None else self.find(there, rel)
+
+    def _list(self, folder: str) -> Sequence[str]:
+        try:
+            return self._repo.git("ls-tree", "-z", "--name-only", f"{self._commit}:{folder}").split("\0")
+        except GitFailed:
+            return ()
+
+    def _lost(self) -> _NotHere:
+        if self._repo.partial:
+            mend = f"{self._git} diff --stat HEAD {self._shown} fetches it (in CI: no `filter` for actions/checkout)"
+            return _NotHere("this is a partial clone, and its blob is not here", mend)
+        return _NotHere("git has lost its object", "see what is wrong with the repository: git fsck")
+
+    def _submodule(self, path: str, commit: str) -> _Commit:
+        """The commit of a submodule that this one names. Raises _NotHere."""
+        known = self._modules.get(path)
+        if known is not None:
+            return known
+        git = f"{self._git} -C {shlex.quote(path)}"
+        repos = list(self._repositories(path))
+        for repo in repos:
+            if repo.has(commit):
+                known = self._modules[path] = _Commit(repo, commit, commit[:7], git)
+                return known
+        why = f"it is in the submodule '{path}', "
+        if repos:
+            why += f"whose commit {commit[:7]} is not here"
+            mend = f"{git} fetch origin {commit}"
+        else:
+            why += "which is not checked out"
+            mend = f"{self._git} submodule update --init {shlex.quote(path)}"
+        raise _NotHere(why, f"{mend} (in CI: `submodules: true`, and fetch-depth: 0)")
+
+    def _repositories(self, path: str) -> Iterator[_Repository]:
+        """Where a submodule's objects may be: at its place in the working tree, or in the git folder, which keeps them
+        while it is not checked out. The name there is text of a commit: one that leads elsewhere is not followed."""
+        place = self._repo.top / path if self._repo.top is not None else None
+        if place is not None and os.path.lexists(place / ".git") and os.path.realpath(place) == str(place):
+            yield _Repository(place)
+        try:
+            listed = self._repo.git("cat-file", "blob", f"{self._commit}:.gitmodules")
+        except GitFailed:
+            return
+        for name, where in submodules(listed):
+            if where == path and not {"", ".", ".."} & {*name.split("/")} and "\\" not in name:
+                for folder in self._repo.folders:
+                    inside = folder / "modules" / name
+                    if (inside / "HEAD").is_file() and os.path.realpath(inside) == str(inside):
+                        yield _Repository(inside, bare=True)
+
+
+class _Repository:
+    """The objects of one repository, through one `git cat-file --batch` for all files. `place` is a folder of its
+    working tree, or, where it is `bare`, its git folder."""
+
+    def __init__(self, place: Path, bare: bool = False) -> None:
+        self.place = place
+        # A submodule's git folder names a working tree, which may be gone.
+        self._where = ("--git-dir=.", "--work-tree=.") if bare else ()
+        self._bare = bare
+        self._batch: subprocess.Popen[bytes] | None = None
+        self._left = b""
+
+    @cached_property
+    def top(self) -> Path | None:
+        """The working tree."""
+        return None if self._bare else Path(self.git("rev-parse", "--show-toplevel").removesuffix("\n"))
+
+    @cached_property
+    def folders(self) -> tuple[Path, ...]:
+        """The git folder, and that which all working trees of the repository have in common."""
+        said = self.git("rev-parse", "--git-dir", "--git-common-dir").splitlines()
+        return tuple(dict.fromkeys(Path(os.path.realpath(self.place / folder)) for folder in said))
+
+    @cached_property
+    def partial(self) -> bool:
+        """Whether it is a clone that fetches objects when they are needed."""
+        try:
+            return bool(self.git("config", "--get-regexp", r"^(remote\..*\.promisor|extensions\.partialclone)$"))
+        except GitFailed:
+            return False
+
+    def has(self, commit: str) -> bool:
+        try:
+            self.git("cat-file", "-e", f"{commit}^{{commit}}")
+        except GitFailed:
+            return False
+        return True
+
+    def large(self, oid: str, most: int) -> bytes | None:
+        """A file that Git LFS keeps, where it was fetched before."""
+        for folder in self.folders:
+            try:
+                with Path(folder, "lfs", "objects", oid[:2], oid[2:4], oid).open("rb") as file:
+                    data = file.read(most + 1)
+            except OSError:
+                continue
+            if of_bytes(data) == oid:
+                return data
+        return None
+
+    def git(self, *words: str) -> str:
         """What a git command prints, as text. Raises GitFailed with what it said."""
         try:
-            return answer(self.root, *words).decode(errors="surrogateescape")
+            return answer(self.place, *self._where, *words).decode(errors="surrogateescape")
         except FileNotFoundError:
             raise UsageError("git is not installed", "install git, or plan without --against") from None
         except subprocess.TimeoutExpired:
-            raise self._silent() from None
+            raise _silent() from None
 
-    def _silent(self) -> UsageError:
-        return UsageError(f"git did not answer within {PATIENCE_S:.0f} s", "see what holds it up: git status")
+    def close(self) -> None:
+        if self._batch is not None:
+            self._batch.kill()
+            self._batch.communicate()
+            self._batch, self._left = None, b""
 
-    # -- one `git cat-file --batch` for all files
+    def ask(self, name: str) -> tuple[str, int]:
+        """The kind and size of an object; the bytes of a blob and a newline come next. Follows links inside the tree.
 
-    def _ask(self, name: str) -> tuple[str, int]:
-        """The kind and size of an object; its bytes and a newline come next. Follows links inside the tree."""
+        The kinds are those of git, "link" for one that leads to no file, and "missing": also for an object that git
+        wants to fetch, which it may not, or that is damaged. Then it ends.
+        """
         if self._batch is None:
             self._batch = subprocess.Popen(
-                ["git", *_SAFE, "cat-file", "--batch=%(objecttype) %(objectsize)", "--follow-symlinks"],
-                cwd=self.root,
+                ["git", *_SAFE, *self._where, "cat-file", "--batch=%(objecttype) %(objectsize)", "--follow-symlinks"],
+                cwd=self.place,
                 env=_environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -258,20 +438,37 @@ class Tree:
         try:
             _pipe(self._batch.stdin).write(os.fsencode(name) + b"\n")
             _pipe(self._batch.stdin).flush()
-        except OSError:
-            raise self._gone() from None
-        head = self._line()
-        if head == name.encode(errors="surrogateescape") + b" missing":
+            head = self._line()
+        except (OSError, EOFError):
+            self.close()
             return "missing", 0
         kind, _, size = head.decode(errors="replace").rpartition(" ")
-        if kind == "tree":
-            self.close()  # its bytes are not wanted
-        if kind in ("blob", "tree"):
-            return kind, int(size)
         if kind in ("symlink", "dangling", "loop", "notdir"):
-            self._take(int(size) + 1)
+            self._skip(int(size) + 1)
             return ("missing" if kind == "notdir" else "link"), 0
-        raise self._gone()
+        if kind == "blob":
+            return kind, int(size)
+        if kind in ("tree", "commit"):
+            self.close()  # its bytes are not wanted
+            return ("missing" if kind == "commit" else kind), 0  # a submodule's, in the same store
+        return "missing", 0
+
+    def take(self, count: int) -> Iterator[bytes]:
+        """The next bytes. Raises UsageError where git stops in the middle of them."""
+        while count:
+            try:
+                data = self._left or self._more()
+            except EOFError:
+                self.close()
+                what = f"git stopped while it was reading {self.place}"
+                raise UsageError(what, "see what is wrong with the repository: git fsck") from None
+            self._left = data[count:]
+            yield data[:count]
+            count -= len(data[:count])
+
+    def _skip(self, count: int) -> None:
+        for _ in self.take(count):
+            pass
 
     def _line(self) -> bytes:
         while b"\n" not in self._left:
@@ -279,32 +476,23 @@ class Tree:
         line, _, self._left = self._left.partition(b"\n")
         return line
 
-    def _take(self, count: int) -> bytes:
-        chunks, have = [self._left[:count]], min(count, len(self._left))
-        self._left = self._left[count:]
-        while have < count:
-            more = self._more()
-            chunks.append(more[: count - have])
-            self._left = more[count - have :]
-            have += len(chunks[-1])
-        return b"".join(chunks)
-
     def _more(self) -> bytes:
+        """Raises EOFError where git has ended."""
         assert self._batch is not None
         out = _pipe(self._batch.stdout)
         with selectors.DefaultSelector() as ready:
             ready.register(out, selectors.EVENT_READ)
             if not ready.select(PATIENCE_S):
                 self.close()
-                raise self._silent()
+                raise _silent()
         data = os.read(out.fileno(), 1 << 20)
         if not data:
-            raise self._gone()
+            raise EOFError
         return data
 
-    def _gone(self) -> UsageError:
-        self.close()
-        return UsageError(f"git cannot read {visible(self.ref)}", "see what is wrong with the repository: git fsck")
+
+def _silent() -> UsageError:
+    return UsageError(f"git did not answer within {PATIENCE_S:.0f} s", "see what holds it up: git status")
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:

@@ -19,7 +19,7 @@ from klingflow.core.model import ShotId
 from klingflow.core.redact import redact
 from klingflow.core.source import Problem, visible
 from klingflow.output.answers import answers, in_flight, refused_by_limit, texts
-from klingflow.output.words import clock, count, duration
+from klingflow.output.words import clock, count, duration, unknown
 from klingflow.planning.compare import Comparison, FieldChange, Segments, ShotChange, ShotState, words
 from klingflow.planning.plan import SIGN, Action, FilmPlan, Plan, Step, Totals, totals
 from klingflow.planning.price import money
@@ -237,11 +237,17 @@ def _against(found: Sequence[Comparison], base: str) -> str:
     moved = len({change.shot for c in found for change in c.shots if change.moved is not None})
     counts += [f"{moved} moved"] if moved else []
     line = f"Against {name}: {', '.join(counts)}." if counts else f"Against {name}: no shot differs."
+    unread = [problem.what for problem in found[0].unread]
+    if unread:
+        line += f" {escape(_short(redact(unread[0]), 300))}"
+        line += f"; {count(len(unread) - 1, 'more file')} likewise." if len(unread) > 1 else "."
     adds, before = _sum(c.cost.change for c in found), _sum(c.cost.base_to_buy for c in found)
     if adds is not None and (adds or before):
         more = "adds" if adds >= 0 else "saves"
         line += f" This change {more} **{_usd(abs(adds))}**"
         line += f" (a run of {name} itself would buy {_usd(before)})." if before else "."
+    elif adds is None and unread:
+        line += " So it is not known what this change adds to the next run."
     whole, was = _sum(c.cost.film for c in found), _sum(c.cost.base_film for c in found)
     if whole and was is not None and was != whole:
         line += f" The whole film made anew: {_usd(was)} → {_usd(whole)}."
@@ -333,7 +339,7 @@ def _cells_of(step: Step, change: ShotChange | None, room: Room) -> tuple[str, s
     name = code(_short(step.shot, 100)) + (f" take {step.take}" if step.take > 1 else "")
     why = [escape(_short(redact(step.reason), room.cell))] if step.action is not Action.REUSE or change is None else []
     if change is not None:
-        why += _changed(change, step)
+        why += _changed(change, step, room.cell)
     if step.action is Action.REUSE:
         why.append("its clip stays")
     price = _NOTHING
@@ -377,7 +383,7 @@ def _ready(
     return [_fold(f"{count(len(ready), 'shot')} reused", ", ".join(names) + more)]
 
 
-def _changed(change: ShotChange, step: Step) -> list[str]:
+def _changed(change: ShotChange, step: Step, cell: int) -> list[str]:
     out = []
     if change.was is not None:
         out.append(f"renamed from {code(_short(change.was, 100))}")
@@ -386,6 +392,7 @@ def _changed(change: ShotChange, step: Step) -> list[str]:
     fields = [field.field for field in change.fields if step.action is not Action.MAKE or not field.buys]
     if fields and change.state is not ShotState.NEW:
         out.append(f"{escape(', '.join(fields[:8]))}{' …' if len(fields) > 8 else ''} changed")
+    out += [escape(_short(redact(text), cell)) for text in unknown(change.unknown)]
     return out
 
 

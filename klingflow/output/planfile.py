@@ -20,7 +20,7 @@ from klingflow.core.errors import UsageError
 from klingflow.core.model import Digest, Key, ShotId
 from klingflow.core.redact import redact
 from klingflow.core.source import Document, Problem, Severity, inert, visible
-from klingflow.planning.compare import Comparison, FieldChange
+from klingflow.planning.compare import Base, Comparison, FieldChange
 from klingflow.planning.plan import Action, Dropped, FilmPlan, Plan, Shortcut, Step, Totals, totals
 from klingflow.planning.price import Limits, exact, exceeded
 from klingflow.storyboard import schema
@@ -49,7 +49,7 @@ class SavedPlan:
     options: Options = Options()
 
 
-def dump(saved: SavedPlan, *, against: str | None = None, comparisons: Mapping[str, Comparison] | None = None) -> str:
+def dump(saved: SavedPlan, *, base: Base | None = None, comparisons: Mapping[str, Comparison] | None = None) -> str:
     """The plan as JSON text that `load` reads; `comparisons` (by variant) are added for people, and not read back."""
     plan = saved.plan
     sums = totals(plan.films)
@@ -64,7 +64,8 @@ def dump(saved: SavedPlan, *, against: str | None = None, comparisons: Mapping[s
         "vars": dict(sorted(saved.options.vars.items())),
         "select": saved.options.select,
         "exclude": saved.options.exclude,
-        "against": against,
+        "against": base.ref if base else None,
+        "against_commit": base.commit if base else None,
         "inputs": dict(sorted(saved.inputs.items())),
         "in_flight": dict(sorted(plan.in_flight.items())),
         "limits": {
@@ -166,10 +167,13 @@ def _comparison(comparison: Comparison) -> dict[str, object]:
                 "fields": [_changed(c) for c in change.fields],
                 "depth": list(change.depth) if change.depth else None,
                 "moved": list(change.moved) if change.moved else None,
+                "unknown": _unknown(change.unknown),
             }
             for change in comparison.shots
         ],
         "film": [_changed(c) for c in comparison.film],
+        "film_unknown": _unknown(comparison.film_unknown),
+        "unread": [{"what": redact(problem.what), "mend": redact(problem.mend)} for problem in comparison.unread],
         "cost": {
             "to_buy": _number(cost.to_buy),
             "base_to_buy": _number(cost.base_to_buy),
@@ -182,6 +186,10 @@ def _comparison(comparison: Comparison) -> dict[str, object]:
 
 def _changed(change: FieldChange) -> dict[str, object]:
     return {"field": change.field, "old": redact(change.old), "new": redact(change.new), "buys": change.buys}
+
+
+def _unknown(fields: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"field": name, "why": redact(why)} for name, why in fields]
 
 
 def _number(amount: Decimal | None) -> float | int | None:

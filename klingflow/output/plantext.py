@@ -15,7 +15,7 @@ from klingflow.core.source import Problem, render, visible
 from klingflow.execution.outcome import Outcome, Result
 from klingflow.output.answers import MOST_NAMES, answers, ready, texts
 from klingflow.output.terminal import USUAL
-from klingflow.output.words import count, duration, padded, wrapped
+from klingflow.output.words import count, duration, padded, unknown, wrapped
 from klingflow.planning.plan import SIGN, Action, FilmPlan, Plan, Step, totals
 from klingflow.planning.price import money
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 FOLD = 12
 """Steps with nothing to do are counted, not listed, when there are more of them than this."""
+
+MOST_UNREAD = 5
+"""Files of the base that could not be read, each with its reason."""
 
 _COLOUR = {
     Action.MAKE: "32",
@@ -87,13 +90,19 @@ def _film(film: FilmPlan, plan: Plan, how: _Shown, against: str, compared: Compa
         lines += _row(SIGN[Action.REUSE], steps, wide, f"{Action.REUSE:<7} ", "up to date", "", how.width)
     sums = totals([film])
     if sums.tasks:
-        told = _sums(sums.tasks, sums.seconds, sums.spend, _estimated([film]))
-        lines += wrapped(told, how.width, "  ", "    ")
+        said = _sums(sums.tasks, sums.seconds, sums.spend, _estimated([film]))
+        lines += wrapped(said, how.width, "  ", "    ")
     elif all(step.action is Action.REUSE for step in film.steps):
         lines.append("  nothing to make")
     if compared is not None:
         text = f"against {_flat(against)}: {_differs(compared)}"
         lines += wrapped(text, how.width, "  ", "    ")
+        told = {why for change in compared.shots for _, why in change.unknown}
+        unread = [problem.what for problem in compared.unread if problem.what not in told]
+        for what in unread[:MOST_UNREAD]:
+            lines += wrapped(_flat(what), how.width, "  ", "    ")
+        rest = len(unread) - MOST_UNREAD
+        lines += [f"  … and {count(rest, 'more file')} that cannot be read there"] if rest > 0 else []
     about = ready(film, plan)
     if about:
         lines += wrapped(about, how.width, "  ", "    ")
@@ -111,8 +120,10 @@ def _differs(found: Comparison) -> str:
     """What a change does, in one line."""
     tally = Counter(state.value for state in found.states.values())
     tally["moved"] = sum(change.moved is not None for change in found.shots)
-    parts = [f"{tally[word]} {word}" for word in ("new", "changed", "renamed", "removed", "moved") if tally[word]]
+    words = ("new", "changed", "unknown", "renamed", "removed", "moved")
+    parts = [f"{tally[word]} {word}" for word in words if tally[word]]
     parts += [f"{field.field} changed" for field in found.film]
+    parts += [f"{name} unknown" for name, _ in found.film_unknown]
     adds = found.cost.change
     if adds is None:
         parts.append("cost not known")
@@ -181,6 +192,7 @@ def _reason(step: Step, change: ShotChange | None) -> str:
     parts += [f"moved from place {change.moved[0]} to {change.moved[1]}"] if change.moved else []
     fields = [field.field for field in change.fields if step.action is not Action.MAKE or not field.buys]
     parts += [f"{', '.join(fields)} changed"] if fields and change.state != "new" else []
+    parts += unknown(change.unknown)
     return "; ".join(parts) or step.reason
 
 

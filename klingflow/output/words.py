@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterable
 
 from klingflow.core.source import columns
 
@@ -23,6 +24,16 @@ def clock(seconds: float) -> str:
     """The length of a film: `29 s`, `2 min 05 s`."""
     whole = round(seconds)
     return f"{whole} s" if whole < 90 else f"{whole // 60} min {whole % 60:02} s"
+
+
+def unknown(fields: Iterable[tuple[str, str]]) -> list[str]:
+    """That it is not known whether some fields changed, a sentence a reason."""
+    names: dict[str, list[str]] = {}
+    for name, why in fields:
+        names.setdefault(why, []).append(name)
+    return [
+        f"{', '.join(found)} changed or not is unknown" + (f": {why}" if why else "") for why, found in names.items()
+    ]
 
 
 def shortened(name: str, room: int) -> str:

@@ -10,7 +10,7 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from typing import Literal
@@ -30,6 +30,7 @@ from klingflow.core.model import (
     ShotId,
     UrlStill,
 )
+from klingflow.core.source import Problem
 from klingflow.planning import graph
 from klingflow.planning.plan import FilmPlan
 
@@ -48,6 +49,8 @@ class ShotState(StrEnum):
     """The same purchase under another id."""
     REMOVED = "removed"
     UNCHANGED = "unchanged"
+    UNKNOWN = "unknown"
+    """A file of the base could not be read, and in all else the shot is the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +64,9 @@ class Side:
     """The digests of clips of one's own, by path."""
     anew: Decimal | None
     """USD for every take of every shot, were nothing there yet; None where a price is not known."""
+    unread: Mapping[str, str] = field(default_factory=dict)
+    """Files that could not be read, by path, each with why: their digests are made up. One that was not there at all
+    has an empty digest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,10 +93,12 @@ class ShotChange:
     """Clips in its run of `continues` before and after, where that changed."""
     moved: tuple[int, int] | None = None
     """Its place in the film before and after, from 1, where its place is another among the shots that stayed."""
+    unknown: tuple[tuple[str, str], ...] = ()
+    """Fields of which it is not known whether they changed, each with why."""
 
     @property
     def buys(self) -> bool:
-        return self.state is ShotState.NEW or any(field.buys for field in self.fields)
+        return self.state is ShotState.NEW or any(part.buys for part in self.fields)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,17 +128,40 @@ class Comparison:
     """Every shot of the head, and the removed ones of the base."""
     film: tuple[FieldChange, ...] = ()
     """Title, music bed and cut of the film itself. None of them buys anything."""
+    unread: tuple[Problem, ...] = ()
+    """What could not be read of the base."""
+    film_unknown: tuple[tuple[str, str], ...] = ()
+    """Of these, the fields of which it is not known whether they changed, each with why."""
     cost: Cost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """What a storyboard is compared with: a commit that a git ref led to."""
+
+    ref: str
+    commit: str
+    parted: bool = False
+    """The ref went on since, and this is where the branch left it."""
+
+    def __str__(self) -> str:
+        return f"{self.ref} at {self.commit[:7]}, where this branch left it" if self.parted else self.ref
 
 
 class _Side:
     """A side with what is looked up for every shot."""
 
     def __init__(self, side: Side) -> None:
-        self.film, self.stills, self.clips = side.film, side.stills, side.clips
+        self.film, self.stills, self.clips, self.unread = side.film, side.stills, side.clips, side.unread
         self.shots = side.film.by_id()
         self.models = {step.shot: step.model for step in side.plan.steps if step.is_active_take}
         self.depths = {step.shot: step.depth for step in side.plan.steps}
+
+
+def unknown(head: Side) -> Comparison:
+    """The comparison with a base whose storyboard could not be read."""
+    cost = Cost(to_buy=_spend(head.plan), base_to_buy=None, film=head.anew, base_film=None)
+    return Comparison(shots=(), states={shot.id: ShotState.UNKNOWN for shot in head.film.shots}, cost=cost)
 
 
 def compare(base: Side | None, head: Side) -> Comparison:
@@ -145,7 +176,11 @@ def compare(base: Side | None, head: Side) -> Comparison:
     old, new = _Side(base), _Side(head)
     old_ids = _same_shots(old, new)
     new_ids = {was: now for now, was in old_ids.items()}
-    moved = _moved(base.film, head.film, new_ids)
+    missing = dict(base.film.left_out)
+    if base.film.audio is not None and base.film.audio in base.unread:
+        missing["audio"] = base.unread[base.film.audio]
+    moved = {} if "film.shots" in missing else _moved(base.film, head.film, new_ids)
+    deep = not any(shot.left_out for shot in base.film.shots)  # else its runs of `continues` are not known
     changes: list[ShotChange] = []
     states: dict[ShotId, ShotState] = {}
     for shot in head.film.shots:
@@ -154,12 +189,22 @@ def compare(base: Side | None, head: Side) -> Comparison:
             changes.append(_new(shot, new))
             continue
         was = old_ids[shot.id]
-        fields = _fields(old, old.shots[was], new, shot, new_ids)
+        unread = unreadable(old.shots[was], old.unread)
+        fields = _known(_fields(old, old.shots[was], new, shot, new_ids), unread)
+        left = tuple((name, why) for name, why in unread.items() if name not in {part.field for part in fields})
         renamed = was != shot.id
-        states[shot.id] = ShotState.RENAMED if renamed else ShotState.CHANGED if fields else ShotState.UNCHANGED
-        deep = old.depths.get(was, 1), new.depths.get(shot.id, 1)
-        depth = deep if deep[0] != deep[1] else None
-        if renamed or fields or depth or shot.id in moved:
+        states[shot.id] = (
+            ShotState.RENAMED
+            if renamed
+            else ShotState.CHANGED
+            if fields
+            else ShotState.UNKNOWN
+            if left
+            else ShotState.UNCHANGED
+        )
+        depths = old.depths.get(was, 1), new.depths.get(shot.id, 1)
+        depth = depths if deep and depths[0] != depths[1] else None
+        if renamed or fields or left or depth or shot.id in moved:
             changes.append(
                 ShotChange(
                     shot=shot.id,
@@ -168,6 +213,7 @@ def compare(base: Side | None, head: Side) -> Comparison:
                     fields=fields,
                     depth=depth,
                     moved=moved.get(shot.id),
+                    unknown=left,
                 )
             )
     for shot in base.film.shots:
@@ -175,7 +221,31 @@ def compare(base: Side | None, head: Side) -> Comparison:
             states[shot.id] = ShotState.REMOVED
             changes.append(ShotChange(shot=shot.id, state=ShotState.REMOVED))
     cost = Cost(to_buy=_spend(head.plan), base_to_buy=_spend(base.plan), film=head.anew, base_film=base.anew)
-    return Comparison(shots=tuple(changes), states=states, film=_film(base, head, new_ids), cost=cost)
+    return Comparison(
+        shots=tuple(changes),
+        states=states,
+        film=_known(_film(base, head, new_ids), missing),
+        film_unknown=tuple(missing.items()),
+        cost=cost,
+    )
+
+
+def _known(fields: Iterable[FieldChange], missing: Mapping[str, str]) -> tuple[FieldChange, ...]:
+    """The changes that are known to be some: without a field that could not be read, unless it is gone altogether."""
+    return tuple(part for part in fields if part.field not in missing or (part.old and not part.new))
+
+
+def unreadable(shot: Shot, unread: Mapping[str, str]) -> dict[str, str]:
+    """The fields of a shot that are not known, each with why."""
+    out = {name: why for name, why in shot.left_out if name in Shot.__dataclass_fields__}
+    for role, frame in shot.frames():
+        if isinstance(frame, FileStill) and frame.path in unread:
+            out[role.partition(".")[0]] = unread[frame.path]
+    if shot.clip is not None and shot.clip in unread:
+        out["clip"] = unread[shot.clip]
+    if "provider" in out:
+        out.setdefault("model", out["provider"])
+    return out
 
 
 def _same_shots(base: _Side, head: _Side) -> dict[ShotId, ShotId]:
@@ -187,7 +257,7 @@ def _same_shots(base: _Side, head: _Side) -> dict[ShotId, ShotId]:
     same = {shot: shot for shot in head.shots if shot in base.shots}
     left: dict[Key, list[ShotId]] = {}
     for shot in base.film.shots:
-        if shot.id not in same:
+        if shot.id not in same and not unreadable(shot, base.unread):
             left.setdefault(digest.key(_parts(shot, base, {})), []).append(shot.id)
     if not left:
         return same
@@ -218,7 +288,7 @@ def _declared(shot: Shot, side: _Side, names: Mapping[ShotId, ShotId]) -> dict[s
                 return ""
             case FileStill(path):
                 facts = side.stills.get(path)
-                return f"{path} ({facts.digest[:8]})" if facts else path
+                return path if facts is None or path in side.unread else f"{path} ({_named(facts.digest)})"
             case UrlStill(url, pinned):
                 return f"{_bare(url)} ({pinned[:8]})" if pinned else _bare(url)
             case ShotFrame(other, name):
@@ -301,8 +371,12 @@ def _film(base: Side, head: Side, new_ids: Mapping[ShotId, ShotId]) -> tuple[Fie
 
 def _own_file(side: Side | _Side, path: str | None) -> str:
     """A file of one's own with the head of its digest: it may be another one under the same name."""
-    known = side.clips.get(path) if path else None
-    return f"{path} ({known[:8]})" if known else path or ""
+    known = side.clips.get(path) if path and path not in side.unread else None
+    return path or "" if known is None else f"{path} ({_named(known)})"
+
+
+def _named(digest: Digest) -> str:
+    return digest[:8] or "not there"
 
 
 def _whole(film: Film) -> bool:

@@ -4,7 +4,7 @@
     dawn+  dawn+1        and what continues it: all of it, or so many steps
     +market  2+market    and what it waits for: all of it, or so many steps
     tag:night            shots with a tag (a pattern, too)
-    state:changed        against a base: new, changed, modified (both), renamed, removed, unchanged
+    state:changed        against a base: new, changed, unknown, modified (all three), renamed, removed, unchanged
     a b                  union
     a,b                  intersection
 
@@ -25,12 +25,14 @@ from klingflow.core.source import nearest, visible
 STATES: Mapping[str, frozenset[str]] = {
     "new": frozenset({"new"}),
     "changed": frozenset({"changed"}),
-    "modified": frozenset({"new", "changed"}),
+    "modified": frozenset({"new", "changed", "unknown"}),
     "renamed": frozenset({"renamed"}),
     "removed": frozenset({"removed"}),
     "unchanged": frozenset({"unchanged"}),
+    "unknown": frozenset({"unknown"}),
 }
-"""What is allowed after `state:`, and which states of a shot it takes in. `modified` is dbt's word: new or changed."""
+"""What is allowed after `state:`, and which states of a shot it takes in. `modified` is dbt's word: new or changed, or
+not known to be neither."""
 
 _ATOM = re.compile(r"(?:(?P<up>\d*)\+)?(?P<what>[^+]+)(?:\+(?P<down>\d*))?")
 _PATTERN = re.compile(r"[*?\[]")

@@ -151,18 +151,26 @@ class Stills:
         self.faulty = faulty
         self.known: dict[str, Frame | None] = {}
 
-    def put_into(self, fields: dict[str, Any]) -> None:
+    def put_into(self, fields: dict[str, Any]) -> set[str]:
+        """Replaces each StillOf in the fields of a shot; returns the names of those where one has no frame."""
+        lacking = set()
         for role in ("first_frame", "last_frame"):
             if isinstance(fields.get(role), StillOf):
                 fields[role] = self.of(fields[role])
+                lacking |= {role} if fields[role] is None else set()
         if "images" in fields:
-            fields["images"] = self.each(fields["images"])
+            found = self.each(fields["images"])
+            lacking |= {"images"} if len(found) < len(fields["images"]) else set()
+            fields["images"] = found
         if "elements" in fields:
-            fields["elements"] = tuple(
+            elements = tuple(
                 Element(front, self.each(element.reference_images))
                 for element in fields["elements"]
                 for front in self.each([element.frontal_image])
             )
+            lacking |= {"elements"} if _count(elements) < _count(fields["elements"]) else set()
+            fields["elements"] = elements
+        return lacking
 
     def each(self, frames: Iterable[Any]) -> tuple[Frame, ...]:
         found = [self.of(frame) if isinstance(frame, StillOf) else frame for frame in frames]
@@ -193,3 +201,7 @@ class Stills:
             mend = f"give '{wanted.shot}' a last_frame, or continue it: continues: {wanted.shot}"
             self.file.fault("no-still", what, mend, wanted.at)
         return found
+
+
+def _count(elements: Iterable[Any]) -> int:
+    return sum(1 + len(element.reference_images) for element in elements)

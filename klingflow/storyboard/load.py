@@ -9,7 +9,6 @@ Opens no file (texts come through `read`) and knows no provider's limits; circle
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from fractions import Fraction
@@ -79,46 +78,58 @@ def _film(
     values: dict[str, object] = {}
     context: dict[str, object] = {**combination, "vars": values, "matrix": combination}
     for key, (value, template) in declared.items():
-        try:
-            done = variables.rendered(file, value, context, ("vars", key)) if template else value
-        except Skip:
-            done = value  # its fault is reported once, not again wherever it is used
+        done = variables.rendered(file, value, context, ("vars", key)) if template else value
         values[key] = context[key] = done
     defaults = data.get("defaults", {})
     raws: Sequence[Data] = data["shots"]
     reader = ShotReader(file, raws, defaults, provider)
     shots = reader.resolved([reader.draft(index, raw, context) for index, raw in enumerate(raws)])
     context.pop("shot", None)
-    title = _or(file, data.get("title") or name, context, ("title",)).strip() or name
+    left_out: dict[str, str] = {}
+    title = ""
+    try:
+        title = file.text(data.get("title") or name, context, ("title",)).strip()
+    except Skip as why:
+        left_out["title"] = str(why)
     film = data.get("film", {})
     cut = []
     for i, entry in enumerate(film.get("shots") or ()):
         at = ("film", "shots", i)
-        wanted = _or(file, entry, context, at)
+        try:
+            wanted = file.text(entry, context, at)
+        except Skip as why:
+            left_out["film.shots"] = str(why)
+            continue
         if wanted in reader.ids:
             cut.append(ShotId(wanted))
         else:
+            left_out["film.shots"] = f"there is no shot '{wanted}'"
             reader.frames.unknown(wanted, at)
     audio = None
     if film.get("audio") is not None:
-        with contextlib.suppress(Skip):
+        try:
             audio = file.path(file.text(film["audio"], context, ("film", "audio")), ("film", "audio"))
+        except Skip as why:
+            left_out["audio"] = str(why)
     size = None
     if film.get("size") is not None:
-        with contextlib.suppress(Skip):
+        try:
             size = _size(file, file.text(film["size"], context, ("film", "size")), ("film", "size"))
+        except Skip as why:
+            left_out["film.size"] = str(why)
     rate = film.get("rate")
     return Film(
         name=name,
         variant=variant,
         matrix={axis: written(value) for axis, value in combination.items()},
-        title=title,
+        title=title or name,
         shots=shots,
         cut=tuple(cut) if film.get("shots") else tuple(shot.id for shot in shots),
         audio=audio,
         size=size,
         rate=None if rate is None else _RATES.get(rate, Fraction(rate)),
         max_chain=defaults.get("max_chain") or 4,
+        left_out=tuple(left_out.items()),
         where=_where(file.document, raws, defaults, reader.ids),
     )
 
@@ -137,14 +148,6 @@ def _size(file: StoryboardFile, text: str, at: Path) -> tuple[int, int]:
         file.fault("film-size", what, f"write width x height, even numbers of 16 to {MOST_PIXELS}: 1920x1080", at)
         raise Skip
     return width, height
-
-
-def _or(file: StoryboardFile, text: str, context: Mapping[str, object], at: Path) -> str:
-    """A text rendered, or as it is where it cannot be (the fault is noted)."""
-    try:
-        return file.text(text, context, at)
-    except Skip:
-        return text
 
 
 def _where(

@@ -62,6 +62,8 @@ _MARKUP = re.compile(
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _TAG = re.compile(r"[^\s,:+@]{1,64}")
 _BLANK = " \t\r\n"
+_LATER = {"prompt_file": "prompt", "continues": "first_frame", "meets": "first_frame"}
+"""Fields that are another one of the later Shot."""
 _SUBJECT = ("prompt", "first_frame", "last_frame", "images", "elements")
 
 
@@ -71,8 +73,8 @@ class Draft:
 
     id: str
     fields: dict[str, Any]
-    skipped: bool = False
-    """Whether a field was left out because of a fault."""
+    skipped: dict[str, str]
+    """The fields that were left out because of a fault, each with what it is, where that is not plain."""
 
 
 class ShotReader:
@@ -108,7 +110,7 @@ class ShotReader:
 
     def draft(self, index: int, raw: Data, context: dict[str, object]) -> Draft:
         name = raw["id"]
-        draft = Draft(name, {"id": name, "index": index})
+        draft = Draft(name, {"id": name, "index": index}, {})
         merged = self.merged(index, raw)
         info: dict[str, object] = {
             "id": name,
@@ -126,7 +128,7 @@ class ShotReader:
                 info[field] = draft.fields.get(field, info[field])
         for field, value in merged.items():
             if value is None:
-                draft.skipped = True
+                draft.skipped[_LATER.get(field, field)] = ""
             elif field not in ("id", "vars", "resolution", "tags"):
                 self.field(draft, field, value, context)
         if self.provider is not None:
@@ -178,10 +180,7 @@ class ShotReader:
         for name, value in {**self.common_vars, **mine}.items():
             at: Path = ("shots", index, "vars", name) if name in mine else ("defaults", "vars", name)
             variables.check_name(self.file, name, at)
-            try:
-                own[name] = out[name] = variables.rendered(self.file, value, out, at)
-            except Skip:
-                own[name] = out[name] = value
+            own[name] = out[name] = variables.rendered(self.file, value, out, at)
         return out
 
     def field(self, draft: Draft, field: str, value: Any, context: dict[str, object]) -> None:
@@ -201,8 +200,8 @@ class ShotReader:
                 fields[field] = self.choice(field, value, context, self.at(index, field))
             else:
                 fields.update(self.structure(draft, field, value, context, self.at(index, field)))
-        except Skip:
-            draft.skipped = True
+        except Skip as why:
+            draft.skipped[_LATER.get(field, field)] = str(why)
 
     def choice(self, field: str, value: str, context: dict[str, object], at: Path) -> str:
         if "{" not in value:
@@ -264,7 +263,7 @@ class ShotReader:
             text = self.file.file_text(path)
         except KlingflowError as exc:
             self.file.fault("file", exc.what, exc.mend, at)
-            raise Skip from None
+            raise Skip(exc.what) from None
         return self.file.rendered(text.text, context, text.span).strip(_BLANK)
 
     def check(self, draft: Draft, raw: Data, merged: Data) -> None:
@@ -314,7 +313,9 @@ class ShotReader:
         last = {name: draft.fields.get("last_frame") for name, draft in first.items()}
         stills = Stills(self.file, last, {name for name, draft in first.items() if draft.skipped})
         for draft in drafts:
-            stills.put_into(draft.fields)
+            draft.skipped |= dict.fromkeys(stills.put_into(draft.fields), "")
+            if draft.skipped:
+                draft.fields["left_out"] = tuple(draft.skipped.items())
         return tuple(Shot(**draft.fields) for draft in drafts)
 
 

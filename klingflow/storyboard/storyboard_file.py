@@ -6,7 +6,6 @@ find a path in the project. Knows no field of a storyboard.
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
@@ -22,7 +21,7 @@ T = TypeVar("T")
 
 
 class Skip(Exception):
-    """A field whose fault is already noted."""
+    """A field whose fault is already noted; as text, what the fault is, where that is not plain."""
 
 
 _SINGLE = re.compile(r"(?<!\{)\$?\{ *(\w+) *\}(?!\})")
@@ -44,6 +43,8 @@ class StoryboardFile:
         self.problems: list[Problem] = []
         self.budget = prompt.RenderBudget()
         self.texts: dict[str, prompt.Included | KlingflowError] = {}
+        self._broken: list[str] = []
+        """Why each variable could not be rendered."""
         self._reported: set[Problem] = set()
         self._earlier: set[tuple[str, Span | None]] = set()
 
@@ -96,12 +97,22 @@ class StoryboardFile:
         if self.budget.spent:
             raise Skip  # reported once: every later template would have the same fault
         try:
-            return prompt.render(text, context, where=where, include=self.include, budget=self.budget)
+            done = prompt.render(text, context, where=where, include=self.include, budget=self.budget)
         except StoryboardError as exc:
             for problem in exc.problems:
                 if not (self.names_unsure and problem.rule == "undefined" and "did you mean" not in problem.mend):
                     self.add(problem)
-            raise Skip from None
+            raise Skip(exc.problems[0].what) from None
+        broken = _BROKEN.search(done) if self._broken else None
+        if broken is not None:
+            raise Skip(self._broken[int(broken[1]) % len(self._broken)])
+        return done
+
+    def broken(self, why: str) -> str:
+        """What stands for a variable that cannot be rendered: its fault is noted once, and whatever text shows it is
+        left out like it."""
+        self._broken.append(why)
+        return f"\ufdd0{len(self._broken) - 1}\ufdd0"
 
     def inside(self, at: Path, value: str, offset: int, length: int) -> Span:
         """The place of a piece of a scalar: found again in the file's lines, however the scalar is written."""
@@ -156,14 +167,20 @@ class StoryboardFile:
         return self.file_text(paths.under_root(name, self.folder))
 
 
+_BROKEN = re.compile("\ufdd0([0-9]{1,9})\ufdd0")
+"""A noncharacter: Unicode keeps it for use inside a program."""
+
+
 def each(values: Sequence[Any], at: Path, read: Callable[[Any, Path], T]) -> tuple[T, ...]:
     """Every value read, so that the faults of all are reported. Raises Skip after the last where one has any."""
-    out = []
+    out, skipped = [], None
     for i, value in enumerate(values):
-        with contextlib.suppress(Skip):
+        try:
             out.append(read(value, (*at, i)))
-    if len(out) < len(values):
-        raise Skip
+        except Skip as why:
+            skipped = skipped or why
+    if skipped is not None:
+        raise skipped
     return tuple(out)
 
 

@@ -15,7 +15,7 @@ from klingflow.core.digest import of_bytes
 from klingflow.core.source import Path, Problem, Severity
 from klingflow.storyboard import prompt
 from klingflow.storyboard.scalar import like, truth, written
-from klingflow.storyboard.storyboard_file import Data, StoryboardFile
+from klingflow.storyboard.storyboard_file import Data, Skip, StoryboardFile
 
 MAX_FILMS = 100
 """Combinations of one matrix."""
@@ -165,9 +165,13 @@ def _marked(name: str, values: tuple[str, ...]) -> str:
 
 
 def rendered(file: StoryboardFile, value: object, context: Mapping[str, object], at: Path) -> object:
-    """A variable's value with every text in it rendered, and the writing of a truth found again. Raises Skip."""
+    """A variable's value with every text in it rendered, and the writing of a truth found again. A text that cannot be
+    is broken from there on (`StoryboardFile.broken`)."""
     if isinstance(value, str):
-        return file.text(value, context, at)
+        try:
+            return file.text(value, context, at)
+        except Skip as why:
+            return file.broken(str(why))
     if isinstance(value, list):
         return [rendered(file, item, context, (*at, i)) for i, item in enumerate(value)]
     if isinstance(value, dict):
