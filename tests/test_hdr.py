@@ -55,11 +55,12 @@ def chart(
     transfer: int,
     primaries: int = 9,
     matrix: int = 9,
+    tag: int | None = None,
     codec: str = "libx264",
     pixels: str = "yuv420p10le",
     rotate: int = 0,
 ) -> Path:
-    """Two frames of patches side by side."""
+    """Two frames of patches side by side; `tag` is what is said of the matrix instead."""
     row = np.repeat(np.array(signals), PATCH, axis=0)[None].repeat(2 * PATCH, axis=0)
     picture = av.VideoFrame.from_ndarray((row.clip(0, 1) * 65535 + 0.5).astype(np.uint16), format="rgb48le")
     with av.open(str(path), "w") as container:
@@ -67,7 +68,7 @@ def chart(
         video.width, video.height, video.pix_fmt = picture.width, picture.height, pixels
         if rotate:
             video.set_display_rotation(rotate)
-        tags = {"colorspace": matrix, "color_primaries": primaries, "color_trc": transfer, "color_range": 1}
+        tags = {"colorspace": tag or matrix, "color_primaries": primaries, "color_trc": transfer, "color_range": 1}
         name = {1: "bt709", 9: "bt2020"}[matrix]
         to = f"{media.ACCURATE}:out_color_matrix={name}:out_range=tv:out_chroma_loc=left"
         graph = media.chain(picture, ("scale", to), ("format", f"pix_fmts={pixels}"))
@@ -145,22 +146,43 @@ def test_more_light_is_never_darker(tmp_path: Path, kind: str, colour: tuple[flo
 
 
 @pytest.mark.parametrize("where", ["cut", "film"])
-def test_hdr_is_turned_and_in_eight_bits_too(tmp_path: Path, where: str) -> None:
-    path = lights(tmp_path / "own.mp4", "HLG", pixels="yuv420p", rotate=180)
-    got = patches(path if where == "cut" else joined(path), len(LIGHTS))[::-1]
+@pytest.mark.parametrize("rotate", [0, 180])
+def test_hdr_is_turned_and_in_eight_bits_too(tmp_path: Path, where: str, rotate: int) -> None:
+    path = lights(tmp_path / "own.mp4", "HLG", pixels="yuv420p", rotate=rotate)
+    got = patches(path if where == "cut" else joined(path), len(LIGHTS))[:: -1 if rotate else 1]
     by_name = dict(zip(LIGHTS, got, strict=True))
     assert near(by_name["white"], SHOWN["white"], 6)
     assert near(by_name["red"], SHOWN["red"], 12)
 
 
-@pytest.mark.parametrize("codec", ["prores_ks", "libx265"])
-def test_hdr_as_cameras_write_it(tmp_path: Path, codec: str) -> None:
-    pixels = "yuv422p10le" if codec == "prores_ks" else "yuv420p10le"
-    path = lights(tmp_path / "own.mov", "HLG", codec=codec, pixels=pixels)
+def test_hdr_as_a_phone_writes_it_for_editing(tmp_path: Path) -> None:
+    path = lights(tmp_path / "own.mov", "HLG", codec="prores_ks", pixels="yuv422p10le")
     assert media.glance(path).hdr == "HLG"
     got = dict(zip(LIGHTS, patches(path, len(LIGHTS)), strict=True))
     assert near(got["white"], SHOWN["white"], 8)
     assert near(got["grey"], SHOWN["grey"], 8)
+
+
+@pytest.mark.parametrize(("codec", "pixels"), [("prores_ks", "yuv422p10le"), ("libx264", "yuv420p10le")])
+def test_hdr_that_only_the_container_tells_of(tmp_path: Path, codec: str, pixels: str) -> None:
+    signals = [signal("HLG", light) for light in LIGHTS.values()]
+    silent = chart(tmp_path / "silent.mov", signals, transfer=2, primaries=2, tag=2, codec=codec, pixels=pixels)
+    with (
+        av.open(str(silent)) as source,
+        av.open(str(tmp_path / "own.mov"), "w", options={"movflags": "write_colr"}) as to,
+    ):
+        track = to.add_stream_from_template(source.streams.video[0])
+        context = track.codec_context
+        context.colorspace, context.color_primaries, context.color_trc, context.color_range = 9, 9, 18, 1
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = track
+                to.mux(packet)
+    own = tmp_path / "own.mov"
+    assert (media.glance(silent).hdr, media.glance(own).hdr) == ("", "HLG")
+    for shown in (own, joined(own)):
+        got = dict(zip(LIGHTS, patches(shown, len(LIGHTS)), strict=True))
+        assert all(near(got[name], SHOWN[name], 9) for name in ("grey", "white", "lamp", "red", "skin"))
 
 
 def test_wide_colour_keeps_its_greys_and_gets_its_own_red(tmp_path: Path) -> None:

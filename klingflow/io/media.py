@@ -20,11 +20,12 @@ import io
 import re
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, cast
 
 import av
 from av.audio.frame import AudioFrame
@@ -33,6 +34,7 @@ from av.codec.context import CodecContext
 from av.container.input import InputContainer
 from av.filter import Graph
 from av.filter.context import FilterContext
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
@@ -114,9 +116,9 @@ def facts(path: Path, digest: Digest) -> ClipFacts:
     size = (0, 0)
     with opened(path) as (container, video):
         audio, _ = sound_track(path, container)
-        decoder = _decoder(video)
+        decode = _decoder(video)
         for packet in container.demux([video] if audio is None else [video, audio]):
-            for frame in decoder.decode(packet) if packet.stream.index == video.index else packet.decode():
+            for frame in decode(packet) if packet.stream.index == video.index else packet.decode():
                 if isinstance(frame, AudioFrame):
                     sound = True
                 elif isinstance(frame, VideoFrame):
@@ -146,8 +148,8 @@ def check(
 
     `seconds` is the length that was ordered, None when nothing was: then it may be HDR. The length may differ by a
     quarter of a second or 5 %, whichever is more: Kling gives 5.041 s for an order of 5 (measured files of 2026-11),
-    and a wrong clip is off by seconds. The digest is computed when the caller does not know it. `as_is`: also unusual
-    codecs.
+    and a wrong clip is off by seconds. The digest is computed when the caller does not know it. `as_is`: also HDR that
+    was ordered, and unusual codecs.
     """
     if digest is None:
         with _reading(path), path.open("rb") as file:
@@ -288,13 +290,13 @@ def _picture(path: Path, line: Timeline, begin: int) -> Image.Image:
             if key is not None:
                 container.seek(key, stream=video, backward=True)
             fresh = key is not None
-            decoder = _decoder(video)
+            decode = _decoder(video)
             for packet in container.demux(video):
                 if fresh and packet.pts is not None and packet.pts > begin:
                     break
                 fresh = False
-                for frame in decoder.decode(packet):
-                    if isinstance(frame, VideoFrame) and frame.pts == begin:
+                for frame in decode(packet):
+                    if frame.pts == begin:
                         if frame.is_corrupt:
                             raise MediaError(f"{path.name} is damaged: a frame does not decode cleanly", _AGAIN)
                         return _image(frame, video)
@@ -481,24 +483,33 @@ def frames(path: Path) -> Iterator[tuple[VideoFrame, VideoStream]]:
 
 
 def _decoded(container: InputContainer, video: VideoStream) -> Iterator[VideoFrame]:
-    decoder = _decoder(video)
+    decode = _decoder(video)
     for packet in container.demux(video):
-        yield from decoder.decode(packet)
+        yield from decode(packet)
 
 
-def _decoder(video: VideoStream) -> VideoCodecContext:
-    """What decodes the picture of an open file."""
-    own = video.codec_context
-    if own.name not in _WITH_ALPHA or video.metadata.get("alpha_mode") != "1":
-        return own
-    # FFmpeg's own decoders of VP8 and VP9 leave out the transparency that WebM keeps beside the picture.
-    decoder = CodecContext.create(_WITH_ALPHA[own.name], "r")
-    assert isinstance(decoder, VideoCodecContext)
-    decoder.extradata = own.extradata
-    decoder.color_primaries, decoder.color_trc = own.color_primaries, own.color_trc
-    decoder.thread_type = "AUTO"
-    return decoder
+def _decoder(video: VideoStream) -> Callable[[Packet[Any]], Iterator[VideoFrame]]:
+    """What decodes the picture of an open file; asked for before the first frame is decoded."""
+    own = context = video.codec_context
+    tags = {tag: getattr(own, tag) for tag in ("colorspace", "color_primaries", "color_trc")}
+    if own.name in _WITH_ALPHA and video.metadata.get("alpha_mode") == "1":
+        # FFmpeg's own decoders of VP8 and VP9 leave out the transparency that WebM keeps beside the picture.
+        context = cast(VideoCodecContext, CodecContext.create(_WITH_ALPHA[own.name], "r"))
+        context.extradata, context.thread_type = own.extradata, "AUTO"
 
+    def decode(packet: Packet[Any]) -> Iterator[VideoFrame]:
+        for frame in context.decode(packet):
+            for tag, value in tags.items():
+                # ProRes that says nothing of its colours makes the decoder forget what the container says of them.
+                if getattr(frame, tag) == _UNSAID:
+                    setattr(frame, tag, value)
+            yield frame
+
+    return decode
+
+
+_UNSAID = 2
+"""For colour space, primaries and transfer, in H.273."""
 
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
