@@ -323,7 +323,7 @@ shots:
 
 
 def commands_page() -> str:
-    plan, events = schema.load("plan"), schema.load("events")
+    plan, events, answers = schema.load("plan"), schema.load("events"), schema.load("answers")
     return filled(
         "commands.md",
         {
@@ -336,9 +336,22 @@ def commands_page() -> str:
             "plan": described(plan, plan),
             "step": described(plan["$defs"]["step"], plan),
             "totals": described(plan["$defs"]["totals"], plan),
+            "answers": "\n".join(_answer(name, node, answers) for name, node in answers["$defs"].items()),
             "events": table(["event", "when", "its fields"], [_event(one["then"]) for one in events["allOf"]]),
         },
     )
+
+
+def _answer(name: str, node: Schema, whole: Schema) -> str:
+    """The document of one command, and what the lists in it hold."""
+    parts = [f"`{node['description']}`:\n\n{described(node, whole)}"]
+    todo = [(field, one) for field, one in node["properties"].items()]
+    for field, one in todo:
+        item = one.get("items", {})
+        if "properties" in item:
+            parts.append(f"An entry of `{field}` ({name}):\n\n{described(item, whole)}")
+            todo += item["properties"].items()
+    return "\n".join(parts)
 
 
 def exits() -> list[tuple[int, str]]:

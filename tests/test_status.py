@@ -7,6 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from klingflow.app import planner
@@ -15,6 +16,7 @@ from klingflow.execution import host
 from klingflow.io import ledger
 from klingflow.io.store import FolderStore
 from klingflow.planning.job import Job, Kind, Record, State, fold
+from klingflow.storyboard import schema
 from tests import standins
 from tests.cli import Project
 from tests.paid_helpers import studio
@@ -153,3 +155,20 @@ def test_a_failed_task_is_planned_again_only_where_its_class_allows_it(recorded:
     found = planner.open_order(fold(key, records), host.this())
     assert found is not None
     assert found.orders is again
+
+
+def test_resolve_finds_the_storyboard_of_a_folder_by_itself(project: Project) -> None:
+    subprocess.run(["git", "init", "-q"], cwd=project.root, check=True)  # git says that the ledger is in no commit
+    assert project.run("status").code == 0
+    book(project, "a")
+    told = project.run("resolve", "dawn", "--not-bought", "--json")
+    assert told.code == 0, told.said
+    found = json.loads(told.out)
+    jsonschema.validate(found, schema.load("answers")["$defs"]["resolve"])
+    assert (found["storyboard"], found["shot"]) == ("film.yaml", "dawn")
+    assert found["said"].startswith("dawn: recorded as not bought; `klingflow run film.yaml` may buy it now")
+    again = project.run("resolve", "film.yaml", "--not-bought", "dawn")
+    assert again.err.startswith("nothing is in doubt for shot 'dawn'")
+    which = project.run("resolve", "film.yaml", "--not-bought")
+    assert (which.code, which.out) == (2, "")
+    assert which.err == "which shot?\nmend: klingflow resolve film.yaml SHOT; klingflow status names them\n"

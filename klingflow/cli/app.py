@@ -52,7 +52,7 @@ EXAMPLES = {
     ),
     "status": ("klingflow status film.yaml --json",),
     "resolve": (
-        "klingflow resolve film.yaml dawn --task ID",
+        "klingflow resolve dawn --task ID",
         "klingflow resolve film.yaml dawn --not-bought",
     ),
     "takes": ("klingflow takes film.yaml",),
@@ -167,7 +167,7 @@ def _run(p: argparse.ArgumentParser) -> None:
     p.add_argument("--update-lock", action="store_true", help="with --var: write the lock all the same")
     p.add_argument("--listen", metavar="HOST:PORT", help="receive callbacks here while waiting")
     p.add_argument("--callback-url", metavar="URL", help="the public https URL under which --listen is reached")
-    _format(p, "text", "json", help="json: one event a line on stdout (default: text)")
+    _format(p, "text", "json", help=_EVENTS)
     p.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
 
 
@@ -177,7 +177,7 @@ def _status(p: argparse.ArgumentParser) -> None:
 
 
 def _resolve(p: argparse.ArgumentParser) -> None:
-    p.add_argument("path", metavar="PATH", help="the storyboard")
+    _storyboard(p)
     p.add_argument("shot", metavar="SHOT", help="the id of the shot")
     p.add_argument("--take", type=int, default=None, metavar="N", help="default: the take in doubt")
     p.add_argument("--key", default=None, metavar="KEY", help="tells two purchases of one take apart; status names it")
@@ -187,6 +187,7 @@ def _resolve(p: argparse.ArgumentParser) -> None:
     said.add_argument("--accept", action="store_true", help="take the delivered clip as it is")
     said.add_argument("--reject", action="store_true", help="turn the delivered clip down; it may be bought again")
     p.add_argument("--force", action="store_true", help="also where the provider knows the task or a run may be asking")
+    _format(p, "text", "json")
 
 
 def _takes(p: argparse.ArgumentParser) -> None:
@@ -198,17 +199,19 @@ def _film(p: argparse.ArgumentParser) -> None:
     _storyboard(p)
     _vars(p)
     _provider(p)
+    _format(p, "text", "json", help=_EVENTS)
 
 
 def _graph(p: argparse.ArgumentParser) -> None:
     _storyboard(p)
     _vars(p)
-    p.add_argument("--format", choices=("mermaid", "dot", "svg"), default="mermaid", help="default: mermaid")
+    _format(p, "mermaid", "dot", "svg", "json")
 
 
 def _listen(p: argparse.ArgumentParser) -> None:
     _storyboard(p)
     p.add_argument("--listen", metavar="HOST:PORT", default="127.0.0.1:8477", help="default: 127.0.0.1:8477")
+    _format(p, "text", "json", help=_EVENTS)
 
 
 def _doctor(p: argparse.ArgumentParser) -> None:
@@ -217,10 +220,12 @@ def _doctor(p: argparse.ArgumentParser) -> None:
         "--paid-probe", action="store_true", help="prove HiAPI's Idempotency-Key with one cheap paid request"
     )
     p.add_argument("-y", "--yes", action="store_true", help="spend on the probe without asking")
+    _format(p, "text", "json")
 
 
 def _store(p: argparse.ArgumentParser) -> None:
     p.add_argument("path", nargs="?", metavar="PATH", help="a storyboard, or a folder of the project (default: here)")
+    _format(p, "text", "json")
 
 
 def _lock(p: argparse.ArgumentParser) -> None:
@@ -229,14 +234,17 @@ def _lock(p: argparse.ArgumentParser) -> None:
     p.add_argument("ours", metavar="OURS", help="the lock here, which becomes the merged one")
     p.add_argument("theirs", metavar="THEIRS", help="the lock of the other branch")
     p.add_argument("path", nargs="?", metavar="PATH", help="its path in the repository, for messages")
+    _format(p, "text", "json")
 
 
 def _open(p: argparse.ArgumentParser) -> None:
     _storyboard(p)
+    _format(p, "text", "json")
 
 
 def _cache(p: argparse.ArgumentParser) -> None:
     p.add_argument("what", nargs="?", choices=("clear",), help="remove it; the next command reads the files anew")
+    _format(p, "text", "json")
 
 
 def _completion(p: argparse.ArgumentParser) -> None:
@@ -244,7 +252,7 @@ def _completion(p: argparse.ArgumentParser) -> None:
 
 
 def _schema(p: argparse.ArgumentParser) -> None:
-    p.add_argument("name", choices=("storyboard", "project", "lock", "plan", "events"))
+    p.add_argument("name", choices=("storyboard", "project", "lock", "plan", "events", "answers"))
 
 
 def _storyboard(p: argparse.ArgumentParser) -> None:
@@ -253,8 +261,11 @@ def _storyboard(p: argparse.ArgumentParser) -> None:
     )
 
 
-def _format(p: argparse.ArgumentParser, *names: str, help: str = "default: text") -> None:
-    p.add_argument("--format", choices=names, default="text", help=help)
+_EVENTS = "json: one event a line on stdout (default: text)"
+
+
+def _format(p: argparse.ArgumentParser, *names: str, help: str = "") -> None:
+    p.add_argument("--format", choices=names, default=names[0], help=help or f"default: {names[0]}")
     p.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
 
 
@@ -332,6 +343,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if named and named not in COMMANDS:
         return _wrong(f"there is no command '{named}'", lambda hints: hints.for_command(named, tuple(COMMANDS)))
     read, unknown = parser(named).parse_known_args(words)
+    if words[:1] == [named] and any(not word.startswith("-") for word in unknown):  # paths before and behind options
+        read, unknown = parsers(parser(named))[named].parse_known_intermixed_args(words[1:])
+        read.command = named
     if unknown:
         p = argparse.ArgumentParser(add_help=False)
         ARGUMENTS[named](p)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import klingflow
+from klingflow.cli import answer
 from klingflow.core.errors import DONE
 from klingflow.core.source import visible
 
 
-def cache(what: str | None = None) -> int:
+def cache(what: str | None = None, format: str = "text") -> int:
     found = klingflow.clear_cache() if what == "clear" else klingflow.user_cache()
+    if format == "json":
+        answer.show(
+            folder=found.folder, known_bytes=found.known_bytes, clip_bytes=found.clip_bytes, cleared=what == "clear"
+        )
+        return DONE
     done = "removed" if what == "clear" else "known of files and documents"
     print(f"{visible(found.folder)}: {_size(found.known_bytes)} {done}")
     if found.clip_bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import klingflow
 from klingflow import __version__
-from klingflow.cli import storyboards
+from klingflow.cli import answer, storyboards
 from klingflow.cli.words import parse_vars
 from klingflow.core.errors import DONE, StoryboardError
 from klingflow.core.redact import redact
@@ -25,8 +25,7 @@ def check(paths: Sequence[str], var: Sequence[str] = (), format: str = "text") -
     errors = sum(problem.severity is Severity.ERROR for problem in problems)
     match format:
         case "json":
-            found = {"version": 1, "problems": [_json(p) for p in problems]}
-            print(inert(json.dumps(found, ensure_ascii=False, indent=2)))
+            answer.show(problems=[_json(p) for p in problems])
         case "github":
             for problem in problems:
                 print(_github(problem))
@@ -47,8 +46,8 @@ def _json(problem: Problem) -> dict[str, object]:
     return {
         "rule": problem.rule,
         "severity": problem.severity.value,
-        "what": redact(problem.what),
-        "mend": redact(problem.mend),
+        "what": problem.what,
+        "mend": problem.mend,
         "place": place,
     }
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 
 import klingflow
 from klingflow import Finding, SpendRefused, UsageError, money
+from klingflow.cli import answer
 from klingflow.core.errors import DONE
 from klingflow.core.redact import redact
 from klingflow.core.source import inert, visible
@@ -13,19 +15,27 @@ from klingflow.output import terminal
 from klingflow.output.words import count, wrapped
 
 
-def doctor(path: str | None = None, paid_probe: bool = False, yes: bool = False) -> int:
+def doctor(path: str | None = None, paid_probe: bool = False, yes: bool = False, format: str = "text") -> int:
     """Exit code 0 when all is well, 2 when something must be mended."""
+    show = _show if format == "text" else _later
     findings = [*klingflow.doctor(path or ".")]
     for finding in findings:
-        _show(finding)
+        show(finding)
     if paid_probe:
         probe = klingflow.paid_probe(path or ".")
         _confirm("an unknown sum" if probe.cost.amount is None else f"about {money(probe.cost.amount)}", yes)
         findings.append(probe.send())
-        _show(findings[-1])
+        show(findings[-1])
     bad = sum(not finding.good for finding in findings)
-    print(f"{count(bad, 'thing')} to mend" if bad else "all is well")
+    if format == "json":
+        answer.show(good=not bad, findings=[asdict(finding) for finding in findings])
+    else:
+        print(f"{count(bad, 'thing')} to mend" if bad else "all is well")
     return UsageError.code if bad else DONE
+
+
+def _later(finding: Finding) -> None:
+    """A document is printed whole, at the end."""
 
 
 def _show(finding: Finding) -> None:

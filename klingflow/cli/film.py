@@ -7,5 +7,5 @@ from collections.abc import Sequence
 from klingflow.cli.run import run
 
 
-def film(path: str | None, var: Sequence[str] = (), provider: str | None = None) -> int:
-    return run(path, var=var, provider=provider, frozen=True)
+def film(path: str | None, var: Sequence[str] = (), provider: str | None = None, format: str = "text") -> int:
+    return run(path, var=var, provider=provider, frozen=True, format=format)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import klingflow
-from klingflow.cli import storyboards
+from klingflow.cli import answer, storyboards
 from klingflow.cli.words import parse_vars
 from klingflow.core.errors import DONE
 from klingflow.core.source import inert
@@ -14,6 +14,10 @@ from klingflow.output import drawing
 
 def graph(path: str | None, var: Sequence[str] = (), format: str = "mermaid") -> int:
     """Prints the graph of every film."""
-    films = klingflow.open(storyboards.one(path), variables=parse_vars(var)).films()
+    storyboard = klingflow.open(storyboards.one(path), variables=parse_vars(var))
+    films = storyboard.films()
+    if format == "json":
+        answer.show(storyboard=storyboard.relative(), films=[drawing.data(film) for film in films])
+        return DONE
     print(inert({"mermaid": drawing.mermaid, "dot": drawing.dot, "svg": drawing.svg}[format](films)))
     return DONE

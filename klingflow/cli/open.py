@@ -8,18 +8,22 @@ import subprocess
 import sys
 
 import klingflow
-from klingflow.cli import storyboards
+from klingflow.cli import answer, storyboards
 from klingflow.cli.error_report import say
 from klingflow.core.errors import DONE, UsageError
 from klingflow.core.source import visible
 
 
-def open(path: str | None = None) -> int:
+def open(path: str | None = None, format: str = "text") -> int:
     """Prints where the newest film of the storyboard is, and shows it in the system's own player where there is a
-    screen."""
-    found = klingflow.open(storyboards.one(path)).delivered()
+    screen; as JSON it lists them, and shows nothing."""
+    storyboard = klingflow.open(storyboards.one(path))
+    found = storyboard.delivered()
     if not found:
         raise UsageError("there is no film yet", "klingflow run makes it")
+    if format == "json":
+        answer.show(storyboard=storyboard.relative(), films=[os.path.relpath(film) for film in found])
+        return DONE
     newest, *others = found
     print(visible(os.path.relpath(newest)))
     for other in others:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from decimal import Decimal
 
 import klingflow
 from klingflow import TaskRow, money
-from klingflow.cli import storyboards
+from klingflow.cli import answer, storyboards
 from klingflow.core.errors import DONE
 from klingflow.core.source import inert, visible
 from klingflow.output import terminal
@@ -24,8 +23,7 @@ def status(path: str | None, format: str = "text") -> int:
     storyboard = klingflow.open(path)
     found = storyboard.tasks()
     if format == "json":
-        out = {"version": 1, "storyboard": storyboard.relative(), "tasks": [asdict(row) for row in found.rows]}
-        print(inert(json.dumps(out, ensure_ascii=False, indent=2)))
+        answer.show(storyboard=storyboard.relative(), tasks=[asdict(row) for row in found.rows])
     elif found.rows:
         unknown = f", and {count(found.unpriced, 'task')} of unknown price" if found.unpriced else ""
         print(inert("\n".join(_table(found.rows))))

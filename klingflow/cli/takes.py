@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from dataclasses import asdict
 
 import klingflow
 from klingflow import TakeRow, money
-from klingflow.cli import storyboards
+from klingflow.cli import answer, storyboards
 from klingflow.core.errors import DONE
 from klingflow.core.source import inert, visible
 from klingflow.output import terminal
@@ -20,8 +20,7 @@ def takes(path: str | None, format: str = "text") -> int:
     storyboard = klingflow.open(storyboards.one(path))
     rows = storyboard.takes()
     if format == "json":
-        out = {"version": 1, "storyboard": storyboard.relative(), "takes": [_json(row) for row in rows]}
-        print(json.dumps(out, ensure_ascii=False, indent=2))
+        answer.show(storyboard=storyboard.relative(), takes=[asdict(row) for row in rows])
         return DONE
     if rows:
         shown = [Row(_cells(row), visible(_notes(row))) for row in rows]
@@ -47,19 +46,3 @@ def _notes(row: TakeRow) -> str:
     notes = ["stale: klingflow plan says why"] if row.stale else []
     notes += [] if row.here else ["not in this store"]
     return "; ".join(notes)
-
-
-def _json(row: TakeRow) -> dict[str, object]:
-    return {
-        "film": row.film,
-        "shot": row.shot,
-        "take": row.take,
-        "counts": row.counts,
-        "stale": row.stale,
-        "clip": row.clip,
-        "here": row.here,
-        "seconds": float(row.seconds),
-        "provider": row.provider,
-        "date": row.date,
-        "cost": None if row.cost is None else float(row.cost),
-    }

@@ -1,4 +1,5 @@
-"""The graph of each film as a drawing: Mermaid and DOT for other programs, SVG drawn here (Graphviz is not needed).
+"""The graph of each film as a drawing: Mermaid and DOT for other programs, SVG drawn here (Graphviz is not needed),
+or as data.
 
 A solid line is a clip that is continued, a dashed line another frame of a clip; both wait. A dotted line is a still
 that two shots share (`meets`): nobody waits. Knows shots, not plans: a drawing is the same before and after a run.
@@ -58,6 +59,20 @@ def _about(shot: Shot) -> str:
 def _headline(film: Film) -> str:
     title = visible(film.title).replace("\n", " ")
     return title if film.title == film.name and not film.variant else f"{title} ({film.label})"
+
+
+def data(film: Film) -> dict[str, object]:
+    """The graph as data: every shot, and every edge with what goes over it ("meets" does not wait)."""
+    shots = [
+        {"shot": shot.id, "provider": shot.provider, "seconds": shot.duration, "resolution": shot.resolution}
+        if shot.clip is None
+        else {"shot": shot.id, "provider": None, "seconds": None, "resolution": None}
+        for shot in film.shots
+    ]
+    edges = [
+        {"from": edge.source, "to": edge.target, "kind": edge.line.value, "label": edge.label} for edge in _edges(film)
+    ]
+    return {"film": film.label, "variant": film.variant, "title": film.title, "shots": shots, "edges": edges}
 
 
 def mermaid(films: Sequence[Film]) -> str:

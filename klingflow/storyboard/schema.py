@@ -23,7 +23,7 @@ from klingflow.core.alike import odd, suggestion
 from klingflow.core.source import Document, Path, Problem, nearest, visible
 from klingflow.storyboard.scalar import written
 
-SCHEMAS = ("storyboard", "project", "lock", "plan", "events")
+SCHEMAS = ("storyboard", "project", "lock", "plan", "events", "answers")
 
 MAX_FAULTS = 1000
 
