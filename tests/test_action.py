@@ -100,8 +100,11 @@ def test_no_script_lets_python_import_from_the_checkout() -> None:
         r"\bfind\b[^|;\n]* -(?:printf|regextype)\b",
         r"\bsed\b[^|;\n]* -\w*[ir]\b",
         r"\bgrep\b[^|;\n]* -\w*P\b",
-        r"\b(?:mapfile|readarray|realpath|readlink|timeout|tac)\b",
-        r"\bdeclare -\w*[An]|\bwait -n\b|\$\{\w+(?:,,?|\^\^?|@\w)\}|\|&|&>>|\bset -\w*u",
+        r"\b(?:mapfile|readarray|realpath|readlink|timeout|tac|nproc|seq|shuf|coproc)\b",
+        r"\b(?:date\b[^|;\n]* -\w*d|stat\b[^|;\n]* -\w*c|base64\b[^|;\n]* -\w*w|sort\b[^|;\n]* -\w*[Vz])",
+        r"\b(?:declare|local|typeset) -\w*[Anglu]|\bwait -n\b|\$\{\w+(?:,,?|\^\^?|@\w)\}|\|&|&>>|\bset -\w*u",
+        r"\$\{\w+\[-|;;?&|\[\[ -v\b|\bprintf -v \w+\[|%\(\S*\)T|\bshopt -\w+ \w*globstar|\{\d+\.\.\d+\.\.",
+        r"\bread\b[^|;\n]* -\w*[iN]\b|\$(?:EPOCH\w+|BASHPID)|\"\$\{[^}]*\$'",
     ],
 )
 def test_the_action_runs_on_a_macos_runner(absent_on_macos: str) -> None:
@@ -113,6 +116,17 @@ def test_what_is_run_is_the_commit_that_was_planned() -> None:
     for job in jobs(GITHUB[1]).values():
         [checkout] = [step for step in job["steps"] if step.get("uses", "").startswith("actions/checkout@")]
         assert checkout["with"]["ref"] == "${{ github.sha }}"
+
+
+def test_klingflow_is_found_where_it_was_installed_and_other_steps_keep_their_path() -> None:
+    found = 0
+    for step in STEPS:
+        text = step.get("run", "")
+        assert "GITHUB_PATH" not in text
+        if re.search(r"\bklingflow (?:check|plan|run|lock)\b", text):
+            assert text.startswith('export PATH="$RUNNER_TEMP/klingflow/bin:$PATH"'), step["name"]
+            found += 1
+    assert found == 5
 
 
 def test_only_harmless_facts_of_a_pull_request_are_read_at_all() -> None:
@@ -178,7 +192,7 @@ def test_every_klingflow_command_of_a_recipe_is_one_that_klingflow_knows() -> No
     for text in scripts():
         for line in re.findall(r"(?m)(?:^|[;&|] )\s*klingflow ((?:check|plan|run) [^\n]*)", text):
             words = re.sub(r"\$\{\w+:\+([^}]*)\}", r"\1", line)  # an option that is there when its variable is
-            words = re.sub(r"(>|<|\|\||&$).*", "", words).replace('"${storyboards[@]}"', "film.yaml")
+            words = re.sub(r"(>|<|\|\||&$).*", "", words).replace('"${paths[@]}"', "film.yaml")
             words = re.sub(r'"?\$\{?\w+\}?"?', "film.yaml", words)
             known.parse_args([word.strip('"') for word in words.split()])
             found += 1
@@ -262,8 +276,8 @@ def installs(runner: Runner, **given: str) -> Done:
     """The install step, with a Python that writes down what pip is given."""
     folder = runner.temp / "klingflow/bin"
     runner.program("python", f'mkdir -p {folder}; cp "$0" {folder}; echo "${{@: -1}}"')
-    places = {"GITHUB_ACTION_PATH": str(runner.work), "GITHUB_PATH": str(runner.folder / "path")}
-    return runner.run(script("Install klingflow"), **{"MODE": "plan", "PACKAGE": "", **places, **given})
+    given = {"MODE": "plan", "PACKAGE": "", "GITHUB_ACTION_PATH": str(runner.work), **given}
+    return runner.run(script("Install klingflow"), **given)
 
 
 def test_the_action_installs_the_wheel_beside_it_or_what_it_is_part_of(runner: Runner) -> None:
@@ -293,7 +307,7 @@ def test_the_gitlab_jobs_install_the_wheel_that_init_wrote(runner: Runner) -> No
 PLANNER = """
 printf '%s\\n' "$*" >> {folder}/called
 while [ $# -gt 0 ]; do [ "$1" = --out ] && out="$2"; shift; done
-echo '{{"totals": {{"tasks": 3}}}}' > "$out"
+echo '{{"totals": {{"tasks": 3, "steps": {{"resume": 2}}}}}}' > "$out"
 echo '<!-- klingflow:film.yaml -->'
 echo 'a plan'
 """
@@ -309,7 +323,7 @@ def test_the_plan_step_plans_each_storyboard_against_the_base(runner: Runner) ->
         f"plan a.yaml --against origin/main --format markdown --out {saved}/a.yaml.json",
         f"plan films/b c.yaml --against origin/main --format markdown --out {saved}/films/b c.yaml.json",
     ]
-    assert runner.text("output").splitlines() == ["tasks=6", "code=0"]
+    assert runner.text("output").splitlines() == ["tasks=6", "open=4", "code=0"]
     assert runner.text("summary").count("a plan") == 2
 
 
@@ -326,7 +340,7 @@ def test_a_plan_that_fails_is_told_after_its_comment(runner: Runner) -> None:
     runner.program("klingflow", "echo '<!-- klingflow:film.yaml -->'; exit 2")
     done = runner.run(script("Plan"), STORYBOARDS="film.yaml", AGAINST="", STORE="")
     assert done.returncode == 0, done.stderr
-    assert runner.text("output").splitlines() == ["tasks=0", "code=2"]
+    assert runner.text("output").splitlines() == ["tasks=0", "open=0", "code=2"]
     assert (runner.temp / "klingflow-comments" / "1.md").read_text("utf-8")
     assert runner.run(script("Say how it ended"), CHECKED="0", PLANNED="2").returncode == 2
     assert runner.run(script("Say how it ended"), CHECKED="0", PLANNED="0").returncode == 0

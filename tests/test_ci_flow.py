@@ -12,8 +12,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.test_action import GITLAB, ROOT, Done, Runner, git, script, workflow
+from tests.standins.hiapi import HiAPI
+from tests.test_action import GITHUB, GITLAB, ROOT, Done, Runner, git, script, workflow
 
 FILM = """\
 klingflow: 1
@@ -74,12 +76,13 @@ class Studio:
         git(self.desk, "push", "-q", "origin", "main")
 
     def job(self, name: str, branch: str) -> Runner:
-        """A fresh machine with a clone of that branch."""
+        """A fresh machine with a clone of that branch, or of main at that commit."""
         place = self.folder / name
         place.mkdir()
         runner = Runner(place)
         runner.work.rmdir()
-        git(place, "clone", "-q", "--branch", branch, str(self.bare), str(runner.work))
+        git(place, "clone", "-q", str(self.bare), str(runner.work))
+        git(runner.work, "checkout", "-q", branch)
         runner.program("klingflow", f'PYTHONPATH={ROOT} exec {shlex.quote(sys.executable)} -P -m klingflow "$@"')
         runner.program("gh", GH.format(folder=self.folder))
         runner.environment |= {"STORYBOARDS": "film.yaml\n", "PLANS": "klingflow-plans", "MAX_SPEND": "20.00"}
@@ -113,6 +116,15 @@ def plan_job(studio: Studio, name: str, branch: str, base: str = "") -> tuple[Ru
     if base:
         good(runner.run(script("Comment"), NUMBER="1", FORK="false", GH_TOKEN="t"))
     return runner, out
+
+
+def wants_a_run(out: dict[str, str]) -> bool:
+    """What the workflow's condition makes of a plan job's outputs."""
+    run = workflow(GITHUB[1])["jobs"]["run"]
+    passed = workflow(GITHUB[1])["jobs"]["plan"]["outputs"]
+    values = {name: out[text.split(".")[-1].rstrip(" }")] for name, text in passed.items()}
+    condition = re.sub(r"needs\.plan\.outputs\.(\w+)", lambda m: repr(values[m[1]]), run["if"]).replace("||", "or")
+    return bool(eval(condition, {}))
 
 
 def run_job(studio: Studio, name: str, plans: Path) -> tuple[Runner, str]:
@@ -268,3 +280,77 @@ def test_two_projects_of_a_repository_with_one_file_name_have_a_comment_each(stu
         ]
         assert "<code>films/two/film.yaml</code>" in studio.comments()[1]
     assert "There is no plan" in studio.comments()[1]
+
+
+def test_of_merges_in_one_minute_the_newest_run_makes_what_the_dropped_one_would_have_made(studio: Studio) -> None:
+    """Merges A, B and C: A's run is under way when B's and C's come; of those two the platform keeps C's alone."""
+    assert workflow(GITHUB[1])["concurrency"] == {"group": "${{ github.workflow }}", "cancel-in-progress": False}
+    lines = {name: f"  - {{id: {name}, prompt: {name}}}\n" for name in "abc"}
+    head = "klingflow: 1\ndefaults: {provider: animatic, duration: 3}\nfilm: {shots: [a]}\nshots:\n"
+    studio.write(head + lines["a"])
+    studio.push("main")
+    planned_a, out = plan_job(studio, "plan-a", "main")
+    runner = studio.job("run-a", "main")
+    shutil.copytree(planned_a.temp / "klingflow-plans", runner.work / "klingflow-plans")
+    for shots in ("ab", "abc"):
+        studio.write(head + "".join(lines[name] for name in shots))
+        studio.push("main")
+    good(runner.run(script("Run"), KLINGFLOW_STORE=str(studio.store)))  # of the commit that was planned
+    good(runner.run(script("Keep the lock"), COMMIT="push", GH_TOKEN="t"))
+    assert (out["tasks"], runner.text("output")) == ("1", "code=0\n")
+    assert set(yaml.safe_load(git(studio.bare, "show", "main:film.lock.yaml"))["shots"]) == {"a"}
+
+    newest = git(studio.desk, "rev-parse", "HEAD")  # its run was made for this commit: A's lock came after it
+    planned_c, out = plan_job(studio, "plan-c", newest)
+    assert out["tasks"] == "3"
+    assert wants_a_run(out)
+    last = studio.job("run-c", newest)
+    shutil.copytree(planned_c.temp / "klingflow-plans", last.work / "klingflow-plans")
+    said = last.run(script("Run"), KLINGFLOW_STORE=str(studio.store))
+    assert "2 clips made, 1 adopted" in said.stderr, said.stderr
+    good(last.run(script("Keep the lock"), COMMIT="push", GH_TOKEN="t"))
+    _, out = plan_job(studio, "afterwards", "main")
+    assert out["tasks"] == "0"
+    assert not wants_a_run(out)
+
+
+PAID = """\
+klingflow: 1
+defaults: {provider: hiapi, resolution: 720p, duration: 3}
+shots: [{id: dawn, prompt: Gentle waves roll in.}]
+"""
+
+
+def test_what_a_run_left_when_its_time_ended_is_collected_by_the_next(studio: Studio) -> None:
+    triggers = workflow(GITHUB[1])[True]  # YAML 1.1 reads `on` so
+    assert {"schedule", "workflow_dispatch"} <= set(triggers)
+    studio.write(PAID)
+    studio.push("main")
+    with HiAPI() as api:
+        paid = {**api.environment(), "KLINGFLOW_STORE": str(studio.store)}
+        planned, out = plan_job(studio, "plan", "main")
+        assert wants_a_run(out)
+        cut = studio.job("cut", "main")
+        shutil.copytree(planned.temp / "klingflow-plans", cut.work / "klingflow-plans")
+        dies = f'PYTHONPATH={ROOT} exec {shlex.quote(sys.executable)} -P -m tests.killer fetch 1 before "$@"'
+        cut.program("klingflow", dies)
+        good(cut.run(script("Run"), **paid))
+        good(cut.run(script("Keep the lock"), COMMIT="push", GH_TOKEN="t"))
+        assert (cut.text("output"), len(api.purchases)) == ("code=137\n", 1)
+
+        sees_the_store = studio.job("sees-the-store", "main")
+        good(sees_the_store.run(script("Plan"), AGAINST="", STORE=str(studio.store)))
+        out = dict(line.split("=", 1) for line in sees_the_store.text("output").splitlines())
+        assert (out["tasks"], out["open"]) == ("0", "1")
+        assert wants_a_run(out)
+
+        planned, out = plan_job(studio, "scheduled-plan", "main")
+        assert wants_a_run(out)
+        scheduled = studio.job("scheduled", "main")
+        shutil.copytree(planned.temp / "klingflow-plans", scheduled.work / "klingflow-plans")
+        good(scheduled.run(script("Run"), **paid))
+        good(scheduled.run(script("Keep the lock"), COMMIT="push", GH_TOKEN="t"))
+        assert (scheduled.text("output"), len(api.purchases)) == ("code=0\n", 1)
+        assert api.trouble == []
+    _, out = plan_job(studio, "next", "main")
+    assert not wants_a_run(out)

@@ -4,7 +4,6 @@ Needs node and the packages of tests/editor/package.json; .ci/run installs them.
 """
 
 import json
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -15,17 +14,12 @@ import pytest
 
 from klingflow.output import scaffold
 from klingflow.storyboard import schema
+from tests.tools import NODE, needs
 
 HERE = Path(__file__).parent / "editor"
 SERVER = HERE / "node_modules/yaml-language-server/bin/yaml-language-server"
-NODE = shutil.which("node") or ""
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (NODE and SERVER.exists()), reason="needs node, and `npm install --prefix tests/editor --no-package-lock`"
-    ),
-]
+pytestmark = [pytest.mark.slow, needs("npm install --prefix tests/editor --no-package-lock", NODE, SERVER)]
 
 WRONG = """\
 # yaml-language-server: $schema=schemas/storyboard.schema.json
