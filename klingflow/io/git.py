@@ -13,7 +13,7 @@ import re
 import selectors
 import shlex
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from klingflow.core.digest import of_bytes
 from klingflow.core.errors import KlingflowError, UsageError
 from klingflow.core.model import Digest
 from klingflow.core.source import visible
-from klingflow.io.project import CLIP_BYTES, TEXT_BYTES, BadFile, clean, decoded, in_other_form, submodules
+from klingflow.io.project import CLIP_BYTES, TEXT_BYTES, BadFile, by_form, clean, decoded, in_other_form, submodules
 
 PATIENCE_S = 60.0
 """For one answer of git. A local object takes milliseconds, also on a slow disk."""
@@ -267,6 +267,7 @@ class _Commit:
         """`git` is how its commands begin, for messages."""
         self._repo, self._commit, self._shown, self._git = repo, commit, shown, git
         self._modules: dict[str, _Commit] = {}
+        self._by_form: dict[str, Mapping[str, Sequence[str]]] = {}
 
     def close(self) -> None:
         self._repo.close()
@@ -302,14 +303,17 @@ class _Commit:
                 return self._submodule(name, oid.rpartition(" ")[2]).find(path[len(name) + 1 :], rel)
             if name == path and mode != _FOLDER:
                 raise self._lost()
-        there = None if path.isascii() else in_other_form(path, self._list)
+        there = None if path.isascii() else in_other_form(path, self._names_by_form)
         return None if there is None else self.find(there, rel)
 
-    def _list(self, folder: str) -> Sequence[str]:
-        try:
-            return self._repo.git("ls-tree", "-z", "--name-only", f"{self._commit}:{folder}").split("\0")
-        except GitFailed:
-            return ()
+    def _names_by_form(self, folder: str) -> Mapping[str, Sequence[str]]:
+        if folder not in self._by_form:
+            try:
+                listed = self._repo.git("ls-tree", "-z", "--name-only", f"{self._commit}:{folder}")
+            except GitFailed:
+                listed = ""
+            self._by_form[folder] = by_form(listed.split("\0"))
+        return self._by_form[folder]
 
     def _lost(self) -> _NotHere:
         if self._repo.partial:

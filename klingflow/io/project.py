@@ -14,7 +14,7 @@ import re
 import shlex
 import stat
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from fractions import Fraction
@@ -179,6 +179,7 @@ class Project:
         """What each folder holds, as spelled on the disk; listed again before a name is said not to be there."""
         self._other_forms: dict[str, str] = {}
         """Paths that are in another Unicode form on the disk, and how they are there."""
+        self._by_form: dict[str, tuple[int, Mapping[str, Sequence[str]]]] = {}
         self._facts = KnownFiles(self.root)
 
     def resolve(self, rel: str) -> Path:
@@ -320,7 +321,7 @@ class Project:
         path = clean(rel)
         found = self._look_exactly(self._other_forms.get(path, path))
         if found is None and not path.isascii():
-            there = in_other_form(path, self._list)
+            there = in_other_form(path, self._names_by_form)
             if there is not None:
                 self._other_forms[path] = there
                 found = self._look_exactly(there)
@@ -328,11 +329,17 @@ class Project:
             raise self._missing(rel)
         return found
 
-    def _list(self, folder: str) -> Sequence[str]:
+    def _names_by_form(self, folder: str) -> Mapping[str, Sequence[str]]:
+        """What a folder holds (`by_form`); listed again only where something came or went."""
+        place = self.root / folder
         try:
-            return os.listdir(self.root / folder)
+            changed = os.stat(place).st_mtime_ns
+            known = self._by_form.get(folder)
+            if known is None or known[0] != changed:
+                known = self._by_form[folder] = (changed, by_form(os.listdir(place)))
         except OSError:
-            return ()
+            return {}
+        return known[1]
 
     def _look_exactly(self, rel: str) -> tuple[str, os.stat_result] | None:
         """As `_look`; None where there is no such file."""
@@ -457,13 +464,22 @@ class Project:
         return BadFile(f"there is no file '{plain(rel)}'", mend)
 
 
-def in_other_form(path: str, names_in: Callable[[str], Sequence[str]]) -> str | None:
+def by_form(names: Iterable[str]) -> Mapping[str, Sequence[str]]:
+    """The names by the Unicode form that all spellings of each share."""
+    out: dict[str, list[str]] = {}
+    for name in names:
+        out.setdefault(form(name), []).append(name)
+    return out
+
+
+def in_other_form(path: str, names_in: Callable[[str], Mapping[str, Sequence[str]]]) -> str | None:
     """The path of the file whose name is the same in another Unicode form (macOS and zip files change it by
-    themselves); None where there is none. `names_in` lists a folder. Raises BadFile where it may be any of several."""
+    themselves); None where there is none. `names_in` gives what is in a folder, `by_form`. Raises BadFile where it may
+    be any of several."""
     found = ""
     for part in path.split("/"):
-        names = names_in(found)
-        same = [part] if part in names else [name for name in names if form(name) == form(part)]
+        same = names_in(found).get(form(part), ())
+        same = [part] if part in same else same
         if len(same) > 1:
             what = f"'{path}' may be any of {len(same)} names that differ in Unicode form alone"
             raise BadFile(what, "rename all of them but one")
