@@ -11,6 +11,7 @@ import av
 import pytest
 from PIL import Image
 
+from klingflow.core.digest import of_bytes
 from klingflow.core.errors import MediaError
 from klingflow.core.model import ClipFacts, Digest
 from klingflow.io import media
@@ -21,7 +22,7 @@ NONE = Digest("0" * 64)
 
 
 def piece(clip: Path, drop_first: bool = False) -> Piece:
-    return Piece(clip=clip, facts=media.facts(clip, NONE), drop_first=drop_first)
+    return Piece(clip=clip, facts=media.facts(clip, of_bytes(clip.read_bytes())), drop_first=drop_first)
 
 
 def music(path: Path, seconds: float, level: float = 0.5) -> Path:

@@ -27,6 +27,7 @@ HOUSES = {
         "klingflow.io.picture_digest",
         "klingflow.animatic.renderer",
         "klingflow.output.film",
+        "klingflow.output.parts",
     },
     "h11": {"klingflow.io.webhook"},
     "jsonschema": {"klingflow.storyboard.schema"},

@@ -170,7 +170,7 @@ def test_the_cache_is_cleared_and_clips_stay(project: Project) -> None:
     assert project.run("check", XDG_CACHE_HOME=str(home)).code == 0
     assert list((home / "klingflow/parsed").iterdir())
     told = project.run("cache", XDG_CACHE_HOME=str(home)).out
-    assert f"{home}/klingflow: 0.0 MB known of files and documents\n0.0 MB are copies of clips" in told
+    assert f"{home}/klingflow: 0.0 MB of known files, documents and parts of films\n0.0 MB are copies of clips" in told
     assert project.run("cache", "clear", XDG_CACHE_HOME=str(home)).code == 0
     assert not (home / "klingflow/parsed").exists()
     assert clip.read_bytes() == b"all there is"

@@ -23,6 +23,7 @@ from klingflow.core.errors import KlingflowError, StoryboardError
 from klingflow.core.model import ClipFacts, Digest, Film, Inputs, Shot, ShotFrame, ShotId
 from klingflow.execution.outcome import Emit, Event, Outcome
 from klingflow.io import durable
+from klingflow.io.cache import cache_folder
 from klingflow.io.store import Store
 from klingflow.storyboard import lock as locks
 from klingflow.storyboard.lock import Entry, Lock
@@ -252,6 +253,7 @@ def _film(
         size=film.size,
         rate=film.rate,
         progress=progress,
+        kept=Path(cache, "parts") if (cache := cache_folder()) is not None else None,
     )
     path = (folder / "film.mp4").relative_to(loaded.project.root).as_posix()
     data = {"path": path, "frames": facts.frames, "seconds": float(facts.duration)}

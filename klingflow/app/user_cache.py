@@ -17,7 +17,7 @@ class UserCache:
 
     folder: str
     known_bytes: int
-    """Digests of files and documents that were read before: what a clearing removes."""
+    """Digests of files, documents that were read before, and encoded parts of films: what a clearing removes."""
     clip_bytes: int
     """Copies of clips out of remote stores. They stay: one may be all there is of a clip whose upload failed."""
 
@@ -30,14 +30,15 @@ def user_cache() -> UserCache:
 
 
 def clear_cache() -> UserCache:
-    """Removes what is known of files and documents: the next command reads them anew. Returns the cache as it was."""
+    """Removes what is known of files and documents, and the encoded parts of films: the next command makes them anew.
+    Returns the cache as it was."""
     found = user_cache()
     for name in _KNOWN:
         shutil.rmtree(Path(found.folder) / name, ignore_errors=True)
     return found
 
 
-_KNOWN = ("digests", "parsed")
+_KNOWN = ("digests", "parsed", "parts")
 
 
 def _folder() -> Path:

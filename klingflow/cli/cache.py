@@ -15,7 +15,7 @@ def cache(what: str | None = None, format: str = "text") -> int:
             folder=found.folder, known_bytes=found.known_bytes, clip_bytes=found.clip_bytes, cleared=what == "clear"
         )
         return DONE
-    done = "removed" if what == "clear" else "known of files and documents"
+    done = "removed" if what == "clear" else "of known files, documents and parts of films"
     print(f"{visible(found.folder)}: {_size(found.known_bytes)} {done}")
     if found.clip_bytes:
         print(

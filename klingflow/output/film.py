@@ -1,6 +1,10 @@
-"""Joins clips into the film: one encode, the repeated frame of a continued seam shown once, sound joined to the sample.
+"""Joins clips into the film: the repeated frame of a continued seam shown once, sound joined to the sample.
 
 Knows no storyboard and no store: clips come as files with their facts, in film order.
+
+Each piece is encoded on its own, several side by side, and kept (output.parts); the film is their packets one after the
+other, so that a change costs the encode of what changed. Clips of one encoder that need no change at all are joined as
+they are.
 
 Size and rate: what the storyboard says; else what was ordered decides, and clips of one's own only in a film of nothing
 else: the shape of most of the film at the size of its largest clip, and the usual rate of most of it (24 where none is
@@ -22,31 +26,32 @@ faded out over the last 2 seconds, where it is shorter it is not repeated. Sound
 from __future__ import annotations
 
 import math
+import tempfile
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
 
 import av
 from av.audio.frame import AudioFrame
-from av.container.output import OutputContainer
+from av.container.input import InputContainer
 from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image
 
+from klingflow.core.digest import canonical, of_bytes
 from klingflow.core.errors import MediaError
 from klingflow.core.model import ClipFacts
 from klingflow.io import durable, media
 from klingflow.io.downmix import RATE, SAMPLE, pulled
 from klingflow.io.media import Timeline
+from klingflow.output.parts import Form, Stopped, Work, encode, is_kept, join, order, tidy
 
-CRF = "18"
-THREADS = "4"
-"""x264's bytes depend on the number of threads, not on the machine: fixed, so that a film is the same everywhere."""
 USUAL_RATES = frozenset(
     Fraction(r) for r in ("24", "25", "30", "48", "50", "60", "24000/1001", "30000/1001", "60000/1001")
 )
@@ -101,6 +106,11 @@ class _Part:
     """Output frames dropped at its start."""
     start: int
 
+    @property
+    def whole(self) -> bool:
+        """Whether every frame of the clip is shown once."""
+        return self.picks == tuple(range(len(self.line.begins)))
+
 
 def assemble(
     pieces: Sequence[Piece],
@@ -110,13 +120,15 @@ def assemble(
     size: tuple[int, int] | None = None,
     rate: Fraction | None = None,
     progress: Callable[[int, int], None] | None = None,
+    kept: Path | None = None,
     preset: str = "veryfast",
 ) -> FilmFacts:
     """Writes the film to `to` (MP4), which appears whole or not at all. `audio` is the music bed; `size` (even numbers)
     and `rate` are what the storyboard says, see the top of this module.
 
-    `progress(frames done, frames in all)` is called now and then; what it raises stops the work. `preset` is x264's.
-    A single H.264 clip of that size and rate, with nothing dropped and no bed, is copied without a new encode. Memory
+    `progress(frames done, frames in all)` is called now and then; what it raises stops the work. `kept` is the folder
+    in which encoded parts are kept and found again; `preset` is x264's. H.264 clips of one encoder, of that size and
+    rate and with nothing dropped, are not encoded anew, and a single one without a bed is copied with its sound. Memory
     does not grow with the film. Raises MediaError when a clip or the bed cannot be read.
     """
     if not pieces:
@@ -135,7 +147,8 @@ def assemble(
             alone = len(pieces) == 1 and not pieces[0].drop_first and audio is None and as_said
             copied = alone and _copy(pieces[0].clip, parts[0].line, temporary)
             if not copied:
-                _encode(parts, temporary, (width, height), rate, total, audio, progress, preset)
+                form = Form(size=(width, height), rate=rate, preset=preset)
+                _join(parts, temporary, form, total, audio, progress or (lambda done, of: None), kept)
             elif progress is not None:
                 progress(total, total)
     except (av.error.FFmpegError, OSError) as exc:
@@ -216,65 +229,87 @@ def _picks(line: Timeline, rate: Fraction) -> list[int]:
     return picks
 
 
-# ---------------------------------------------------------------- the one encode
+# ---------------------------------------------------------------- the parts
 
 
-def _encode(
+def _join(
     parts: Sequence[_Part],
     to: Path,
-    size: tuple[int, int],
-    rate: Fraction,
+    form: Form,
     total: int,
     bed: Path | None,
-    progress: Callable[[int, int], None] | None,
-    preset: str,
+    progress: Callable[[int, int], None],
+    kept: Path | None,
 ) -> None:
-    options = {"movflags": "faststart", "fflags": "bitexact"}
-    with av.open(f"file:{to}", "w", format="mp4", options=options) as film:
-        video = film.add_stream("libx264", rate=rate)
-        video.width, video.height, video.pix_fmt = *size, "yuv420p"
-        context = video.codec_context
-        context.time_base = 1 / rate
-        context.colorspace, context.color_primaries, context.color_trc, context.color_range = 1, 1, 1, 1
-        context.options = {"preset": preset, "crf": CRF, "threads": THREADS}
-        heard = bed is not None or any(part.piece.facts.audio for part in parts)
-        track = _Track(film, _sound(parts, rate, total, bed)) if heard else None
-        for n, frame in enumerate(_pictures(parts, size)):
-            frame.pts, frame.time_base, frame.duration = n, 1 / rate, 1
-            # The source's own choice of picture type would force the encoder's.
-            frame.pict_type = 0
-            film.mux(video.encode(frame))
-            if track is not None:
-                track.write(_samples_at(n + 1, rate))
-            if progress is not None and (n + 1) % 12 == 0:
-                progress(n + 1, total)
-        film.mux(video.encode(None))
-        if track is not None:
-            track.write(None)
-    if progress is not None:
-        progress(total, total)
+    work = Work()
+    heard = bed is not None or any(part.piece.facts.audio for part in parts)
+    with tempfile.TemporaryDirectory(prefix="klingflow-film-", ignore_cleanup_errors=True) as temporary:
+        own = Path(temporary)
+        sound = own / "sound.m4a" if heard else None
+        tasks = [partial(_write_sound, parts, sound, form.rate, total, bed, work)] if sound is not None else []
+        if _alike(parts, form):
+            coded = [part.piece.clip for part in parts]
+        else:
+            room = kept or own
+            room.mkdir(parents=True, exist_ok=True)
+            coded = [room / form.name(_shows(part)) for part in parts]
+            for file, part in dict(zip(coded, parts, strict=True)).items():
+                if not is_kept(file, len(part.picks)):
+                    tasks.append(partial(_encode_part, part, file, form, work))
+        work.run(tasks, lambda done: progress(min(done, total), total))
+        join(coded, [len(part.picks) for part in parts], form.rate, sound, to)
+    if kept is not None:
+        tidy(kept)
+    progress(total, total)
+
+
+def _shows(part: _Part) -> object:
+    """What a part shows, but for the film's size and rate."""
+    picks = of_bytes(canonical(list(part.picks)))
+    return {"clip": part.piece.facts.digest, "picks": picks}
+
+
+def _encode_part(part: _Part, to: Path, form: Form, work: Work) -> None:
+    encode(_pictures(part, form.size), to, form, work)
+
+
+def _alike(parts: Sequence[_Part], form: Form) -> bool:
+    """Whether every clip is as the film shall be, and of one encoder, so that their packets can follow each other."""
+    forms = set()
+    for clip, part in {part.piece.clip: part for part in parts}.items():
+        line = part.line
+        at = [(begin - line.begins[0]) * line.base for begin in line.begins]
+        even = all(abs(time - n / form.rate) <= line.base for n, time in enumerate(at))
+        if not (even and line.keys[:1] == line.begins[:1] and len(order(clip)) == len(line.begins)):
+            return False
+        with media.opened(clip) as (container, video):
+            context = video.codec_context
+            if (context.width, context.height) != form.size or not _plain(container, video):
+                return False
+            tags = (context.colorspace, context.color_primaries, context.color_trc, context.color_range)
+            forms.add((bytes(context.extradata or b""), *map(int, tags)))
+    return len(forms) == 1 and all(part.whole for part in parts)
 
 
 def _samples_at(frame: int, rate: Fraction) -> int:
     return round(frame * RATE / rate)
 
 
-def _pictures(parts: Sequence[_Part], size: tuple[int, int]) -> Iterator[VideoFrame]:
-    for part in parts:
-        fit = _Fit(size)
-        wanted = iter(part.picks)
-        want = next(wanted, None)
-        last = -1
-        for last, (frame, video) in enumerate(media.frames(part.piece.clip)):
-            if want is None:
-                break
-            shown = fit(frame, video) if last == want else None
-            while shown is not None and want == last:
-                yield shown
-                want = next(wanted, None)
-        if want is not None:
-            count = len(part.line.begins)
-            raise MediaError(f"{part.piece.clip.name} is damaged: {last + 1} of its {count} frames decode")
+def _pictures(part: _Part, size: tuple[int, int]) -> Iterator[VideoFrame]:
+    fit = _Fit(size)
+    wanted = iter(part.picks)
+    want = next(wanted, None)
+    last = -1
+    for last, (frame, video) in enumerate(media.frames(part.piece.clip)):
+        if want is None:
+            break
+        shown = fit(frame, video) if last == want else None
+        while shown is not None and want == last:
+            yield shown
+            want = next(wanted, None)
+    if want is not None:
+        count = len(part.line.begins)
+        raise MediaError(f"{part.piece.clip.name} is damaged: {last + 1} of its {count} frames decode")
 
 
 class _Fit:
@@ -354,26 +389,20 @@ def _graph(
 # ---------------------------------------------------------------- sound
 
 
-class _Track:
-    """The film's sound track: takes samples from `source` as the picture advances."""
-
-    def __init__(self, film: OutputContainer, source: Iterator[bytes]) -> None:
-        self.film = film
-        self.blocks = _blocks(source)
-        self.stream = film.add_stream("aac", rate=RATE, layout="stereo")
-        self.stream.codec_context.bit_rate = 192_000
-        self.written = 0
-
-    def write(self, until: int | None) -> None:
-        """Encodes blocks until the track is `until` samples long, or a block short of it; None: to its end."""
-        while until is None or self.written + _BLOCK <= until:
-            block = next(self.blocks, None)
-            if block is None:
-                break
-            self.film.mux(self.stream.encode(_frame(block, self.written)))
-            self.written += len(block) // SAMPLE
-        if until is None:
-            self.film.mux(self.stream.encode(None))
+def _write_sound(
+    parts: Sequence[_Part], to: Path, rate: Fraction, total: int, bed: Path | None, work: Work
+) -> None:
+    """The film's sound track, in a file of its own."""
+    with av.open(f"file:{to}", "w", format="mp4", options={"fflags": "bitexact"}) as container:
+        stream = container.add_stream("aac", rate=RATE, layout="stereo")
+        stream.codec_context.bit_rate = 192_000
+        written = 0
+        for block in _blocks(_sound(parts, rate, total, bed)):
+            if work.stop.is_set():
+                raise Stopped
+            container.mux(stream.encode(_frame(block, written)))
+            written += len(block) // SAMPLE
+        container.mux(stream.encode(None))
 
 
 def _blocks(source: Iterator[bytes]) -> Iterator[bytes]:
@@ -537,23 +566,26 @@ def _faded(source: Iterator[bytes], length: int) -> Iterator[bytes]:
 def _copy(clip: Path, line: Timeline, to: Path) -> bool:
     """Delivers the one clip as it is when every player shows it as it should be; False when it has to be encoded."""
     with media.opened(clip) as (container, video):
-        context = video.codec_context
         audio, channels = media.sound_track(clip, container)
-        plain = (
-            "mp4" in container.format.name
-            and context.name == "h264"
-            and context.pix_fmt == "yuv420p"
-            and context.width % 2 == context.height % 2 == 0
-            and media.pixel_shape(video) == 1
-            and (audio is None or (audio.codec_context.name == "aac" and len(channels) <= 2))
-            and line.begins[0] == 0
-        )
-        first = islice(container.decode(video), 1)
-        if not plain or any(media.turned(frame) or not media.is_plain(frame) for frame in first):
+        plays = audio is None or (audio.codec_context.name == "aac" and len(channels) <= 2)
+        if not (plays and line.begins[0] == 0 and _plain(container, video)):
             return False
     if audio is not None and any(True for _ in media.sound(clip, line.start_s + line.seconds + _TAIL_S)):
         return False
     return _remux(clip, to)
+
+
+def _plain(container: InputContainer, video: VideoStream) -> bool:
+    """Whether every player shows the picture of an open clip as it should be."""
+    context = video.codec_context
+    return (
+        "mp4" in container.format.name
+        and context.name == "h264"
+        and context.pix_fmt == "yuv420p"
+        and context.width % 2 == context.height % 2 == 0
+        and media.pixel_shape(video) == 1
+        and not any(media.turned(frame) or not media.is_plain(frame) for frame in islice(container.decode(video), 1))
+    )
 
 
 def _remux(clip: Path, to: Path) -> bool:

@@ -1,0 +1,218 @@
+"""The picture of a film in parts: each encoded on its own, several side by side, kept by what it shows, and joined by
+its packets without another encode.
+
+Parts of one `Form` are closed: each begins with a key frame and needs nothing of another one. Kept parts lie in the
+user's cache; they may vanish at any time, and one that is damaged is encoded again. Everything here blocks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.audio.stream import AudioStream
+from av.packet import Packet
+from av.video.frame import VideoFrame
+
+import klingflow
+from klingflow.core.digest import canonical
+from klingflow.core.errors import MediaError
+from klingflow.io import media
+
+RECIPE = 1
+"""Raised when the same clip would be shown or encoded otherwise by one version of klingflow."""
+CRF = "18"
+THREADS = "2"
+"""x264's bytes depend on the number of threads, not on the machine: fixed, so that a film is the same everywhere. Two:
+one long clip keeps two cores busy, and parts side by side do not wait for each other."""
+MOST_WORKERS = 8
+"""Parts that are encoded at one time at most: each needs some 100 MB for 4K."""
+KEPT_BYTES = 4 << 30
+"""Of kept parts; beyond it those go that were not used for longest. An hour of film in 1080p is some 6 GB."""
+TICK_S = 0.1
+"""How often progress is reported while parts are encoded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """How the picture of a film is encoded."""
+
+    size: tuple[int, int]
+    rate: Fraction
+    preset: str
+    """x264's."""
+
+    def name(self, what: object) -> str:
+        """The file name of a part that shows `what` (JSON)."""
+        made = {
+            "recipe": [klingflow.__version__, RECIPE],
+            "what": what,
+            "size": list(self.size),
+            "rate": str(self.rate),
+            "how": [self.preset, CRF, THREADS],
+            "libraries": {name: list(version) for name, version in av.library_versions.items()},
+        }
+        return f"{hashlib.sha256(canonical(made)).hexdigest()}.mp4"
+
+
+class Stopped(Exception):
+    """The work was given up because something else failed, or was interrupted."""
+
+
+class Work:
+    """Tasks side by side, with one count of the frames that they have done."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self._done = 0
+        self._lock = threading.Lock()
+
+    def count(self) -> None:
+        """One frame is done. Raises Stopped where the work is given up."""
+        if self.stop.is_set():
+            raise Stopped
+        with self._lock:
+            self._done += 1
+
+    def run(self, tasks: Iterable[Callable[[], None]], progress: Callable[[int], None]) -> None:
+        """Does all tasks, and reports the frames that are done. What one of them or `progress` raises ends them all."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        with ThreadPoolExecutor(min(cores, MOST_WORKERS), thread_name_prefix="film") as pool:
+            pending = {pool.submit(task) for task in tasks}
+            try:
+                while pending:
+                    done, pending = wait(pending, timeout=TICK_S, return_when=FIRST_EXCEPTION)
+                    for future in done:
+                        future.result()
+                    progress(self._done)
+            except BaseException:
+                self.stop.set()
+                for future in pending:
+                    future.cancel()
+                raise
+
+
+def encode(frames: Iterable[VideoFrame], to: Path, form: Form, work: Work) -> None:
+    """Writes frames of the film's size, in yuv420p, BT.709, as one part. The file appears whole or not at all."""
+    part = to.with_name(f"{to.name}.{os.urandom(6).hex()}")
+    try:
+        with av.open(f"file:{part}", "w", format="mp4", options={"fflags": "bitexact"}) as container:
+            video = container.add_stream("libx264", rate=form.rate)
+            video.width, video.height, video.pix_fmt = *form.size, "yuv420p"
+            context = video.codec_context
+            context.time_base = 1 / form.rate
+            context.colorspace, context.color_primaries, context.color_trc, context.color_range = 1, 1, 1, 1
+            context.options = {"preset": form.preset, "crf": CRF, "threads": THREADS}
+            for n, frame in enumerate(frames):
+                frame.pts, frame.time_base, frame.duration = n, 1 / form.rate, 1
+                # The source's own choice of picture type would force the encoder's.
+                frame.pict_type = 0
+                container.mux(video.encode(frame))
+                work.count()
+            container.mux(video.encode(None))
+        os.replace(part, to)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def is_kept(file: Path, frames: int) -> bool:
+    """Whether a part is there, whole. It counts as used now."""
+    try:
+        whole = file.exists() and len(order(file)) == frames
+        if whole:
+            os.utime(file)
+    except (OSError, MediaError):
+        return False
+    return whole
+
+
+def tidy(folder: Path, most: int = KEPT_BYTES) -> None:
+    """Removes the parts that were not used for longest, where all of them are too many bytes. Fails in silence."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        files = sorted(((e.stat().st_mtime_ns, e.stat().st_size, e.path) for e in entries), reverse=True)
+        total = 0
+        for _, size, path in files:
+            total += size
+            if total > most:
+                os.unlink(path)
+
+
+def join(parts: Sequence[Path], frames: Sequence[int], rate: Fraction, sound: Path | None, to: Path) -> None:
+    """Writes the film: the packets of every part, each with so many frames, and those of the sound beside them."""
+    orders = {part: order(part) for part in dict.fromkeys(parts)}
+    for part, count in zip(parts, frames, strict=True):
+        if len(orders[part]) != count:
+            raise MediaError(f"{part.name} has {len(orders[part])} frames where {count} were encoded", "run again")
+    # A packet is decoded before it is shown, in all parts by as many frames as in the one that needs most.
+    delay = max(n - shown for order in orders.values() for n, shown in enumerate(order))
+    with av.open(f"file:{to}", "w", format="mp4", options={"movflags": "faststart", "fflags": "bitexact"}) as film:
+        with media.opened(parts[0]) as (_, first):
+            video = film.add_stream_from_template(first)
+        video.time_base = 1 / rate
+        heard = _Sound(sound)
+        try:
+            track = None if heard.stream is None else film.add_stream_from_template(heard.stream)
+            start = 0
+            for part, count in zip(parts, frames, strict=True):
+                with media.opened(part) as (container, stream):
+                    packets = (packet for packet in container.demux(stream) if packet.size)
+                    for n, (packet, shown) in enumerate(zip(packets, orders[part], strict=True)):
+                        packet.time_base = 1 / rate
+                        packet.pts, packet.dts, packet.duration = start + shown, start + n - delay, 1
+                        packet.stream = video
+                        film.mux(list(heard.until((start + n) / rate, track)))
+                        film.mux(packet)
+                start += count
+            film.mux(list(heard.until(None, track)))
+        finally:
+            heard.close()
+
+
+class _Sound:
+    """The packets of the film's sound, as time goes on."""
+
+    def __init__(self, file: Path | None) -> None:
+        self._container = av.open(f"file:{file}") if file is not None else None
+        self.stream: AudioStream | None = None
+        self._packets: Iterator[Packet[AudioStream]] = iter(())
+        if self._container is not None:
+            self.stream = self._container.streams.audio[0]
+            self._packets = self._container.demux(self.stream)
+        self._next = self._take()
+
+    def until(self, seconds: Fraction | None, track: AudioStream | None) -> Iterator[Packet[AudioStream]]:
+        """For the film's track, what begins before that time; None: all that is left."""
+        while self._next is not None and (seconds is None or self._at(self._next) <= seconds):
+            assert track is not None
+            self._next.stream = track
+            yield self._next
+            self._next = self._take()
+
+    def close(self) -> None:
+        if self._container is not None:
+            self._container.close()
+
+    def _take(self) -> Packet[AudioStream] | None:
+        return next((packet for packet in self._packets if packet.dts is not None), None)
+
+    @staticmethod
+    def _at(packet: Packet[AudioStream]) -> Fraction:
+        assert packet.dts is not None
+        return packet.dts * packet.time_base
+
+
+def order(file: Path) -> list[int]:
+    """For each packet of a part, in the order in which they are decoded, which frame it shows."""
+    with media.opened(file) as (container, video):
+        shown = [packet.pts for packet in container.demux(video) if packet.size]
+    place = {pts: n for n, pts in enumerate(sorted(pts for pts in shown if pts is not None))}
+    return [place[pts] for pts in shown if pts is not None]
