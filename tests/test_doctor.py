@@ -131,10 +131,10 @@ def test_looking_makes_no_store(house: tuple[Project, Any, Any]) -> None:
     assert "mistyped/store is not there yet; the first run makes it" in " ".join(told.split())
     ended = project.run("store", KLINGFLOW_STORE=str(store))
     assert (ended.code, ended.out) == (0, f"{store} is not there yet; the first run makes it\n")
-    assert project.run("store", "no.yaml").err.startswith("there is no no.yaml\n")
+    assert project.run("store", "no.yaml").err.startswith("there is no file or folder 'no.yaml'\n")
     assert sorted(project.root.rglob("*")) == before
 
 
 def test_a_path_that_is_not_there_is_told(tmp_path: Path) -> None:
     ended = Project(tmp_path, {}).run("doctor", "no/film.yaml")
-    assert (ended.code, "there is no no/film.yaml" in ended.err) == (2, True)
+    assert (ended.code, "there is no file or folder 'no/film.yaml'" in ended.err) == (2, True)

@@ -50,12 +50,38 @@ def answered(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["run", "film.yaml", "--ye"], "did you mean --yes?"),
         (["run", "film.yaml", "--max-spen", "5"], "did you mean --max-spend?"),
         (["run", "a.yaml", "b.yaml"], "klingflow run --help lists what it takes"),
+        (["run", "film.yaml", "--max", "5"], "write one of --max-spend, --max-seconds, --max-tasks"),
+        (["taint"], "write klingflow takes"),
+        (["check", "nowhere"], "name a storyboard, or a folder that holds some"),
+        (["store", "nowhere"], "name a storyboard, or a folder of the project"),
     ],
 )
 def test_other_words_are_answered_with_the_right_one(
     capsys: pytest.CaptureFixture[str], words: list[str], mend: str
 ) -> None:
     assert f"\nmend: {mend}" in answered(capsys, *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "klingflow: missing: COMMAND\nmend: klingflow --help shows what it takes, with examples\n"),
+        (["resolve", "--accept"], "klingflow resolve: missing: SHOT\nmend: klingflow resolve --help shows what"),
+        (["check", "--format", "jsn"], "klingflow check: --format: invalid choice: 'jsn' (choose from"),
+        (["completion", "bahs"], "klingflow completion: shell: invalid choice: 'bahs' (choose from"),
+    ],
+)
+def test_what_cannot_be_read_is_told_with_its_mend(
+    capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        app.main(words)
+    assert ended.value.code == 2
+    told = capsys.readouterr()
+    assert (told.out, told.err.count("\nmend: ")) == ("", 1)
+    assert told.err.startswith(said)
+    if "choose" in said:
+        assert told.err.endswith(("\nmend: did you mean json?\n", "\nmend: did you mean bash?\n"))
 
 
 def test_every_hint_names_what_there_is() -> None:

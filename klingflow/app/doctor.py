@@ -71,7 +71,7 @@ def doctor(path: str | os.PathLike[str] = ".", *, environ: Mapping[str, str] = o
 def _start(path: str | os.PathLike[str]) -> Path:
     start = Path(path)
     if not start.exists():
-        raise UsageError(f"there is no {start}", "name a storyboard, or a folder of the project")
+        raise UsageError(f"there is no file or folder '{start}'", "name a storyboard, or a folder of the project")
     return start
 
 

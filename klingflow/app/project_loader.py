@@ -100,6 +100,9 @@ class StoryboardFile:
         """As far as the storyboard can be read, with all that is wrong; None where nothing could be made of it. Raises
         UsageError where the path is no storyboard's."""
         file = Path(self.path)
+        if file.suffix not in (".yaml", ".yml") and not file.exists():
+            mend = "name a storyboard, or a folder that holds some"
+            raise UsageError(f"there is no file or folder '{self.path}'", mend)
         if file.suffix not in (".yaml", ".yml") or not file.name:
             raise UsageError(f"{self.path} is not a storyboard", "name a file that ends in .yaml")
         if file.name.endswith(".lock.yaml") or file.name in ("klingflow.yaml", "klingflow.yml"):

@@ -31,7 +31,8 @@ def verify_store(path: str | os.PathLike[str] = ".", *, environ: Mapping[str, st
     """Verifies the store of a storyboard's or a folder's project. Raises StoryboardError or UsageError for a project
     file or a place that cannot be used, StoreError where the store cannot be read at all."""
     if not os.path.exists(path):
-        raise UsageError(f"there is no {os.fspath(path)}", "name a storyboard, or a folder of the project")
+        what = f"there is no file or folder '{os.fspath(path)}'"
+        raise UsageError(what, "name a storyboard, or a folder of the project")
     place = open_project_store(Path(path), environ)
     there = not isinstance(place, FolderStore) or place.root.exists()
     good, damaged = 0, []

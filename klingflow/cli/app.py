@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from types import ModuleType
+from typing import NoReturn
 
 from klingflow import __version__
 
@@ -93,10 +94,18 @@ _Help = partial(argparse.RawDescriptionHelpFormatter, width=80)
 libraries of compression, at every start.)"""
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells what it cannot read as every other error is told: what, and what to type instead."""
+
+    def error(self, message: str) -> NoReturn:
+        what = message.removeprefix("argument ").replace("the following arguments are required:", "missing:")
+        raise SystemExit(_wrong(f"{self.prog}: {what}", lambda hints: hints.for_value(message, self.prog)))
+
+
 def parser(only: str | None = None) -> argparse.ArgumentParser:
     """The whole command line; with `only`, the arguments of that command alone: those of all cost more than Python's
     own start."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="klingflow",
         allow_abbrev=False,
         formatter_class=_Help,

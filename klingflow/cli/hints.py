@@ -16,6 +16,12 @@ COMMANDS = {
     **dict.fromkeys(("new", "create"), "klingflow init"),
     **dict.fromkeys(("list", "ls", "tasks", "log", "logs", "state"), "klingflow status"),
     **dict.fromkeys(("join", "concat", "export"), "klingflow film"),
+    **dict.fromkeys(("refresh", "changes"), "klingflow plan"),
+    **dict.fromkeys(("fmt", "format"), "klingflow check"),
+    **dict.fromkeys(("taint", "replace", "retake"), "klingflow takes"),
+    **dict.fromkeys(("output", "outputs"), "klingflow open"),
+    **dict.fromkeys(("env", "config", "info"), "klingflow doctor"),
+    "merge": "klingflow lock merge",
     "version": "klingflow --version",
 }
 """Commands of other tools."""
@@ -66,5 +72,14 @@ def for_option(word: str, known: Iterable[str], command: str) -> str:
         if not OPTIONS[name].startswith("write ") or option in known:
             return OPTIONS[name]
     beginnings = [option for option in known if name.startswith("--") and len(name) > 3 and option.startswith(name)]
-    near = beginnings[0] if len(beginnings) == 1 else nearest(name, known)
+    if len(beginnings) > 1:
+        return f"write one of {', '.join(beginnings)}"
+    near = beginnings[0] if beginnings else nearest(name, known)
     return f"did you mean {near}?" if near else f"klingflow {command} --help lists what it takes"
+
+
+def for_value(message: str, command: str) -> str:
+    """What to type where argparse cannot read the arguments; `message` is what it says."""
+    wrong, _, choices = message.partition(" (choose from ")
+    near = nearest(wrong.rpartition(": ")[2].strip("'"), [one.strip("'") for one in choices.rstrip(")").split(", ")])
+    return f"did you mean {near}?" if choices and near else f"{command} --help shows what it takes, with examples"
