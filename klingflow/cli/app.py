@@ -17,9 +17,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from types import ModuleType
-from typing import NoReturn
 
 from klingflow import __version__
+
+TYPE_CHECKING = False  # mypy alone reads what follows; `typing` itself would be loaded at every start
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 EXITS = """\
 exit codes: 0 done; 1 a shot failed; 2 usage, storyboard or configuration is
