@@ -26,6 +26,7 @@ HOUSES = {
         "klingflow.io.downmix",
         "klingflow.io.picture_digest",
         "klingflow.animatic.renderer",
+        "klingflow.animatic.slate",
         "klingflow.output.film",
         "klingflow.output.parts",
     },

@@ -313,10 +313,11 @@ def test_a_shot_that_continues_a_card_begins_with_it_and_then_shows_its_own(scen
     given = pictures(card)[-1]
     parts = MultiShot("customize", (("A door opens.", 1), ("Rain.", 1)))
     frames = {"first_frame": "card.png"}
-    following, of_two = draw(
+    following, of_two, to_still = draw(
         scenes,
         order("y", frames=frames, prompt="She turns.", duration=2),
         order("z", frames=frames, duration=2, multi_shot=parts),
+        order("y", frames={**frames, "last_frame": "a.png"}, prompt="She turns.", duration=2),
     )
     shown = pictures(following)
     assert psnr(inside(shown[0]), inside(given)) > 38
@@ -326,6 +327,10 @@ def test_a_shot_that_continues_a_card_begins_with_it_and_then_shows_its_own(scen
     divided = pictures(of_two)
     assert psnr(inside(divided[0]), inside(given)) > 38
     assert psnr(inside(divided[23]), inside(divided[24])) < 25
+    three = pictures(to_still)
+    assert psnr(inside(three[0]), inside(given)) > 38
+    assert max(psnr(inside(three[23]), inside(frame)) for frame in (given, three[-1])) < 25
+    assert design.stamp_of(three[-1]) == 0
 
 
 def test_a_line_below_the_picture_shows_how_much_of_the_shot_has_passed(scenes: Path) -> None:

@@ -284,7 +284,8 @@ TIME_LEFT = 38
 
 def label(draw: ImageDraw.ImageDraw, at: tuple[int, int], word: str) -> None:
     """The word before a time."""
-    draw.text((at[0], at[1] + 15), word, GREY, own_font(12, True), anchor="ls")
+    grey = GREY if draw.mode == "RGB" else GREY[0]
+    draw.text((at[0], at[1] + 15), word, grey, own_font(12, True), anchor="ls")
 
 
 def digits() -> dict[str, Image.Image]:
@@ -297,6 +298,11 @@ def digits() -> dict[str, Image.Image]:
         ImageDraw.Draw(sign).text((sign.width / 2, 15), char, 190, face, anchor="ms")
         out[char] = sign
     return out
+
+
+def limited(image: Image.Image) -> Image.Image:
+    """A grey picture in the range of a clip's luma."""
+    return image.point([16 + round(i * 219 / 255) for i in range(256)])
 
 
 def write_time(on: Image.Image, at: tuple[int, int], n: int, rate: int, signs: Mapping[str, Image.Image]) -> None:

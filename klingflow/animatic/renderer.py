@@ -100,6 +100,10 @@ class RenderRequest:
                 left -= frames
         return out
 
+    @property
+    def without(self) -> str:
+        return f"[without: {self.negative_prompt}]" if self.negative_prompt else ""
+
     def meta(self) -> str:
         facts = [f"take {self.take}"] if self.take != 1 else []
         facts += [self.resolution, *(["sound"] if self.sound else [])]
@@ -201,13 +205,16 @@ def _ease(way: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One title card that gives way to the next, within a second or half the time; begins with `first` untouched."""
+    """One title card that gives way to the next, within a second or half the time; begins with `first` untouched.
+    A card alone is a turn to itself."""
 
     frames: int
     first: Planes
     last: Planes
 
     def at(self, n: int) -> Planes:
+        if self.first is self.last:
+            return self.last
         return self.first.faded(self.last, _ease(n / min(RATE, self.frames / 2)))
 
 
@@ -215,15 +222,14 @@ def render(request: RenderRequest, blob: Callable[[str], Path], to: Path, drawn:
     """Draws the clip into the new file `to`, calling `drawn` after each frame. Raises MediaError for a bad still."""
     first, last = (_still(request, role, blob) for role in ("first_frame", "last_frame"))
     at = _layout(request, first or last)
-    moves: Sequence[Move | Turn]
-    if first is None or (first.stamp == design.CARD and last is None):
-        moves, scenes = _cards(request, blob, at, first, last), _scenes(request, cards=True, last=last)
+    if first is None or first.stamp == design.CARD:
+        moves, scenes = _cards(request, blob, at, first, last)
     else:
-        moves, scenes = [_move(request, at, first, last)], _scenes(request, cards=False, last=last)
+        moves, scenes = _stills(request, at, first, last)
     grounds = _grounds(request, at, scenes, _stamp(first, last))
     frames = request.seconds * RATE
-    signs = {char: limited(sign) for char, sign in design.digits().items()}
-    passed = limited(Image.new("L", (at.width, design.PASSED), 190))
+    signs = {char: design.limited(sign) for char, sign in design.digits().items()}
+    passed = design.limited(Image.new("L", (at.width, design.PASSED), 190))
     with _Film(to, at, request) as film:
         shown = (move.at(n) for move in moves for n in range(move.frames))
         for n, (picture, frame) in enumerate(zip(shown, grounds, strict=True)):
@@ -232,11 +238,6 @@ def render(request: RenderRequest, blob: Callable[[str], Path], to: Path, drawn:
             design.write_time(frame.y, at.shot_time, n, RATE, signs)
             film.add(frame)
             drawn()
-
-
-def limited(image: Image.Image) -> Image.Image:
-    """A grey picture in the range of a clip's luma."""
-    return image.point([16 + round(i * 219 / 255) for i in range(256)])
 
 
 def _stamp(first: _Still | None, last: _Still | None) -> int:
@@ -249,23 +250,7 @@ def _stamp(first: _Still | None, last: _Still | None) -> int:
 
 
 Scene = tuple[int, str, bool]
-"""So many frames with this text in the strip; and whether a card is the picture."""
-
-
-def _scenes(request: RenderRequest, cards: bool, last: _Still | None) -> list[Scene]:
-    """One after the other. A prompt that a card shows is not repeated below it."""
-    without = f"[without: {request.negative_prompt}]" if request.negative_prompt else ""
-    none = f"No {'first ' if last else ''}still: the prompt stands in for the picture."
-    remark = "  ".join(filter(None, (none, without)))
-    cues = request.cues()
-    captions = ["  ".join(filter(None, (number, prompt, without))) for _, number, prompt in cues]
-    if not cards:
-        return [(frames, text, False) for (frames, *_), text in zip(cues, captions, strict=True)]
-    out = [(frames, remark, True) for frames, *_ in cues]
-    if last is not None:  # takes the place of the last card half way
-        frames = out.pop()[0]
-        out += [(frames // 2, remark, True), (frames - frames // 2, captions[-1], False)]
-    return out
+"""So many frames with this text in the strip; and whether a title card is the picture."""
 
 
 def _grounds(request: RenderRequest, at: design.Layout, scenes: Sequence[Scene], stamp: int) -> Iterator[Planes]:
@@ -328,12 +313,16 @@ def _layout(request: RenderRequest, still: _Still | None) -> design.Layout:
     return design.layout(16 / 9)
 
 
-def _move(request: RenderRequest, at: design.Layout, first: _Still, last: _Still | None) -> Move:
+def _stills(
+    request: RenderRequest, at: design.Layout, first: _Still, last: _Still | None
+) -> tuple[Sequence[Move | Turn], Sequence[Scene]]:
     """From still to still, or on one still."""
     dice = hashlib.sha256(request.seed.encode()).digest()
     focus = (0.35 + 0.3 * dice[8] / 255, 0.4 + 0.2 * dice[9] / 255)
-    push = 0.0 if first.stamp == design.CARD else PUSH * 0.55**first.stamp
-    return Move(request.seconds * RATE, _shown(first, at), _shown(last, at) if last else None, push, focus)
+    end = _shown(last, at) if last is not None else None
+    move = Move(request.seconds * RATE, _shown(first, at), end, PUSH * 0.55**first.stamp, focus)
+    scenes = [(frames, _joined(number, prompt, request.without), False) for frames, number, prompt in request.cues()]
+    return [move], scenes
 
 
 def _cards(
@@ -342,18 +331,33 @@ def _cards(
     at: design.Layout,
     first: _Still | None,
     last: _Still | None,
-) -> list[Move | Turn]:
-    """A title card for each part of a shot that has no picture to begin with: at most a card, `first`."""
+) -> tuple[Sequence[Move | Turn], Sequence[Scene]]:
+    """A title card for each part of a shot that has no picture to begin with, at most the card of another shot.
+
+    A prompt that a card shows is not repeated below it. A last still comes in the second half of the last part.
+    """
     others = [_still(request, role, blob) for role in request.frames if role not in ("first_frame", "last_frame")]
     images = [still.image for still in others if still is not None]
-    out: list[Move | Turn] = []
-    for i, (frames, number, prompt) in enumerate(request.cues()):
+    remark = f"No {'first ' if last is not None else ''}still: the prompt stands in for the picture."
+    moves: list[Move | Turn] = []
+    scenes: list[Scene] = []
+    cues = request.cues()
+    for i, (frames, number, prompt) in enumerate(cues):
         image = design.card(at.picture_size, seed=f"{request.seed}{i}", over=number, text=prompt, images=images)
         card = Planes.of(image)
-        out.append(Turn(frames, _shown(first, at), card) if first and not i else Move(frames, card, None, 0.0, (0, 0)))
-    if last is not None:
-        out[-1] = Move(out[-1].frames, card, _shown(last, at), 0.0, (0.5, 0.5))
-    return out
+        end = _shown(last, at) if last is not None and i == len(cues) - 1 else None
+        alone = frames if end is None else frames // 2
+        before = _shown(first, at) if first is not None and i == 0 else card
+        moves.append(Turn(alone, before, card))
+        scenes.append((alone, _joined(remark, request.without), True))
+        if end is not None:
+            moves.append(Move(frames - alone, card, end, 0.0, (0.5, 0.5)))
+            scenes.append((frames - alone, _joined(number, prompt, request.without), False))
+    return moves, scenes
+
+
+def _joined(*texts: str) -> str:
+    return "  ".join(filter(None, texts))
 
 
 def _shown(still: _Still, at: design.Layout) -> Planes:

@@ -232,9 +232,13 @@ def _film(
     ]
     bed = loaded.inputs.clips[film.audio] if film.audio else None
     ordered = [0 if by_id[shot].clip else _SHORTER_SIDE[by_id[shot].resolution] for shot in film.cut]
+    slates = [_slate(by_id[shot], n) for n, shot in enumerate(film.cut, 1)]
     form = [list(film.size or ()), str(film.rate or "")]
     pieces = [[clips[shot][0], *how] for shot, *how in zip(film.cut, drops, ordered, strict=True)]
-    source = digests.of_bytes(digests.canonical({"recipe": RECIPE, "pieces": pieces, "bed": bed, "form": form}))
+    recipe: dict[str, object] = {"recipe": RECIPE, "pieces": pieces, "bed": bed, "form": form}
+    if any(slates):
+        recipe["slates"] = [list(slate or ()) for slate in slates]
+    source = digests.of_bytes(digests.canonical(recipe))
     if not made.stale("film.mp4", source):
         return
     check_beds(loaded)
@@ -245,8 +249,10 @@ def _film(
 
     facts = joining.assemble(
         [
-            joining.Piece(clip=store.blob(clips[shot][0]), facts=clips[shot][1], drop_first=drop, ordered=side)
-            for shot, drop, side in zip(film.cut, drops, ordered, strict=True)
+            joining.Piece(
+                clip=store.blob(clips[shot][0]), facts=clips[shot][1], drop_first=drop, ordered=side, slate=slate
+            )
+            for shot, drop, side, slate in zip(film.cut, drops, ordered, slates, strict=True)
         ],
         folder / "film.mp4",
         audio=loaded.project.resolve(film.audio) if film.audio else None,
@@ -258,6 +264,12 @@ def _film(
     path = (folder / "film.mp4").relative_to(loaded.project.root).as_posix()
     data = {"path": path, "frames": facts.frames, "seconds": float(facts.duration)}
     show(Event(event="film", film=film.label, data=data))
+
+
+def _slate(shot: Shot, number: int) -> tuple[str, str] | None:
+    """What the film writes into an animatic's strip: a change of it makes the film anew, and no clip. How many shots
+    there are is not in it, so that one more at the end leaves the parts before it as they are."""
+    return (f"Shot {number}", shot.title) if shot.provider == "animatic" and shot.clip is None else None
 
 
 def _continues(variant: str, before: ShotId, shot: Shot, clip_of: Mapping[ShotId, Digest], lock: Lock) -> bool:

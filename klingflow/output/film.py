@@ -13,6 +13,7 @@ Other sizes are scaled to fit, with black bars. At another rate, each output fra
 screen in the middle of its time; the first and last are always the clip's own first and last, so seams stay exact.
 Seam: a continuing clip begins with the API's own encoding of the frame that the clip before ends with. The earlier
 clip's last frame is the original and stays; the later clip's first frame goes, and its share of the sound with it.
+Slate: into the strip of an animatic's clip go the shot's number and title and the time in the film (animatic.slate).
 Picture: H.264, yuv420p, colour sited left, BT.709, limited range, faststart; HDR is tone-mapped, what is transparent
 lies on black (io.media). The same input gives the same bytes on the same libraries.
 Sound: AAC, 48 kHz, stereo, on one timeline of samples: sample `round(n * 48000 / rate)` belongs to frame n, so nothing
@@ -44,6 +45,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image
 
+from klingflow.animatic.slate import Slate
 from klingflow.core.digest import canonical, of_bytes
 from klingflow.core.errors import MediaError
 from klingflow.core.model import ClipFacts
@@ -77,6 +79,8 @@ class Piece:
     """Its first frame is the last frame of the piece before it."""
     ordered: int = 0
     """The shorter side of the picture that was ordered, in pixels; 0 for a clip of one's own."""
+    slate: tuple[str, str] | None = None
+    """The shot's number and title: written into the strip of an animatic's clip, with the time in the film."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +132,8 @@ def assemble(
 
     `progress(frames done, frames in all)` is called now and then; what it raises stops the work. `kept` is the folder
     in which encoded parts are kept and found again; `preset` is x264's. H.264 clips of one encoder, of that size and
-    rate and with nothing dropped, are not encoded anew, and a single one without a bed is copied with its sound. Memory
-    does not grow with the film. Raises MediaError when a clip or the bed cannot be read.
+    rate, with nothing dropped and no slate, are not encoded anew, and a single one without a bed is copied with its
+    sound. Memory does not grow with the film. Raises MediaError when a clip or the bed cannot be read.
     """
     if not pieces:
         raise MediaError("the film has no clip", "make at least one shot, or name one under film.shots")
@@ -144,7 +148,7 @@ def assemble(
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
         with durable.replacing(to) as temporary:
-            alone = len(pieces) == 1 and not pieces[0].drop_first and audio is None and as_said
+            alone = len(pieces) == 1 and not (pieces[0].drop_first or pieces[0].slate) and audio is None and as_said
             copied = alone and _copy(pieces[0].clip, parts[0].line, temporary)
             if not copied:
                 form = Form(size=(width, height), rate=rate, preset=preset)
@@ -266,15 +270,20 @@ def _join(
 def _shows(part: _Part) -> object:
     """What a part shows, but for the film's size and rate."""
     picks = of_bytes(canonical(list(part.picks)))
-    return {"clip": part.piece.facts.digest, "picks": picks}
+    shown: dict[str, object] = {"clip": part.piece.facts.digest, "picks": picks}
+    if part.piece.slate is not None:
+        shown |= {"slate": list(part.piece.slate), "start": part.start}
+    return shown
 
 
 def _encode_part(part: _Part, to: Path, form: Form, work: Work) -> None:
-    encode(_pictures(part, form.size), to, form, work)
+    encode(_pictures(part, form), to, form, work)
 
 
 def _alike(parts: Sequence[_Part], form: Form) -> bool:
     """Whether every clip is as the film shall be, and of one encoder, so that their packets can follow each other."""
+    if any(part.piece.slate is not None for part in parts):
+        return False
     forms = set()
     for clip, part in {part.piece.clip: part for part in parts}.items():
         line = part.line
@@ -295,18 +304,21 @@ def _samples_at(frame: int, rate: Fraction) -> int:
     return round(frame * RATE / rate)
 
 
-def _pictures(part: _Part, size: tuple[int, int]) -> Iterator[VideoFrame]:
-    fit = _Fit(size)
-    wanted = iter(part.picks)
-    want = next(wanted, None)
+def _pictures(part: _Part, form: Form) -> Iterator[VideoFrame]:
+    fit = _Fit(form.size)
+    slate = Slate(*part.piece.slate, form.rate) if part.piece.slate is not None else None
+    wanted = iter(enumerate(part.picks, part.start))
+    n, want = next(wanted, (0, None))
     last = -1
     for last, (frame, video) in enumerate(media.frames(part.piece.clip)):
         if want is None:
             break
-        shown = fit(frame, video) if last == want else None
-        while shown is not None and want == last:
+        shown = None
+        while want == last:
+            if shown is None or slate is not None:
+                shown = fit(slate.write(frame, n) if slate is not None else frame, video)
             yield shown
-            want = next(wanted, None)
+            n, want = next(wanted, (0, None))
     if want is not None:
         count = len(part.line.begins)
         raise MediaError(f"{part.piece.clip.name} is damaged: {last + 1} of its {count} frames decode")
