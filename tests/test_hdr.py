@@ -92,9 +92,9 @@ def patches(path: Path, count: int) -> list[tuple[int, ...]]:
         return [image.getpixel(place) for place in places]  # type: ignore[misc]
 
 
-def joined(path: Path) -> Path:
+def joined(path: Path, times: int = 1) -> Path:
     to = path.with_name("film.mp4")
-    film = assemble([Piece(clip=path, facts=media.facts(path, NONE))], to)
+    film = assemble([Piece(clip=path, facts=media.facts(path, NONE))] * times, to)
     assert not film.copied
     with av.open(str(to)) as container:
         context = container.streams.video[0].codec_context
@@ -145,11 +145,12 @@ def test_more_light_is_never_darker(tmp_path: Path, kind: str, colour: tuple[flo
     assert max(got[0]) < 15
 
 
-@pytest.mark.parametrize("where", ["cut", "film"])
-@pytest.mark.parametrize("rotate", [0, 180])
-def test_hdr_is_turned_and_in_eight_bits_too(tmp_path: Path, where: str, rotate: int) -> None:
-    path = lights(tmp_path / "own.mp4", "HLG", pixels="yuv420p", rotate=rotate)
-    got = patches(path if where == "cut" else joined(path), len(LIGHTS))[:: -1 if rotate else 1]
+@pytest.mark.parametrize("where", ["cut", "film", "film of two"])
+@pytest.mark.parametrize(("rotate", "matrix"), [(0, 1), (180, 9)])
+def test_hdr_is_turned_and_in_eight_bits_too(tmp_path: Path, where: str, rotate: int, matrix: int) -> None:
+    path = lights(tmp_path / "own.mp4", "HLG", pixels="yuv420p", rotate=rotate, matrix=matrix)
+    shown = path if where == "cut" else joined(path, 2 if where == "film of two" else 1)
+    got = patches(shown, len(LIGHTS))[:: -1 if rotate else 1]
     by_name = dict(zip(LIGHTS, got, strict=True))
     assert near(by_name["white"], SHOWN["white"], 6)
     assert near(by_name["red"], SHOWN["red"], 12)
@@ -189,10 +190,12 @@ def test_wide_colour_keeps_its_greys_and_gets_its_own_red(tmp_path: Path) -> Non
     values = [np.array(rgb) / 255 for rgb in ((0, 0, 0), (64, 64, 64), (128, 128, 128), (255, 255, 255), (128, 64, 64))]
     plain = patches(chart(tmp_path / "plain.mp4", values, transfer=1, primaries=1, matrix=1), 5)
     for primaries, matrix, red in ((12, 1, 137), (9, 9, 153)):
-        got = patches(chart(tmp_path / "own.mp4", values, transfer=1, primaries=primaries, matrix=matrix), 5)
-        assert all(near(a, b, 2) for a, b in zip(got[:4], plain, strict=False))
-        assert near(got[4][:1], (red,), 3)
-        assert media.glance(tmp_path / "own.mp4").hdr == ""
+        own = chart(tmp_path / "own.mp4", values, transfer=1, primaries=primaries, matrix=matrix, pixels="yuv420p")
+        assert media.glance(own).hdr == ""
+        for shown in (own, joined(own)):
+            got = patches(shown, 5)
+            assert all(near(a, b, 3) for a, b in zip(got[:4], plain, strict=False))
+            assert near(got[4][:1], (red,), 4)
 
 
 def test_what_every_screen_shows_goes_through_no_filter(tmp_path: Path) -> None:

@@ -370,3 +370,16 @@ def test_a_glance_tells_how_a_clip_is_shown_and_finds_a_cut(tmp_path: Path, monk
     assert media.glance(flat) == ClipLook(width=427, height=180)
     with pytest.raises(MediaError, match="cut short"):
         media.glance(short)
+
+
+def test_a_glance_decodes_the_first_frame_alone(tmp_path: Path) -> None:
+    clip = clips.make(tmp_path / "a.mp4", frames=9, options={"bf": "0"})
+    with av.open(str(clip)) as container:
+        first = next(container.demux(video=0))
+        assert first.pos is not None
+        end = first.pos + first.size
+    data = clip.read_bytes()
+    clip.write_bytes(data[:end] + bytes(len(data) - end))
+    assert media.glance(clip).width == 320
+    with pytest.raises(MediaError):
+        media.facts(clip, NONE)

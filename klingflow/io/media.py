@@ -169,7 +169,6 @@ def glance(path: Path) -> ClipLook:
     _refuse_unusual(path, ordered=False)
     with opened(path) as (container, video):
         sound_track(path, container)
-        video.thread_type = "SLICE"  # else as many frames are decoded as there are threads
         frame = next(_decoded(container, video), None)
         if frame is None:
             raise MediaError(f"{path.name} is damaged: its first frame does not decode", _AGAIN)
