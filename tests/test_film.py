@@ -350,3 +350,10 @@ def test_a_clip_that_was_cut_short_since_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"1\.mp4 is cut short"):
         assemble(made, tmp_path / "film.mp4")
     assert not (tmp_path / "film.mp4").exists()
+
+
+def test_clips_of_one_encoder_are_converted_where_their_colours_are_not_the_films(tmp_path: Path) -> None:
+    one, two = (clips.make(tmp_path / f"{name}.mp4", frames=5, matrix=6) for name in "ab")
+    assemble([piece(one), piece(two)], tmp_path / "film.mp4")
+    with av.open(str(tmp_path / "film.mp4")) as film:
+        assert film.streams.video[0].codec_context.colorspace == 1

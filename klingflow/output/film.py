@@ -297,6 +297,9 @@ def _alike(parts: Sequence[_Part], form: Form) -> bool:
                 return False
             tags = (context.colorspace, context.color_primaries, context.color_trc, context.color_range)
             forms.add((bytes(context.extradata or b""), *map(int, tags)))
+        first = next(media.frames(clip))
+        if media.colour(first[0]) != (1, False) or media.siting(*first) != "left":
+            return False
     return len(forms) == 1 and all(part.whole for part in parts)
 
 
