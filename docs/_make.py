@@ -113,6 +113,9 @@ def kind(node: Schema, whole: Schema) -> str:
         if reference in NAMED and "required" not in target:
             return NAMED[reference]
         node = {**target, **{key: value for key, value in node.items() if key != "$ref"}}
+    for part in (*node.get("allOf", ()), node.get("else", {})):
+        if (reference := part.get("$ref", "").rpartition("/")[2]) in PARTS:
+            return PARTS[reference]
     if "const" in node:
         return code(node["const"])
     if "enum" in node:
@@ -157,10 +160,11 @@ NAMED = {
     "frame": "frame",
     "shotId": "shot id",
     "shot": "shot id",
-    "path": "file",
     "url": "https URL",
     "vars": "mapping of names to values",
 }
+PARTS = {"inside": "file", "frameMapping": "frame"}
+"""What a field is called by the definition that is part of it."""
 
 
 def fields(node: Schema, whole: Schema, skip: Sequence[str] = ()) -> str:

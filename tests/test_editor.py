@@ -139,6 +139,54 @@ def test_an_editor_tells_of_a_shot_without_anything_and_of_files_elsewhere(edito
     ]
 
 
+def test_an_editor_tells_the_rules_inside_a_field_in_plain_words(editor: Editor) -> None:
+    text = """\
+klingflow: 1
+shots:
+  - id: a
+    prompt: ""
+    first_frame: {shot: b, still: b}
+  - id: b
+    prompt: x
+    multi_shot: {by: intelligence, shots: [{prompt: x, duration: 3}]}
+"""
+    (editor.root / "rules.yaml").write_text(WRONG.splitlines()[0] + "\n" + text, "utf-8")
+    assert sorted(editor.faults("rules.yaml")) == [
+        (5, "an empty prompt says nothing: write what happens, or remove the key"),
+        (6, "a frame is one of shot, still or url, not several"),
+        (9, "shots stand only beside by: customize"),
+    ]
+
+
+def test_a_hover_begins_with_the_name_of_the_field(editor: Editor) -> None:
+    """Not with that of what the field has in common with others."""
+    text = """\
+klingflow: 1
+film: {audio: a.wav}
+shots:
+  - {id: a, prompt_file: a.txt, elements: [{frontal_image: a.png}]}
+  - {id: b, clip: b.mp4}
+  - {id: c, first_frame: c.png, last_frame: c.png}
+  - {id: d, first_frame: {shot: a}, last_frame: {still: c}, images: [d.png]}
+"""
+    (editor.root / "hover.yaml").write_text(WRONG.splitlines()[0] + "\n" + text, "utf-8")
+    assert editor.faults("hover.yaml") == []
+    lines = (editor.root / "hover.yaml").read_text("utf-8").splitlines()
+    for number, field, title in (
+        (3, "audio", "Music bed"),
+        (5, "prompt_file", "Prompt file"),
+        (5, "frontal_image", "Frontal image"),
+        (6, "clip", "Clip"),
+        (7, "first_frame", "First frame"),
+        (7, "last_frame", "Last frame"),
+        (8, "first_frame", "First frame"),
+        (8, "last_frame", "Last frame"),
+        (8, "images", "Reference images"),
+    ):
+        shown = editor.hover("hover.yaml", number, lines[number - 1].index(field) + 1)
+        assert shown.startswith(f"#### {title}\n"), (field, shown)
+
+
 def test_the_project_file_names_its_schema(editor: Editor) -> None:
     path = editor.root / "klingflow.yaml"
     path.write_text(path.read_text("utf-8") + "\nstor: x\n", "utf-8")

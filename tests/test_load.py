@@ -274,7 +274,7 @@ def test_a_shot_may_say_in_its_own_way_what_the_defaults_say_in_another() -> Non
             "4:22 exclusive: 'duration' says how to make a clip, but 'b' brings one of its own",
         ),
         ("{id: b}", "4:6 empty-shot: 'b' says nothing to show"),
-        ("{id: b, prompt: '  '}", "4:6 empty-shot: 'b' says nothing to show"),
+        ("{id: b, prompt: '{{ e }}'}", "4:6 empty-shot: 'b' says nothing to show"),
         ("{id: b, prompt: x, take: 3, takes: 2}", "4:26 take: take 3 of 'b' counts, but only takes 1 to 2 are made"),
         ("{id: b, first_frame: {shot: a, frame: 5.1s}}", "4:39 frame: 'a' lasts 5 s: it has no frame at 5.1s"),
         (
@@ -300,7 +300,7 @@ def test_a_shot_may_say_in_its_own_way_what_the_defaults_say_in_another() -> Non
     ],
 )
 def test_a_bad_shot_is_refused_at_its_place(shot: str, expected: str) -> None:
-    variables = "vars: {v: 8K, w: ',', f: 'file:///etc/passwd', h: 'http://h/x.png'}"
+    variables = "vars: {e: ' ', v: 8K, w: ',', f: 'file:///etc/passwd', h: 'http://h/x.png'}"
     text = f"klingflow: 1\n{variables}\nshots: [{{id: a, prompt: x}},\n{shot}]\n"
     assert faults(text) == [expected]
 

@@ -1,5 +1,7 @@
+import itertools
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import jsonschema
@@ -7,7 +9,7 @@ import pytest
 
 from klingflow.core.model import Shot
 from klingflow.core.source import Problem
-from klingflow.storyboard import schema, yamlread
+from klingflow.storyboard import schema, shots, yamlread
 
 MINE = ("storyboard", "project", "lock")
 HEX = "0" * 64
@@ -139,6 +141,19 @@ film: {shots: [a, b], audio: 5}
             "clip: https://x/y.mp4",
             "clip of shot 'dawn' cannot be 'https://x/y.mp4'",
             "a file of the project is named here, relative to the storyboard; not a URL",
+        ),
+        *(
+            (
+                f'prompt: "{empty}"',
+                f"prompt of shot 'dawn' cannot be '{empty}'",
+                "an empty prompt says nothing: write what happens, or remove the key",
+            )
+            for empty in ("", "  ")
+        ),
+        (
+            "multi_shot: {by: intelligence, shots: [{prompt: a, duration: 3}]}",
+            "multi_shot of shot 'dawn' is not right: shots stand only beside by: customize",
+            "",
         ),
         ("duration: 5s", "duration of shot 'dawn' must be a whole number, not '5s'", "write 5"),
         ('duration: "6 seconds"', "duration of shot 'dawn' must be a whole number, not '6 seconds'", "write 6"),
@@ -300,6 +315,29 @@ def test_the_examples_and_defaults_of_the_schemas_are_valid() -> None:
 def test_the_schema_and_the_shot_have_the_same_fields() -> None:
     fields = set(schema.load("storyboard")["$defs"]["shot"]["properties"])
     assert fields - {"prompt_file", "continues", "vars"} == set(Shot.__dataclass_fields__) - {"index", "left_out"}
+
+
+def test_an_editor_and_the_check_agree_on_what_does_not_go_with_a_clip() -> None:
+    rules = schema.load("storyboard")["$defs"]["together"]["allOf"]
+    pairs = [tuple(rule["if"]["required"]) for rule in rules]
+    assert [other for one, other in pairs if one == "clip"] == list(shots._NOT_WITH_CLIP)
+    assert {pair for pair in pairs if pair[0] != "clip"} == {
+        *itertools.combinations(shots._ONE_FIRST, 2),
+        ("prompt", "prompt_file"),
+    }
+    for rule, pair in zip(rules, pairs, strict=True):
+        assert all(name in rule["then"]["errorMessage"] for name in pair)
+
+
+def test_no_rule_is_a_not_because_editors_have_no_words_for_it() -> None:
+    def rules(node: object) -> Iterator[object]:
+        if isinstance(node, dict):
+            yield from (value for key, value in node.items() if key == "not")
+        for part in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+            yield from rules(part)
+
+    for name in ("storyboard", "project"):
+        assert all(rule == {"type": "null"} for rule in rules(schema.load(name))), name
 
 
 def test_the_defaults_of_the_schema_are_those_of_the_shot() -> None:

@@ -1,8 +1,8 @@
 """Does a document have the shape that a schema gives it? The files under schemas/ are the one authority on shape.
 
 `check` reports every fault at once, each at its own place and in a sentence: never in the words of the JSON Schema
-library. The schemas hold two annotations of ours: `errorMessage` (the rule in words; editors show it too) and
-`mends` (the mend for a key that does not belong there). Three deviations from the library, all stricter:
+library. The schemas hold two annotations that are read here: `errorMessage` (the rule in words; editors show it too)
+and `mends` (the mend for a key that does not belong there). Three deviations from the library, all stricter:
 `5.0` is no whole number, a pattern that ends in `$` ends at the very end, and `format` is never trusted.
 
 Knows no meaning: whether a shot that is named exists is for load.
@@ -290,6 +290,8 @@ def _any_of(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) -
 
 
 def _const(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) -> _Fault:
+    if schema.get("errorMessage"):
+        return _other(thing, value, wanted, schema)
     return "bad-value", f"{thing} must be {wanted}, not {_shown(value)}", f"write {wanted}"
 
 
