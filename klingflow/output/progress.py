@@ -8,7 +8,7 @@ from __future__ import annotations
 import json as jsonlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from klingflow.core.source import inert, visible
 from klingflow.execution.outcome import Emit, Event, Result
 from klingflow.output.words import shortened
 from klingflow.planning.plan import Action
+from klingflow.providers.failure import RULES
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -51,15 +52,38 @@ def _json_line(event: Event) -> None:
 def _plain_lines() -> Emit:
     """A line for each thing that happens; a state that a shot is still in is not repeated."""
     last: dict[tuple[str, str | None, int | None], str] = {}
+    tell = _once()
 
     def show(event: Event) -> None:
-        text = sentence(event)
+        text = tell(event)
         place = (event.film, event.shot, event.take)
         if text and last.get(place) != text:
             last[place] = text
             print(inert(redact(visible(text))), file=sys.stderr, flush=True)
 
     return show
+
+
+def _once() -> Callable[[Event], str]:
+    """`sentence`, but what stops a provider is told of one shot alone: it stops all the others in the same way."""
+    told: set[object] = set()
+
+    def tell(event: Event) -> str:
+        if _stops_provider(event):
+            cause = event.data["class"], event.data["message"], event.data["next"]
+            if cause in told:
+                return ""
+            told.add(cause)
+        return sentence(event)
+
+    return tell
+
+
+_STOPPING = frozenset(kind.value for kind, rule in RULES.items() if rule.stops_provider)
+
+
+def _stops_provider(event: Event) -> bool:
+    return event.event == "step-failed" and event.data["class"] in _STOPPING
 
 
 def sentence(event: Event) -> str:
@@ -78,6 +102,8 @@ def sentence(event: Event) -> str:
             return f"{name}: {data['state']}"
         case "step-done" if data["result"] in (Result.MADE, Result.RESUMED, Result.ADOPTED):
             return f"{name}: {data['result']}, {data['seconds']:.3f} s"
+        case "step-failed" if _stops_provider(event):
+            return f"{name}: refused ({data['class']}), and nothing more is ordered there"  # why is told at the end
         case "step-failed":
             return f"{name}: failed ({data['class']}): {data['message']}"
         case "step-skipped":
@@ -104,6 +130,7 @@ def _bars() -> Iterator[Emit]:
     )
     with Progress(*columns, console=console, transient=True) as bars:
         shown: dict[tuple[str, str, int], TaskID] = {}
+        tell = _once()
 
         def show(event: Event) -> None:
             place = (event.film, event.shot or "", event.take or 1)
@@ -122,7 +149,7 @@ def _bars() -> Iterator[Emit]:
                 case "step-done" | "step-failed" | "step-skipped" | "step-in-doubt" | "film":
                     if place in shown:
                         bars.remove_task(shown.pop(place))
-                    text = sentence(event)
+                    text = tell(event)
                     if text:
                         console.print(inert(redact(visible(text))), markup=False)
 
