@@ -259,6 +259,19 @@ def test_requests_stay_inside_the_providers_minute_and_orders_keep_room() -> Non
     run(main())
 
 
+def test_polls_use_what_orders_have_used_of_the_room_that_is_kept_for_them() -> None:
+    async def main() -> None:
+        async with wire(says("200 OK")) as server, service(server.base, requests_per_minute=12) as it:
+            await asyncio.gather(*(it.send(ORDER, paid=True) for _ in range(2)))
+            polls = [asyncio.create_task(it.send(Request(method="GET", path="/v1/tasks"))) for _ in range(11)]
+            await asyncio.gather(*polls[:10])
+            assert len(server.heard) == 12
+            assert not polls[10].done()
+            polls[10].cancel()
+
+    run(main())
+
+
 def test_more_polls_at_once_than_the_pool_holds_all_come_back() -> None:
     async def main() -> None:
         async with wire(says("200 OK")) as server, service(server.base) as it:

@@ -9,12 +9,13 @@ import asyncio
 import heapq
 import itertools
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from klingflow.core.model import TaskId
-from klingflow.io.service import NotSent, Service, Unanswered
+from klingflow.io.service import NotSent, Service, Unanswered, polls_per_minute
 from klingflow.providers.base import (
     Answer,
     Done,
@@ -28,28 +29,52 @@ from klingflow.providers.base import (
     Unreadable,
 )
 
-FIRST_POLL_S = 0.5
+UNLIMITED_PER_MINUTE = 180
+"""Polls a minute where the provider documents no limit: klingflow's own choice, a few a second for an account."""
+BURST = 5
+"""Polls that may follow each other without a pause when none was sent for a while."""
+DEBT = 3
+"""The next poll waits for so many `_gap_s` at most, however many callbacks and clips were asked after out of turn."""
+TICK_S = 0.25
+"""How often it is looked whether a poll is worth its while."""
+SLOW_ANSWER_S = 5.0
+"""How long the next list waits at most for the clips that the last one told of."""
+WORTH_S = 0.02
+"""A poll is sent when it is expected that so many seconds have been lost without it."""
 LONGEST_PAUSE_S = 20.0  # MuleRouter's own clients poll every 20 s, HiAPI's every 3 to 5 s (read 2026-11)
-TOGETHER_S = 0.25
-"""Tasks that are due within so long are asked after at once."""
+SOON_S = 5.0
+"""Before a task has run for about so long, its end is not likely."""
 UNAUTHORISED_POLLS = 5
 """Polls in a row that the key may be refused before a person has to look; the task itself goes on."""
 
 
-def pause(elapsed_s: float, expected_s: float, rng: random.Random) -> float:
-    """Seconds until the next poll of a task that was accepted `elapsed_s` ago and is expected to take `expected_s`.
+class Durations:
+    """How long the tasks of this run took, and so how likely it is that another one has ended.
 
-    Few polls while it cannot be ready, close ones round the expected end, then slower again: each poll costs one
-    of the provider's requests, each second too late delays every shot that continues this one.
+    Each is kept as a multiple of what it was expected to take: what one clip of 3 seconds teaches holds for one of 15.
+    While nothing is known, a task is as likely to end between 10 and 20 seconds as between 100 and 200. That counts as
+    one more task for ever, because any task can be unlike the others: it fails early, or is stuck.
     """
-    near = max(FIRST_POLL_S, expected_s * 0.05)
-    if elapsed_s < expected_s * 0.8:
-        wait = min(max(FIRST_POLL_S, elapsed_s * 0.5), max(near, expected_s * 0.8 - elapsed_s))
-    elif elapsed_s < expected_s * 2:
-        wait = near
-    else:
-        wait = max(FIRST_POLL_S, elapsed_s * 0.1)
-    return min(wait, LONGEST_PAUSE_S) * rng.uniform(0.8, 1.2)
+
+    WIDTH = 0.3
+    """A task that was seen stands for all durations up to so much of its own apart."""
+
+    def __init__(self) -> None:
+        self._seen: deque[float] = deque(maxlen=50)
+
+    def add(self, took_s: float, expected_s: float) -> None:
+        self._seen.append(took_s / expected_s)
+
+    def chance(self, since_s: float, age_s: float, expected_s: float) -> float:
+        """How likely it is that a task that was still being made `since_s` after it was accepted has ended by
+        `age_s`."""
+        before, now = self._ended(since_s / expected_s), self._ended(age_s / expected_s)
+        unknown = (age_s - since_s) / (age_s + SOON_S)
+        return (unknown + now - before) / (1 + len(self._seen) - before)
+
+    def _ended(self, share: float) -> float:
+        """How many of those that were seen took less than this share of what was expected."""
+        return sum(min(1.0, max(0.0, (share / seen - 1) / self.WIDTH + 0.5)) for seen in self._seen)
 
 
 def backoff(failures: int, least_s: float, rng: random.Random) -> float:
@@ -110,31 +135,52 @@ class _Watch:
     task: TaskId
     path: str
     expected_s: float
-    elapsed_s: float
-    began: float
+    accepted: float
+    """All times are the loop's."""
     deadline: float
     tell: Callable[[Pending], None]
     ended: asyncio.Future[Status]
-    due: float = 0.0
-    """When to ask next; infinity while a question is on its way, because a slow answer must not hold up the others."""
-    was_due: float = 0.0
+    pending: float
+    """When the last question left whose answer was that it is still being made; until then, when it was accepted."""
+    asking: bool = False
+    """A question is on its way; a slow answer must not hold up the others."""
+    woken: bool = False
+    """A callback spoke of it."""
+    listed: bool = True
+    """False after a list that did not name it: it is asked after by itself."""
+    rests_until: float = 0.0
+    """After a poll that failed."""
     failures: int = 0
     unauthorised: int = 0
     said: set[str] = field(default_factory=set)
 
 
 class Poller:
-    """Asks a provider after all tasks of a run, in as few requests as it can. One for each provider.
+    """Asks a provider after all tasks of a run. One for each provider.
 
-    A failed poll says nothing about a task: it is asked again, however often, until the task's own deadline.
+    There is one budget of requests for the whole account, and each goes where the most time is expected to be lost
+    without it: to the list, where one answer tells of many tasks, or to one task. While callbacks come, polls are only
+    a precaution. A failed poll says nothing about a task: it is asked again, however often, until its own deadline.
     """
 
     def __init__(self, provider: Provider, service: Service, rng: random.Random) -> None:
         self._provider = provider
         self._service = service
         self._rng = rng
+        limit = provider.caps.requests_per_minute
+        self._least_gap_s = 60 / (UNLIMITED_PER_MINUTE if limit is None else max(1, polls_per_minute(limit) - BURST))
+        self._gap_s = self._least_gap_s
+        self._lists = provider.caps.list_size > 0
+        self._paid_until = 0.0
+        """When all polls that were sent are paid for at one each `_gap_s`."""
+        self._silent_until = 0.0
+        """The provider said for how long it wants to hear nothing."""
+        self._next_list = 0.0
+        """When the next list may leave. It waits for the clips that the last one told of: they use the same limit."""
+        self._durations = Durations()
+        self._callbacks = False
+        """Whether the last task that ended was told of by a callback first."""
         self._watched: list[_Watch] = []
-        self._kick = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
         self._asking: set[asyncio.Task[None]] = set()
 
@@ -157,30 +203,27 @@ class Poller:
         watch = _Watch(
             task=task,
             path=path,
-            expected_s=expected_s,
-            elapsed_s=elapsed_s,
-            began=now,
+            expected_s=max(1.0, expected_s),
+            accepted=now - elapsed_s,
             deadline=now + patience_s,
             tell=tell,
             ended=loop.create_future(),
-            due=now + (0.0 if elapsed_s > 5 else FIRST_POLL_S * self._rng.uniform(0.8, 1.2)),
+            pending=now - elapsed_s,
         )
         self._watched.append(watch)
         if self._loop is None or self._loop.done():
             self._loop = asyncio.create_task(self._run())
-        self._kick.set()
         try:
             return await watch.ended
         finally:
-            self._watched.remove(watch)
-            self._kick.set()  # the loop ends by itself when nobody waits any more
+            self._watched.remove(watch)  # the loop ends by itself when nobody waits any more
 
     def wake(self, task: TaskId) -> bool:
         """A callback spoke of this task: ask after it at once. False for a task that nobody waits for."""
         woken = [watch for watch in self._watched if watch.task == task]
         for watch in woken:
-            watch.due = 0.0
-        self._kick.set()
+            watch.woken = True
+            self._ask([watch])
         return bool(woken)
 
     async def _local(self, task: TaskId, path: str, tell: Callable[[Pending], None]) -> Status:
@@ -192,85 +235,117 @@ class Poller:
             tell(status)
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
+        clock = asyncio.get_running_loop().time
         while self._watched:
-            now = loop.time()
-            soonest = min(watch.due for watch in self._watched)
-            if soonest > now:
-                self._kick.clear()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(None if soonest == float("inf") else soonest - now):
-                        await self._kick.wait()
-                continue
-            ask = [watch for watch in self._watched if watch.due <= now + TOGETHER_S]
-            idle = [watch for watch in self._watched if watch.due < float("inf")]
-            by_list = bool(self._provider.caps.list_size) and len(idle) > 2
-            if by_list:
-                ask = idle  # one list tells of all of them, so none has to be asked after for a while
-            for watch in ask:
-                watch.was_due, watch.due = watch.due, float("inf")
-            asking = asyncio.create_task(self._ask(ask, now + TOGETHER_S, by_list=by_list))
-            self._asking.add(asking)
-            asking.add_done_callback(self._asking.discard)
+            now = clock()
+            if now >= self._next_poll():
+                self._ask(self._most_worth(now))
+            await asyncio.sleep(max(TICK_S, self._next_poll() - now))  # of what leaves now, the next round knows
 
-    async def _ask(self, watches: list[_Watch], now: float, *, by_list: bool) -> None:
+    def _next_poll(self) -> float:
+        return max(self._silent_until, self._paid_until - BURST * self._gap_s)
+
+    def _most_worth(self, now: float) -> Sequence[_Watch]:
+        """The tasks of the question that is most worth a request; none where no question is."""
+        idle = [watch for watch in self._watched if not watch.asking and watch.rests_until <= now]
+        listed = [watch for watch in idle if watch.listed] if self._lists and len(self._watched) > 1 else []
+        questions = [[watch] for watch in idle if watch not in listed]
+        if listed and now >= self._next_list:
+            questions.append(listed)
+        worth = [sum(self._lost_s(watch, now) for watch in question) for question in questions]
+        most = max(worth, default=0.0)
+        return questions[worth.index(most)] if most >= WORTH_S else ()
+
+    def _lost_s(self, watch: _Watch, now: float) -> float:
+        """Seconds that are expected to have been lost because a task was not asked after; never too few of them for a
+        poll where one is due anyhow."""
+        since, age = watch.pending - watch.accepted, now - watch.accepted
+        due = now >= min(watch.deadline, watch.pending + LONGEST_PAUSE_S)
+        lost = 0.0 if self._callbacks else self._durations.chance(since, age, watch.expected_s) * (age - since) / 2
+        return max(lost, WORTH_S if due else 0.0)
+
+    def _ask(self, watches: Sequence[_Watch]) -> None:
+        if not watches:
+            return
+        for watch in watches:
+            watch.asking = True
+        by_list = len(watches) > 1 and self._lists
+        asking = asyncio.create_task(self._answered(watches, self._ask_list if by_list else self._ask_each))
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
+
+    async def _answered(
+        self, watches: Sequence[_Watch], ask: Callable[[Sequence[_Watch]], Coroutine[None, None, None]]
+    ) -> None:
         try:
-            if by_list:
-                watches = await self._ask_list(watches, now)
-            await asyncio.gather(*(self._ask_one(watch) for watch in watches))
+            await ask(watches)
         except Exception as bug:
             for watch in watches:
                 if not watch.ended.done():
                     watch.ended.set_exception(bug)
-        self._kick.set()
+        finally:
+            for watch in watches:
+                watch.asking = False
 
-    async def _ask_list(self, watches: list[_Watch], now: float) -> list[_Watch]:
-        """Asks the list; returns those that must be asked one by one: they ended, or were due and stood on no page."""
+    async def _ask_list(self, watches: Sequence[_Watch]) -> None:
+        """Asks the list, and by itself after each task that ended: a list names no clip."""
+        self._next_list = asyncio.get_running_loop().time() + SLOW_ANSWER_S
+        ended = []
         left = watches
-        single: list[_Watch] = []
-        pages = 1 + -(-len(watches) // self._provider.caps.list_size)
-        for page in range(1, pages + 1):
+        for page in range(1, 2 + -(-len(watches) // self._provider.caps.list_size)):
             request = self._provider.poll_many(page)
+            sent = asyncio.get_running_loop().time()
             answer = await self._send(request) if request else Later(message="there is no list")
             found = self._provider.statuses(answer) if isinstance(answer, Answer) else answer
             if isinstance(found, Later):
                 for watch in left:
-                    self._hear(watch, found)
-                return single
-            unlisted = []
+                    self._hear(watch, found, sent)
+                break
             for watch in left:
                 status = found.get(watch.task)
-                if status is None:
-                    unlisted.append(watch)
-                elif isinstance(status, Pending) and status.state != "done":
-                    self._hear(watch, status)
-                else:
-                    single.append(watch)
-            left = unlisted
+                watch.listed = status is not None
+                if isinstance(status, Pending) and status.state != "done":
+                    self._hear(watch, status, sent)
+                elif status is not None:
+                    ended.append(watch)
+            left = [watch for watch in left if not watch.listed]
             if not left or not found:
                 break
-        for watch in left:
-            if watch.was_due > now and watch.due == float("inf"):
-                watch.due = watch.was_due
-        return single + [watch for watch in left if watch.was_due <= now]
+        await self._ask_each(ended)
+        self._next_list = 0.0
+
+    async def _ask_each(self, watches: Sequence[_Watch]) -> None:
+        await asyncio.gather(*(self._ask_one(watch) for watch in watches))
 
     async def _ask_one(self, watch: _Watch) -> None:
+        sent = asyncio.get_running_loop().time()
         answer = await self._send(self._provider.poll(watch.task, watch.path))
-        self._hear(watch, self._provider.status(answer, watch.task) if isinstance(answer, Answer) else answer)
+        self._hear(watch, self._provider.status(answer, watch.task) if isinstance(answer, Answer) else answer, sent)
 
     async def _send(self, request: Request) -> Answer | Later:
+        clock = asyncio.get_running_loop().time
+        await asyncio.sleep(max(0.0, self._silent_until - clock()))
+        paid_until = max(self._paid_until, clock()) + self._gap_s * self._rng.uniform(1.0, 1.1)
+        self._paid_until = min(paid_until, clock() + (BURST + DEBT) * self._gap_s)
         try:
-            return await self._service.send(request)
+            answer = await self._service.send(request)
         except (NotSent, Unanswered) as lost:
             return Later(message=str(lost))
+        # Other runners may use the same account: whoever is told to slow down leaves them room.
+        throttled = answer.status == 429
+        self._gap_s = min(2 * self._gap_s, LONGEST_PAUSE_S) if throttled else max(0.75 * self._gap_s, self._least_gap_s)
+        return answer
 
-    def _hear(self, watch: _Watch, status: Status) -> None:
+    def _hear(self, watch: _Watch, status: Status, sent: float) -> None:
+        """What follows from the answer to a question that left at `sent`."""
+        watch.asking = False
         if watch.ended.done():
             return
         now = asyncio.get_running_loop().time()
-        elapsed = watch.elapsed_s + now - watch.began
         match status:
             case Done() | Failed() | Unreadable() | Missing():
+                if isinstance(status, Done):
+                    self._learn(watch, now)
                 watch.ended.set_result(status)
                 return
             case Later():
@@ -279,16 +354,25 @@ class Poller:
                 if watch.unauthorised >= UNAUTHORISED_POLLS:
                     watch.ended.set_result(status)
                     return
-                watch.due = now + backoff(watch.failures, status.retry_after or 0.0, self._rng)
+                wait = backoff(watch.failures, status.retry_after or 0.0, self._rng)
+                watch.rests_until = min(now + wait, max(now, watch.deadline))
+                if status.retry_after:
+                    self._silent_until = max(self._silent_until, now + wait)
                 last: Pending | None = None
             case Pending():
                 watch.failures = watch.unauthorised = 0
-                watch.due = now + pause(elapsed, watch.expected_s, self._rng)
+                watch.pending, watch.listed = sent, True
+                if watch.woken:
+                    self._callbacks = watch.woken = False
                 last = status
                 if status.state not in watch.said:
                     watch.said.add(status.state)
                     watch.tell(status)
         if now >= watch.deadline:
             watch.ended.set_result(last or Pending(state="unknown"))
-        else:
-            watch.due = min(watch.due, watch.deadline)
+
+    def _learn(self, watch: _Watch, now: float) -> None:
+        self._callbacks = watch.woken
+        if watch.said:  # it ended since it was last asked after; else nobody knows for how long it has been done
+            ended = now if watch.woken else (watch.pending + now) / 2
+            self._durations.add(ended - watch.accepted, watch.expected_s)

@@ -19,7 +19,7 @@ from klingflow.core.model import Digest
 from klingflow.core.redact import redact, register
 from klingflow.io import http
 from klingflow.io.downloads import DOWNLOAD_BYTES, Downloads
-from klingflow.io.service import NotSent, Unanswered
+from klingflow.io.service import NotSent, Unanswered, polls_per_minute
 from klingflow.providers.base import Answer, Request
 
 PAID_READ_S = 60.0
@@ -151,28 +151,29 @@ class HttpService:
 class _Pace:
     """At most `limit` requests in any minute, all calls of a service together.
 
-    Polls leave a sixth free for orders. An order waits only when even that is used up: its intent is on disk
-    already, and other runners count their patience from there (a replay of theirs is safe where there is a limit).
+    A sixth is for orders: polls use what of it the orders of the last minute have not used. An order waits only when
+    all is used up: its intent is on disk already, and other runners count their patience from there (a replay of theirs
+    is safe where there is a limit).
     """
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
-        self._sent: deque[float] = deque()
+        self._sent: deque[tuple[float, bool]] = deque()
 
     async def turn(self, paid: bool) -> None:
         if self._limit is None:
             return
         clock = asyncio.get_running_loop().time
-        limit = self._limit if paid else self._limit - self._limit // 6
         while True:
             now = clock()
-            while self._sent and self._sent[0] <= now - WINDOW_S:
+            while self._sent and self._sent[0][0] <= now - WINDOW_S:
                 self._sent.popleft()
-            if len(self._sent) < limit:
-                self._sent.append(now)
+            orders = sum(one for _, one in self._sent)
+            kept = 0 if paid else max(0, self._limit - polls_per_minute(self._limit) - orders)
+            if len(self._sent) < self._limit - kept:
+                self._sent.append((now, paid))
                 return
-            # When the one leaves the window after which there is room for one more.
-            await asyncio.sleep(max(self._sent[len(self._sent) - limit] + WINDOW_S - now, 0.001))
+            await asyncio.sleep(max(self._sent[0][0] + WINDOW_S - now, 0.001))
 
 
 class _TooLarge(Exception):

@@ -12,6 +12,11 @@ from klingflow.core.model import Digest
 from klingflow.providers.base import Answer, Request
 
 
+def polls_per_minute(limit: int) -> int:
+    """What polls may use of a limit of requests a minute: a sixth is left free for orders."""
+    return limit - limit // 6
+
+
 class NotSent(Exception):
     """The request certainly never left this machine (name not found, connection refused, TLS failed)."""
 
