@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import cast
 
 from klingflow.core.errors import StoreError
 from klingflow.core.model import Digest, Shot, ShotFrame, ShotId
+from klingflow.execution import engine
+from klingflow.execution.buyer import Buyer
+from klingflow.execution.order import Bought, Order
 from klingflow.execution.outcome import Outcome, Result, RunFailure
 from klingflow.io import ledger
 from klingflow.planning.job import Kind, State
 from klingflow.planning.price import Limits
 from klingflow.providers.base import FailureClass, Settings
-from tests.simulation import World, clip_of, quiet, run_virtually
+from tests.simulation import INPUTS, NoClips, World, clip_of, film, plan_of, quiet, run_virtually
 
 AFTER_INTENT = 12
 """The door at which a run of one shot has its intent on record, and has sent nothing."""
@@ -240,6 +245,39 @@ def test_what_the_most_work_hangs_on_is_ordered_first(tmp_path: Path) -> None:
     _runs(world, {})
     # The first one that asks gets the one place. From then on it counts what waits: 8 s of clips behind the head.
     assert [task.prompt for task in world.billed] == ["any", "head", "long", "tail", "short"]
+
+
+def test_on_a_take_that_is_not_in_the_film_no_work_hangs() -> None:
+    class Notes:
+        def __init__(self) -> None:
+            self.priorities: dict[tuple[str, int], float] = {}
+
+        async def do(self, call: Callable[..., object], *arguments: object) -> object:
+            return call(*arguments)
+
+        async def obtain(self, order: Order) -> Bought:
+            self.priorities[order.shot.id, order.shot.take] = order.priority
+            return Bought(result=Result.FAILED)
+
+    notes = Notes()
+    of = film("chain", "hiapi")
+    first, *rest = plan_of(of, orders=True).steps
+    plan = replace(plan_of(of, orders=True), steps=(replace(first, take=2, is_active_take=False), first, *rest))
+    run = engine.run(
+        plan,
+        of,
+        buyer=cast(Buyer, notes),
+        known={},
+        inputs=INPUTS,
+        clips=NoClips(),
+        expect=lambda shot: 10.0,
+        price=lambda shot: None,
+        frozen=False,
+        stop=asyncio.Event(),
+        emit=lambda event: None,
+    )
+    asyncio.run(run)
+    assert notes.priorities == {("a", 1): 30.0, ("a", 2): 10.0}
 
 
 def test_a_store_that_does_not_show_what_it_took_is_an_error_and_nothing_is_sent(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from klingflow.core.model import Digest, TaskId
-from klingflow.execution.waiting import BURST, Durations, Poller, Slots, backoff
+from klingflow.execution.waiting import BURST, FOLLOWER_S, Durations, Poller, Slots, backoff
 from klingflow.io.service import Unanswered
 from klingflow.providers import PROVIDERS
 from klingflow.providers.base import Answer, Done, Later, Missing, Pending, Request, Status
@@ -353,7 +353,7 @@ def test_slots_go_to_whoever_has_most_hanging_on_it() -> None:
         slots = Slots(1)
 
         async def one(name: str, priority: float) -> None:
-            async with slots.hold(priority):
+            async with slots.hold(priority, priority):
                 order.append(name)
                 await asyncio.sleep(1)
 
@@ -361,6 +361,49 @@ def test_slots_go_to_whoever_has_most_hanging_on_it() -> None:
 
     run_virtually(main)
     assert order == ["first", "trunk", "branch", "leaf"]
+
+
+def test_the_place_of_a_shot_that_ended_is_kept_for_the_one_that_continues_it() -> None:
+    began: dict[str, float] = {}
+
+    async def main() -> None:
+        slots, loop = Slots(2), asyncio.get_running_loop()
+
+        async def one(name: str, priority: float, expected_s: float, after_s: float = 0.0) -> None:
+            await asyncio.sleep(after_s)
+            async with slots.hold(priority, expected_s):
+                began[name] = loop.time()
+                await asyncio.sleep(expected_s)
+
+        async def chain() -> None:
+            await one("first", 300.0, 100.0)
+            await one("second", 200.0, 100.0, after_s=1.0)  # looks into the ledger meanwhile
+            await one("third", 100.0, 100.0, after_s=1.0)
+
+        await asyncio.gather(chain(), *(one(f"leaf{number}", 50.0, 50.0) for number in range(9)))
+
+    run_virtually(main)
+    assert (began["second"], began["third"]) == (101.0, 202.0)
+
+
+def test_a_place_is_kept_for_a_moment_only_and_from_nobody_with_as_much_behind_it() -> None:
+    began: dict[str, float] = {}
+
+    async def main() -> None:
+        slots, loop = Slots(1), asyncio.get_running_loop()
+
+        async def one(name: str, priority: float, expected_s: float) -> None:
+            async with slots.hold(priority, expected_s):
+                began[name] = loop.time()
+                await asyncio.sleep(expected_s)
+
+        trunk, equal, leaf = one("trunk", 500.0, 100.0), one("equal", 400.0, 1.0), one("leaf", 1.0, 1.0)
+        await asyncio.gather(trunk, equal, leaf, one("short", 0.5, 0.5))
+
+    run_virtually(main)
+    assert began["equal"] == 100.0
+    assert 101.0 <= began["leaf"] <= 100.0 + FOLLOWER_S + 1.0
+    assert began["short"] == began["leaf"] + 1.0  # nothing continues the leaf
 
 
 def test_throttling_halves_what_is_in_flight_and_welcome_brings_it_back() -> None:
@@ -381,7 +424,7 @@ def test_a_turn_that_comes_as_its_waiter_is_cancelled_goes_to_the_next() -> None
         release = asyncio.Event()
 
         async def one(until: asyncio.Event | None) -> None:
-            async with slots.hold(1.0):
+            async with slots.hold(1.0, 1.0):
                 if until:
                     await until.wait()
 

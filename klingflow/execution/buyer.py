@@ -191,7 +191,7 @@ class Buyer:
         seller = self._sellers.get(order.provider)
         if seller is None or seller.paid:
             return self._words.lost_from_store()
-        async with seller.slots.hold(order.priority):
+        async with seller.slots.hold(order.priority, order.expected_s):
             return await self._collector.redraw(order, seller, record)
 
     async def _advance(self, order: Order, job: Job, before: int) -> Bought | None:
@@ -286,7 +286,7 @@ class Buyer:
         return None
 
     async def _buy(self, order: Order, seller: Seller, job: Job) -> Bought | None:
-        async with seller.slots.hold(order.priority):
+        async with seller.slots.hold(order.priority, order.expected_s):
             await seller.cooled(lambda: self._sender.state.stopping)
             if self._sender.state.stopping:
                 return Bought(result=Result.STOPPED)
@@ -334,7 +334,7 @@ class Buyer:
         if seller is None:
             assert job.task is not None
             return self._words.no_key(seller_of(job), job.task)
-        async with seller.slots.hold(order.priority):
+        async with seller.slots.hold(order.priority, order.expected_s):
             return await self._collector.collect(order, job)
 
     def _not_accepted(self, order: Order, job: Job) -> Bought:

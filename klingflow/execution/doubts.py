@@ -77,7 +77,7 @@ class Doubts:
         ended = "the run that asked for it ended before the answer was on record"
         if seller is None:
             return await self.replay(order, job.attempt, ended)
-        async with seller.slots.hold(order.priority):
+        async with seller.slots.hold(order.priority, order.expected_s):
             return await self.replay(order, job.attempt, ended)
 
     async def replay(self, order: Order, attempt: int, message: str) -> Bought | None:

@@ -146,7 +146,7 @@ async def run(
             model=step.model,
             price=price(shot),
             expected_s=expect(shot),
-            priority=weigh()[shot.id],
+            priority=weigh()[shot.id] if step.is_active_take else expect(shot),  # nobody continues another take
             only=step.clip if frozen and step.redraws else None,
             may_order=step.orders or step.same_as is not None,  # the step that it is the same as was counted
         )

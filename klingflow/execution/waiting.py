@@ -44,6 +44,9 @@ WORTH_S = 0.02
 LONGEST_PAUSE_S = 20.0  # MuleRouter's own clients poll every 20 s, HiAPI's every 3 to 5 s (read 2026-11)
 SOON_S = 5.0
 """Before a task has run for about so long, its end is not likely."""
+FOLLOWER_S, FOLLOWER_SHARE = 2.0, 0.02
+"""For how long a place is kept for the shot that continues the one that ended: so many seconds at most, and no more
+than this share of what that one took. It may not come: it may have to wait for another shot, too."""
 UNAUTHORISED_POLLS = 5
 """Polls in a row that the key may be refused before a person has to look; the task itself goes on."""
 
@@ -85,7 +88,9 @@ def backoff(failures: int, least_s: float, rng: random.Random) -> float:
 class Slots:
     """At most so many tasks in flight at one provider; fewer after it throttles, slowly more while it does not.
 
-    Whoever waits longest along the graph goes first: `priority` is the seconds of work that hang on the task.
+    Whoever waits longest along the graph goes first: `priority` is the seconds of work that hang on the task, itself
+    included. A shot that continues the one that just ended asks a moment later, when it has looked into the ledger:
+    until then the place is kept from those with less work behind them.
     """
 
     def __init__(self, limit: int) -> None:
@@ -94,21 +99,29 @@ class Slots:
         self._held = 0
         self._queue: list[tuple[float, int, asyncio.Future[None]]] = []
         self._count = itertools.count()
+        self._coming: list[float] = []
+        """The priorities of those that a place is kept for."""
 
     @asynccontextmanager
-    async def hold(self, priority: float) -> AsyncIterator[None]:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def hold(self, priority: float, expected_s: float) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = loop.create_future()
         heapq.heappush(self._queue, (-priority, next(self._count), turn))
-        self._next()
+        self._came(max((one for one in self._coming if one <= priority), default=0.0))
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():  # the turn came in the same moment as the cancellation
                 self._release()
             raise
+        began = loop.time()
         try:
             yield
         finally:
+            behind = (priority - expected_s) * (1 - 1e-9)  # never above what the follower asks with, by rounding
+            if behind > 0:
+                self._coming.append(behind)
+                loop.call_later(min(FOLLOWER_S, (loop.time() - began) * FOLLOWER_SHARE), self._came, behind)
             self._release()
 
     def throttled(self) -> None:
@@ -122,8 +135,16 @@ class Slots:
         self._held -= 1
         self._next()
 
+    def _came(self, priority: float) -> None:
+        if priority in self._coming:
+            self._coming.remove(priority)
+        self._next()
+
     def _next(self) -> None:
-        while self._queue and self._held < int(self.limit):
+        while self._queue:
+            kept = sum(priority > -self._queue[0][0] for priority in self._coming)
+            if self._held + kept >= int(self.limit):
+                return
             turn = heapq.heappop(self._queue)[2]
             if not turn.done():
                 self._held += 1
