@@ -178,6 +178,25 @@ def test_callbacks_that_come_make_polls_a_precaution_and_a_lost_one_is_found() -
     assert after[1] > 20  # one that did not come is trusted no more
 
 
+def test_a_callback_is_trusted_though_an_older_question_is_still_on_its_way() -> None:
+    class Slow(Desk):
+        async def send(self, request: Request, *, paid: bool = False, before: float = math.inf) -> Answer:
+            answer = await super().send(request)
+            await asyncio.sleep(3.0 if "?" in request.path else 4.0)
+            return answer
+
+    desk = Slow({f"t{number}": 40.0 + 20 * number for number in range(8)})
+
+    async def main() -> None:
+        poller, loop = Poller(PROVIDERS["hiapi"], desk, random.Random(1)), asyncio.get_running_loop()
+        for task, end in desk.ends.items():
+            loop.call_at(end + 0.1, poller.wake, TaskId(task))
+        await asyncio.gather(*(_ended(poller, task) for task in desk.ends))
+
+    run_virtually(main)
+    assert sum(at > 61 for at, _ in desk.asked) < 24  # a poll for each clip, and a list now and then
+
+
 def test_a_callback_that_came_too_early_leaves_the_task_to_polls() -> None:
     desk = Desk({"t0": 50.0, "t1": 150.0})
 

@@ -165,8 +165,8 @@ class _Watch:
     """When the last question left whose answer was that it is still being made; until then, when it was accepted."""
     asking: bool = False
     """A question is on its way; a slow answer must not hold up the others."""
-    woken: bool = False
-    """A callback spoke of it."""
+    woken: float | None = None
+    """When a callback spoke of it."""
     listed: bool = True
     """False after a list that did not name it: it is asked after by itself."""
     rests_until: float = 0.0
@@ -243,7 +243,7 @@ class Poller:
         """A callback spoke of this task: ask after it at once. False for a task that nobody waits for."""
         woken = [watch for watch in self._watched if watch.task == task]
         for watch in woken:
-            watch.woken = True
+            watch.woken = asyncio.get_running_loop().time()
             self._ask([watch])
         return bool(woken)
 
@@ -383,8 +383,8 @@ class Poller:
             case Pending():
                 watch.failures = watch.unauthorised = 0
                 watch.pending, watch.listed = sent, True
-                if watch.woken:
-                    self._callbacks = watch.woken = False
+                if watch.woken is not None and watch.woken <= sent:
+                    self._callbacks, watch.woken = False, None
                 last = status
                 if status.state not in watch.said:
                     watch.said.add(status.state)
@@ -393,7 +393,7 @@ class Poller:
             watch.ended.set_result(last or Pending(state="unknown"))
 
     def _learn(self, watch: _Watch, now: float) -> None:
-        self._callbacks = watch.woken
+        self._callbacks = watch.woken is not None
         if watch.said:  # it ended since it was last asked after; else nobody knows for how long it has been done
-            ended = now if watch.woken else (watch.pending + now) / 2
+            ended = watch.woken or (watch.pending + now) / 2
             self._durations.add(ended - watch.accepted, watch.expected_s)
