@@ -139,6 +139,41 @@ def test_clips_that_differ_are_encoded(tmp_path: Path, encoded: list[str], other
     assert (shown[:20], shown[20], shown[-1]) == (list(range(20)), 40, 59)
 
 
+def cut_without_an_encode(clip: Path, frames: int, to: Path) -> Path:
+    """What `ffmpeg -c copy` makes of the end of a clip, from the key frame at `frames`: without what needs more."""
+    with av.open(str(clip)) as source, av.open(str(to), "w") as target:
+        video = source.streams.video[0]
+        track = target.add_stream_from_template(video)
+        begin = frames * round(1 / (24 * video.time_base))
+        for packet in source.demux(video):
+            if packet.size and packet.pts is not None and packet.dts is not None and packet.pts >= begin:
+                packet.pts, packet.dts, packet.stream = packet.pts - begin, packet.dts - begin, track
+                target.mux(packet)
+    return to
+
+
+def test_a_clip_that_begins_with_a_key_frame_which_leans_on_what_was_before_is_encoded(
+    tmp_path: Path, encoded: list[str]
+) -> None:
+    coding = {"g": "12", "keyint_min": "12", "sc_threshold": "0", "x264-params": "open-gop=1"}
+    one, other = (
+        clips.make(tmp_path / f"{n}.mp4", frames=36, first=100 * n, size=(640, 360), options=coding) for n in (0, 1)
+    )
+    line = media.timeline(other)
+    end = cut_without_an_encode(other, line.begins.index(line.keys[1]), tmp_path / "end.mp4")
+    whole = clips.numbers(end)
+    assemble([piece(one), piece(end)], tmp_path / "film.mp4")
+    assert clips.numbers(tmp_path / "film.mp4") == [*range(36), *whole]
+    assert len(encoded) == 2
+
+
+def test_clips_with_headers_on_the_way_are_encoded(tmp_path: Path, encoded: list[str]) -> None:
+    coding = {"x264-params": "repeat-headers=1"}
+    made = [clips.make(tmp_path / f"{n}.mp4", frames=8, first=100 * n, options=coding) for n in range(2)]
+    assemble([piece(clip) for clip in made], tmp_path / "film.mp4")
+    assert len(encoded) == 2
+
+
 def test_an_edit_list_is_obeyed_among_clips_of_one_encoder(tmp_path: Path, encoded: list[str]) -> None:
     one = clips.make(tmp_path / "1.mp4", frames=24)
     two = clips.edit(clips.make(tmp_path / "2.mp4", frames=24, first=100), skip=0.25)

@@ -52,7 +52,7 @@ from klingflow.core.model import ClipFacts
 from klingflow.io import durable, media
 from klingflow.io.downmix import RATE, SAMPLE, pulled
 from klingflow.io.media import Timeline
-from klingflow.output.parts import Form, Stopped, Work, encode, is_kept, join, order, tidy
+from klingflow.output.parts import Form, Stopped, Work, encode, is_closed, is_kept, join, order, tidy
 
 USUAL_RATES = frozenset(
     Fraction(r) for r in ("24", "25", "30", "48", "50", "60", "24000/1001", "30000/1001", "60000/1001")
@@ -298,7 +298,7 @@ def _alike(parts: Sequence[_Part], form: Form) -> bool:
             tags = (context.colorspace, context.color_primaries, context.color_trc, context.color_range)
             forms.add((bytes(context.extradata or b""), *map(int, tags)))
         first = next(media.frames(clip))
-        if media.colour(first[0]) != (1, False) or media.siting(*first) != "left":
+        if media.colour(first[0]) != (1, False) or media.siting(*first) != "left" or not is_closed(clip):
             return False
     return len(forms) == 1 and all(part.whole for part in parts)
 

@@ -210,6 +210,33 @@ class _Sound:
         return packet.dts * packet.time_base
 
 
+def is_closed(file: Path) -> bool:
+    """Whether the packets of an H.264 clip can stand between those of others of the same header: the first one is an
+    IDR picture, at which a decoder forgets what was before, and none changes the header for what follows. A clip that
+    was cut without an encode often begins with a key frame that is no IDR picture."""
+    with media.opened(file) as (container, video):
+        header = bytes(video.codec_context.extradata or b"")
+        if len(header) < 5 or header[0] != 1:
+            return False
+        units = [list(_units(bytes(packet), (header[4] & 3) + 1)) for packet in container.demux(video) if packet.size]
+    first = next((kind for kind in units[0] if kind in _SLICES), None)
+    return first == _IDR and not any(kind in _PARAMETER_SETS for kinds in units for kind in kinds)
+
+
+_SLICES = frozenset({1, 2, 3, 4, 5})
+_IDR = 5
+_PARAMETER_SETS = frozenset({7, 8, 13, 15})
+"""Kinds of NAL units in H.264, table 7-1."""
+
+
+def _units(packet: bytes, width: int) -> Iterator[int]:
+    """The kind of each NAL unit of a packet, before each of which `width` bytes give its length."""
+    at = 0
+    while at + width < len(packet):
+        yield packet[at + width] & 31
+        at += width + int.from_bytes(packet[at : at + width])
+
+
 def order(file: Path) -> list[int]:
     """For each packet of a part, in the order in which they are decoded, which frame it shows."""
     with media.opened(file) as (container, video):
