@@ -116,6 +116,24 @@ def test_a_broken_outer_file_is_an_error_in_its_place(project: Project, broken: 
     assert "klingflow.yaml: 'klingflow.yaml' is a link out of the project" in ended.err
 
 
+@pytest.mark.parametrize("name", ["klingflow.yml", ".klingflow.yaml", "Klingflow.yaml"])
+@pytest.mark.parametrize("folder", ["", "ep/", "ep/deep/"])
+@pytest.mark.parametrize("versioned", [True, False])
+def test_limits_in_a_file_of_another_name_are_no_limits_and_that_is_told(
+    project: Project, folder: str, name: str, versioned: bool
+) -> None:
+    project.write("ep/deep/film.yaml", BOARD)
+    project.write(f"{folder}{name}", "limits: {spend: 1}\n")
+    if versioned:
+        git(project, "init", "-q")
+    for words in (("plan",), ("run", "--yes")):
+        ended = project.run(words[0], "ep/deep/film.yaml", *words[1:], HIAPI_API_KEY="sk-none")
+        assert ended.code == 2, ended.said
+        assert "is spelled" in ended.said or f"'{name}' is not read, so nothing that it says counts" in ended.said
+    project.write(f"{folder}{name}", BOARD)
+    assert project.run("plan", "ep/deep/film.yaml").code == 0  # a storyboard may be called so
+
+
 @pytest.mark.parametrize(
     ("outer", "inner", "least"),
     [

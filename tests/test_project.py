@@ -163,7 +163,9 @@ def test_links_that_leave_the_project_are_refused(root: Path) -> None:
     (root / "shown").symlink_to(".hidden")
     assert refused(root, "frames/out.png").what == "'frames/out.png' is a link out of the project"
     assert refused(root, "up/outside.txt").what == "'up' is a link out of the project"
-    assert refused(root, "gone").what == "there is no file 'gone'"
+    gone = refused(root, "gone")
+    assert gone.what == "'gone' is a link to 'nowhere', which is not there"
+    assert gone.mend == "bring the file that it leads to, or put the file itself there"
     assert refused(root, "loop").what == "'loop' cannot be read: Too many levels of symbolic links"
     assert "is hidden" in refused(root, "shown").what
 
@@ -446,12 +448,15 @@ def test_a_clip_is_looked_into_once_and_refused_each_time(tmp_path: Path, monkey
             Project(tmp_path).clip("bad.mp4")
 
 
+@pytest.mark.parametrize(
+    "spec", ["https://git-lfs.github.com/spec/v1", "https://hawser.github.com/spec/v1", "http://git-media.io/v/2"]
+)
 @pytest.mark.parametrize("read", [Project.read_bytes, Project.read_text, Project.image, Project.digest, Project.clip])
 def test_the_pointer_that_git_lfs_leaves_in_a_files_place_is_no_file(
-    root: Path, read: Callable[[Project, str], object]
+    root: Path, read: Callable[[Project, str], object], spec: str
 ) -> None:
     path = root / "frames/large.png"
-    path.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 12345\n", "utf-8")
+    path.write_text(f"version {spec}\noid sha256:{'a' * 64}\nsize 12345\n", "utf-8")
     old(path)
     for _ in range(2):  # what was refused is not remembered as good
         with pytest.raises(BadFile, match=r"'frames/large\.png' is a Git LFS pointer") as caught:

@@ -23,7 +23,7 @@ from klingflow.core.redact import redact, register
 from klingflow.core.source import Document, Problem
 from klingflow.core.source import Path as Way
 from klingflow.io.cache import recall, remember
-from klingflow.io.project import PROJECT_FILE, BadFile, Project, folders_above, settings_name
+from klingflow.io.project import PROJECT_FILE, BadFile, Project, folders_above, misnamed_settings, settings_name
 from klingflow.io.publish import Publish
 from klingflow.planning import price
 from klingflow.planning.price import Limits, tightest
@@ -146,6 +146,9 @@ def secret(environ: Mapping[str, str], name: str) -> str:
 
 def _document(project: Project) -> Document | None:
     if not os.path.lexists(project.root / PROJECT_FILE):
+        misnamed = misnamed_settings(project.root)
+        if misnamed is not None:
+            raise BadFile(f"'{misnamed}' is not read, so nothing that it says counts", f"rename it to {PROJECT_FILE}")
         return None
     shown = _shown(project.root)
     raw = project.read_bytes(PROJECT_FILE)

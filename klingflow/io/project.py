@@ -25,7 +25,7 @@ from pathlib import Path
 from klingflow.core.alike import alike, difference, form, plain
 from klingflow.core.errors import KlingflowError, MediaError
 from klingflow.core.model import ClipLook, Digest, ImageFacts
-from klingflow.core.source import nearest
+from klingflow.core.source import declares_storyboard, nearest
 from klingflow.io import pictures
 from klingflow.io.cache import FileFacts, KnownFiles, recall, remember
 
@@ -35,7 +35,12 @@ CLIP_BYTES = 4 * 2**30
 IMAGE_PIXELS = 50_000_000
 """An 8K frame has 33 million; a small PNG can claim thousands of millions."""
 PROJECT_FILE = "klingflow.yaml"
-_POINTER = b"version https://git-lfs.github.com/spec/"
+_MISNAMED = ("klingflow.yml", ".klingflow.yaml", ".klingflow.yml", "Klingflow.yaml", "Klingflow.yml")
+_POINTERS = tuple(
+    b"version " + spec
+    for spec in (b"https://git-lfs.github.com/spec/", b"https://hawser.github.com/spec/", b"http://git-media.io/v/")
+)
+"""How a Git LFS pointer begins; the last two are names of the format that Git LFS still reads."""
 
 
 class BadFile(KlingflowError):
@@ -49,11 +54,7 @@ def find_root(storyboard: Path) -> Path:
     the storyboard's own. A real path: no link stands in it."""
     folder = Path(os.path.realpath(storyboard.parent))
     above = [folder, *folder.parents]
-    for name in (PROJECT_FILE, ".git"):
-        for place in above:
-            if (place / name).exists():
-                return place
-    return folder
+    return next(filter(_has_settings, above), None) or git_root(folder) or folder
 
 
 def folders_above(root: Path) -> tuple[Path, ...]:
@@ -87,7 +88,22 @@ def _outermost(places: Sequence[Path], name: str) -> Path | None:
 
 
 def _has_settings(folder: Path) -> bool:
-    return os.path.lexists(folder / PROJECT_FILE)
+    return os.path.lexists(folder / PROJECT_FILE) or misnamed_settings(folder) is not None
+
+
+def misnamed_settings(folder: Path) -> str | None:
+    """The name of a file that was meant as the folder's project file and is not called so; None where there is none.
+    What it limits would not count, without a word."""
+    if os.path.lexists(folder / PROJECT_FILE):
+        return None
+    for name in _MISNAMED:
+        try:
+            with (folder / name).open("rb") as file:
+                if not declares_storyboard(file.read(65536)):
+                    return name
+        except OSError:
+            continue
+    return None
 
 
 _MERGING = ("MERGE_HEAD", "REBASE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD")
@@ -202,7 +218,7 @@ class Project:
         if facts is None:
             with self._open(rel, CLIP_BYTES) as file:
                 known = os.fstat(file.fileno())
-                _no_pointer(rel, file.peek(len(_POINTER)))
+                _no_pointer(rel, file.peek(64))
                 facts = FileFacts(Digest(hashlib.file_digest(file, "sha256").hexdigest()))
             self._facts.put(real, known, facts)
         return facts.digest
@@ -446,6 +462,9 @@ class Project:
             mend = f"git submodule update --init {shlex.quote(empty)} (in CI: `submodules: true`)"
             return BadFile(what, mend)
         place, below = self._folders.get(folder), ""
+        if place is not None and os.path.islink(os.path.join(place, name)):
+            what = f"'{rel}' is a link to {os.readlink(os.path.join(place, name))!r}, which is not there"
+            return BadFile(what, "bring the file that it leads to, or put the file itself there")
         if place is None:
             above, _, last = folder.rpartition("/")
             place, name, folder, below = os.path.join(self.root, above), last, above, f"/{name}"
@@ -525,7 +544,7 @@ def decoded(rel: str, raw: bytes) -> str:
 
 def _no_pointer(rel: str, data: bytes) -> bytes:
     """`data`, where it does not begin as the text that Git LFS leaves in a file's place. Raises BadFile."""
-    if data.startswith(_POINTER):
+    if data.startswith(_POINTERS):
         raise BadFile(f"'{rel}' is a Git LFS pointer, not the file", "run `git lfs pull` (in CI: `lfs: true`)")
     return data
 
