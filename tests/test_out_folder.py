@@ -103,6 +103,15 @@ def test_folders_that_are_one_where_case_is_ignored_are_shared(project: Project,
         assert f"{path} and {twin} would both be delivered to out/" in shared
 
 
+def test_storyboards_whose_names_look_equal_are_told_apart(project: Project) -> None:
+    project.write("caf\u00e9.yaml", BOARD)
+    if (project.root / "cafe\u0301.yaml").exists():
+        pytest.skip("this disk takes every Unicode form for one name: the two are one file")
+    project.write("cafe\u0301.yaml", BOARD)
+    [shared] = said(project.root / "caf\u00e9.yaml")
+    assert "(the two look equal: they differ in Unicode form" in shared
+
+
 @pytest.mark.parametrize(
     ("one", "more", "other"),
     [

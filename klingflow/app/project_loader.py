@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from klingflow.animatic import captions
 from klingflow.app import out_folder
+from klingflow.core.alike import difference
 from klingflow.core.digest import of_bytes
 from klingflow.core.errors import KlingflowError, StoryboardError, UsageError
 from klingflow.core.model import ClipLook, Digest, FileStill, Film, Frame, ImageFacts, Inputs, Shot
@@ -167,7 +168,8 @@ def _shared_folders(project: Project, relative: str, films: Sequence[Film]) -> l
     return [
         Problem(
             rule="shared-output",
-            what=f"{relative} and {other} would both be delivered to {folder}, the one in place of the other",
+            what=f"{relative} and {other} would both be delivered to {folder}, the one in place of the other"
+            + (f" (the two look equal: {told})" if (told := difference(relative, other)) else ""),
             span=films[0].where(None, ""),
             mend="rename one of the two storyboards, and its lock with it",
         )
