@@ -51,6 +51,7 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (films / "frames" / "cut.png").write_bytes(png("red")[:60])
     (films / "frames" / "big.png").write_text(POINTER.format("a" * 64), "utf-8")
     (films / "frames" / "here.png").write_text(POINTER.format(hashlib.sha256(png("blue")).hexdigest()), "utf-8")
+    (films / "frames" / "early.png").write_text(POINTER.format("b" * 64).replace("git-lfs", "hawser"), "utf-8")
     (films / "large.yaml").write_bytes(b"#" * (3 << 20))
     (films / ".env").write_text("SECRET=1\n", "utf-8")
     (films / "link.yaml").symlink_to("harbour.yaml")
@@ -135,6 +136,7 @@ def test_a_submodule_is_named_as_what_it_is(old: Tree) -> None:
 def test_a_large_file_pointer_gives_its_digest_and_its_bytes_where_it_was_fetched(old: Tree) -> None:
     with old:
         assert old.digest("frames/big.png") == "a" * 64
+        assert old.digest("frames/early.png") == "b" * 64
         assert old.digest("frames/here.png") == hashlib.sha256(png("blue")).hexdigest()
         assert old.read_bytes("frames/here.png") == png("blue")
         with pytest.raises(BadFile) as refused:
@@ -169,6 +171,14 @@ def test_a_shallow_clone_is_told(repo: Path, tmp_path: Path) -> None:
 def test_what_is_no_ref_never_reaches_git(repo: Path, ref: str) -> None:
     with pytest.raises(UsageError, match="is not a git ref"):
         Tree(repo, ref)
+
+
+@pytest.mark.parametrize(("ref", "first"), [("main..pr", "main"), ("v1...HEAD", "v1"), ("..v1", "origin/main")])
+def test_a_range_is_told_as_that_and_not_as_a_branch_to_fetch(repo: Path, ref: str, first: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        Tree(repo, ref)
+    assert refused.value.what == f"{ref} names more than one commit"
+    assert refused.value.mend == f"name one: {first}; it is compared with where this branch left it"
 
 
 def test_a_folder_outside_git_is_refused(tmp_path: Path) -> None:

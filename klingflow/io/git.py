@@ -38,7 +38,10 @@ _SAFE = (
 )
 _KEPT = re.compile(r"PATH|HOME|USERPROFILE|SYSTEMROOT|TMPDIR|TEMP|XDG_CONFIG_HOME|GIT_C(ONFIG|EILING)_\w+")
 """What git sees of the environment: no key of a provider, and no GIT_DIR that a hook has set for another repository."""
-_POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n(?:.*\n)*?oid sha256:([0-9a-f]{64})\n")
+_POINTER = re.compile(
+    rb"version (?:https://(?:git-lfs|hawser)\.github\.com/spec/v1|http://git-media\.io/v/2)\n"
+    rb"(?:.*\n)*?oid sha256:([0-9a-f]{64})\n"
+)
 _POINTER_BYTES = 1024
 """A pointer is shorter, by the specification of Git LFS."""
 _FOLDER, _SUBMODULE = "040000", "160000"
@@ -113,6 +116,10 @@ class Tree:
         self.root = Path(os.path.realpath(root))
         self.ref = ref
         self._repo = _Repository(self.root)
+        if ".." in ref:
+            first = ref.split("..")[0]
+            mend = f"name one: {visible(first) or 'origin/main'}; it is compared with where this branch left it"
+            raise UsageError(f"{visible(ref)} names more than one commit", mend)
         if not ref or ref.startswith("-") or len(ref) > 500 or re.search(r"[\x00-\x20\x7f:?*\[\\]", ref):
             raise UsageError(f"{ref!r} is not a git ref", "name a branch, a tag or a commit: origin/main")
         try:
