@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import av
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
-from klingflow.io import picture_digest
+from klingflow.io import media, picture_digest
 from tests import clips
 from tests.cli import Project
 from tests.paid_helpers import studio
@@ -222,6 +223,29 @@ def test_clips_with_equal_frames_are_one_picture_in_any_container(tmp_path: Path
         assert picture_digest.of_clip(tmp_path / name) == one, name
     clips.make(tmp_path / "c.mp4", frames=30)
     assert picture_digest.of_clip(tmp_path / "c.mp4") == one, "its sound goes into no clip that is bought"
+
+
+def test_a_recording_that_was_brought_from_matroska_into_mp4_is_the_same_picture(tmp_path: Path) -> None:
+    # OBS records MKV, whose clock has milliseconds; the MP4 made of it keeps the rounded times in a finer clock.
+    clip = clips.make(tmp_path / "a.mp4", frames=30)
+    with av.open(str(clip)) as source, av.open(str(tmp_path / "b.mp4"), "w") as target:
+        track = target.add_stream_from_template(source.streams.video[0])
+        track.time_base = Fraction(1, 90000)
+        for packet in source.demux(source.streams.video[0]):
+            if packet.size and packet.pts is not None and packet.dts is not None:
+                pts, dts = (90 * round(1000 * at * packet.time_base) for at in (packet.pts, packet.dts))
+                packet.pts, packet.dts, packet.time_base, packet.stream = pts, dts, track.time_base, track
+                target.mux(packet)
+    assert media.timeline(tmp_path / "b.mp4").rate == 24
+    assert picture_digest.of_clip(tmp_path / "b.mp4") == picture_digest.of_clip(clip)
+
+
+def test_a_clock_as_coarse_as_the_frames_are_long_does_not_hide_that_one_is_missing(tmp_path: Path) -> None:
+    times = [Fraction(at, 24) for at in (0, 1, 2, 4, 5, 6)]
+    clip = clips.make(tmp_path / "a.mp4", frames=6, times=times, muxing={"video_track_timescale": "24"})
+    line = media.timeline(clip)
+    assert (line.base, line.seconds) == (Fraction(1, 24), Fraction(7, 24))
+    assert not line.is_steady(Fraction(24))
 
 
 def test_clips_that_look_otherwise_are_not(tmp_path: Path) -> None:

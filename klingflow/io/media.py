@@ -20,7 +20,7 @@ import io
 import re
 import struct
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -76,6 +76,8 @@ _COMMON_RATES = tuple(
     Fraction(n, d)
     for n, d in ((24, 1), (25, 1), (30, 1), (24000, 1001), (30000, 1001), (50, 1), (60, 1), (60000, 1001), (48, 1))
 )
+_CLOCK = Fraction(1, 1000)
+"""Seconds of a tick of WebM and Matroska; a file that was once one keeps its rounding in an MP4 of a finer clock."""
 _AGAIN = "fetch or export the clip again"
 _EXPORT = "export it again as MP4 (H.264)"
 
@@ -101,6 +103,10 @@ class Timeline:
     def shown_at(self, seconds: Fraction) -> int:
         """The index of the frame on the screen `seconds` after the first one appeared."""
         return bisect.bisect_right(self.begins, self.begins[0] + seconds / self.base) - 1
+
+    def is_steady(self, rate: Fraction) -> bool:
+        """Whether the frames stand at equal distance, `rate` a second, but for the rounding of a clock."""
+        return _is_steady(self.begins, self.base, rate, max(self.base, _CLOCK))
 
 
 # ---------------------------------------------------------------- measure, check
@@ -226,20 +232,24 @@ def timeline(path: Path) -> Timeline:
     rate = _rate(begins, base, mean)
     if rate is None:
         rate = Fraction(len(begins) / seconds).limit_denominator(1001)
-    elif abs(seconds - len(begins) / rate) <= 2 * base:
-        # A clock of a thousandth of a second (WebM) rounds every time; the rate knows better.
+    elif abs(seconds - len(begins) / rate) <= 2 * max(base, _CLOCK):
+        # A clock of a thousandth of a second rounds every time; the rate knows better.
         seconds = len(begins) / rate
     return Timeline(base=base, begins=tuple(begins), keys=tuple(sorted(keys)), seconds=seconds, rate=rate)
 
 
 def _rate(begins: list[int], base: Fraction, mean: Fraction) -> Fraction | None:
-    """The rate that puts every frame within a tick of its place; None where the distances vary."""
+    """The rate that puts every frame in its place but for a clock's rounding; None where the distances vary."""
     likely = (mean, *_COMMON_RATES) if mean in _COMMON_RATES else (*_COMMON_RATES, mean)
-    for rate in likely:
-        step = 1 / (rate * base)
-        if all(abs(begin - begins[0] - i * step) <= 1 for i, begin in enumerate(begins)):
-            return rate
-    return None
+    slacks = (base, _CLOCK) if base < _CLOCK else (base,)
+    return next((rate for slack in slacks for rate in likely if _is_steady(begins, base, rate, slack)), None)
+
+
+def _is_steady(begins: Sequence[int], base: Fraction, rate: Fraction, slack: Fraction) -> bool:
+    step = 1 / (rate * base)
+    # A clock as coarse as the frames are long does not hide that one is missing.
+    most = min(slack / base, step / 2)
+    return all(abs(begin - begins[0] - i * step) <= most for i, begin in enumerate(begins))
 
 
 # ---------------------------------------------------------------- one frame

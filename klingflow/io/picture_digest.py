@@ -49,8 +49,7 @@ def of_clip(path: Path) -> Digest:
 
     line = media.timeline(path)
     at = [(begin - line.begins[0]) * line.base for begin in line.begins]
-    even = all(abs(time - n / line.rate) <= line.base for n, time in enumerate(at))
-    begins = [] if even else [str(time) for time in at]
+    begins = [] if line.is_steady(line.rate) else [str(time) for time in at]
     pixels = hashlib.sha256()
     packer: VideoCodecContext | None = None
     for frame, video in media.frames(path):

@@ -287,9 +287,9 @@ def _alike(parts: Sequence[_Part], form: Form) -> bool:
     forms = set()
     for clip, part in {part.piece.clip: part for part in parts}.items():
         line = part.line
-        at = [(begin - line.begins[0]) * line.base for begin in line.begins]
-        even = all(abs(time - n / form.rate) <= line.base for n, time in enumerate(at))
-        if not (even and line.keys[:1] == line.begins[:1] and len(order(clip)) == len(line.begins)):
+        if not (line.is_steady(form.rate) and line.keys[:1] == line.begins[:1]):
+            return False
+        if len(order(clip)) != len(line.begins):
             return False
         with media.opened(clip) as (container, video):
             context = video.codec_context
