@@ -146,7 +146,18 @@ def test_a_mistyped_shared_store_is_no_folder(root: Path, store: str) -> None:
     assert "s3://bucket/x" in said.value.mend
 
 
-@pytest.mark.parametrize("store", ["s3", "s3/x", "clips//x", "./s3:x", "azure", "gs-store"])
+@pytest.mark.parametrize(
+    "store", ["films.s3.eu-central-1.amazonaws.com/x", "storage.googleapis.com/films", "films.blob.core.windows.net"]
+)
+def test_a_store_that_is_named_by_its_host_is_no_folder(root: Path, store: str) -> None:
+    with pytest.raises(StoryboardError, match="is neither a folder nor"):
+        made(root, f"store: '{store}'\n")
+    with pytest.raises(UsageError, match="KLINGFLOW_STORE is neither a folder") as said:
+        made(root, "", KLINGFLOW_STORE=store)
+    assert "write s3://bucket/prefix, gs://… or az://…" in said.value.mend
+
+
+@pytest.mark.parametrize("store", ["s3", "s3/x", "s3.amazonaws.com.old/x", "clips//x", "./s3:x", "azure", "gs-store"])
 def test_a_folder_may_begin_as_a_scheme_does(root: Path, store: str) -> None:
     assert made(root, f"store: '{store}'\n").store == str(root / store)
     assert made(root, "", KLINGFLOW_STORE=store).store == str(root / store)

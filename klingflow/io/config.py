@@ -173,8 +173,13 @@ def _shown(folder: Path) -> str:
 
 
 _OBJECTS = re.compile(r"(s3|gs|az)://[^/\s?#@]+(/[^\s?#]*)?")
-_MEANT = re.compile(r"(?:(s3|gs|az)(?=[:;]|[/\\]{2})|[a-z][a-z0-9+.-]+:)[:;/\\]*", re.IGNORECASE)
-"""How a URL begins, also a mistyped one: as a folder it would be a store that nobody shares, without a word."""
+_MEANT = re.compile(
+    r"(?:(s3|gs|az)(?=[:;]|[/\\]{2})|[a-z][a-z0-9+.-]+:)[:;/\\]*"
+    r"|[a-z0-9.-]*(?:amazonaws\.com|storage\.googleapis\.com|core\.windows\.net)(?=/|$)",
+    re.IGNORECASE,
+)
+"""How a URL begins, also one that is mistyped or lacks its scheme: as a folder it would be a store that nobody shares,
+without a word."""
 
 
 def _place(
