@@ -86,3 +86,10 @@ def test_a_packed_body_cut_short_is_told(header: str, body: bytes) -> None:
 def test_a_small_body_never_becomes_one_large_piece() -> None:
     body = gzip.compress(bytes(5 * PIECE + 1))
     assert [len(piece) for piece in Unpacker("gzip").feed(body)] == [PIECE] * 5 + [1]
+
+
+def test_signed_frames_are_unpacked_where_the_store_dropped_the_header() -> None:
+    head, end = b";chunk-signature=" + b"a" * 64 + b"\r\n", b";chunk-signature=" + b"b" * 64 + b"\r\n\r\n"
+    unpacker = Unpacker()
+    given = b"".join((*unpacker.feed(b"3e8" + head + bytes(1000) + b"\r\n0" + end), *unpacker.end()))
+    assert given == bytes(1000)

@@ -2,7 +2,8 @@
 
 Object stores keep the uploader's Content-Encoding (`aws-chunked`, `binary`, `utf-8`) on bytes that are plain, and some
 servers compress what nobody asked them to. gzip is known by its first bytes whatever the header says, since no clip and
-no image begins so; deflate and the frames of aws-chunked only where the header names them and the bytes agree.
+no image begins so, and likewise the signed frames of aws-chunked; deflate and unsigned frames only where the header
+names them and the bytes agree.
 Everything else is taken as it is.
 """
 
@@ -88,7 +89,7 @@ class _Layer:
         head, self._head = self._head or b"", None
         if head.startswith(_GZIP):
             self._coding = _Inflate(zlib.MAX_WBITS | 16)
-        elif self._frames and _FRAME.match(head):
+        elif (frame := _FRAME.match(head)) and (self._frames or b";chunk-signature=" in frame[0]):
             self._coding = _Frames()
         elif self._deflate and not head.startswith(b"RIFF"):  # a plain WEBP would pass for raw deflate
             # By its name deflate has zlib's header; many servers send it without.
