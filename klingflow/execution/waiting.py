@@ -237,7 +237,9 @@ class Poller:
         try:
             return await watch.ended
         finally:
-            self._watched.remove(watch)  # the loop ends by itself when nobody waits any more
+            self._watched.remove(watch)
+            if not self._watched:
+                await self._rest()
 
     def wake(self, task: TaskId) -> bool:
         """A callback spoke of this task: ask after it at once. False for a task that nobody waits for."""
@@ -246,6 +248,14 @@ class Poller:
             watch.woken = asyncio.get_running_loop().time()
             self._ask([watch])
         return bool(woken)
+
+    async def _rest(self) -> None:
+        """Ends what asks, when nobody waits any more."""
+        tasks = [*self._asking, *([self._loop] if self._loop is not None else [])]
+        self._loop = None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _local(self, task: TaskId, path: str, tell: Callable[[Pending], None]) -> Status:
         """The animatic answers a question when there is something to say, so it is simply asked again."""

@@ -16,6 +16,7 @@ clip's last frame is the original and stays; the later clip's first frame goes, 
 Slate: into the strip of an animatic's clip go the shot's number and title and the time in the film (animatic.slate).
 Picture: H.264, yuv420p, colour sited left, BT.709, limited range, faststart; HDR is tone-mapped, what is transparent
 lies on black (io.media). The same input gives the same bytes on the same libraries.
+Clips that are joined as they are keep their own tags, or none.
 Sound: AAC, 48 kHz, stereo, on one timeline of samples: sample `round(n * 48000 / rate)` belongs to frame n, so nothing
 drifts. Sound that is longer than its picture is cut, shorter is filled with silence. Where the wave would jump, both
 sides are faded over 5 ms. A film whose clips are all silent, without a bed, has no sound at all.
