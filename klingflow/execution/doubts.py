@@ -123,6 +123,8 @@ class Doubts:
             images = await self._inputs.prepare(order, seller.provider, seller.settings)
         except KlingflowError as bad:
             return self._words.doubt(order, name, f"{message}; its request cannot be made again: {bad.what}")
+        if self._sender.state.stopping:  # while its images were made ready
+            return Bought(result=Result.OPEN)
         rebuilt = self._sender.request(order, seller, images, idempotency_attempt(intent))
         request = replay.recorded(intent.detail, rebuilt, images.published)
         if not isinstance(request, Request):
