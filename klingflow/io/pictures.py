@@ -103,7 +103,9 @@ def _mend_clear_colour(image: Image.Image) -> None:
     Of 16 bits the colours that differ in the lower eight alone are one.
     """
     clear, depth = image.info.get("transparency"), _depth(image)
-    if image.mode == "L" and depth < 8 and isinstance(clear, int):
+    if image.mode == "1" and isinstance(clear, int):
+        image.info["transparency"] = 255 if clear else 0  # as newer versions of Pillow name it
+    elif image.mode == "L" and depth < 8 and isinstance(clear, int):
         image.info["transparency"] = clear * 255 // (2**depth - 1)
     elif image.mode == "RGB" and depth == 16 and isinstance(clear, tuple):
         image.info["transparency"] = tuple(value >> 8 for value in clear)
