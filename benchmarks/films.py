@@ -95,4 +95,6 @@ def _made(storyboard: Path) -> Lock:
                 parts=digest.brief(parts),
             )
         }
-    return Lock({"": entries})
+    stills = [facts.digest for facts in opened.inputs.stills.values()]
+    pictures = {still: Digest(hashlib.sha256(f"picture of {still}".encode()).hexdigest()) for still in stills}
+    return Lock({"": entries}, pictures=pictures)

@@ -205,6 +205,13 @@ def test_a_kept_part_that_is_damaged_is_encoded_again(tmp_path: Path, encoded: l
     assert (tmp_path / "film.mp4").read_bytes() == good
 
 
+def test_a_film_is_joined_also_where_no_part_can_be_kept(tmp_path: Path, encoded: list[str]) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    assemble(chain(tmp_path), tmp_path / "film.mp4", kept=tmp_path / "file" / "kept")
+    assert len(encoded) == 4
+    assert len(clips.numbers(tmp_path / "film.mp4")) == 66
+
+
 def test_parts_that_were_not_used_for_longest_go_first(tmp_path: Path) -> None:
     for n in range(4):
         (tmp_path / str(n)).write_bytes(bytes(100))

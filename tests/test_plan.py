@@ -180,7 +180,7 @@ def test_a_file_that_shows_what_another_one_showed_buys_nothing() -> None:
     first = replace(entry(DAWN), key=digest.key(bought), parts=digest.brief(bought))
     second = entry(last, "33", {ShotId("after"): first.clip})
     entries = {ShotId("after"): {1: first}, ShotId("last"): {1: second}}
-    seen = {Digest("ee" * 32): Digest("01" * 32), Digest("ff" * 32): Digest("02" * 32), STILL.digest: Digest("03" * 32)}
+    seen = {Digest(file * 32): Digest(picture * 32) for file, picture in (("ee", "01"), ("ff", "02"), ("dd", "03"))}
 
     def plan(pictures: Mapping[str, Digest], known: Mapping[Digest, Digest] = seen) -> FilmPlan:
         return planning.make(
@@ -199,6 +199,19 @@ def test_a_file_that_shows_what_another_one_showed_buys_nothing() -> None:
         assert [step.action for step in found] == [Action.ADOPT, Action.MAKE, Action.MAKE]
     assert plan({"a.png": Digest("01" * 32)}).steps[1].action is Action.MAKE, "a clip that cannot be read"
     assert plan({"a.png": Digest("01" * 32), "own.mp4": Digest("02" * 32)}, {}).steps[1].action is Action.MAKE
+
+
+def test_a_file_that_the_lock_knows_is_not_decoded_for_another_change() -> None:
+    asked: list[str] = []
+    known = {STILL.digest: Digest("03" * 32)}
+    found = planning.make(
+        film(replace(DAWN, prompt="another"), shot("eve", first_frame=FileStill("b.png"))),
+        inputs=INPUTS,
+        lock=Lock({"": {ShotId("dawn"): {1: entry(DAWN)}}}, pictures=known),
+        lookups=replace(lookups(), picture=lambda path: asked.append(path)),
+    )
+    assert [step.action for step in found.steps] == [Action.MAKE, Action.MAKE]
+    assert asked == ["b.png"]
 
 
 def test_a_renamed_shot_finds_its_clip_by_its_key() -> None:

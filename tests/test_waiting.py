@@ -357,6 +357,15 @@ def test_a_wait_that_is_given_up_leaves_nothing_behind() -> None:
     run_virtually(main)
 
 
+def test_a_bug_of_the_poller_reaches_those_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(poller: Poller, now: float) -> list[object]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Poller, "_most_worth", broken)
+    with pytest.raises(ZeroDivisionError):
+        _wait(Desk({"a": 5.0}), ["a"])
+
+
 def test_a_wait_after_failures_is_never_long_and_never_nothing() -> None:
     rng = random.Random(1)
     for failures in range(1, 50):

@@ -252,7 +252,7 @@ class Poller:
     async def _rest(self) -> None:
         """Ends what asks, when nobody waits any more."""
         tasks = [*self._asking, *([self._loop] if self._loop is not None else [])]
-        self._loop = None
+        self._loop, self._next_list = None, 0.0
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -267,11 +267,14 @@ class Poller:
 
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time
-        while self._watched:
-            now = clock()
-            if now >= self._next_poll():
-                self._ask(self._most_worth(now))
-            await asyncio.sleep(max(TICK_S, self._next_poll() - now))  # of what leaves now, the next round knows
+        try:
+            while self._watched:
+                now = clock()
+                if now >= self._next_poll():
+                    self._ask(self._most_worth(now))
+                await asyncio.sleep(max(TICK_S, self._next_poll() - now))  # of what leaves now, the next round knows
+        except Exception as bug:
+            self._fail(self._watched, bug)
 
     def _next_poll(self) -> float:
         return max(self._silent_until, self._paid_until - BURST * self._gap_s)
@@ -311,12 +314,17 @@ class Poller:
         try:
             await ask(watches)
         except Exception as bug:
-            for watch in watches:
-                if not watch.ended.done():
-                    watch.ended.set_exception(bug)
+            self._fail(watches, bug)
         finally:
             for watch in watches:
                 watch.asking = False
+
+    @staticmethod
+    def _fail(watches: Sequence[_Watch], bug: Exception) -> None:
+        """Hands a bug to those who wait: they would wait for ever."""
+        for watch in watches:
+            if not watch.ended.done():
+                watch.ended.set_exception(bug)
 
     async def _ask_list(self, watches: Sequence[_Watch]) -> None:
         """Asks the list, and by itself after each task that ended: a list names no clip."""

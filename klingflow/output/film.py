@@ -35,7 +35,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -53,7 +53,7 @@ from klingflow.core.model import ClipFacts
 from klingflow.io import durable, media
 from klingflow.io.downmix import RATE, SAMPLE, pulled
 from klingflow.io.media import Timeline
-from klingflow.output.parts import Form, Stopped, Work, encode, is_closed, is_kept, join, order, tidy
+from klingflow.output.parts import Form, Stopped, Work, encode, is_closed, is_kept, is_writable, join, order, tidy
 
 USUAL_RATES = frozenset(
     Fraction(r) for r in ("24", "25", "30", "48", "50", "60", "24000/1001", "30000/1001", "60000/1001")
@@ -249,22 +249,21 @@ def _join(
     work = Work()
     heard = bed is not None or any(part.piece.facts.audio for part in parts)
     with tempfile.TemporaryDirectory(prefix="klingflow-film-", ignore_cleanup_errors=True) as temporary:
-        own = Path(temporary)
+        own = room = Path(temporary)
         sound = own / "sound.m4a" if heard else None
         tasks = [partial(_write_sound, parts, sound, form.rate, total, bed, work)] if sound is not None else []
         if _alike(parts, form):
             coded = [part.piece.clip for part in parts]
         else:
-            room = kept or own
-            room.mkdir(parents=True, exist_ok=True)
+            room = kept if kept is not None and is_writable(kept) else own
             coded = [room / form.name(_shows(part)) for part in parts]
             for file, part in dict(zip(coded, parts, strict=True)).items():
                 if not is_kept(file, len(part.picks)):
                     tasks.append(partial(_encode_part, part, file, form, work))
         work.run(tasks, lambda done: progress(min(done, total), total))
         join(coded, [len(part.picks) for part in parts], form.rate, sound, to)
-    if kept is not None:
-        tidy(kept)
+        if room is kept:
+            tidy(room)
     progress(total, total)
 
 
@@ -294,12 +293,14 @@ def _alike(parts: Sequence[_Part], form: Form) -> bool:
             return False
         with media.opened(clip) as (container, video):
             context = video.codec_context
-            if (context.width, context.height) != form.size or not _plain(container, video):
+            first = next(container.decode(video))
+            if (context.width, context.height) != form.size or not _is_plain(container, video, first):
+                return False
+            if media.colour(first) != (1, False) or media.siting(first, video) != "left":
                 return False
             tags = (context.colorspace, context.color_primaries, context.color_trc, context.color_range)
             forms.add((bytes(context.extradata or b""), *map(int, tags)))
-        first = next(media.frames(clip))
-        if media.colour(first[0]) != (1, False) or media.siting(*first) != "left" or not is_closed(clip):
+        if not is_closed(clip):
             return False
     return len(forms) == 1 and all(part.whole for part in parts)
 
@@ -584,15 +585,15 @@ def _copy(clip: Path, line: Timeline, to: Path) -> bool:
     with media.opened(clip) as (container, video):
         audio, channels = media.sound_track(clip, container)
         plays = audio is None or (audio.codec_context.name == "aac" and len(channels) <= 2)
-        if not (plays and line.begins[0] == 0 and _plain(container, video)):
+        if not (plays and line.begins[0] == 0 and _is_plain(container, video, next(container.decode(video)))):
             return False
     if audio is not None and any(True for _ in media.sound(clip, line.start_s + line.seconds + _TAIL_S)):
         return False
     return _remux(clip, to)
 
 
-def _plain(container: InputContainer, video: VideoStream) -> bool:
-    """Whether every player shows the picture of an open clip as it should be."""
+def _is_plain(container: InputContainer, video: VideoStream, first: VideoFrame) -> bool:
+    """Whether every player shows the picture of an open clip as it should be; `first` is its first frame."""
     context = video.codec_context
     return (
         "mp4" in container.format.name
@@ -600,7 +601,8 @@ def _plain(container: InputContainer, video: VideoStream) -> bool:
         and context.pix_fmt == "yuv420p"
         and context.width % 2 == context.height % 2 == 0
         and media.pixel_shape(video) == 1
-        and not any(media.turned(frame) or not media.is_plain(frame) for frame in islice(container.decode(video), 1))
+        and media.turned(first) is None
+        and media.is_plain(first)
     )
 
 

@@ -135,6 +135,15 @@ def is_kept(file: Path, frames: int) -> bool:
     return whole
 
 
+def is_writable(folder: Path) -> bool:
+    """Whether parts can be kept in a folder, which is made where it is missing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
 def tidy(folder: Path, most: int = KEPT_BYTES) -> None:
     """Removes the parts that were not used for longest, where all of them are too many bytes. Fails in silence."""
     with suppress(OSError), os.scandir(folder) as entries:

@@ -250,12 +250,13 @@ def make(
     clips: dict[ShotId, Digest] = {}
     pending: dict[ShotId, Step] = {}
     depth = graph.depth(film)
+    own = {shot.id: shot.clip for shot in film.shots if shot.clip is not None}
     steps: dict[ShotId, list[Step]] = {}
     for shot in graph.order(film):
         mine = steps[shot.id] = []
         for take in shot.takes_made():
             wanted = shot if take == shot.take else replace(shot, take=take)
-            step = _decide(film, wanted, take == shot.take, inputs, lock, lookups, clips, pending, depth, variants)
+            step = _decide(film, wanted, take == shot.take, inputs, own, lock, lookups, clips, pending, depth, variants)
             if step.orders or step.action is Action.RESUME:
                 step = replace(step, expect_s=lookups.expect(shot))
             mine.append(step)
@@ -294,6 +295,7 @@ def _decide(
     shot: Shot,
     is_active_take: bool,
     inputs: Inputs,
+    own: Mapping[ShotId, str],
     lock: Lock,
     lookups: PlanLookups,
     clips: Mapping[ShotId, Digest],
@@ -341,7 +343,7 @@ def _decide(
         kept = "kept this very clip from a merge" if key in lock.spare.get(shot.id, {}) else ""
         why = f"the lock {kept or 'has this very clip under another name'}"
         return replace(step, clip=known.clip, record=known.record(), reason=why)
-    alike = _alike(film, shot, neutral, inputs, lock, lookups, clips)
+    alike = _alike(shot, neutral, inputs, own, lock, lookups, clips)
     if alike is not None:
         entry, files = alike
         why = f"up to date: {', '.join(files)}: other bytes, the same pixels"
@@ -362,10 +364,10 @@ def _decide(
 
 
 def _alike(
-    film: Film,
     shot: Shot,
     model: str,
     inputs: Inputs,
+    own: Mapping[ShotId, str],
     lock: Lock,
     lookups: PlanLookups,
     clips: Mapping[ShotId, Digest],
@@ -374,18 +376,23 @@ def _alike(
     and which of today's files those stand for: a file that was only tagged or packed anew buys nothing."""
     if not lock.pictures:
         return None
-    shots = film.by_id()
     files: dict[str, Digest] = {}
     for _, frame in shot.frames():
         if isinstance(frame, FileStill):
             files[frame.path] = inputs.stills[frame.path].digest
-        elif isinstance(frame, ShotFrame) and (own := shots[frame.shot].clip) is not None:
-            files[own] = inputs.clips[own]
-    meant = {path: (file, *lock.alike(file, seen)) for path, file in files.items() if (seen := lookups.picture(path))}
+        elif isinstance(frame, ShotFrame) and frame.shot in own:
+            files[own[frame.shot]] = inputs.clips[own[frame.shot]]
+    meant = {
+        path: (file, *lock.alike(file, seen))
+        for path, file in files.items()
+        if (seen := lock.pictures.get(file) or lookups.picture(path))
+    }
     for choice in islice(product(*meant.values()), 1, _ALIKE_MOST):
-        as_then = dict(zip(meant, choice, strict=True))
-        stills = {path: replace(facts, digest=as_then.get(path, facts.digest)) for path, facts in inputs.stills.items()}
-        then = {name: as_then.get(shots[name].clip or "", clip) for name, clip in clips.items()}
+        as_then = {**files, **dict(zip(meant, choice, strict=True))}
+        stills = {
+            path: replace(inputs.stills[path], digest=file) for path, file in as_then.items() if path in inputs.stills
+        }
+        then = {need: as_then[own[need]] if need in own else clips[need] for need in shot.needs() if need in clips}
         parts = digest.parts(shot, model, stills, then, inputs.clips)
         entry = None if parts is None else lock.find(digest.key(parts))
         if entry is not None:

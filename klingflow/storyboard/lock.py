@@ -106,6 +106,7 @@ class Lock:
     conflicts: int | None = field(default=None, compare=False)
     """Where it is made of two that met, how many takes they name differently."""
     _by_key: dict[Key, Entry] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _by_picture: dict[Digest, list[Digest]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         for shots in self.films.values():
@@ -115,6 +116,8 @@ class Lock:
         for kept in self.spare.values():
             for entry in kept.values():
                 self._by_key.setdefault(entry.key, entry)
+        for file, picture in self.pictures.items():
+            self._by_picture.setdefault(picture, []).append(file)
 
     def entry(self, variant: str, shot: ShotId, take: int) -> Entry | None:
         return self.films.get(variant, {}).get(shot, {}).get(take)
@@ -125,7 +128,7 @@ class Lock:
 
     def alike(self, file: Digest, picture: Digest) -> tuple[Digest, ...]:
         """The other files of one's own that have this picture."""
-        return tuple(other for other, seen in self.pictures.items() if seen == picture and other != file)
+        return tuple(other for other in self._by_picture.get(picture, ()) if other != file)
 
     def unknown_pictures(self, files: Iterable[Digest]) -> frozenset[Digest]:
         """Those of some files that went into a clip of the lock, and whose picture it does not know."""
