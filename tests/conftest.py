@@ -24,6 +24,12 @@ def pytest_xdist_auto_num_workers() -> int:
     return 3 * cores
 
 
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """A file's bytes name no test: a colour profile holds the second in which it was made, and every worker makes its
+    own."""
+    return argname if isinstance(val, bytes) and len(val) > 32 else None
+
+
 @pytest.fixture(autouse=True)
 def _sealed(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Sockets reach loopback alone, caches and claims lie in folders of the test, no key of this machine is seen."""

@@ -35,11 +35,6 @@ def palette(transparent: bool) -> bytes:
     return saved(image, "PNG", **({"transparency": 1} if transparent else {}))
 
 
-def named(value: object) -> str:
-    """A test's name without a file's bytes: a colour profile holds the second in which it was made."""
-    return "still" if isinstance(value, bytes) else str(value)
-
-
 @pytest.mark.parametrize(
     ("make", "colour"),
     [
@@ -95,7 +90,6 @@ def test_a_deep_grey_that_is_declared_transparent_is() -> None:
         (odd_stills.deep(2, 40000, 300, 65535, tRNS=struct.pack(">3H", 40000, 300, 65535)), (156, 1, 255, 0)),
         (odd_stills.deep(2, 40000, 300, 65535, tRNS=struct.pack(">3H", 1, 300, 65535)), (156, 1, 255, 255)),
     ],
-    ids=named,
 )
 def test_a_colour_that_is_declared_transparent_is_meant_in_the_files_own_depth(
     data: bytes, colour: tuple[int, ...]
@@ -131,7 +125,6 @@ def test_a_colour_that_is_declared_transparent_is_meant_in_the_files_own_depth(
         (saved(Image.new("RGB", (8, 8)), "PNG", icc_profile=b"nonsense"), {}),
         (saved(Image.new("RGB", (8, 8)), "PNG", icc_profile=screen()), {}),
     ],
-    ids=named,
 )
 def test_what_a_seller_may_show_otherwise_is_known_of_a_still(data: bytes, odd: dict[str, object]) -> None:
     facts = picture("a.png", data)
@@ -172,7 +165,6 @@ def test_a_profile_is_followed(mode: str) -> None:
         (saved(deep(128 * 257), "PNG", icc_profile=wide("L")), (100, 100, 100)),
         (saved(Image.new("L", (8, 8), 128), "PNG", icc_profile=wide()), GREY),
     ],
-    ids=named,
 )
 def test_a_wide_profile_and_a_greys_own_are_followed(data: bytes, colour: tuple[int, ...]) -> None:
     """Worked out by hand: P3 and sRGB share their curve, and the grey is 0.5 to the power of 3."""
