@@ -29,6 +29,7 @@ CAPABILITIES = {
 }
 COMMON = {
     "prompt", "multi_prompt", "negative_prompt", "sound", "mode", "aspect_ratio", "duration", "multi_shot", "shot_type",
+    "model_name",  # not on the pages; MuleRouter's own client sends it (openmule/mulerouter-skills, 2026-04-23)
 }  # fmt: skip
 FRAMES = {"first_frame", "last_frame"}
 ALLOWED = {
@@ -51,7 +52,8 @@ class Wrong(Exception):
 
 class MuleRouter(StandIn):
     """`vocabulary` and `errors` choose among the two documented sets of words and shapes. `base64` says which form of
-    inline images is taken. `reference` is the path that is live for reference images (docs and client disagree)."""
+    inline images is taken. `reference` is the path that is live for reference images, and `multi_shot` the type of that
+    field (docs and client disagree about both)."""
 
     key = "mr-standin-0001"
 
@@ -62,12 +64,14 @@ class MuleRouter(StandIn):
         errors: Literal["endpoint", "async"] = "endpoint",
         inline: Literal["both", "raw", "data-uri"] = "both",
         reference: Literal["both", "reference-to-video", "reference-image-to-video"] = "both",
+        multi_shot: Literal["both", "boolean", "text"] = "both",
         webhook_url: str | None = None,
         webhook_secret: str | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self.vocabulary, self.errors, self.inline, self.reference = vocabulary, errors, inline, reference
+        self.multi_shot = multi_shot
         self.webhook_url = webhook_url
         self.webhook_secret = webhook_secret or "whsec_" + base64.b64encode(b"standin-events-0001").decode()
         self._stopping = threading.Event()
@@ -144,6 +148,7 @@ class MuleRouter(StandIn):
         for name in ("prompt", "negative_prompt"):
             if name in body and (not isinstance(body[name], str) or len(body[name]) > 2500):
                 raise Wrong(f"{name} must be a string of at most 2500 characters")
+        _one_of(body, "model_name", ("kling-v3-omni",))
         _one_of(body, "sound", ("on", "off"))
         _one_of(body, "mode", ("std", "pro"))
         _one_of(body, "aspect_ratio", ("16:9", "9:16", "1:1"))
@@ -165,9 +170,16 @@ class MuleRouter(StandIn):
         return {"seconds": seconds, "sound": body.get("sound") == "on", "aspect": aspect, "images": images}
 
     def _shots(self, body: dict[str, Any], seconds: int) -> None:
-        if not isinstance(body.get("multi_shot", False), bool):
-            raise Wrong("multi_shot must be a boolean")
-        if not body.get("multi_shot", False):
+        value = body.get("multi_shot", False)
+        if self.multi_shot != "text" and isinstance(value, bool):
+            multi = value
+        elif self.multi_shot != "boolean" and "multi_shot" in body and value in ("true", "false"):
+            multi = value == "true"
+        elif "multi_shot" in body:
+            raise Wrong(f"multi_shot must be a {'string, true or false' if self.multi_shot == 'text' else 'boolean'}")
+        else:
+            multi = False
+        if not multi:
             if "multi_prompt" in body or "shot_type" in body:
                 raise Wrong("multi_prompt and shot_type go with multi_shot")
             return
