@@ -15,7 +15,7 @@ from klingflow.core.alike import difference, same
 from klingflow.core.errors import KlingflowError
 from klingflow.core.model import MultiShot, Shot, ShotFrame
 from klingflow.core.source import Path, Problem, Severity
-from klingflow.storyboard import variables
+from klingflow.storyboard import mentions, variables
 from klingflow.storyboard.frames import Frames, StillOf, Stills
 from klingflow.storyboard.recovery import EMPTY
 from klingflow.storyboard.storyboard_file import Data, Skip, StoryboardFile, each
@@ -278,6 +278,8 @@ class ShotReader:
             markup = _MARKUP.search(fields.get(field) or "")
             if markup:
                 self.markup(draft, field, markup[0], merged)
+        if not draft.skipped.keys() & {"prompt", "multi_shot", "elements", "images"}:
+            self.mentions(draft, merged)
         take, takes = fields.get("take", 1), fields.get("takes", 1)
         if takes > 1 and take > takes:
             what = f"take {take} of '{draft.id}' counts, but only takes 1 to {takes} are made"
@@ -304,6 +306,29 @@ class ShotReader:
         what = f"{field} of '{draft.id}' holds HTML, {tag}: it is sent as it stands"
         mend = "write it as plain text"
         self.file.add(Problem(rule="markup", what=what, mend=mend, span=span, severity=Severity.WARNING))
+
+    def mentions(self, draft: Draft, merged: Data) -> None:
+        """What the prompts say of elements and images that the shot does not have, and what they leave unsaid."""
+        fields = draft.fields
+        multi = fields.get("multi_shot")
+        texts = [fields.get("prompt", ""), *(text for text, _ in (multi.shots if multi is not None else ()))]
+        given = {"element": len(fields.get("elements", ())), "image": len(fields.get("images", ()))}
+        for fault in mentions.wrong(texts, given):
+            written = merged.get("prompt")
+            at = self.at(fields["index"], "prompt" if written is not None else "prompt_file")
+            if fault.text:
+                at = (*self.at(fields["index"], "multi_shot"), "shots", fault.text - 1, "prompt")
+                written = merged["multi_shot"]["shots"][fault.text - 1]["prompt"]
+            said = texts[fault.text][fault.start : fault.start + fault.length]
+            span = self.file.document.span(at)
+            if isinstance(written, str) and said in written:
+                span = self.file.inside(at, written, written.index(said), len(said))
+            what = f"shot '{draft.id}': {fault.what}"
+            self.file.add(Problem(rule="mention", what=what, mend=fault.mend, span=span))
+        for fault in mentions.missing(texts, given):
+            span = self.file.document.span(self.at(fields["index"], fault.field))
+            what = f"shot '{draft.id}': {fault.what}"
+            self.file.add(Problem(rule="mention", what=what, mend=fault.mend, span=span, severity=Severity.WARNING))
 
     # References between shots
 
