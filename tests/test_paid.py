@@ -486,3 +486,62 @@ def test_a_matrix_run_books_what_its_plan_says_to_the_cent(tmp_path: Path) -> No
             ("en", "market", 0.252),
             ("de", "market", 0.252),
         ]
+
+
+# Two forms ----------------------------------------------------------------------------------------------------------
+
+REFERRING = """
+    klingflow: 1
+    title: Two
+    defaults: {provider: mulerouter, duration: 3, resolution: 720p, aspect_ratio: "16:9"}
+    film: {shots: [dawn]}
+    shots:
+      - {id: dawn, images: [frames/dawn.png], prompt: dawn}
+      - {id: dusk, images: [frames/dusk.png], prompt: dusk}
+"""
+SEVERAL = """
+    klingflow: 1
+    title: Two
+    defaults: {provider: mulerouter, duration: 3, resolution: 720p, aspect_ratio: "16:9"}
+    film: {shots: [dawn]}
+    shots:
+      - {id: dawn, prompt: dawn, multi_shot: {by: intelligence}}
+      - {id: dusk, prompt: dusk, multi_shot: {by: intelligence}}
+"""
+
+
+@pytest.mark.parametrize("live", ["reference-to-video", "reference-image-to-video"])
+def test_reference_images_go_to_the_path_that_is_there_and_each_is_bought_once(tmp_path: Path, live: str) -> None:
+    with studio(tmp_path, "mulerouter", REFERRING, reference=live) as (project, api):
+        project.write("klingflow.yaml", "providers: {mulerouter: {concurrency: 1}}\n")
+        ran = project.run("run", "film.yaml", "--yes")
+        assert ran.code == 0, ran.said
+        assert [one.path.split("/")[-2] for one in api.purchases] == [live, live]
+        refused = [seen for seen in api.calls("POST") if f"/{live}/" not in seen.path]
+        assert len(refused) == (live != "reference-to-video"), "the path that is not there is asked once a run"
+
+
+def test_the_setting_names_the_path_that_is_asked_first(tmp_path: Path) -> None:
+    with studio(tmp_path, "mulerouter", REFERRING, reference="reference-image-to-video") as (project, api):
+        project.write("klingflow.yaml", "providers: {mulerouter: {reference: reference-image-to-video}}\n")
+        assert project.run("run", "film.yaml", "--yes").code == 0
+        assert len(api.calls("POST")) == len(api.purchases) == 2
+
+
+def test_where_neither_path_is_there_each_is_asked_once(tmp_path: Path) -> None:
+    with studio(tmp_path, "mulerouter", REFERRING, reference="gone") as (project, api):
+        project.write("klingflow.yaml", "providers: {mulerouter: {concurrency: 1}}\n")
+        ran = project.run("run", "film.yaml", "--yes", "--select", "dawn")
+        assert (ran.code, api.purchases) == (1, []), ran.said
+        assert len({seen.path for seen in api.calls("POST")}) == len(api.calls("POST")) == 2
+
+
+@pytest.mark.parametrize("form", ["boolean", "text"])
+@pytest.mark.parametrize("setting", ["boolean", "text"])
+def test_multi_shot_is_written_in_the_form_that_is_taken(tmp_path: Path, form: str, setting: str) -> None:
+    with studio(tmp_path, "mulerouter", SEVERAL, multi_shot=form) as (project, api):
+        project.write("klingflow.yaml", f"providers: {{mulerouter: {{concurrency: 1, multi_shot: {setting}}}}}\n")
+        ran = project.run("run", "film.yaml", "--yes")
+        assert ran.code == 0, ran.said
+        assert [one.body["multi_shot"] for one in api.purchases] == [True if form == "boolean" else "true"] * 2
+        assert len(api.calls("POST")) == 2 + (form != setting)

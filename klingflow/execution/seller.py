@@ -14,7 +14,7 @@ from klingflow.execution.outcome import Failure
 from klingflow.execution.waiting import Poller, Slots
 from klingflow.io.service import NotSent, Service, Unanswered
 from klingflow.planning.job import Job, Kind
-from klingflow.providers.base import Answer, Provider, Request, Settings
+from klingflow.providers.base import Answer, Provider, Refused, Request, Settings
 
 CLOCK_SLACK_S = 120.0
 """How far a provider's Date header may seem to run backwards between two answers (several servers, whole seconds)."""
@@ -33,6 +33,7 @@ class Seller:
         self.poller = Poller(provider, service, rng)
         self.closed: Failure | None = None
         """Why no further order goes there in this run; tasks under way are still collected."""
+        self._refused: list[Settings] = []
         self._rng = rng
         self._open_again = 0.0
         self._date: tuple[int, float] | None = None
@@ -51,6 +52,17 @@ class Seller:
         answer = await self.service.send(request)
         self.note_date(answer)
         return answer
+
+    def rewritten(self, said: Refused, request: Request) -> bool:
+        """Whether the order that was refused in the form of this request is to be sent again in another one, which is
+        that of all orders from now on. Each form is tried once a run."""
+        other = self.provider.another_form(said, request, self.settings)
+        if other is None or other in self._refused:
+            return False
+        if other != self.settings:  # else another order has found it out meanwhile
+            self._refused.append(self.settings)
+            self.settings = other
+        return True
 
     def note_date(self, answer: Answer) -> None:
         """Keeps the provider's own time, from the Date header of an answer."""

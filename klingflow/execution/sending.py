@@ -189,6 +189,10 @@ class Sender:
                 return Doubt(redact(said.message), said.final)
             case Refused():
                 began = before - INTENT_VALID_S
+                if first and seller.rewritten(said, request):
+                    await self.refuse(job, said.kind, said.code, redact(said.message), sent=True, answer=said.raw)
+                    self.say("progress", order, {"state": "refused in this form, written anew", "fraction": None})
+                    return None
                 return await self._refused(order, seller, job, said, first=first, began=began)
 
     async def post(

@@ -104,6 +104,10 @@ def _accepted(answer: Answer) -> Submitted:
     return Unclear(message=f"the animatic answered {answer.status}")
 
 
+def another_form(said: Refused, request: Request, settings: Settings) -> Settings | None:
+    return None
+
+
 def poll(task: TaskId, path: str) -> Request:
     return Request(method="GET", path=f"{CLIPS}/{reading.step(task)}")
 

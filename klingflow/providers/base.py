@@ -187,6 +187,10 @@ class Settings:
     """HiAPI: send frames as data: URIs inside image_urls (not documented for Kling: opt-in)."""
     base64: Literal["data-uri", "raw"] = "data-uri"
     """MuleRouter: how inline frames are written."""
+    multi_shot: Literal["boolean", "text"] = "boolean"
+    """MuleRouter: how the field of that name is written; its pages and its client disagree."""
+    reference: Literal["reference-to-video", "reference-image-to-video"] = "reference-to-video"
+    """MuleRouter: the path for shots with reference images and no first frame; likewise."""
     callback_url: str | None = None
     """HiAPI: where the provider sends its callback; from the command line, never from a file."""
 
@@ -209,6 +213,12 @@ class Provider(Protocol):
         ...
 
     def accepted(self, answer: Answer) -> Submitted: ...
+
+    def another_form(self, said: Refused, request: Request, settings: Settings) -> Settings | None:
+        """The settings under which the same order may pass, where the API refused the form in which this `request` was
+        written and not what it asks for; None elsewhere. Nothing was bought: the order is sent again at once, each form
+        once in a run."""
+        ...
 
     def poll(self, task: TaskId, path: str) -> Request:
         """`path` is the path of the request that made the task."""

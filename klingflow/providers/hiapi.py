@@ -208,6 +208,10 @@ def _error(body: Object | None) -> ErrorText:
     )
 
 
+def another_form(said: Refused, request: Request, settings: Settings) -> Settings | None:
+    return None
+
+
 def poll(task: TaskId, path: str) -> Request:
     return Request(method="GET", path=f"/v1/tasks/{reading.step(task)}")
 

@@ -13,6 +13,8 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
 
 from klingflow.core.model import Film, Key, Shot, TaskId
 from klingflow.core.source import Problem
@@ -177,12 +179,8 @@ def _check_images(film: Film, shot: Shot) -> Iterator[Problem]:
 
 
 def submit(shot: Shot, inputs: Mapping[str, str], settings: Settings, key: Key, attempt: int) -> Request:
-    """The order, at the endpoint of what the shot's images ask for.
-
-    Images or elements without a first frame go to `reference-to-video`, as the docs have it; MuleRouter's own client
-    says `reference-image-to-video`. Fields are in the order of the docs' page; `multi_shot` is a boolean there
-    (the vendor's clients send text). `key` and `attempt` change nothing: there is no idempotency key.
-    """
+    """The order, at the endpoint of what the shot's images ask for, its fields in the order of the docs' page. `key`
+    and `attempt` change nothing: there is no idempotency key."""
     first = inputs.get("first_frame")
     body: Object = {}
     if first is not None:
@@ -205,11 +203,11 @@ def submit(shot: Shot, inputs: Mapping[str, str], settings: Settings, key: Key, 
         body["aspect_ratio"] = ratio
     body["duration"] = shot.duration
     if multi is not None:
-        body["multi_shot"] = True
+        body["multi_shot"] = True if settings.multi_shot == "boolean" else "true"
         body["shot_type"] = multi.by
     if shot.elements:
         body["elements"] = [_element(inputs, i, len(e.reference_images)) for i, e in enumerate(shot.elements)]
-    way = "image-to-video" if first is not None else "reference-to-video" if _referring(shot) else "text-to-video"
+    way = "image-to-video" if first is not None else settings.reference if _referring(shot) else "text-to-video"
     return Request(
         method="POST",
         path=f"{_ROOT}/{way}/generation",
@@ -302,6 +300,27 @@ def _first(*values: object) -> str:
         if found:
             return found
     return ""
+
+
+_REFERENCES: tuple[Literal["reference-to-video"], Literal["reference-image-to-video"]] = (
+    "reference-to-video",
+    "reference-image-to-video",
+)
+"""Two names of one endpoint: the docs' page, and MuleRouter's client (2026-04-23)."""
+
+
+def another_form(said: Refused, request: Request, settings: Settings) -> Settings | None:
+    """Two guesses have a second form: the path for reference images (one of the two answers 404), and `multi_shot` as
+    boolean, as the docs have it, or as text, as the clients of 2026-04 send it (a 400 complains about the field)."""
+    way = request.path.removeprefix(f"{_ROOT}/").removesuffix("/generation")
+    if way in _REFERENCES and said.code == "HTTP 404":
+        docs, client = _REFERENCES
+        return replace(settings, reference=client if way == docs else docs)
+    about_type = re.search(r"multi_shot\W.*(bool|str|type|text|true|enum)", said.message, re.IGNORECASE | re.DOTALL)
+    if said.kind is FailureClass.INVALID and about_type and b'"multi_shot":' in (request.body or b""):
+        was_text = b'"multi_shot":"' in (request.body or b"")
+        return replace(settings, multi_shot="boolean" if was_text else "text")
+    return None
 
 
 def poll(task: TaskId, path: str) -> Request:
