@@ -790,6 +790,7 @@ class World:
                 self.settings.get(name, Settings()),
                 account(f"https://{name}", "k"),
                 rng,
+                images_by="",
             )
             for name, api in self.apis.items()
         }

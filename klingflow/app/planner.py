@@ -17,7 +17,7 @@ from klingflow.core.digest import of_bytes
 from klingflow.core.errors import KlingflowError, StoreError, UsageError
 from klingflow.core.model import ClipRecord, Digest, Key, Shot, ShotId, UrlStill
 from klingflow.core.source import Problem, Severity
-from klingflow.execution import host
+from klingflow.execution import form, host
 from klingflow.execution.host import Host
 from klingflow.io import config, ledger
 from klingflow.io.cache import cache_folder
@@ -34,7 +34,7 @@ from klingflow.planning.plan import Action, OpenOrder, Plan, PlanLookups
 from klingflow.planning.select import refuse_misspelt_tags
 from klingflow.planning.select import select as select_shots
 from klingflow.providers import PROVIDERS
-from klingflow.providers.base import FailureClass, Settings
+from klingflow.providers.base import FailureClass, Provider, Settings
 from klingflow.providers.failure import RULES, recorded
 from klingflow.storyboard.lock import Lock
 
@@ -99,7 +99,7 @@ def lookups(loaded: LoadedStoryboard, store: Store, notes: TaskNotes) -> PlanLoo
             return OpenOrder(
                 action=Action.RESUME, reason=f"task {note.task} at {note.provider} was paid for, and the store lost it"
             )
-        return open_order(job, me)
+        return open_order(job, me, lambda: _another(loaded, job, key, shot))
 
     @cache
     def picture(path: str) -> Digest | None:
@@ -118,8 +118,9 @@ def lookups(loaded: LoadedStoryboard, store: Store, notes: TaskNotes) -> PlanLoo
     )
 
 
-def open_order(job: Job, me: Host) -> OpenOrder | None:
-    """What the ledger has for a key that has no clip yet; None where it has nothing that matters."""
+def open_order(job: Job, me: Host, another: Callable[[], bool] = lambda: False) -> OpenOrder | None:
+    """What the ledger has for a key that has no clip yet; None where it has nothing that matters. `another`: whether
+    what would be sent is another request than any that failed for good."""
     if job.orphans:
         names = ", ".join(record.path for record in job.orphans)
         return OpenOrder(action=Action.RESOLVE, reason=f"the ledger is damaged: {names} has no intent")
@@ -138,7 +139,7 @@ def open_order(job: Job, me: Host) -> OpenOrder | None:
         case State.STORED:
             return OpenOrder(action=Action.RESOLVE, reason="its clip was stored, and the store does not have it")
         case State.FAILED:
-            return _failed_before(job)
+            return _failed_before(job, another)
         case _:
             return None
 
@@ -157,11 +158,27 @@ def _unanswered(intent: Record, name: str, me: Host) -> OpenOrder:
     return OpenOrder(action=Action.RESOLVE, reason=f"asked {name}, and it is not known whether it was bought")
 
 
-def _failed_before(job: Job) -> OpenOrder:
+def _another(loaded: LoadedStoryboard, job: Job, key: Key, shot: Shot) -> bool:
+    provider, settings = PROVIDERS[shot.provider], loaded.config.settings.get(shot.provider, Settings())
+    mine = form.of(provider, shot, key, settings, images_by(loaded.config, provider))
+    return not form.failed_before(job, shot.provider, mine)
+
+
+def images_by(config: Config, provider: Provider) -> str:
+    """The way that images go to a provider, as far as the project decides it: what `form.of` wants to know."""
+    publish = config.publish
+    if publish is None or provider.caps.frames != "url":
+        return f"inside {config.shrink}"
+    return f"{publish.public_url or publish.to} {config.shrink}"
+
+
+def _failed_before(job: Job, another: Callable[[], bool]) -> OpenOrder:
     last = job.last(Kind.FAILED)
     kind = (recorded(last.detail) if last is not None else None) or FailureClass.INVALID
     if RULES[kind].again_by_run:
         return OpenOrder(action=Action.MAKE, reason=f"failed before ({kind}): tried again", orders=True)
+    if another():
+        return OpenOrder(action=Action.MAKE, reason=f"failed before ({kind}): another request now", orders=True)
     return OpenOrder(action=Action.MAKE, reason=f"failed before ({kind}): not ordered again unless it is changed")
 
 

@@ -16,14 +16,14 @@ from klingflow.app.project_loader import LoadedStoryboard, trusted_urls
 from klingflow.core.errors import KlingflowError, StoreError, StoryboardError, UsageError
 from klingflow.core.model import Digest, TaskId
 from klingflow.core.redact import redact
-from klingflow.execution.account import account
+from klingflow.execution.account import Account, account
 from klingflow.execution.seller import Seller
 from klingflow.io import api, config, http, store_origin, webhook
 from klingflow.io.downloads import Downloads
 from klingflow.io.project import IMAGE_BYTES, BadFile, Project, picture
 from klingflow.io.publish import Publisher
 from klingflow.io.publish_trial import unreadable
-from klingflow.io.service import Broken, Gone
+from klingflow.io.service import Broken, Gone, Service
 from klingflow.io.storage_factory import open_publisher
 from klingflow.io.store import Store
 from klingflow.planning.plan import Action, Plan
@@ -69,6 +69,8 @@ class Services:
     """The keys, addresses and settings that a run needs, read from the environment and the project file."""
 
     settings: Mapping[str, Settings]
+    images_by: Mapping[str, str]
+    """The way that images go to each provider (planner.images_by)."""
     publisher: Publisher | None
     stills: ProjectStills
     keys: Mapping[str, str]
@@ -85,7 +87,7 @@ class Services:
     async def opened(self, store: Store, scratch: Path, rng: random.Random) -> AsyncIterator[Doors]:
         """Opens every door, and closes it whatever happens."""
         drawing = AnimaticService(lambda digest: store.blob(Digest(digest)), scratch / "animatic")
-        sellers = {"animatic": Seller(PROVIDERS["animatic"], drawing, self._settings("animatic"), None, rng)}
+        sellers = {"animatic": self._seller("animatic", drawing, None, rng)}
         for name, key in self.keys.items():
             provider = PROVIDERS[name]
             try:
@@ -95,7 +97,7 @@ class Services:
                     raise
                 continue
             base = self.environ.get(provider.caps.base_variable) or provider.caps.base_url
-            sellers[name] = Seller(provider, service, self._settings(name), account(base, key), rng)
+            sellers[name] = self._seller(name, service, account(base, key), rng)
         downloads = Downloads(self.trusted, proxy=http.proxy_for("https://", self.environ))
         try:
             yield Doors(sellers=sellers, downloads=downloads)
@@ -104,8 +106,9 @@ class Services:
                 await seller.service.close()
             await downloads.close()
 
-    def _settings(self, name: str) -> Settings:
-        return self.settings.get(name, Settings())
+    def _seller(self, name: str, service: Service, account: Account | None, rng: random.Random) -> Seller:
+        settings = self.settings.get(name, Settings())
+        return Seller(PROVIDERS[name], service, settings, account, rng, images_by=self.images_by[name])
 
     @asynccontextmanager
     async def listening(
@@ -181,6 +184,7 @@ def open_services(
             )
     return Services(
         settings=settings,
+        images_by={name: planner.images_by(loaded.config, provider) for name, provider in PROVIDERS.items()},
         publisher=publisher,
         stills=ProjectStills(loaded.project),
         keys=keys,

@@ -22,6 +22,7 @@ from klingflow.core.model import ClipRecord, Digest, Key, ShotId, TaskId
 from klingflow.execution.budget import Budget
 from klingflow.execution.collecting import Collector, seller_of
 from klingflow.execution.doubts import RETRY_TIMEOUT_S, Doubts, idempotency_attempt
+from klingflow.execution.form import failed_before
 from klingflow.execution.host import Host
 from klingflow.execution.inputs import InputImages, Media
 from klingflow.execution.offload import Offload
@@ -260,7 +261,10 @@ class Buyer:
         message = str(last.detail.get("message") or kind.value)
         failures = sum(record.kind is Kind.FAILED and record.attempt > before for record in job.records)
         if not failures:
-            if rule.again_by_run:
+            seller = self._sellers.get(order.provider)
+            if rule.again_by_run or seller is None:
+                return None
+            if not failed_before(job, seller.name, seller.form(order.shot, order.key)):
                 return None
             message = f"this very order was tried before: {message}"
         elif failures <= rule.new_attempts and order.may_order and not (self._detach or self._sender.state.stopping):

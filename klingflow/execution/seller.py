@@ -9,6 +9,8 @@ from collections.abc import Callable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
+from klingflow.core.model import Digest, Key, Shot
+from klingflow.execution import form
 from klingflow.execution.account import Account
 from klingflow.execution.outcome import Failure
 from klingflow.execution.waiting import Poller, Slots
@@ -22,12 +24,21 @@ CLOCK_SLACK_S = 120.0
 
 class Seller:
     def __init__(
-        self, provider: Provider, service: Service, settings: Settings, account: Account | None, rng: random.Random
+        self,
+        provider: Provider,
+        service: Service,
+        settings: Settings,
+        account: Account | None,
+        rng: random.Random,
+        *,
+        images_by: str,
     ) -> None:
-        """`account` is None for a provider that has none: a free one."""
+        """`account` is None for a provider that has none: a free one. `images_by`: see `form.of`."""
         self.provider = provider
         self.service = service
         self.settings = settings
+        self._configured = settings
+        self._images_by = images_by
         self.account = account
         self.slots = Slots(settings.concurrency or provider.caps.concurrency)
         self.poller = Poller(provider, service, rng)
@@ -63,6 +74,10 @@ class Seller:
             self._refused.append(self.settings)
             self.settings = other
         return True
+
+    def form(self, shot: Shot, key: Key) -> Digest:
+        """How the project's settings have an order written: not as it was written anew after a refusal."""
+        return form.of(self.provider, shot, key, self._configured, self._images_by)
 
     def note_date(self, answer: Answer) -> None:
         """Keeps the provider's own time, from the Date header of an answer."""

@@ -137,6 +137,7 @@ class Sender:
             "idempotency_attempt": idempotency,
             "provider_ms": seller.now_ms(),
             "inputs": dict(images.digests),
+            "form": seller.form(order.shot, order.key),
             "account": seller.account.signature() if seller.account is not None else None,
         }
         intent = job.next(Kind.INTENT, self._now_ms(), detail)

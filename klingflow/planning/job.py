@@ -92,8 +92,8 @@ class Record:
     intent     provider, model, method, path, body (base64 of the exact bytes), headers (the idempotency key among
     them),
                idempotency_attempt, account {base, salt, digest}, provider_ms (the provider's clock, or null), price
-               (text or null), seconds, resolution, storyboard, film, shot, take, inputs {role: digest}, parts, who,
-               machine, pid, started
+               (text or null), seconds, resolution, storyboard, film, shot, take, inputs {role: digest}, parts, form
+               (execution.form; not in old records), who, machine, pid, started
     accepted   task, by ("answer", "replay", "person", "note", "status"), price, answer (the raw text)
     refused    class, code, message, sent (false: it certainly never left)
     delivered  clip (digest), why

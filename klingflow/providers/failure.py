@@ -54,8 +54,8 @@ RULES: Mapping[FailureClass, Rule] = {
     FailureClass.INVALID: Rule(
         again_by_run=False,
         exit_code=errors.SHOTS_FAILED,
-        what_next="the same order is not sent again: change '{shot}', or give it a new `take` to try it unchanged, "
-        "then `klingflow plan {storyboard}`",
+        what_next="the same order is not sent again: change '{shot}' or the setting that the message names, or give it "
+        "a new `take` to try it unchanged, then `klingflow plan {storyboard}`",
     ),
     FailureClass.PROVIDER_FAULT: Rule(
         new_attempts=1,  # two in all: facts on reliability, class "infra"

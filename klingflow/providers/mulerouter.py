@@ -229,10 +229,22 @@ def _element(inputs: Mapping[str, str], index: int, references: int) -> Object:
 
 
 _ABOUT_IMAGES = r"base ?64|data[ -]?ur[il]|image|frame"
+_NOT_FETCHED = r"fetch|download|unreachable|not accessible|access denied|could not be loaded|failed to load"
 _INLINE_HINT = (
     "; if it is the form of a frame inside the request that is refused, "
     "set providers.mulerouter.base64 to raw (or back to data-uri)"
 )
+_URL_HINT = (
+    "; an image that the storyboard gives as a URL must be readable for everyone: open it in a private window, or keep "
+    "the file in the project, from where it goes inside the request"
+)
+
+
+def _hint(message: str) -> str:
+    """What may mend an order that was refused over an image; empty for every other."""
+    if not re.search(_ABOUT_IMAGES, message, re.IGNORECASE):
+        return ""
+    return _URL_HINT if re.search(_NOT_FETCHED, message, re.IGNORECASE) else _INLINE_HINT
 
 
 def accepted(answer: Answer) -> Submitted:
@@ -269,8 +281,8 @@ def _accepted(answer: Answer) -> Submitted:
         return Unclear(message=f"MuleRouter answered HTTP {answer.status}" + _tail(reported))
     if refused.kind is FailureClass.INVALID and _NUMBERS.get(reported.code) is FailureClass.MODERATED:
         return Refused(kind=FailureClass.MODERATED, code=refused.code, message=refused.message)
-    if refused.kind is FailureClass.INVALID and re.search(_ABOUT_IMAGES, reported.message, re.IGNORECASE):
-        return Refused(kind=refused.kind, code=refused.code, message=refused.message + _INLINE_HINT)
+    if refused.kind is FailureClass.INVALID:
+        return replace(refused, message=refused.message + _hint(reported.message))
     return refused
 
 
@@ -360,7 +372,9 @@ def status(answer: Answer, task: TaskId) -> Status:
         return Done(url=str(video["url"]))
     if word in _FAILED or word in reading.STOPPED:
         why = "MuleRouter gave no reason" if word in _FAILED else f"MuleRouter calls the task {word}"
-        return Failed(kind=_kind(word, reported), code=reported.code, message=reported.message or why)
+        kind = _kind(word, reported)
+        hint = _hint(reported.message) if kind is FailureClass.INVALID else ""
+        return Failed(kind=kind, code=reported.code, message=(reported.message or why) + hint)
     return Pending(state=word, known=word in _PENDING)
 
 

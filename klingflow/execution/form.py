@@ -1,0 +1,43 @@
+"""Whether an order that failed for good was this very request.
+
+A key says what a clip shows. It leaves out how the order is written: which provider gets it, the settings of that
+provider, how its images travel. An order that failed over one of these is another request once that is mended, and may
+be sent again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from klingflow.core import digest
+from klingflow.core.model import Digest, Key, Shot
+from klingflow.planning.job import Job, Kind
+from klingflow.providers.base import FailureClass, Provider, Settings
+from klingflow.providers.failure import RULES, recorded
+
+
+def of(provider: Provider, shot: Shot, key: Key, settings: Settings, images_by: str) -> Digest:
+    """The digest of how an order for a key is written under the project's settings. `images_by` is the way that its
+    images go (app.services). The address of callbacks counts for nothing."""
+    roles = {role: role for role, _ in shot.frames()}
+    request = provider.submit(shot, roles, replace(settings, callback_url=None), key, 1)
+    body = (request.body or b"").decode("utf-8", "replace")
+    parts = [provider.name, settings.base64, images_by, request.method, request.path, body]
+    return digest.of_bytes(digest.canonical(parts))
+
+
+def failed_before(job: Job, provider: str, form: Digest) -> bool:
+    """Whether a task of this job failed for good that was ordered of this provider in this form.
+
+    Where only the prompt or the pictures can be at fault (moderation), each form counts, and so does an order that was
+    recorded without one."""
+    for failure in job.records:
+        if failure.kind is not Kind.FAILED:
+            continue
+        kind = recorded(failure.detail) or FailureClass.INVALID
+        sent = next(r.detail for r in job.records if r.kind is Kind.INTENT and r.attempt == failure.attempt)
+        if RULES[kind].again_by_run or sent.get("provider") != provider:
+            continue
+        if kind is FailureClass.MODERATED or sent.get("form", form) == form:
+            return True
+    return False
