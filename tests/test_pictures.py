@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import wave
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -158,3 +159,12 @@ def test_a_bed_is_listened_to_once(tmp_path: Any, monkeypatch: pytest.MonkeyPatc
     digest = files.bed("a.wav")
     monkeypatch.setattr(media, "sound", None)
     assert files.bed("a.wav") == digest == files.digest("a.wav")
+
+
+def test_the_shots_of_a_film_are_not_searched_for_each_of_them() -> None:
+    class Cut(tuple[ShotId, ...]):
+        def __contains__(self, name: object) -> bool:
+            raise AssertionError("each look costs as much as the film is long")
+
+    made = film(shot("a", still="wide.png"), shot("b", continues="a"), shot("c", still="tall.png"))
+    assert told(replace(made, cut=Cut(made.cut))) == told(made)

@@ -18,7 +18,7 @@ from klingflow.app import out_folder
 from klingflow.core.alike import difference
 from klingflow.core.digest import of_bytes
 from klingflow.core.errors import KlingflowError, StoryboardError, UsageError
-from klingflow.core.model import ClipLook, Digest, FileStill, Film, Frame, ImageFacts, Inputs, Shot
+from klingflow.core.model import ClipLook, Digest, FileStill, Film, Frame, ImageFacts, Inputs, Shot, ShotId
 from klingflow.core.source import Document, Problem, Severity, Span
 from klingflow.io import config as project_file
 from klingflow.io.cache import recall, remember
@@ -333,8 +333,9 @@ def _files(films: Sequence[Film], project: Project, config: Config | None) -> tu
         problem = Problem(rule=rule, what=what, span=span, mend=mend, severity=severity)
         problems.setdefault((what, span), problem)
 
-    def look_equal(path: str, span: Span) -> None:
+    def look_equal(path: str, film: Film, shot: ShotId | None, field: str) -> None:
         if project.other_form(path) is not None:
+            span = film.where(shot, field)
             problem = _other_form(path, span)
             problems.setdefault((problem.what, span), problem)
 
@@ -345,7 +346,7 @@ def _files(films: Sequence[Film], project: Project, config: Config | None) -> tu
                     continue
                 facts = _look(frame.path, project.image, stills, bad)
                 if role != "meets":
-                    look_equal(frame.path, film.where(shot.id, role))
+                    look_equal(frame.path, film, shot.id, role)
                 if facts is None:
                     if role == "meets":
                         continue  # told where that shot declares it
@@ -364,12 +365,12 @@ def _files(films: Sequence[Film], project: Project, config: Config | None) -> tu
                 error = bad[shot.clip]
                 note(film.where(shot.id, "clip"), "clip", error.what, error.mend)
             if shot.clip is not None:
-                look_equal(shot.clip, film.where(shot.id, "clip"))
+                look_equal(shot.clip, film, shot.id, "clip")
         if film.audio is not None and _look(film.audio, project.digest, beds, bad) is None:
             error = bad[film.audio]
             note(film.where(None, "film.audio"), "audio", error.what, error.mend)
         if film.audio is not None:
-            look_equal(film.audio, film.where(None, "film.audio"))
+            look_equal(film.audio, film, None, "film.audio")
     digests = {path: digest for path, (digest, _) in clips.items()} | beds
     looks = {path: look for path, (_, look) in clips.items() if look is not None}
     return Inputs(stills=stills, clips=digests, looks=looks), list(problems.values())

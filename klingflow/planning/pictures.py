@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from functools import lru_cache
 
 from klingflow.core.model import FileStill, Film, Frame, Inputs, Shot, ShotFrame, ShotId
 from klingflow.core.source import Problem, Severity
@@ -45,8 +46,9 @@ def _odd_shapes(film: Film, shapes: Mapping[ShotId, Fraction | None]) -> Iterato
     tally = Counter(map(_said, deciding))
     usual = max(deciding, key=lambda shape: tally[_said(shape)])  # of equals the first
     whole = Fraction(*film.size) if film.size else usual
+    shown = set(film.cut)
     for shot, shape in dict(known).items():
-        told_before = isinstance(shot.first_frame, ShotFrame) and shot.first_frame.shot in film.cut
+        told_before = isinstance(shot.first_frame, ShotFrame) and shot.first_frame.shot in shown
         if _alike(shape, whole) or told_before:
             continue
         bars = "at its sides" if shape < whole else "above and below it"
@@ -97,11 +99,13 @@ def _of(frame: Frame | None, shapes: Mapping[ShotId, Fraction | None], inputs: I
     return Fraction(facts.width, facts.height) if facts else None
 
 
+@lru_cache(1024)
 def _alike(one: Fraction, other: Fraction) -> bool:
     """Pixel counts are rounded by encoders and cropping hands: 1920x1088 is 16:9 too."""
     return max(one, other) / min(one, other) < Fraction(106, 100)
 
 
+@lru_cache(1024)
 def _said(shape: Fraction) -> str:
     near = [(w, h) for w, h in _NAMED if max(shape, Fraction(w, h)) / min(shape, Fraction(w, h)) < Fraction(103, 100)]
     width, height = near[0] if near else (shape.numerator, shape.denominator)
