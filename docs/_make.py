@@ -232,7 +232,7 @@ def run(words: Sequence[str], files: Mapping[str, str | bytes]) -> str:
 def format_page() -> str:
     board, lock, project = (schema.load(name) for name in ("storyboard", "lock", "project"))
     defs = board["$defs"]
-    element = defs["elements"]["items"]
+    element = defs["element"]
     entry = lock["$defs"]["entry"]
     providers = project["properties"]["providers"]["properties"]
     return filled(

@@ -4,10 +4,13 @@ from textwrap import dedent
 
 import pytest
 
+from klingflow.core import digest
+from klingflow.core.model import Digest, ImageFacts, ShotId
 from klingflow.core.source import Severity
 from klingflow.storyboard import mentions
 from tests.storyboards import faults, loaded
 
+PICTURES = ("captain.png", "skipper.png", "side.png", "boat.png")
 ONE = {"element": 1, "image": 0}
 
 
@@ -78,6 +81,53 @@ def test_an_element_that_is_never_mentioned_is_a_warning_where_it_is_given() -> 
     _, (fault,) = loaded(BOARD.replace("PROMPT", "she"))
     assert (fault.severity, fault.span and fault.span.line) == (Severity.WARNING, 6)
     assert "never mentioned" in fault.what
+
+
+NAMED = """\
+    klingflow: 1
+    vars: {look: grainy}
+    defaults:
+      provider: mulerouter
+      elements:
+        captain: {frontal_image: captain.png, reference_images: [side.png]}
+        boat: {frontal_image: boat.png}
+    shots:
+      - {id: dawn, prompt: "{{ element.boat }} and {{ element.captain }}"}
+      - {id: noon, prompt: "{{ element.gull }} over {{ look }}", elements: {gull: {frontal_image: gull.png}}}
+      - {id: dusk, prompt: nobody, elements: []}
+"""
+
+
+def test_elements_with_names_are_mentioned_by_them() -> None:
+    (made,), problems = loaded(NAMED)
+    assert problems == []
+    assert [shot.prompt for shot in made.shots] == [
+        "<<<element_2>>> and <<<element_1>>>", "<<<element_1>>> over grainy", "nobody",
+    ]  # fmt: skip
+    assert [[element.name for element in shot.elements] for shot in made.shots] == [["captain", "boat"], ["gull"], []]
+    assert made.where(ShotId("dawn"), "elements.0.reference_images.0").line == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("element.boat", "element.bota"), "9:25 undefined: 'element' has no 'bota'"),
+        (("element.gull }} over", "element.boat }} over"), "10:25 undefined: 'element' has no 'boat'"),
+        (("look: grainy", "look: '{{ element.boat }}'"), "2:15 undefined: 'element' is known only inside a shot"),
+        (("look: grainy", "element: grainy"), "2:8 reserved-name: 'element' means something else in templates"),
+        (("boat.png", "../../boat.png"), "7:27 path: "),
+    ],
+)
+def test_what_is_wrong_with_a_named_element_is_said_at_its_place(change: tuple[str, str], said: str) -> None:
+    assert faults(NAMED.replace(*change))[0].startswith(said)
+
+
+def test_the_name_of_an_element_is_no_part_of_the_key() -> None:
+    (named,), _ = loaded(NAMED.replace("captain:", "skipper:").replace("element.captain", "element.skipper"))
+    (other,), _ = loaded(NAMED)
+    stills = {n: ImageFacts(digest=Digest(n), format="PNG", width=9, height=9, bytes=1) for n in PICTURES}
+    keys = [digest.key(digest.parts(one.shots[0], "m", stills, {}, {}) or {}) for one in (named, other)]
+    assert keys[0] == keys[1]
 
 
 def test_mentions_in_the_prompts_of_a_multi_shot_count() -> None:

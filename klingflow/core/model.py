@@ -72,6 +72,8 @@ Frame = FileStill | UrlStill | ShotFrame
 class Element:
     frontal_image: Frame
     reference_images: tuple[Frame, ...] = ()
+    name: str = ""
+    """What a prompt calls it, as {{ element.NAME }}; empty for one of a list. It is no part of a key."""
 
 
 @dataclass(frozen=True, slots=True)

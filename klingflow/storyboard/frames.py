@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, cast
 
@@ -135,6 +135,16 @@ class Frames:
         self.file.fault("frame", f"'{text}' names no frame", mend, at)
         raise Skip
 
+    def elements(
+        self, given: Sequence[Data] | Mapping[str, Data], context: dict[str, object], at: Path, owner: str
+    ) -> tuple[Element, ...]:
+        """The elements of a list, or of a mapping of names, in the order in which they are written."""
+        if not isinstance(given, Mapping):
+            return each(given, at, lambda one, at: self.element(one, context, at, owner))
+        names = list(given)
+        read = each(names, at, lambda name, _: self.element(given[name], context, (*at, name), owner))
+        return tuple(replace(element, name=name) for name, element in zip(names, read, strict=True))
+
     def element(self, value: Data, context: dict[str, object], at: Path, owner: str) -> Element:
         front = self.frame(value["frontal_image"], context, (*at, "frontal_image"), owner)
         others = value.get("reference_images", ())
@@ -164,7 +174,7 @@ class Stills:
             fields["images"] = found
         if "elements" in fields:
             elements = tuple(
-                Element(front, self.each(element.reference_images))
+                Element(front, self.each(element.reference_images), element.name)
                 for element in fields["elements"]
                 for front in self.each([element.frontal_image])
             )

@@ -85,6 +85,7 @@ def _film(
     reader = ShotReader(file, raws, defaults, provider)
     shots = reader.resolved([reader.draft(index, raw, context) for index, raw in enumerate(raws)])
     context.pop("shot", None)
+    context.pop("element", None)
     left_out: dict[str, str] = {}
     title = ""
     try:
@@ -134,6 +135,13 @@ def _film(
     )
 
 
+def _named(value: object, steps: Path) -> Path:
+    """The way into a field's value, where its elements have names in place of numbers."""
+    if isinstance(value, dict) and steps and isinstance(steps[0], int) and steps[0] < len(value):
+        return (list(value)[steps[0]], *steps[1:])
+    return steps
+
+
 _RATES = {23.976: Fraction(24000, 1001), 29.97: Fraction(30000, 1001), 59.94: Fraction(60000, 1001)}
 MOST_PIXELS = 8192
 """A side of the film."""
@@ -160,11 +168,11 @@ def _where(
         index = ids[shot]
         if not steps:
             return document.span(("shots", index, "id"))
-        for first in (steps[0], *_INSTEAD.get(str(steps[0]), ())):
-            if first in raws[index]:
-                return document.span(("shots", index, first, *steps[1:]))
-            if first in defaults:
-                return document.span(("defaults", first, *steps[1:]))
+        for first in map(str, (steps[0], *_INSTEAD.get(str(steps[0]), ()))):
+            places: tuple[tuple[Data, Path], ...] = ((raws[index], ("shots", index)), (defaults, ("defaults",)))
+            for owner, at in places:
+                if first in owner:
+                    return document.span((*at, first, *_named(owner[first], tuple(steps[1:]))))
         return document.span(("shots", index, "id"))
 
     return where

@@ -192,8 +192,8 @@ def _too_many_steps() -> _Fault:
 
 
 def _undeclared(name: str, known: Sequence[str], budget: RenderBudget) -> _Missing:
-    if name == "shot":
-        return _Missing("undefined", "'shot' is known only inside a shot", "use it in a field of a shot")
+    if name in ("shot", "element"):
+        return _Missing("undefined", f"'{name}' is known only inside a shot", "use it in a field of a shot")
     near, names = budget.nearest(name, known), budget.listed(known)
     mend = "declare it under vars" + (f"; known here: {names}" if names else "")
     mend = suggestion(near, name) if near else mend

@@ -112,6 +112,10 @@ def _element(value: Any) -> bool:
     )
 
 
+def _elements(value: Any) -> bool:
+    return _all(_element)(list(value.values()) if isinstance(value, dict) else value)
+
+
 def _multi_shot(value: Any) -> bool:
     if not isinstance(value, dict) or value.get("by") not in ("customize", "intelligence"):
         return False
@@ -135,7 +139,7 @@ _COMMON: Mapping[str, Kind] = {
     "prompt_file": _text,
     "negative_prompt": _text,
     "images": _all(_frame),
-    "elements": _all(_element),
+    "elements": _elements,
     "multi_shot": _multi_shot,
     "duration": _number,
     "resolution": _text,

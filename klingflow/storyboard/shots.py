@@ -120,6 +120,9 @@ class ShotReader:
             "tags": merged.get("tags") or (),
         }
         context["shot"] = info
+        elements = merged.get("elements")
+        names = elements if isinstance(elements, dict) else ()
+        context["element"] = {name: mentions.spelled("element", n) for n, name in enumerate(names, 1)}
         if "vars" in raw or self.common_vars:
             context = self.own_vars(index, raw, context)
         for field in ("resolution", "tags"):  # first: other templates may print them
@@ -234,7 +237,7 @@ class ShotReader:
             case "images":
                 return {"images": each(value, at, lambda one, at: self.frames.frame(one, context, at, draft.id))}
             case "elements":
-                return {"elements": each(value, at, lambda one, at: self.frames.element(one, context, at, draft.id))}
+                return {"elements": self.frames.elements(value, context, at, draft.id)}
             case "multi_shot":
                 parts = value.get("shots", ())
                 prompts = each(

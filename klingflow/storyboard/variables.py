@@ -20,12 +20,10 @@ from klingflow.storyboard.storyboard_file import Data, Skip, StoryboardFile
 MAX_FILMS = 100
 """Combinations of one matrix."""
 
-_RESERVED = {"shot", "vars", "matrix", "loop", "true", "false", "none", "True", "False", "None", "not", "and", "or"} | {
-    "in",
-    "is",
-    "if",
-    "else",
-}
+_RESERVED = frozenset(
+    ["shot", "element", "vars", "matrix", "loop", "true", "false", "none", "True", "False", "None"]
+    + ["not", "and", "or", "in", "is", "if", "else"]
+)
 
 
 def overridden(file: StoryboardFile, data: Data, overrides: Mapping[str, str]) -> dict[str, tuple[object, bool]]:
