@@ -64,16 +64,6 @@ caps = Caps(
     base_url="https://api.mulerouter.ai",
 )
 
-SEGMENT_CHARS = 512
-"""Characters of one multi_prompt text; MuleRouter's client, read 2026-11."""
-SEGMENTS = 6
-"""MuleRouter docs, image-to-video."""
-ELEMENTS_WITH_FRAMES = 3
-"""MuleRouter docs, image-to-video."""
-ELEMENT_IMAGES = 3
-"""Reference images of one element; MuleRouter docs, model page."""
-IMAGES_IN_ALL = 7
-"""Elements, images and frames together; MuleRouter's client (stated for reference-to-video)."""
 RATIO_WITHOUT_FRAME = "16:9"
 """A shot without a first frame must name its ratio; this is what MuleRouter's client sends when its user names none."""
 
@@ -96,78 +86,23 @@ def _check(film: Film, shot: Shot) -> Iterator[Problem]:
 
 
 def _check_multi_shot(film: Film, shot: Shot) -> Iterator[Problem]:
-    multi = shot.multi_shot
-    if multi is None:
-        return
-
-    def wrong(what: str, mend: str, *, warning: bool = False) -> Problem:
-        return omni.problem(film, shot, "multi_shot", what, mend, rule="multi-shot", warning=warning)
-
-    if multi.by == "intelligence" and not shot.prompt.strip():
-        yield wrong("multi_shot by intelligence cuts the prompt up, and there is none", "write a prompt")
-    if multi.by == "customize":
-        if not 1 <= len(multi.shots) <= SEGMENTS:
-            yield wrong(f"multi_shot has {len(multi.shots)} shots", f"give it 1 to {SEGMENTS}")
-        for number, (prompt, seconds) in enumerate(multi.shots, 1):
-            if not prompt.strip():
-                yield wrong(f"shot {number} of multi_shot has no prompt", "write one")
-            if len(prompt) > SEGMENT_CHARS:
-                has = len(prompt)
-                yield omni.too_long(
-                    film, shot, "multi_shot", f"prompt {number} of multi_shot", has, SEGMENT_CHARS, "MuleRouter"
-                )
-            if seconds < 1:
-                yield wrong(f"shot {number} of multi_shot lasts {seconds} seconds", "give it at least 1")
-        if shot.prompt.strip():
-            yield wrong(
-                "with multi_shot by customize the model follows the prompts of its shots; the shot's own may count for "
-                "nothing",
-                "move what matters into the prompts of multi_shot",
-                warning=True,
-            )
-    if shot.first_frame is not None:
-        yield wrong(
+    yield from omni.multi_shot_faults(film, shot, "MuleRouter")
+    if shot.multi_shot is not None and shot.first_frame is not None:
+        yield omni.problem(
+            film,
+            shot,
+            "multi_shot",
             "MuleRouter takes multi_shot together with a first frame, but Kling's own API excludes it: the frames may "
             "not be met",
             "drop multi_shot where the first or last frame must be exact",
+            rule="multi-shot",
             warning=True,
         )
 
 
 def _check_images(film: Film, shot: Shot) -> Iterator[Problem]:
-    framed = shot.first_frame is not None
-    if framed and len(shot.elements) > ELEMENTS_WITH_FRAMES:
-        yield omni.problem(
-            film,
-            shot,
-            "elements",
-            f"{len(shot.elements)} elements; with a first or last frame MuleRouter takes {ELEMENTS_WITH_FRAMES}",
-            f"keep {ELEMENTS_WITH_FRAMES}",
-            rule="too-many-images",
-        )
-    for number, element in enumerate(shot.elements, 1):
-        has = len(element.reference_images)
-        if has > ELEMENT_IMAGES or has == 0:
-            yield omni.problem(
-                film,
-                shot,
-                "elements",
-                f"element {number} has {has} reference images; MuleRouter names 1 to {ELEMENT_IMAGES}",
-                "add one" if has == 0 else f"keep {ELEMENT_IMAGES}",
-                rule="element-images",
-                warning=has == 0,
-            )
-    total = len(shot.elements) + len(shot.images) + framed + (shot.last_frame is not None)
-    if total > IMAGES_IN_ALL:
-        yield omni.problem(
-            film,
-            shot,
-            "images" if shot.images else "elements",
-            f"{total} frames, images and elements together; MuleRouter takes {IMAGES_IN_ALL}",
-            f"drop {total - IMAGES_IN_ALL}",
-            rule="too-many-images",
-        )
-    if framed and shot.last_frame is not None and len(shot.images) > 1:
+    yield from omni.image_faults(film, shot, "MuleRouter")
+    if shot.first_frame is not None and shot.last_frame is not None and len(shot.images) > 1:
         yield omni.problem(
             film,
             shot,

@@ -17,6 +17,17 @@ MODEL = "kling-3.0-omni"
 ALIASES = {MODEL: MODEL, "kling-v3-omni": MODEL}
 """Names that a storyboard may use. "kling-v3-omni" is MuleRouter's and the legacy Kling API's (read 2026-11)."""
 
+SEGMENTS = 6
+"""Shots of one multi_shot; MuleRouter docs, image-to-video, and Kling docs, Omni-Video, read 2026-11."""
+SEGMENT_CHARS = 512
+"""Characters of the prompt of one of them; Kling docs, Omni-Video, and MuleRouter's client, read 2026-11."""
+ELEMENT_IMAGES = 3
+"""Reference images of one element; MuleRouter docs, model page, read 2026-11."""
+ELEMENTS_WITH_FRAMES = 3
+"""Kling docs, video omni, and MuleRouter docs, image-to-video, read 2026-11."""
+IMAGES_IN_ALL = 7
+"""Elements, images and frames together; MuleRouter's client, and for the first two Kling docs, video omni, read 2026-11."""
+
 RATIOS = ("16:9", "9:16", "1:1")
 """MuleRouter docs, image-to-video, read 2026-11. HiAPI's text-to-video page names the first two,
 Kling's own API all three."""
@@ -105,6 +116,73 @@ def faults(film: Film, shot: Shot, caps: Caps, seller: str) -> Iterator[Problem]
         )
     if len(shot.prompt) > caps.prompt_chars:
         yield too_long(film, shot, "prompt", "the prompt", len(shot.prompt), caps.prompt_chars, seller)
+
+
+def multi_shot_faults(film: Film, shot: Shot, seller: str) -> Iterator[Problem]:
+    """What is wrong with a multi_shot, for every seller that takes it."""
+    multi = shot.multi_shot
+    if multi is None:
+        return
+
+    def wrong(what: str, mend: str, *, warning: bool = False) -> Problem:
+        return problem(film, shot, "multi_shot", what, mend, rule="multi-shot", warning=warning)
+
+    if multi.by == "intelligence" and not shot.prompt.strip():
+        yield wrong("multi_shot by intelligence cuts the prompt up, and there is none", "write a prompt")
+    if multi.by == "customize":
+        if not 1 <= len(multi.shots) <= SEGMENTS:
+            yield wrong(f"multi_shot has {len(multi.shots)} shots", f"give it 1 to {SEGMENTS}")
+        for number, (prompt, seconds) in enumerate(multi.shots, 1):
+            if not prompt.strip():
+                yield wrong(f"shot {number} of multi_shot has no prompt", "write one")
+            if len(prompt) > SEGMENT_CHARS:
+                what = f"prompt {number} of multi_shot"
+                yield too_long(film, shot, "multi_shot", what, len(prompt), SEGMENT_CHARS, seller)
+            if seconds < 1:
+                yield wrong(f"shot {number} of multi_shot lasts {seconds} seconds", "give it at least 1")
+        if shot.prompt.strip():
+            yield wrong(
+                "with multi_shot by customize the model follows the prompts of its shots; the shot's own may count for "
+                "nothing",
+                "move what matters into the prompts of multi_shot",
+                warning=True,
+            )
+
+
+def image_faults(film: Film, shot: Shot, seller: str) -> Iterator[Problem]:
+    """Too many elements, images and frames."""
+    framed = shot.first_frame is not None
+    if framed and len(shot.elements) > ELEMENTS_WITH_FRAMES:
+        yield problem(
+            film,
+            shot,
+            "elements",
+            f"{len(shot.elements)} elements; with a first or last frame {seller} takes {ELEMENTS_WITH_FRAMES}",
+            f"keep {ELEMENTS_WITH_FRAMES}",
+            rule="too-many-images",
+        )
+    for number, element in enumerate(shot.elements, 1):
+        has = len(element.reference_images)
+        if has > ELEMENT_IMAGES or has == 0:
+            yield problem(
+                film,
+                shot,
+                "elements",
+                f"element {number} has {has} reference images; {seller} names 1 to {ELEMENT_IMAGES}",
+                "add one" if has == 0 else f"keep {ELEMENT_IMAGES}",
+                rule="element-images",
+                warning=has == 0,
+            )
+    total = len(shot.elements) + len(shot.images) + framed + (shot.last_frame is not None)
+    if total > IMAGES_IN_ALL:
+        yield problem(
+            film,
+            shot,
+            "images" if shot.images else "elements",
+            f"{total} frames, images and elements together; {seller} takes {IMAGES_IN_ALL}",
+            f"drop {total - IMAGES_IN_ALL}",
+            rule="too-many-images",
+        )
 
 
 def too_long(film: Film, shot: Shot, field: str, what: str, has: int, most: int, seller: str) -> Problem:
