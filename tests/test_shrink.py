@@ -82,6 +82,14 @@ def test_high_quality_is_a_jpeg_with_full_colour_and_scaled_down_only_when_that_
         smaller(data, "PNG", 10_000, BOTH, "high-quality")
 
 
+def test_a_picture_of_nothing_but_noise_is_sent_as_a_jpeg_too(capfd: pytest.CaptureFixture[str]) -> None:
+    noise = Image.fromarray(np.random.default_rng(7).integers(0, 256, (800, 1000, 3), dtype=np.uint8))
+    data = coded(noise)
+    copy, form = smaller(data, "PNG", len(data) - 1, BOTH, "high-quality")
+    assert (form, opened(copy).size) == ("JPEG", noise.size)
+    assert capfd.readouterr() == ("", ""), "libjpeg has nothing to complain of"
+
+
 @pytest.mark.parametrize("how", ["lossless", "high-quality"])
 @pytest.mark.parametrize("orientation", [2, 3, 6, 8])
 def test_an_image_that_exif_turns_is_sent_upright_and_without_metadata(how: How, orientation: int) -> None:

@@ -75,13 +75,15 @@ def _lossless(picture: Image.Image, profile: bytes | None, formats: tuple[str, .
 
 
 def _lossy(picture: Image.Image, profile: bytes | None, most_bytes: int) -> Iterator[tuple[bytes, str]]:
+    """JPEGs without `optimize`, which saves some hundredths: libjpeg then wants all of the file in one buffer, Pillow
+    guesses how large that is, and a picture with much grain is larger."""
     from PIL import Image
 
     if picture.mode not in ("RGB", "L"):
         picture = picture.convert("RGB")
     copy = b""
     for quality in QUALITIES:
-        copy = _saved(picture, "JPEG", profile, quality=quality, subsampling=0, optimize=True)
+        copy = _saved(picture, "JPEG", profile, quality=quality, subsampling=0)
         yield copy, "JPEG"
     scale, short = 1.0, min(picture.size)
     while scale * short > LEAST_SIDE:
@@ -89,7 +91,7 @@ def _lossy(picture: Image.Image, profile: bytes | None, most_bytes: int) -> Iter
         scale = max(scale, LEAST_SIDE / short)
         size = round(picture.width * scale), round(picture.height * scale)
         shrunk = picture.resize(size, Image.Resampling.LANCZOS)
-        copy = _saved(shrunk, "JPEG", profile, quality=QUALITIES[-1], subsampling=0, optimize=True)
+        copy = _saved(shrunk, "JPEG", profile, quality=QUALITIES[-1], subsampling=0)
         yield copy, "JPEG"
 
 
