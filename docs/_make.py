@@ -463,7 +463,11 @@ def _size(count: int) -> str:
     return f"{count // 2**20} MiB" if count >= 2**20 and count % 2**20 == 0 else f"{count // 10**6} MB"
 
 
-FRAMES = {"url": "public URLs", "inline": "inside the request", "blob": "files"}
+FRAMES = {
+    "url": "inside the request, or by URL where `publish` is set",
+    "inline": "inside the request",
+    "blob": "files",
+}
 
 CAPS: Sequence[tuple[str, Callable[[Caps], str]]] = (
     ("model", lambda c: listed([code(name) for name in c.models], "and")),
@@ -472,7 +476,10 @@ CAPS: Sequence[tuple[str, Callable[[Caps], str]]] = (
     ("characters of a prompt", lambda c: f"{c.prompt_chars:,}"),
     ("how frames reach it", lambda c: FRAMES[c.frames]),
     ("image formats", lambda c: ", ".join(c.image_formats)),
-    ("an image, at most", lambda c: _size(c.image_bytes)),
+    (
+        "an image, at most",
+        lambda c: (f"{_size(c.inline_bytes)}; by URL " if c.inline_bytes else "") + _size(c.image_bytes),
+    ),
     ("a side, at least", lambda c: f"{c.image_side} pixels"),
     ("longer side over shorter, at most", lambda c: f"{c.image_ratio:g}"),
     (

@@ -314,6 +314,7 @@ def test_a_plan_that_was_saved_runs_and_one_that_moved_does_not(project: Project
 
 def test_warnings_of_a_plan_are_with_the_plan(project: Project) -> None:
     project.write("film.yaml", BOARD.replace("provider: animatic", "provider: hiapi"))
+    project.write("klingflow.yaml", "providers: {hiapi: {data_uri: false}}\n")
     planned = opened(project).plan()
     assert [warning.rule for warning in planned.warnings] == ["unpublished"]
     assert '"unpublished"' in planned.json()

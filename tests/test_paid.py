@@ -242,6 +242,7 @@ def test_mulerouters_example_is_sent_as_it_stands(tmp_path: Path, monkeypatch: p
 
 def test_without_a_place_to_publish_a_run_names_the_three_ways_out(tmp_path: Path) -> None:
     with studio(tmp_path, "hiapi", publish=False) as (project, api):
+        project.write("klingflow.yaml", "providers: {hiapi: {data_uri: false}}\n")
         for command in (["run", "film.yaml", "--yes"], ["plan", "film.yaml"]):
             ended = project.run(*command)
             assert ended.code == (2 if command[0] == "run" else 0), ended.said
@@ -252,12 +253,79 @@ def test_without_a_place_to_publish_a_run_names_the_three_ways_out(tmp_path: Pat
         assert api.requests == []
 
 
-def test_frames_go_as_data_uris_where_the_project_opted_in(tmp_path: Path) -> None:
-    with studio(tmp_path, "hiapi", publish=False, data_uri=True) as (project, api):
-        project.write("klingflow.yaml", "providers: {hiapi: {data_uri: true}}\n")
+def test_with_nothing_but_a_key_frames_go_inside_the_request(tmp_path: Path) -> None:
+    with studio(tmp_path, "hiapi", publish=False) as (project, api):
         ran = project.run("run", "film.yaml", "--yes")
         assert ran.code == 0, ran.said
         assert bought(api, "noon comes").numbers == {"image_urls.0": (bought(api, "dawn breaks").number, LAST)}
+        assert all(asked(one)["image_urls"][0].startswith("data:image/png;base64,") for one in api.purchases)
+
+
+def test_where_a_place_to_publish_is_set_no_frame_goes_inside_the_request(tmp_path: Path) -> None:
+    with studio(tmp_path, "hiapi", data_uri=False) as (project, api):
+        assert project.run("run", "film.yaml", "--yes").code == 0
+        assert all(asked(one)["image_urls"][0].startswith("http") for one in api.purchases)
+
+
+def test_an_order_that_is_refused_over_its_size_names_the_settings_that_mend_it(tmp_path: Path) -> None:
+    """An older page of HiAPI's docs names 10 MB for a whole request; its own tools send more."""
+    with studio(tmp_path, "hiapi", publish=False, body_bytes=1000) as (project, _):
+        ran = project.run("run", "film.yaml", "--yes")
+        assert ran.code == 1, ran.said
+        assert "images: {shrink: high-quality}" in " ".join(ran.err.split())
+        assert "publish" in ran.err
+        assert "cost: nothing in this run" in ran.err
+
+
+LARGE = """
+    klingflow: 1
+    title: Large
+    defaults: {provider: hiapi, duration: 3, resolution: 4K}
+    shots:
+      - id: dawn
+        first_frame: frames/dawn.png
+        prompt: dawn breaks
+        resolution: 720p
+      - id: noon
+        continues: dawn
+        prompt: noon comes
+      - id: eve
+        continues: noon
+        prompt: eve comes
+      - id: night
+        continues: eve
+        prompt: night comes
+"""
+
+
+def test_a_frame_that_may_be_too_large_when_it_is_cut_is_told_before_the_first_shot_is_paid(tmp_path: Path) -> None:
+    with studio(tmp_path, "hiapi", LARGE, publish=False) as (project, api):
+        told = project.run("plan", "film.yaml")
+        assert told.code == 0, told.said
+        said = " ".join(told.said.split())
+        assert "film.yaml:13:16: warning: shot 'eve' sends a frame of 'noon', which may have 23.8 MiB as a PNG" in said
+        assert "hiapi takes 20.0 MiB (so may those of 1 other shot)" in said
+        assert "mend: set `images: {shrink: high-quality}`" in said
+        before = project.run("run", "film.yaml")
+        assert "which may have 23.8 MiB" in before.err, "also where a run asks for the money"
+        for settings in ("images: {shrink: high-quality}", "publish: {to: public, public_url: 'https://x.example'}"):
+            project.write("klingflow.yaml", settings)
+            assert "may have" not in project.run("plan", "film.yaml").said
+        project.write("klingflow.yaml", "images: {shrink: lossless}")
+        assert "may have" in project.run("plan", "film.yaml").said, "noise stays as large"
+        assert api.requests == []
+
+
+def test_a_still_of_more_than_20_mib_is_refused_at_plan_where_it_would_go_inside_the_request(tmp_path: Path) -> None:
+    with studio(tmp_path, "hiapi", publish=False) as (project, api):
+        project.write("frames/dawn.png", movie.still(1) + bytes(20 * 2**20))  # what follows a PNG's end is not read
+        refused = project.run("plan", "film.yaml")
+        assert refused.code == 2
+        assert "the image has 20.0 MiB; the provider takes 20.0 MiB" in refused.err
+        assert "images: {shrink: lossless}" in refused.err
+        project.write("klingflow.yaml", "publish: {to: public, public_url: 'https://x.example'}")
+        assert project.run("plan", "film.yaml").code == 0
+        assert api.requests == []
 
 
 def test_a_missing_key_is_told_before_anything_is_asked(tmp_path: Path) -> None:

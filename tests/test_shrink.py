@@ -10,12 +10,11 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from klingflow.core.errors import MediaError
-from klingflow.core.model import FileStill, ImageFacts, Shot, ShotFrame, ShotId, UrlStill
+from klingflow.core.model import ImageFacts
 from klingflow.io.project import picture
 from klingflow.io.shrink import How, smaller
 from klingflow.providers import PROVIDERS, hiapi, mulerouter
-from klingflow.providers.base import Settings
-from klingflow.providers.images import BODY_ROOM, image_bytes, image_doubts, image_problems
+from klingflow.providers.images import PIXELS, frame_bytes, image_bytes, image_doubts, image_problems
 from tests import odd_stills
 
 BOTH = ("JPEG", "PNG")
@@ -174,16 +173,18 @@ def facts(**more: Any) -> ImageFacts:
     return ImageFacts(**(plain | more))
 
 
-def test_an_image_inside_hiapis_request_has_its_share_of_the_body() -> None:
-    one = Shot(id=ShotId("a"), index=0, first_frame=FileStill("a.png"))
-    two = Shot(id=ShotId("b"), index=1, first_frame=ShotFrame(ShotId("a")), last_frame=FileStill("b.png"))
-    linked = Shot(id=ShotId("c"), index=2, first_frame=UrlStill("https://x/a.png"), last_frame=FileStill("b.png"))
-    inside = Settings(data_uri=True)
-    shares = [image_bytes(hiapi.caps, inside, shot, published=False) for shot in (one, two, linked)]
-    assert shares[0] == shares[2] == (10_000_000 - BODY_ROOM) // 4 * 3
-    assert shares[1] == (10_000_000 - BODY_ROOM) // 2 // 4 * 3
-    assert image_bytes(hiapi.caps, inside, two, published=True) == 50 * 2**20
-    assert image_bytes(mulerouter.caps, inside, two, published=False) == 10 * 2**20
+def test_an_image_inside_hiapis_request_may_be_as_large_as_its_own_tools_send_it() -> None:
+    assert image_bytes(hiapi.caps, published=False) == 20 * 2**20
+    assert image_bytes(hiapi.caps, published=True) == 50 * 2**20
+    assert image_bytes(mulerouter.caps, published=False) == 10 * 2**20
+
+
+def test_no_frame_of_a_clip_is_larger_than_what_is_said_of_it() -> None:
+    width, height = 1280, 720
+    noise = np.random.default_rng(7).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    size = len(coded(Image.fromarray(noise), compress_level=3))  # as io.media cuts it
+    assert width * height * 3 < size <= frame_bytes(width * height)
+    assert frame_bytes(PIXELS["4K"]) > 20 * 2**20 > frame_bytes(PIXELS["1080p"])
 
 
 def test_a_format_that_the_provider_lacks_is_told_with_the_setting_that_converts() -> None:

@@ -117,7 +117,6 @@ def test_hiapi_makes_what_was_ordered_and_lists_it(hiapi: HiAPI) -> None:
         ({"negative_prompt": "x"}, "unknown"),
         ({"aspect_ratio": "16:9"}, "unknown"),
         ({"image_urls": []}, "1 or 2"),
-        ({"image_urls": [INLINE]}, "no public URL"),
         ({"image_urls": ["http://example.com/a.png"]}, "no public URL"),
         ({"image_urls": ["FRAMES/none.png"]}, "cannot be fetched"),
         ({"image_urls": ["FRAMES/b.txt"]}, "is no image"),

@@ -255,8 +255,8 @@ async def _published(settings: config.Config, environ: Mapping[str, str], used: 
     publisher = open_publisher(settings.publish, settings.root)
     if publisher is None:
         if settings.settings["hiapi"].data_uri:
-            return [Finding(True, "publish: not set; hiapi gets frames inside the request (data_uri)")]
-        return [Finding(True, "publish: not set, so hiapi gets no frames (mulerouter needs none)")]
+            return [Finding(True, "publish: not set, and not needed: frames go inside the requests")]
+        return [Finding(True, "publish: not set, and data_uri is false, so hiapi gets no frames")]
     downloads = Downloads(trusted_urls(environ), proxy=http.proxy_for("https://", environ))
     try:
         why = await unreadable(publisher, downloads, provider_hosts(environ))

@@ -15,7 +15,7 @@ from klingflow.app import lock_file
 from klingflow.app.project_loader import LoadedStoryboard, own_frames
 from klingflow.core.digest import of_bytes
 from klingflow.core.errors import KlingflowError, StoreError, UsageError
-from klingflow.core.model import ClipRecord, Digest, Key, Shot, ShotId, UrlStill
+from klingflow.core.model import ClipRecord, Digest, Film, Key, Shot, ShotFrame, ShotId, UrlStill
 from klingflow.core.source import Problem, Severity
 from klingflow.execution import form, host
 from klingflow.execution.host import Host
@@ -26,16 +26,18 @@ from klingflow.io.project import find_root
 from klingflow.io.storage_factory import open_store
 from klingflow.io.store import FolderStore, Store
 from klingflow.io.task_notes import TaskNotes
+from klingflow.output.words import count
 from klingflow.planning import accounts, price, schedule
 from klingflow.planning import plan as planning
 from klingflow.planning.expect import TaskKind, expectations
 from klingflow.planning.job import Job, Kind, Record, State
-from klingflow.planning.plan import Action, OpenOrder, Plan, PlanLookups
+from klingflow.planning.plan import Action, OpenOrder, Plan, PlanLookups, Step
 from klingflow.planning.select import refuse_misspelt_tags
 from klingflow.planning.select import select as select_shots
 from klingflow.providers import PROVIDERS
 from klingflow.providers.base import FailureClass, Provider, Settings
 from klingflow.providers.failure import RULES, recorded
+from klingflow.providers.images import PIXELS, frame_bytes, image_bytes, mib
 from klingflow.storyboard.lock import Lock
 
 if TYPE_CHECKING:
@@ -230,20 +232,66 @@ def unsendable(loaded: LoadedStoryboard, plan: Plan) -> Problem | None:
                 if not isinstance(frame, UrlStill):
                     return Problem(
                         rule="unpublished",
-                        what=f"shot '{step.shot}' sends a frame to {step.provider}, which takes images by public URL "
-                        "alone, and this project publishes nowhere",
-                        mend="three ways: set publish.to in klingflow.yaml (a folder behind a web server, or object "
-                        "storage); or use provider: mulerouter, which takes images inline; or set "
-                        f"providers.{step.provider}.data_uri: true in klingflow.yaml (not documented for this model)",
+                        what=f"shot '{step.shot}' sends a frame to {step.provider}, and this project publishes nowhere "
+                        "and has data_uri: false, so it goes neither by URL nor inside the request",
+                        mend=f"drop providers.{step.provider}.data_uri from klingflow.yaml; or set publish.to there (a "
+                        "folder behind a web server, or object storage); or use provider: mulerouter",
                         span=film.where(step.shot, role),
                     )
     return None
+
+
+def too_large_perhaps(loaded: LoadedStoryboard, plan: Plan) -> Problem | None:
+    """That frames of clips may be too large for who gets them, when other shots are paid for already: their PNGs have
+    no size before they are cut. Told once, at the first shot that would send one."""
+    if loaded.config.shrink == "high-quality":  # a JPEG always fits
+        return None
+    films = {film.variant: film for film in loaded.films}
+    found: list[tuple[Film, Step, str, ShotFrame, int, int]] = []
+    for film_plan in plan.films:
+        film = films[film_plan.variant]
+        shots = film.by_id()
+        records = {step.shot: step.record for step in film_plan.steps if step.is_active_take}
+        for step in film_plan.steps:
+            caps = PROVIDERS[step.provider].caps
+            if not step.orders or caps.frames == "blob":
+                continue
+            most = image_bytes(caps, published=caps.frames == "url" and loaded.config.publish is not None)
+            for role, frame in own_frames(shots[step.shot]):
+                if isinstance(frame, ShotFrame):
+                    size = frame_bytes(_pixels(loaded, shots[frame.shot], records.get(frame.shot)))
+                    if size > most:
+                        found.append((film, step, role, frame, size, most))
+    if not found:
+        return None
+    film, step, role, frame, size, most = found[0]
+    others = len({one.shot for _, one, *_ in found} - {step.shot})
+    more = f" (so may those of {count(others, 'other shot')})" if others else ""
+    return Problem(
+        rule="frame-size",
+        what=f"shot '{step.shot}' sends a frame of '{frame.shot}', which may have {mib(size)} as a PNG when it is cut, "
+        f"and {step.provider} takes {mib(most)}{more}: the shot would then stop, with what comes before it paid for",
+        mend="set `images: {shrink: high-quality}` in klingflow.yaml: a JPEG is sent where the PNG is too large",
+        span=film.where(step.shot, role),
+        severity=Severity.WARNING,
+    )
+
+
+def _pixels(loaded: LoadedStoryboard, shot: Shot, record: ClipRecord | None) -> int:
+    """Of each frame of a shot's clip, as far as it is known."""
+    look = loaded.inputs.looks.get(shot.clip) if shot.clip is not None else None
+    if look is not None:
+        return look.width * look.height
+    return record.facts.width * record.facts.height if record is not None else PIXELS.get(shot.resolution, PIXELS["4K"])
 
 
 def warnings(loaded: LoadedStoryboard, lock: Lock, plan: Plan) -> list[Problem]:
     """What a run of the plan would refuse, or would not do."""
     frame = unsendable(loaded, plan)
     found = [] if frame is None else [replace(frame, severity=Severity.WARNING)]
+    large = too_large_perhaps(loaded, plan)
+    if large is not None:
+        found.append(large)
     foreign = foreign_store(loaded.config) if pays(plan) else None
     if foreign is not None:
         what, mend = foreign

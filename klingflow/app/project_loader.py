@@ -26,7 +26,6 @@ from klingflow.io.config import Config
 from klingflow.io.project import Project, find_root
 from klingflow.planning import graph, pictures
 from klingflow.providers import PROVIDERS
-from klingflow.providers.base import Settings
 from klingflow.providers.images import image_bytes, image_doubts, image_problems
 from klingflow.storyboard import load, scalar, schema, yamlread
 
@@ -354,8 +353,7 @@ def _files(films: Sequence[Film], project: Project, config: Config | None) -> tu
                     note(film.where(shot.id, role), "image", error.what, error.mend)
                 elif shot.clip is None and shot.provider in PROVIDERS:
                     caps = PROVIDERS[shot.provider].caps
-                    settings = config.settings[shot.provider] if config else Settings()
-                    most = image_bytes(caps, settings, shot, published=bool(config and config.publish))
+                    most = image_bytes(caps, published=bool(config and config.publish))
                     shrinks = bool(config and config.shrink)
                     for what, mend in image_problems(caps, facts, most, shrinks):
                         note(film.where(shot.id, role), "image", f"{frame.path}: {what}", mend)

@@ -101,7 +101,7 @@ class InputImages:
                 continue
             data, form = await self._bytes(order, frame)
             if provider.caps.frames != "blob":
-                most = image_bytes(provider.caps, settings, order.shot, published=self._publisher is not None)
+                most = image_bytes(provider.caps, published=self._publisher is not None)
                 data, form = await self._fitting(role, data, form, most, provider)
             digest = await self._media_calls(_sha256, data)
             out.digests[role] = digest

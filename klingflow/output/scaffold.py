@@ -159,7 +159,7 @@ PROJECT = """\
 
 store: .klingflow/store                # a folder, or s3://bucket/prefix, gs://..., az://...: shared by every runner
 
-# HiAPI takes stills by public URL alone; klingflow puts them there under the digest of their content.
+# Stills go inside the requests. With this HiAPI gets them by URL: under the digest of their content.
 # publish:
 #   to: s3://my-bucket/frames          # or a folder of this project that a web server serves
 #   public_url: https://frames.example.com

@@ -168,8 +168,8 @@ class Caps:
     concurrency: int
     """Tasks in flight that klingflow begins with."""
     requests_per_minute: int | None
-    body_bytes: int | None = None
-    """Of a whole request, images inside it included; None where no limit is documented."""
+    inline_bytes: int | None = None
+    """Of an image that goes inside the request, where `frames` is "url" and that takes less; None where it is alike."""
     list_size: int = 0
     """Tasks that one list request returns at most; 0: there is no list."""
     paid: bool = True
@@ -183,8 +183,8 @@ class Settings:
     """The project file's settings of one provider."""
 
     concurrency: int | None = None
-    data_uri: bool = False
-    """HiAPI: send frames as data: URIs inside image_urls (not documented for Kling: opt-in)."""
+    data_uri: bool = True
+    """HiAPI: where nothing is published, frames go as data: URIs inside image_urls. False: then none can be sent."""
     base64: Literal["data-uri", "raw"] = "data-uri"
     """MuleRouter: how inline frames are written."""
     multi_shot: Literal["boolean", "text"] = "boolean"

@@ -1,8 +1,10 @@
 """HiAPI: one asynchronous endpoint, `POST /v1/tasks`, with the model in the body.
 
 Wire facts: HiAPI docs (kling-3.0-omni image-to-video, text-to-video, async-api) and HiAPI's own Python client 0.2.1,
-read 2026-11. Frames reach it as URLs. An order carries an Idempotency-Key: the same key with the same bytes within
-about a day gives the first task again and is not billed again, so a lost answer is asked for once more.
+read 2026-11. Frames reach it as URLs: where they are published, or as data: URIs, as HiAPI's own tools for this very
+model send them (HiAPIAI/hiapi-food-commercial-video-skill at 6bf39ea, 2026-08-20). An order carries an Idempotency-Key:
+the same key with the same bytes within about a day gives the first task again and is not billed again, so a lost answer
+is asked for once more.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from klingflow.core.model import Film, Key, Shot, TaskId
 from klingflow.core.source import Problem
@@ -50,7 +53,9 @@ caps = Caps(
     image_bytes=50 * 1024 * 1024,
     image_side=300,
     image_ratio=2.5,
-    body_bytes=10_000_000,  # HiAPI docs, rate limits: 10 MB, read as the smaller of its two meanings
+    # HiAPI's own tools for this model put files of up to 20 MiB each into a request (the commit above); an older page
+    # of its docs (rate limits) names 10 MB for a whole request. A 413 costs nothing, and is told with what mends it.
+    inline_bytes=20 * 1024 * 1024,
     replay_s=20 * 3600.0,  # HiAPI's client says about 24 h; the margin is for clocks and for the last send
     concurrency=4,  # HiAPI's blog on rate limits advises to begin with 4 in flight
     requests_per_minute=60,  # HiAPI docs, rate limits: "may vary by model and account tier"
@@ -194,7 +199,16 @@ def _accepted(answer: Answer) -> Submitted:
             message=refused.message,
             retry_after=refused.retry_after,
         )
+    if refused.kind is FailureClass.INVALID and (status == 413 or re.search(_ABOUT_IMAGES, refused.message)):
+        return replace(refused, message=refused.message + _INLINE_HINT)
     return refused
+
+
+_ABOUT_IMAGES = r"(?i)image_url|data[ -]?ur[il]|base ?64|image.* (too large|fetch|download|load)"
+_INLINE_HINT = (
+    "; if that is about frames inside the request, set images: {shrink: high-quality} in klingflow.yaml for smaller "
+    "ones, or publish, so that they go by URL"
+)
 
 
 def _error(body: Object | None) -> ErrorText:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from klingflow.core.model import ImageFacts, Shot, UrlStill
-from klingflow.providers.base import Caps, Settings
+from klingflow.core.model import ImageFacts
+from klingflow.providers.base import Caps
 
-BODY_ROOM = 64 * 1024
-"""Of a request's body for all but its images: the prompt at its longest takes 18 KB as JSON."""
+PIXELS = {"720p": 1280 * 720, "1080p": 1920 * 1080, "4K": 3840 * 2160}
+"""Of a frame of a clip, whatever its shape: the sellers keep the number and change the sides."""
 
 
-def image_bytes(caps: Caps, settings: Settings, shot: Shot, *, published: bool) -> int:
-    """How many bytes each image of a shot may have on its way to the provider.
+def frame_bytes(pixels: int) -> int:
+    """How many bytes the PNG of a clip's frame has at most: 8-bit RGB in which nothing can be compressed."""
+    return pixels * 3 * 1001 // 1000 + 64 * 1024
 
-    The provider's limit for an image counts the file's own bytes, also where it goes as Base64 (so MuleRouter's docs
-    speak of a file of 10 MB). Where HiAPI gets images inside the request, they share its body, a third larger as text.
-    """
-    if caps.body_bytes is None or published or not settings.data_uri:
-        return caps.image_bytes
-    inside = sum(not isinstance(frame, UrlStill) for _, frame in shot.frames())
-    share = (caps.body_bytes - BODY_ROOM) // max(1, inside)
-    return min(caps.image_bytes, share // 4 * 3)
+
+def image_bytes(caps: Caps, *, published: bool) -> int:
+    """How many bytes an image may have on its way to the provider. They are the file's own, also where it goes as
+    Base64 (so MuleRouter's docs speak of a file of 10 MB, and HiAPI's tools measure the file)."""
+    return caps.image_bytes if published or caps.inline_bytes is None else min(caps.image_bytes, caps.inline_bytes)
 
 
 def image_problems(
@@ -90,11 +88,11 @@ def other_format(has: str, caps: Caps) -> tuple[str, str]:
 def too_large(has: int, most: int) -> tuple[str, str]:
     """That an image has too many bytes: (what, mend)."""
     return (
-        f"the image has {_mib(has)}; the provider takes {_mib(most)}",
+        f"the image has {mib(has)}; the provider takes {mib(most)}",
         "make it smaller, or set `images: {shrink: lossless}` or `{shrink: high-quality}` in klingflow.yaml to send a "
         "smaller copy",
     )
 
 
-def _mib(size: int) -> str:
+def mib(size: int) -> str:
     return f"{size / (1024 * 1024):.1f} MiB"

@@ -58,22 +58,25 @@ class _First:
 
 
 class HiAPI(StandIn):
-    """`data_uri`: accepts images as data: URIs. `idempotent` False: ignores the key header, as a server might that
-    never had it. `callback_waits` are the seconds before each attempt at a callback."""
+    """`data_uri`: accepts images as data: URIs, of at most 20 MiB each, as HiAPI's own tools for this model send them
+    (2026-08-20). `body_bytes`: of a whole request at most; an older page of its docs names 10 MB. `idempotent` False:
+    ignores the key header, as a server might that never had it. `callback_waits` are the seconds before each attempt at
+    a callback."""
 
     key = "sk-hiapi-standin-0001"
 
     def __init__(
         self,
         *,
-        data_uri: bool = False,
+        data_uri: bool = True,
+        body_bytes: int = 2 * (20 * 2**20 * 4 // 3 + 64) + 64 * 1024,
         idempotent: bool = True,
         callback_secret: str = "klingflow-standin-callbacks",
         callback_waits: tuple[float, ...] = (0.0, 0.1, 0.3, 0.6),
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.data_uri, self.idempotent = data_uri, idempotent
+        self.data_uri, self.body_bytes, self.idempotent = data_uri, body_bytes, idempotent
         self.callback_secret, self.callback_waits = callback_secret, callback_waits
         self.deliveries: list[Delivery] = []
         self._firsts: dict[tuple[str, str], _First] = {}
@@ -115,8 +118,8 @@ class HiAPI(StandIn):
         kind = seen.headers.get("content-type", "application/json").partition(";")[0].strip()
         if kind != "application/json":
             raise Wrong("content type must be application/json", 415, None)
-        if len(seen.body) > 10 * 1024 * 1024:
-            raise Wrong("request body is over 10 MB", 413, None)
+        if len(seen.body) > self.body_bytes:
+            raise Wrong(f"request body is over {self.body_bytes} bytes", 413, None)
         token = seen.headers.get("idempotency-key", "")
         if len(token.encode()) > 255:
             raise Wrong("Idempotency-Key is over 255 bytes")
@@ -214,7 +217,7 @@ class HiAPI(StandIn):
             try:
                 inline = url.startswith("data:") and self.data_uri
                 data = standins.decoded(url) if inline else standins.fetched(url)
-                found = standins.judged(data, FORMATS, most=50 * 1024 * 1024)
+                found = standins.judged(data, FORMATS, most=(20 if inline else 50) * 2**20)
             except BadImage as exc:
                 raise Wrong(f"input.image_urls[{i}] {exc}") from exc
             images[f"image_urls.{i}"] = data
