@@ -908,12 +908,12 @@ class World:
 
     def _check_stop(self, runner: Runner) -> None:
         """An interrupt leaves no order in doubt that was not sent, or whose answer came in time."""
-        for listed in ledger.jobs(self.store):
-            job = ledger.job(self.store, listed.key)  # a list has no bodies
+        for job in ledger.jobs(self.store):
             intent = job.last(Kind.INTENT)
             if job.state is not State.INTENDED or intent is None or not runner.host.mine(intent.detail):
                 continue
-            if runner.sent.get(base64.b64decode(str(intent.detail["body"])), "ok") == "ok":
+            body = ledger.whole(self.store, intent).detail["body"]
+            if runner.sent.get(base64.b64decode(str(body)), "ok") == "ok":
                 self.violate(f"run {runner.number} was stopped, and left {job.key[:8]} in doubt")
 
     def now_ms(self) -> int:

@@ -296,27 +296,33 @@ class Buyer:
                 return Bought(result=Result.STOPPED)
             if seller.closed is not None:
                 return Bought(result=Result.FAILED, failure=seller.closed)
-            try:
-                images = await self._inputs.prepare(order, seller.provider, seller.settings)
-            except StoreError:
-                raise
-            except KlingflowError as bad:
-                return failed(RunFailure.INPUT, bad.what, bad.mend)
-            attempt = job.attempt + 1
-            idempotency = self._repeats(order, job) or attempt
-            request = self._sender.request(order, seller, images, idempotency)
-            refused = self._sender.book(order, seller, attempt)
-            if refused is not None:
-                return refused
-            await seller.learn_date()
-            sent = await self._sender.uninterrupted(
-                self._sender.place_order(order, seller, job, request, images, idempotency)
-            )
+            sent = await self._send(order, seller, job)
             if isinstance(sent, Doubt):
                 if sent.final:
                     return self._words.doubt(order, order.provider, sent.message)
-                return await self._doubts.replay(order, attempt, sent.message)
+                return await self._doubts.replay(order, job.attempt + 1, sent.message)
             return await self._collector.collect_sent(order, sent)
+
+    async def _send(self, order: Order, seller: Seller, job: Job) -> Job | Bought | Doubt | None:
+        """Orders, with the images inside where the provider takes them so: nothing of them is held when it ends."""
+        try:
+            images = await self._inputs.prepare(order, seller.provider, seller.settings)
+        except StoreError:
+            raise
+        except KlingflowError as bad:
+            return failed(RunFailure.INPUT, bad.what, bad.mend)
+        attempt = job.attempt + 1
+        idempotency = self._repeats(order, job) or attempt
+        request = self._sender.request(order, seller, images.texts, idempotency)
+        digests = images.digests
+        del images  # the request has them
+        refused = self._sender.book(order, seller, attempt)
+        if refused is not None:
+            return refused
+        await seller.learn_date()
+        return await self._sender.uninterrupted(
+            self._sender.place_order(order, seller, job, request, digests, idempotency)
+        )
 
     def _repeats(self, order: Order, job: Job) -> int | None:
         """The attempt whose idempotency key is used again, because its order was refused a moment ago.

@@ -20,7 +20,7 @@ from klingflow.core.errors import MediaError
 from klingflow.core.model import ClipFacts, ClipRecord, Digest, TaskId
 from klingflow.core.redact import redact
 from klingflow.execution.host import Host
-from klingflow.execution.inputs import Images, InputImages, Media
+from klingflow.execution.inputs import InputImages, Media
 from klingflow.execution.offload import Offload
 from klingflow.execution.order import Bought, Order
 from klingflow.execution.outcome import Result
@@ -174,7 +174,7 @@ class Collector:
 
     def _path(self, order: Order, seller: Seller) -> str:
         """The path at which a task of this order was made: from the provider's code, never from a record."""
-        return self._sender.request(order, seller, Images(texts=dict.fromkeys(_roles(order), "")), 1).path
+        return self._sender.request(order, seller, dict.fromkeys(_roles(order), ""), 1).path
 
     async def _missing(
         self, order: Order, seller: Seller, job: Job, task: TaskId, tries: _Tries
@@ -198,9 +198,8 @@ class Collector:
         images = await self._inputs.prepare(order, seller.provider, seller.settings)
         job = await self._sender.job(order.key)
         before = asyncio.get_running_loop().time() + INTENT_VALID_S
-        said = seller.provider.accepted(
-            await self._sender.post(seller, self._sender.request(order, seller, images, max(1, job.attempt)), before)
-        )
+        request = self._sender.request(order, seller, images.texts, max(1, job.attempt))
+        said = seller.provider.accepted(await self._sender.post(seller, request, before))
         return Again() if isinstance(said, Accepted) else self._words.nothing_to_collect("it could not be drawn again")
 
     async def redraw(self, order: Order, seller: Seller, record: ClipRecord) -> Bought:

@@ -88,7 +88,7 @@ class Doubts:
         while True:
             asked = await self._replay_once(order, attempt, message, tries, loop.time() - began)
             if not isinstance(asked, Doubt):
-                return asked
+                return await self._collector.collect_sent(order, asked)
             message = asked.message
             tries += 1
             await asyncio.sleep(backoff(tries, 0.0, self._rng))
@@ -98,7 +98,7 @@ class Doubts:
 
     async def _replay_once(
         self, order: Order, attempt: int, message: str, tries: int, took_s: float
-    ) -> Bought | Doubt | None:
+    ) -> Job | Bought | Doubt | None:
         job = await self._sender.job(order.key)
         if job.state is not State.INTENDED or job.attempt != attempt:
             return None
@@ -119,17 +119,11 @@ class Doubts:
             return self._words.ask_again(name)
         if tries and (seller.closed is not None or took_s > RETRY_TIMEOUT_S):
             return self._words.doubt(order, name, message, "run again: the same request is sent with the same key")
-        try:
-            images = await self._inputs.prepare(order, seller.provider, seller.settings)
-        except KlingflowError as bad:
-            return self._words.doubt(order, name, f"{message}; its request cannot be made again: {bad.what}")
+        request = await self._recorded(order, seller, intent)
         if self._sender.state.stopping:  # while its images were made ready
             return Bought(result=Result.OPEN)
-        rebuilt = self._sender.request(order, seller, images, idempotency_attempt(intent))
-        request = replay.recorded(intent.detail, rebuilt, images.published)
-        if not isinstance(request, Request):
-            what = f"the recorded request is not the one of this order ({', '.join(request)})"
-            return self._words.doubt(order, name, f"{message}; {what}, so it is not sent again")
+        if isinstance(request, str):
+            return self._words.doubt(order, name, f"{message}; {request}")
         refused = self._sender.book(order, seller, attempt)
         if refused is not None:
             return refused
@@ -137,9 +131,21 @@ class Doubts:
         sent = await self._sender.uninterrupted(
             self._sender.exchange(order, seller, job, request, first=False, before=before)
         )
-        if isinstance(sent, Doubt):
-            return self._words.doubt(order, name, sent.message) if sent.final else sent
-        return await self._collector.collect_sent(order, sent)
+        if isinstance(sent, Doubt) and sent.final:
+            return self._words.doubt(order, name, sent.message)
+        return sent
+
+    async def _recorded(self, order: Order, seller: Seller, intent: Record) -> Request | str:
+        """The request of an intent, where it is the one that the order is written as today; else why not."""
+        try:
+            images = await self._inputs.prepare(order, seller.provider, seller.settings)
+        except KlingflowError as bad:
+            return f"its request cannot be made again: {bad.what}"
+        rebuilt = self._sender.request(order, seller, images.texts, idempotency_attempt(intent))
+        request = replay.recorded((await self._sender.whole(intent)).detail, rebuilt, images.published)
+        if isinstance(request, Request):
+            return request
+        return f"the recorded request is not the one of this order ({', '.join(request)}), so it is not sent again"
 
     async def _not_repeatable(self, seller: Seller, job: Job) -> str:
         """Why the same request cannot be sent again without the risk of a second purchase; empty where it can."""

@@ -8,7 +8,6 @@ behind. `Sender.post` is the only line of klingflow that sends a paid request.
 from __future__ import annotations
 
 import asyncio
-import base64
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
@@ -16,11 +15,10 @@ from decimal import Decimal
 from typing import TypeVar
 
 from klingflow.core.errors import StoreError
-from klingflow.core.model import Key, ShotId, TaskId
+from klingflow.core.model import Digest, Key, ShotId, TaskId
 from klingflow.core.redact import redact
 from klingflow.execution.budget import Budget
 from klingflow.execution.host import Host
-from klingflow.execution.inputs import Images
 from klingflow.execution.offload import Offload
 from klingflow.execution.order import Bought, Order
 from klingflow.execution.outcome import Emit, Event, Result, RunFailure
@@ -124,19 +122,33 @@ class Sender:
             await asyncio.wait(set(self.state.unbroken), timeout=seconds)
 
     async def place_order(
-        self, order: Order, seller: Seller, job: Job, request: Request, images: Images, idempotency: int
+        self, order: Order, seller: Seller, job: Job, request: Request, inputs: Mapping[str, Digest], idempotency: int
     ) -> Job | Bought | Doubt | None:
-        """Intent, request, answer: once begun it goes on to its end, so that an interrupt leaves no doubt behind."""
+        """Intent, request, answer: once begun it goes on to its end, so that an interrupt leaves no doubt behind.
+        `inputs` are the images in the request, by role."""
         send_before = asyncio.get_running_loop().time() + INTENT_VALID_S
+        intended = await self._intend(order, seller, job, request, inputs, idempotency)
+        if intended is None:
+            return None
+        if self.state.stopping:
+            await self.refuse(intended, RunFailure.NOT_SENT, "", "interrupted before it was sent", sent=False)
+            return Bought(result=Result.STOPPED)
+        return await self.exchange(order, seller, intended, request, first=True, before=send_before)
+
+    async def _intend(
+        self, order: Order, seller: Seller, job: Job, request: Request, inputs: Mapping[str, Digest], idempotency: int
+    ) -> Job | None:
+        """Writes the intent; None where somebody else wrote it first. The job is held until the clip is there, so the
+        request's body, which may hold images, stays with the record."""
         detail = {
             **self.describe(order, seller.name, order.price if seller.paid else Decimal(0)),
             "method": request.method,
             "path": request.path,
-            "body": base64.b64encode(request.body or b"").decode("ascii"),
+            "body": request.body or b"",
             "headers": dict(request.headers),
             "idempotency_attempt": idempotency,
             "provider_ms": seller.now_ms(),
-            "inputs": dict(images.digests),
+            "inputs": dict(inputs),
             "form": seller.form(order.shot, order.key),
             "account": seller.account.signature() if seller.account is not None else None,
         }
@@ -147,13 +159,7 @@ class Sender:
         finally:
             if not written:
                 self.budget.give_back(order.key, intent.attempt)
-        if not written:
-            return None
-        job = job.after(intent)
-        if self.state.stopping:
-            await self.refuse(job, RunFailure.NOT_SENT, "", "interrupted before it was sent", sent=False)
-            return Bought(result=Result.STOPPED)
-        return await self.exchange(order, seller, job, request, first=True, before=send_before)
+        return job.after(ledger.without_body(intent)) if written else None
 
     async def exchange(
         self, order: Order, seller: Seller, job: Job, request: Request, *, first: bool, before: float
@@ -297,8 +303,9 @@ class Sender:
         await self.record(job, Kind.REFUSED, detail)
         self.budget.give_back(job.key, job.attempt)
 
-    def request(self, order: Order, seller: Seller, images: Images, attempt: int) -> Request:
-        return seller.provider.submit(order.shot, images.texts, seller.settings, order.key, attempt)
+    def request(self, order: Order, seller: Seller, images: Mapping[str, str], attempt: int) -> Request:
+        """`images`: what stands for each image in the request, by role."""
+        return seller.provider.submit(order.shot, images, seller.settings, order.key, attempt)
 
     def allowed(self, order: Order, seller: Seller) -> bool:
         """Whether a request that makes a clip may be sent: the plan decided so, or it is free."""
@@ -320,6 +327,9 @@ class Sender:
 
     async def job(self, key: Key) -> Job:
         return await self.do(ledger.job, self._store, key)
+
+    async def whole(self, record: Record) -> Record:
+        return await self.do(ledger.whole, self._store, record)
 
     async def record(self, job: Job, kind: Kind, detail: Mapping[str, object]) -> Job:
         """Writes the next record of a job; where another runner wrote it first, its records are the truth."""

@@ -10,6 +10,7 @@ asked for again byte for byte: an intent's body and token, and a task's id. Know
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -35,28 +36,35 @@ T = TypeVar("T")
 
 
 def job(store: Store, key: Key) -> Job:
-    """What is known of a key: all its records, folded."""
-    return fold(key, [_record(store, name, key) for name in store.list(f"ledger/{key}/")])
+    """What is known of a key: all its records, folded. Without the bodies of the requests: they may hold inline images,
+    megabytes each, and a job is held while its task is made. `whole` has them."""
+    return fold(key, [without_body(_record(store, name, key)) for name in store.list(f"ledger/{key}/")])
+
+
+def whole(store: Store, record: Record) -> Record:
+    """The record as it was written: an intent with the body of its request."""
+    return _record(store, record.path, record.key)
 
 
 def jobs(store: Store, most: int | None = None) -> Iterator[Job]:
-    """Every job of the ledger, in the order of their keys; each record is a read. Without the bodies of the requests:
-    they may hold inline frames, megabytes each, and only `job` is asked for them.
+    """Every job of the ledger, in the order of their keys; each record is a read. Without the bodies of the requests.
 
     `most` stops after so many jobs. Keys are hashes, so the first hundred are a fair sample of all.
     """
     for seen, (key, names) in enumerate(groupby(store.list("ledger/"), _key)):
         if seen == most:
             return
-        yield fold(key, [_without_body(_record(store, name, key)) for name in names])
+        yield fold(key, [without_body(_record(store, name, key)) for name in names])
 
 
-def _without_body(record: Record) -> Record:
+def without_body(record: Record) -> Record:
+    """The record without the body of its request."""
     return replace(record, detail={name: value for name, value in record.detail.items() if name != "body"})
 
 
 def write(store: Store, record: Record) -> bool:
-    """Writes one record; False where another runner wrote the record of that name first. Durable either way."""
+    """Writes one record; False where another runner wrote the record of that name first. Durable either way. Bytes in
+    its detail are written as Base64, and read as that text."""
     detail = {name: value if name in _EXACT[record.kind] else _clean(value) for name, value in record.detail.items()}
     data = {
         "version": VERSION,
@@ -74,9 +82,7 @@ def write(store: Store, record: Record) -> bool:
 
 def clip(store: Store, key: Key) -> ClipRecord | None:
     """What the key bought; None while it bought nothing."""
-    name = f"clips/{key}.json"
-    data = store.read(name)
-    return None if data is None else _parse(store, name, data, lambda found: _clip(found, key))
+    return _read(store, f"clips/{key}.json", lambda found: _clip(found, key))
 
 
 def keep(store: Store, record: ClipRecord) -> ClipRecord:
@@ -104,7 +110,14 @@ def keep(store: Store, record: ClipRecord) -> ClipRecord:
 
 
 def _dump(data: Mapping[str, object]) -> bytes:
-    return json.dumps(data, ensure_ascii=False, sort_keys=True, indent=1).encode() + b"\n"
+    return (json.dumps(data, ensure_ascii=False, sort_keys=True, indent=1, default=_base64) + "\n").encode()
+
+
+def _base64(value: object) -> str:
+    """How bytes are written: only as the file is, because a request with an image inside has megabytes of them."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 def _clean(value: object) -> object:
@@ -126,10 +139,9 @@ def _key(name: str) -> Key:
 
 
 def _record(store: Store, name: str, key: Key) -> Record:
-    data = store.read(name)
-    if data is None:
+    record = _read(store, name, _as_record)
+    if record is None:
         raise StoreError(f"{name} was listed in {store.where} and is not there", "nothing may delete from the ledger")
-    record = _parse(store, name, data, _as_record)
     if f"ledger/{record.key}/{record.name}" != name or record.key != key:
         raise _unreadable(store, name, f"it says that it is ledger/{record.key}/{record.name}")
     return record
@@ -175,9 +187,15 @@ def _clip(found: Mapping[str, object], key: Key) -> ClipRecord:
     )
 
 
-def _parse(store: Store, name: str, data: bytes, read: Callable[[Mapping[str, object]], T]) -> T:
+def _read(store: Store, name: str, read: Callable[[Mapping[str, object]], T]) -> T | None:
+    """A file by `read`; None where there is none."""
+    data = store.read(name)
+    if data is None:
+        return None
     try:
-        found = json.loads(data)
+        text = data.decode()
+        del data  # an intent with an image inside has megabytes, and is read again before its order leaves
+        found = json.loads(text)
     except (ValueError, RecursionError):
         raise _unreadable(store, name, "it is not JSON, or cut short") from None
     version = found.get("version") if isinstance(found, dict) else None

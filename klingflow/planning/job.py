@@ -89,11 +89,10 @@ class Record:
 
     `at_ms` is UTC milliseconds since 1970 by the writer's clock. `detail` is JSON and differs by kind:
 
-    intent     provider, model, method, path, body (base64 of the exact bytes), headers (the idempotency key among
-    them),
-               idempotency_attempt, account {base, salt, digest}, provider_ms (the provider's clock, or null), price
-               (text or null), seconds, resolution, storyboard, film, shot, take, inputs {role: digest}, parts, form
-               (execution.form; not in old records), who, machine, pid, started
+    intent     provider, model, method, path, body (the exact bytes, read as base64; only `ledger.whole` has it),
+               headers (the idempotency key among them), idempotency_attempt, account {base, salt, digest}, provider_ms
+               (the provider's clock, or null), price (text or null), seconds, resolution, storyboard, film, shot, take,
+               inputs {role: digest}, parts, form (execution.form; not in old records), who, machine, pid, started
     accepted   task, by ("answer", "replay", "person", "note", "status"), price, answer (the raw text)
     refused    class, code, message, sent (false: it certainly never left)
     delivered  clip (digest), why
