@@ -542,10 +542,37 @@ OWN_MEANS: Mapping[RunFailure, str] = {
     RunFailure.STUCK: "still being made when the run stopped waiting; a later run collects it",
 }
 
+
+# -- schemas/include.schema.json
+
+
+def include_schema() -> str:
+    """The schema of a file that a storyboard includes: the part of the storyboard's own that may be in one."""
+    board = schema.load("storyboard")
+    alone = "only the storyboard says it: an included file has cast and shots"
+    made = {
+        "$schema": board["$schema"],
+        "$id": "urn:klingflow:schema:include:1",
+        "title": "Included file",
+        "description": "Cast and shots that several storyboards share, by `include: [FILE]`; paths are relative to it.",
+        "type": "object",
+        "additionalProperties": False,
+        "mends": {
+            **dict.fromkeys(board["properties"], alone),
+            "klingflow": "a storyboard cannot be included: move what is shared into a file without this line",
+            "include": "an included file includes nothing: name both files in the storyboard",
+        },
+        "properties": {name: board["properties"][name] for name in ("notes", "cast", "shots")},
+        "$defs": {name: given for name, given in board["$defs"].items() if name != "shows"},
+    }
+    return json.dumps(made, indent=2, ensure_ascii=False) + "\n"
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
     "format.md": format_page,
     "commands.md": commands_page,
     "providers.md": providers_page,
+    "../schemas/include.schema.json": include_schema,
 }
 
 if __name__ == "__main__":

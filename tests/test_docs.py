@@ -130,6 +130,8 @@ def kind_of(text: str) -> str:
     data = yamlread.read("example.yaml", text).data
     if "klingflow" in data:
         return "storyboard"
+    if "cast" in data:
+        return "include"
     return "lock" if "klingflow_lock" in data else "project"
 
 
@@ -167,6 +169,11 @@ def test_every_whole_storyboard_is_good(project: Project) -> None:
     for where, _, text in BOARDS:
         folder = re.sub(r"\W", "-", where)
         project.write(f"{folder}/film.yaml", text)
+        for name in re.findall(r"(?<=[\[ ])[\w/-]+\.yaml(?=[\],])", text):
+            (shared,) = [one for _, _, one in WHOLE if f"# {name}\n" in one]
+            project.write(f"{folder}/{name}", shared)
+            for image in re.findall(r"[\w/-]+\.png\b", shared):
+                project.write(f"{folder}/{Path(name).parent}/{image}", given[".png"])
         for name in re.findall(r"[\w/-]+\.(?:png|txt|wav|mp4)\b", re.sub(r"https?://\S+", "", text)):
             project.write(f"{folder}/{name}", given[Path(name).suffix])
     ended = project.run("check", ".")

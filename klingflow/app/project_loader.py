@@ -27,7 +27,9 @@ from klingflow.io.project import Project, find_root
 from klingflow.planning import graph, pictures
 from klingflow.providers import PROVIDERS
 from klingflow.providers.images import image_bytes, image_doubts, image_problems
-from klingflow.storyboard import load, scalar, schema, yamlread
+from klingflow.storyboard import include, load, paths, scalar, schema, yamlread
+from klingflow.storyboard.include import Included, Joined
+from klingflow.storyboard.storyboard_file import shown as shown_path
 
 T = TypeVar("T")
 
@@ -259,6 +261,11 @@ def read_declared(
 
     folder, _, name = relative.rpartition("/")
     stem = name.rpartition(".")[0]
+    included, found = _included(files, document, relative, len(raw), texts)
+    problems += found
+    if included is None:
+        return None, problems
+    document = Joined(document, included) if included else document
     films, found = load.load(
         document,
         name=stem,
@@ -271,24 +278,64 @@ def read_declared(
     return Declared(document=document, films=films, texts=texts), problems + found
 
 
+def _included(
+    files: Reader, document: Document, relative: str, size: int, texts: dict[str, Digest]
+) -> tuple[list[Included] | None, list[Problem]]:
+    """The files that a storyboard includes, and what is wrong with them; None where one cannot be read. `size` is that
+    of the storyboard: one limit holds for all of them together. Notes their digests in `texts`."""
+    folder = relative.rpartition("/")[0]
+    beside = document.path.replace("\\", "/").rpartition("/")[0]
+    included: list[Included] = []
+    problems: list[Problem] = []
+    broken = False
+    for i, name in include.names(document.data):
+        span = document.span(("include", i))
+        try:
+            path = paths.under_root(name, folder)
+            if path in texts:
+                again = "the storyboard itself" if path == relative else f"'{name}', which is included already"
+                raise UsageError(f"this is {again}", "remove the line")
+            raw = files.read_bytes(path, yamlread.MAX_BYTES)
+            size += len(raw)
+            if size > yamlread.MAX_BYTES:
+                raise UsageError("the storyboard and what it includes are too large", "include fewer or smaller files")
+            texts[path] = of_bytes(raw)
+            part, found = parse(shown_path(path, folder, beside), raw, "include")
+        except StoryboardError as bad:
+            problems += bad.problems
+        except KlingflowError as bad:
+            problems.append(Problem(rule="file", what=bad.what, mend=bad.mend, span=span))
+        else:
+            problems += found
+            if part.data is not None:
+                included.append(Included(part, path.rpartition("/")[0]))
+                continue
+        broken = True
+    return None if broken else included, problems
+
+
 _FOLLOWS = frozenset({"last-without-first", "no-prompt"})
 """What is said of a shot that lacks a field: perhaps only because the field has a fault, which is told already."""
 
 
 def _causes(document: Document, problems: list[Problem]) -> list[Problem]:
     """The problems without those that are gone when another one is mended: one slip of the pen is one message."""
-    wrong = [p.span.line for p in problems if p.severity is Severity.ERROR and p.rule not in _FOLLOWS and p.span]
+    wrong = [_line(p.span) for p in problems if p.severity is Severity.ERROR and p.rule not in _FOLLOWS and p.span]
     if not wrong and not any(p.rule == "single-braces" for p in problems):
         return problems
     shots = document.data.get("shots") if isinstance(document.data, dict) else None
-    starts = [document.span(("shots", i)).line for i in range(len(shots))] if isinstance(shots, list) else []
+    starts = sorted(_line(document.span(("shots", i))) for i in range(len(shots))) if isinstance(shots, list) else []
     faulty = {bisect.bisect(starts, line) for line in wrong}
     return [
         p
         for p in problems
         if p.rule != "unused-var"  # a variable may seem unused where its name is mistyped
-        and not (p.rule in _FOLLOWS and p.span and bisect.bisect(starts, p.span.line) in faulty)
+        and not (p.rule in _FOLLOWS and p.span and bisect.bisect(starts, _line(p.span)) in faulty)
     ]
+
+
+def _line(span: Span) -> tuple[str, int]:
+    return span.path, span.line
 
 
 def trusted_urls(environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -264,7 +264,7 @@ def _completion(p: argparse.ArgumentParser) -> None:
 
 
 def _schema(p: argparse.ArgumentParser) -> None:
-    p.add_argument("name", choices=("storyboard", "project", "lock", "plan", "events", "answers"))
+    p.add_argument("name", choices=("storyboard", "include", "project", "lock", "plan", "events", "answers"))
 
 
 def _storyboard(p: argparse.ArgumentParser) -> None:

@@ -89,8 +89,15 @@ class Document:
             self._lines = self.text.split("\n")
         return self._lines[number - 1].rstrip("\r") if 1 <= number <= len(self._lines) else ""
 
+    def place(self, path: Path) -> tuple[Document, Path]:
+        """The file in which a node was written, with the way to it there: another one where files were joined."""
+        return self, path
+
     def span(self, path: Path, *, key: bool = False) -> Span:
         """The place of a node, or of its key. A path that is not in the file gives its nearest ancestor."""
+        file, path = self.place(path)
+        if file is not self:
+            return file.span(path, key=key)
         if self._marks is None:
             self._marks = self.remark()
         at = path

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any
+from typing import cast as cast_to
 
 from klingflow.core.address import is_inside, is_vouched
 from klingflow.core.errors import KlingflowError
@@ -45,12 +46,14 @@ class Frames:
         defaults: Data,
         ids: Mapping[str, int],
         unsure: Collection[str],
+        cast: Mapping[str, Data],
     ) -> None:
         self.file = file
         self.raws = raws
         self.defaults = defaults
         self.ids = ids
         self.unsure = unsure
+        self.cast = cast
 
     def frame(self, value: Any, context: dict[str, object], at: Path, owner: str) -> Frame | StillOf:
         if isinstance(value, str):
@@ -140,16 +143,28 @@ class Frames:
     ) -> tuple[Element, ...]:
         """The elements of a list, or of a mapping of names, in the order in which they are written."""
         if not isinstance(given, Mapping):
-            return each(given, at, lambda one, at: self.element(one, context, at, owner))
-        names = list(given)
-        read = each(names, at, lambda name, _: self.element(given[name], context, (*at, name), owner))
-        return tuple(replace(element, name=name) for name, element in zip(names, read, strict=True))
+            return each(given, at, lambda one, at: self.listed(one, context, at, owner))
+        return each(list(given), at, lambda name, _: self.element(given[name], context, (*at, name), owner, name))
 
-    def element(self, value: Data, context: dict[str, object], at: Path, owner: str) -> Element:
+    def listed(self, value: str | Data, context: dict[str, object], at: Path, owner: str) -> Element:
+        """An element by its name in the cast, or written out."""
+        if not isinstance(value, str):
+            return self.element(value, context, at, owner)
+        if value not in self.cast:
+            mend = self.file.meant(value, list(self.cast))
+            self.file.fault("unknown-element", f"the cast has no '{value}'", mend, at)
+            raise Skip
+        if self.cast[value] is None:
+            raise Skip  # the schema has reported it
+        return self.element(self.cast[value], context, ("cast", value), owner, value)
+
+    def element(
+        self, value: Data, context: dict[str, object], at: Path, owner: str, name: str = ""
+    ) -> Element:
         front = self.frame(value["frontal_image"], context, (*at, "frontal_image"), owner)
         others = value.get("reference_images", ())
         rest = each(others, (*at, "reference_images"), lambda one, at: self.frame(one, context, at, owner))
-        return Element(cast(Frame, front), cast(tuple[Frame, ...], rest))
+        return Element(cast_to(Frame, front), cast_to(tuple[Frame, ...], rest), name)
 
 
 class Stills:

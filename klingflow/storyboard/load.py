@@ -16,6 +16,7 @@ from fractions import Fraction
 from klingflow.core.model import Film, ShotId
 from klingflow.core.source import Document, Path, Problem, Span
 from klingflow.storyboard import recovery, variables
+from klingflow.storyboard.include import Joined
 from klingflow.storyboard.scalar import written
 from klingflow.storyboard.shots import PROVIDERS, ShotReader
 from klingflow.storyboard.storyboard_file import Data, Read, Skip, StoryboardFile
@@ -42,17 +43,35 @@ def load(
     """
     data = recovery.usable(document.data)
     file = StoryboardFile(document, folder, read, trusted)
+    if isinstance(document, Joined):
+        _faults_of_joining(file, document, len(data["shots"]))
     if provider is not None and provider not in PROVIDERS:
         file.fault("unknown-provider", f"there is no provider '{provider}'", file.meant(provider, PROVIDERS), None)
         provider = None
     declared = variables.overridden(file, data, overrides)
-    file.names_unsure = variables.lost(document.data, data)
+    file.names_unsure = variables.lost(document.own.data if isinstance(document, Joined) else document.data, data)
     films = []
     for combination, variant in variables.combinations(file, data):
         films.append(_film(file, data, declared, combination, variant, name, provider))
         file.next_film()
     variables.report_unused(file, data.get("vars") or {})
     return tuple(films), sorted(file.problems, key=_place)
+
+
+MOST_SHOTS = 100_000
+"""As the schema has it for one file."""
+
+
+def _faults_of_joining(file: StoryboardFile, joined: Joined, shots: int) -> None:
+    for name, first, second in joined.twins:
+        what = f"'{name}' is in the cast twice: {first.path} has it too"
+        span = second.span(("cast", name), key=True)
+        file.add(Problem(rule="duplicate-id", what=what, mend="rename one of them", span=span))
+    if not shots:
+        file.fault("empty", "neither the storyboard nor what it includes has a shot", "write `shots`", ("include",))
+    if shots > MOST_SHOTS:
+        what = f"the storyboard and what it includes have {shots:,} shots"
+        file.fault("too-many", what, f"at most {MOST_SHOTS:,}: make it two films", ("include",))
 
 
 def variants(document: Document) -> list[str]:
@@ -82,7 +101,7 @@ def _film(
         values[key] = context[key] = done
     defaults = data.get("defaults", {})
     raws: Sequence[Data] = data["shots"]
-    reader = ShotReader(file, raws, defaults, provider)
+    reader = ShotReader(file, raws, defaults, data.get("cast") or {}, provider)
     shots = reader.resolved([reader.draft(index, raw, context) for index, raw in enumerate(raws)])
     context.pop("shot", None)
     context.pop("element", None)
@@ -135,11 +154,14 @@ def _film(
     )
 
 
-def _named(value: object, steps: Path) -> Path:
-    """The way into a field's value, where its elements have names in place of numbers."""
-    if isinstance(value, dict) and steps and isinstance(steps[0], int) and steps[0] < len(value):
-        return (list(value)[steps[0]], *steps[1:])
-    return steps
+def _written(field: Path, value: object, steps: Path) -> Path:
+    """The way to a part of a field's value. An element that has a name is found under it, or in the cast."""
+    first = steps[0] if steps else None
+    if isinstance(value, dict | list) and isinstance(first, int) and first < len(value):
+        name = list(value)[first]
+        if isinstance(name, str) and len(steps) > 1:
+            return ("cast", name, *steps[1:]) if isinstance(value, list) else (*field, name, *steps[1:])
+    return (*field, *steps)
 
 
 _RATES = {23.976: Fraction(24000, 1001), 29.97: Fraction(30000, 1001), 59.94: Fraction(60000, 1001)}
@@ -172,7 +194,7 @@ def _where(
             places: tuple[tuple[Data, Path], ...] = ((raws[index], ("shots", index)), (defaults, ("defaults",)))
             for owner, at in places:
                 if first in owner:
-                    return document.span((*at, first, *_named(owner[first], tuple(steps[1:]))))
+                    return document.span(_written((*at, first), owner[first], tuple(steps[1:])))
         return document.span(("shots", index, "id"))
 
     return where

@@ -34,6 +34,9 @@ def usable(data: object) -> Data:
         given = out["defaults"] or {}
         set_ones = {name: value for name, value in given.items() if value is not None or name not in _MAY_BE_EMPTY}
         out = _put(out, "defaults", _fields(set_ones if len(set_ones) < len(given) else given, _DEFAULTS))
+    if "cast" in out:
+        cast = {name: one if _element(one) else None for name, one in (out["cast"] or {}).items()}
+        out = _put(out, "cast", cast)
     if "matrix" in out:
         axes = {name: value for name, value in (out["matrix"] or {}).items() if _axis(name, value)}
         out = _put(out, "matrix", axes)
@@ -113,7 +116,9 @@ def _element(value: Any) -> bool:
 
 
 def _elements(value: Any) -> bool:
-    return _all(_element)(list(value.values()) if isinstance(value, dict) else value)
+    if isinstance(value, dict):
+        return all(map(_element, value.values()))
+    return _all(lambda one: _text(one) or _element(one))(value)
 
 
 def _multi_shot(value: Any) -> bool:
@@ -175,6 +180,8 @@ _TOP: Mapping[str, Kind] = {
     "vars": _mapping,
     "defaults": _mapping,
     "matrix": _mapping,
+    "include": _all(_text),
+    "cast": _mapping,
     "shots": _list,
     "film": _mapping,
 }

@@ -23,14 +23,23 @@ from klingflow.core.alike import odd, suggestion
 from klingflow.core.source import Document, Path, Problem, nearest, visible
 from klingflow.storyboard.scalar import written
 
-SCHEMAS = ("storyboard", "project", "lock", "plan", "events", "answers")
+SCHEMAS = ("storyboard", "include", "project", "lock", "plan", "events", "answers")
 
+_EMPTY = {
+    "storyboard": "`klingflow init` writes one that runs",
+    "include": "write `cast` or `shots`, or remove it from `include`",
+}
 MAX_FAULTS = 1000
 
 FOR_EDITORS = ("together", "inside", "shows")
 """Definitions that only editors apply: load tells the same at the field, with everything that it knows."""
 
-_NAMES = {"storyboard": "the storyboard", "project": "klingflow.yaml", "lock": "the lock"}
+_NAMES = {
+    "storyboard": "the storyboard",
+    "include": "the included file",
+    "project": "klingflow.yaml",
+    "lock": "the lock",
+}
 
 
 @cache
@@ -100,8 +109,7 @@ def _blank(data: Any, path: Path) -> None:
 
 def _faults(document: Document, name: str) -> tuple[list[Problem], list[Path]]:
     if document.data is None:
-        what, mend = f"{_thing(document, name, ())} is empty", "`klingflow init` writes one that runs"
-        mend = mend if name == "storyboard" else ""
+        what, mend = f"{_thing(document, name, ())} is empty", _EMPTY.get(name, "")
         return [Problem(rule="empty", what=what, span=document.span(()), mend=mend)], [()]
     errors = list(islice(_validator(name).iter_errors(document.data), MAX_FAULTS))
     found: dict[tuple[Path, str], Problem] = {}

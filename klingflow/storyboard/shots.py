@@ -80,7 +80,14 @@ class Draft:
 class ShotReader:
     """The shots of one film: reads each, then resolves their references to each other."""
 
-    def __init__(self, file: StoryboardFile, raws: Sequence[Data], defaults: Data, provider: str | None) -> None:
+    def __init__(
+        self,
+        file: StoryboardFile,
+        raws: Sequence[Data],
+        defaults: Data,
+        cast: Mapping[str, Data],
+        provider: str | None,
+    ) -> None:
         self.file = file
         self.raws = raws
         self.defaults = {name: value for name, value in defaults.items() if name not in ("vars", "max_chain")}
@@ -94,14 +101,15 @@ class ShotReader:
         for index, raw in enumerate(raws):
             name = raw["id"]
             if name in self.ids:
-                line = file.document.span(("shots", self.ids[name], "id")).line
-                what = f"'{name}' names two shots; the first is on line {line}"
+                first, here = (file.document.span(("shots", i, "id")) for i in (self.ids[name], index))
+                where = f"on line {first.line}" if first.path == here.path else f"in {first.path}, line {first.line}"
+                what = f"'{name}' names two shots; the first is {where}"
                 file.fault("duplicate-id", what, "give this one another id", ("shots", index, "id"))
                 self.unsure.add(name)
             if name.startswith("#"):
                 self.unsure.add(name)
             self.ids.setdefault(name, index)
-        self.frames = Frames(file, raws, self.defaults, self.ids, self.unsure)
+        self.frames = Frames(file, raws, self.defaults, self.ids, self.unsure, cast)
 
     def at(self, index: int, field: str) -> Path:
         return ("shots", index, field) if field in self.raws[index] else ("defaults", field)
@@ -120,9 +128,8 @@ class ShotReader:
             "tags": merged.get("tags") or (),
         }
         context["shot"] = info
-        elements = merged.get("elements")
-        names = elements if isinstance(elements, dict) else ()
-        context["element"] = {name: mentions.spelled("element", n) for n, name in enumerate(names, 1)}
+        names = [one if isinstance(one, str) else "" for one in merged.get("elements") or ()]
+        context["element"] = {name: mentions.spelled("element", n) for n, name in enumerate(names, 1) if name}
         if "vars" in raw or self.common_vars:
             context = self.own_vars(index, raw, context)
         for field in ("resolution", "tags"):  # first: other templates may print them
@@ -267,7 +274,7 @@ class ShotReader:
         except KlingflowError as exc:
             self.file.fault("file", exc.what, exc.mend, at)
             raise Skip(exc.what) from None
-        return self.file.rendered(text.text, context, text.span).strip(_BLANK)
+        return self.file.rendered(text.text, context, text.span, at).strip(_BLANK)
 
     def check(self, draft: Draft, raw: Data, merged: Data) -> None:
         """Fields that a shot needs, and fields that exclude each other."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from klingflow.core.alike import suggestion
 from klingflow.core.errors import KlingflowError, StoryboardError
 from klingflow.core.source import Document, Path, Problem, Severity, Span
 from klingflow.storyboard import conflicts, paths, prompt
+from klingflow.storyboard.include import Joined
 
 Read = Callable[[str], str]
 Data = Mapping[str, Any]
@@ -33,7 +35,9 @@ class StoryboardFile:
 
     def __init__(self, document: Document, folder: str, read: Read, trusted: Collection[str]) -> None:
         self.document = document
-        self.folder = folder
+        self.included = document.included if isinstance(document, Joined) else ()
+        self._folder = folder
+        self._folders = {id(one.document): one.folder for one in self.included}
         self.read = read
         self.trusted = trusted
         self.unpinned: set[str] = set()
@@ -91,13 +95,14 @@ class StoryboardFile:
                         severity=Severity.WARNING,
                     )
                 )
-        return self.rendered(value, context, lambda offset, length: self.inside(at, value, offset, length))
+        return self.rendered(value, context, lambda offset, length: self.inside(at, value, offset, length), at)
 
-    def rendered(self, text: str, context: Mapping[str, object], where: prompt.Where) -> str:
+    def rendered(self, text: str, context: Mapping[str, object], where: prompt.Where, at: Path) -> str:
+        """`at` is the field whose file the names in `{% include %}` are relative to."""
         if self.budget.spent:
             raise Skip  # reported once: every later template would have the same fault
         try:
-            done = prompt.render(text, context, where=where, include=self.include, budget=self.budget)
+            done = prompt.render(text, context, where=where, include=partial(self.include, at), budget=self.budget)
         except StoryboardError as exc:
             for problem in exc.problems:
                 if not (self.names_unsure and problem.rule == "undefined" and "did you mean" not in problem.mend):
@@ -116,14 +121,15 @@ class StoryboardFile:
 
     def inside(self, at: Path, value: str, offset: int, length: int) -> Span:
         """The place of a piece of a scalar: found again in the file's lines, however the scalar is written."""
-        start = self.document.span(at)
+        document, at = self.document.place(at)
+        start = document.span(at)
         piece = value[offset : offset + length].partition("\n")[0]
         if start.line == 0 or not piece.strip():
             return start
         nth = value.count(piece, 0, offset)
         line, col = start.line, start.col - 1
         for _ in range(value.count("\n") + len(value) // 8 + 3):
-            text = self.document.line(line)
+            text = document.line(line)
             found = text.find(piece, col)
             while found >= 0 and nth:
                 nth -= 1
@@ -133,10 +139,14 @@ class StoryboardFile:
             line, col = line + 1, 0
         return start
 
+    def folder(self, at: Path) -> str:
+        """The folder that paths in a field are relative to: that of the file in which the field was written."""
+        return self._folders.get(id(self.document.place(at)[0]), self._folder)
+
     def path(self, text: str, at: Path) -> str:
         """A file's path from the project root. Raises Skip."""
         try:
-            return paths.under_root(text, self.folder)
+            return paths.under_root(text, self.folder(at))
         except KlingflowError as exc:
             self.fault("path", exc.what, exc.mend, at)
             raise Skip from None
@@ -148,8 +158,8 @@ class StoryboardFile:
             if self.budget.read < 0:
                 raise Skip  # reported at the file that went over
             try:
-                shown = self.document.path.replace("\\", "/").rpartition("/")[0]
-                known = prompt.Included(_shown(path, self.folder, shown), self.read(path).replace("\r\n", "\n"))
+                beside = self.document.path.replace("\\", "/").rpartition("/")[0]
+                known = prompt.Included(shown(path, self._folder, beside), self.read(path).replace("\r\n", "\n"))
                 for first, last in conflicts.found(known.text)[:1]:
                     raise KlingflowError(f"'{path}', line {first}: {conflicts.UNMERGED}", conflicts.mend(first, last))
                 self.budget.read -= len(known.text)
@@ -163,8 +173,8 @@ class StoryboardFile:
             raise known
         return known
 
-    def include(self, name: str) -> prompt.Included:
-        return self.file_text(paths.under_root(name, self.folder))
+    def include(self, at: Path, name: str) -> prompt.Included:
+        return self.file_text(paths.under_root(name, self.folder(at)))
 
 
 _BROKEN = re.compile("\ufdd0([0-9]{1,9})\ufdd0")
@@ -184,11 +194,11 @@ def each(values: Sequence[Any], at: Path, read: Callable[[Any, Path], T]) -> tup
     return tuple(out)
 
 
-def _shown(path: str, folder: str, shown: str) -> str:
+def shown(path: str, folder: str, beside: str) -> str:
     """A file's path in messages: beside the storyboard's own where it lies in its folder, else from the root."""
     if not folder:
-        return f"{shown}/{path}" if shown else path
+        return f"{beside}/{path}" if beside else path
     inside = path.removeprefix(folder + "/")
     if inside != path:
-        return f"{shown}/{inside}" if shown else inside
-    return f"{shown.removesuffix(folder)}{path}" if shown.endswith(folder) else path
+        return f"{beside}/{inside}" if beside else inside
+    return f"{beside.removesuffix(folder)}{path}" if beside.endswith(folder) else path

@@ -20,10 +20,15 @@ from klingflow.storyboard.storyboard_file import Data, Skip, StoryboardFile
 MAX_FILMS = 100
 """Combinations of one matrix."""
 
-_RESERVED = frozenset(
-    ["shot", "element", "vars", "matrix", "loop", "true", "false", "none", "True", "False", "None"]
-    + ["not", "and", "or", "in", "is", "if", "else"]
-)
+_RESERVED = {"shot", "element", "vars", "matrix", "loop", "true", "false", "none", "True", "False", "None"} | {
+    "not",
+    "and",
+    "or",
+    "in",
+    "is",
+    "if",
+    "else",
+}
 
 
 def overridden(file: StoryboardFile, data: Data, overrides: Mapping[str, str]) -> dict[str, tuple[object, bool]]:
@@ -186,7 +191,8 @@ _CAPITAL = re.compile(r"\b(?:True|TRUE|False|FALSE)\b")
 
 def report_unused(file: StoryboardFile, declared: Mapping[str, object]) -> None:
     left = set(declared)
-    texts = [file.document.text, *(known.text for known in file.texts.values() if isinstance(known, prompt.Included))]
+    texts = [one.document.text for one in file.included]
+    texts += [file.document.text, *(known.text for known in file.texts.values() if isinstance(known, prompt.Included))]
     for text in texts:
         if not left:
             return
