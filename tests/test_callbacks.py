@@ -138,5 +138,15 @@ def test_a_receiver_is_not_opened_without_its_secret_or_with_a_plain_url(tmp_pat
         bare = project.run("run", "film.yaml", "--yes", *where, HIAPI_WEBHOOK_SECRET="")
         assert (bare.code, "HIAPI_WEBHOOK_SECRET" in bare.err) == (2, True)
         alone = project.run("run", "film.yaml", "--yes", "--callback-url", PUBLIC)
-        assert (alone.code, "--listen" in alone.err) == (2, True)
+        assert (alone.code, "--listen" in alone.err, "--detach" in alone.err) == (2, True, True)
+        left = project.run("run", "film.yaml", "--yes", "--detach", "--callback-url", "http://h.example/x")
+        assert (left.code, "https" in left.err) == (2, True)
         assert api.requests == []
+
+
+def test_a_detached_run_names_a_receiver_on_another_machine(tmp_path: Path) -> None:
+    with studio(tmp_path, "hiapi", ONE, finish_s=3600.0, callback_waits=()) as (project, api):
+        left = project.run("run", "film.yaml", "--yes", "--detach", "--callback-url", PUBLIC, HIAPI_WEBHOOK_SECRET="")
+        assert left.code == 7, left.said
+        assert api.purchases[0].body["callback"] == {"url": PUBLIC, "when": "final"}
+        assert "listening" not in left.said

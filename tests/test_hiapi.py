@@ -11,7 +11,7 @@ import pytest
 
 from klingflow.core.model import TaskId
 from klingflow.providers import hiapi
-from klingflow.providers.base import Answer, Later, Pending, Settings, Status, WebhookRefused
+from klingflow.providers.base import Accepted, Answer, Later, Pending, Settings, Status, WebhookRefused
 from tests.provider_helpers import KEY, STILL, faults, film, shot
 
 TASK = TaskId("tk-hiapi-01HZTQ8BX2N3GM3YFK4Z9D7VQR")
@@ -32,8 +32,30 @@ def test_what_hiapi_lacks_is_refused_at_its_place(fields: dict[str, Any], place:
     assert faults(hiapi, shot(prompt="x", **fields)) == [("error", f"dawn.{place}", "not-offered")]
 
 
-def test_text_to_video_may_name_its_aspect_ratio() -> None:
-    assert faults(hiapi, shot(prompt="x", aspect_ratio="9:16")) == []
+@pytest.mark.parametrize("ratio", ["16:9", "9:16", "1:1"])
+def test_text_to_video_may_name_its_aspect_ratio(ratio: str) -> None:
+    square = shot(prompt="x", aspect_ratio=ratio)
+    assert faults(hiapi, square) == []
+    assert json.loads(hiapi.submit(square, {}, Settings(), KEY, 1).body or b"")["input"]["aspect_ratio"] == ratio
+
+
+def test_nothing_is_said_of_storage_and_route_unless_the_project_says_it() -> None:
+    plain = json.loads(hiapi.submit(shot(prompt="x"), {}, Settings(), KEY, 1).body or b"")
+    assert plain.keys() == {"model", "input"}
+    told = json.loads(hiapi.submit(shot(prompt="x"), {}, Settings(storage="temp", route="ext"), KEY, 1).body or b"")
+    assert told == plain | {"storage": "temp", "route": "ext"}
+
+
+@pytest.mark.parametrize("body", [{"taskId": TASK}, {"taskId": TASK, "data": None}, {"code": 200, "taskId": TASK}])
+def test_a_task_id_at_the_top_is_read(body: dict[str, Any]) -> None:
+    taken = hiapi.accepted(Answer(status=200, body=json.dumps(body).encode()))
+    assert isinstance(taken, Accepted)
+    assert (taken.task, taken.replayed) == (TASK, False)
+    again = hiapi.accepted(Answer(status=409, body=json.dumps(body).encode()))
+    assert isinstance(again, Accepted)
+    assert (again.task, again.replayed) == (TASK, True)
+    told = hiapi.status(Answer(status=200, body=json.dumps(body | {"status": "handling"}).encode()), TASK)
+    assert told == Pending(state="handling")
 
 
 def test_a_long_prompt_is_a_warning_up_to_the_hard_limit() -> None:

@@ -277,6 +277,19 @@ def test_an_order_that_is_refused_over_its_size_names_the_settings_that_mend_it(
         assert "cost: nothing in this run" in ran.err
 
 
+def test_storage_and_route_are_told_to_hiapi_and_buy_nothing_anew(tmp_path: Path) -> None:
+    with studio(tmp_path, "hiapi") as (project, api):
+        project.write("klingflow.yaml", "providers: {hiapi: {route: nowhere}}\n")
+        ran = project.run("run", "film.yaml", "--yes")
+        assert (ran.code, "routes of this model: default, ext" in " ".join(ran.err.split())) == (1, True), ran.said
+        project.write("klingflow.yaml", "providers: {hiapi: {storage: persistent, route: ext}}\n")
+        ran = project.run("run", "film.yaml", "--yes")
+        assert ran.code == 0, ran.said
+        assert [(one.body["storage"], one.body["route"]) for one in api.purchases] == [("persistent", "ext")] * 2
+        project.write("klingflow.yaml", "")
+        assert project.run("plan", "film.yaml", "--exit-code").code == 0
+
+
 LARGE = """
     klingflow: 1
     title: Large

@@ -28,6 +28,9 @@ class Desk:
         self.ends = ends
         self.asked: list[tuple[float, str]] = []
         self.fault: Callable[[float], Answer | None] = lambda now: None
+        self.of_list: Answer | None = None
+        """What the list is answered instead, while `list_refused`."""
+        self.list_refused: Callable[[float], bool] = lambda now: True
 
     async def send(self, request: Request, *, paid: bool = False, before: float = math.inf) -> Answer:
         now = asyncio.get_running_loop().time()
@@ -38,6 +41,8 @@ class Desk:
             if not fault.status:
                 raise Unanswered("cut")
             return fault
+        if "?" in request.path and self.of_list is not None and self.list_refused(now):
+            return self.of_list
         if "?" in request.path:
             told = [{"taskId": t, "status": "success" if now >= at else "handling"} for t, at in self.ends.items()]
             return _json({"code": 200, "data": {"tasks": told[:100]}})
@@ -469,3 +474,40 @@ def test_a_turn_that_comes_as_its_waiter_is_cancelled_goes_to_the_next() -> None
         await asyncio.gather(second, return_exceptions=True)
 
     run_virtually(main, most=10.0)
+
+
+# A list that is refused ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [404, 403, 500, 502, 200])
+def test_where_the_list_is_refused_tasks_are_asked_after_one_by_one_in_the_same_poll(status: int) -> None:
+    desk = Desk({"a": 30.0, "b": 31.0, "c": 300.0})
+    desk.of_list = Answer(status=status, body=b"no list here")
+    ended = _wait(desk, list(desk.ends))
+    assert {task: type(said) for task, (said, _) in ended.items()} == dict.fromkeys("abc", Done)
+    lists = [at for at, path in desk.asked if "?" in path]
+    assert len(lists) == 1, "it is not asked for again soon"
+    next_ones = [path for at, path in desk.asked if at > lists[0]][:3]
+    assert sorted(next_ones) == ["/v1/tasks/a", "/v1/tasks/b", "/v1/tasks/c"]
+    assert all(at - desk.ends[task] < 20 for task, (_, at) in ended.items())
+
+
+@pytest.mark.parametrize("status", [401, 429, 503])
+def test_an_answer_that_one_task_would_get_too_asks_after_none(status: int) -> None:
+    desk = Desk({"a": 30.0, "b": 31.0})
+    refused = Answer(status=status, body=b"{}")
+    desk.fault = lambda now: refused if now < 20 else None
+    desk.of_list = refused
+    assert len(_wait(desk, list(desk.ends))) == 2
+    first = min(at for at, path in desk.asked if "?" in path)
+    assert not [path for at, path in desk.asked if "?" not in path and at - first < 0.3]
+
+
+def test_a_list_that_is_there_again_is_used_again() -> None:
+    desk = Desk({"a": 900.0, "b": 901.0})
+    desk.list_refused = lambda now: now < 100
+    desk.of_list = Answer(status=500, body=b"")
+    _wait(desk, list(desk.ends))
+    lists = [at for at, path in desk.asked if "?" in path]
+    assert len([at for at in lists if at < 300]) == 1
+    assert len([at for at in lists if at > 300]) > 5

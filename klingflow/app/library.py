@@ -354,7 +354,8 @@ class Planned:
         (KlingflowError). What is left is to confirm the spending and to call `PreparedRun.run`.
 
         `limits`, `frozen`, `detach` and `update_lock` are as with `Storyboard.run`. `listen` is the HOST:PORT at which
-        callbacks are received while the run waits, and `callback_url` the public https URL under which that is reached.
+        callbacks are received while the run waits, and `callback_url` the public https URL under which that, or with
+        `detach` another machine, is reached.
         """
         from klingflow.app import runner
         from klingflow.planning.price import Limits, tightest

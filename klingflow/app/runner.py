@@ -121,7 +121,13 @@ def refuse(session: Session, plan: Plan, options: RunOptions) -> Services:
     if wrong is not None:
         raise wrong
     services.refuse_foreign_store(session.loaded, plan)
-    opened = services.open_services(session.loaded, plan, listen=options.listen, callback_url=options.callback_url)
+    opened = services.open_services(
+        session.loaded,
+        plan,
+        listen=options.listen,
+        callback_url=options.callback_url,
+        detach=options.detach,
+    )
     if sums.tasks:
         outputs.check_beds(session.loaded)
     return opened

@@ -156,6 +156,7 @@ def open_services(
     *,
     listen: str | None = None,
     callback_url: str | None = None,
+    detach: bool = False,
 ) -> Services:
     """What the plan needs of the environment. Raises UsageError for a missing key, StoryboardError for a frame that no
     API could read."""
@@ -164,8 +165,9 @@ def open_services(
     keys = _keys(needed, environ)
     settings = dict(loaded.config.settings)
     if callback_url is not None:
-        if listen is None:
-            raise UsageError("--callback-url goes with --listen", "add --listen HOST:PORT")
+        if listen is None and not detach:
+            mend = "add --listen HOST:PORT, or --detach where another machine receives them"
+            raise UsageError("--callback-url goes with --listen or --detach", mend)
         if not callback_url.startswith("https://"):
             raise UsageError("--callback-url must be an https URL", "it is the address under which --listen is reached")
         settings["hiapi"] = replace(settings.get("hiapi", Settings()), callback_url=callback_url)

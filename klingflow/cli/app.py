@@ -178,7 +178,8 @@ def _run(p: argparse.ArgumentParser) -> None:
     p.add_argument("--detach", action="store_true", help="submit, and leave while tasks are being made (exit 7)")
     p.add_argument("--update-lock", action="store_true", help="with --var: write the lock all the same")
     p.add_argument("--listen", metavar="HOST:PORT", help="receive callbacks here while waiting")
-    p.add_argument("--callback-url", metavar="URL", help="the public https URL under which --listen is reached")
+    address = "the public https URL of --listen, or with --detach that of a receiver elsewhere"
+    p.add_argument("--callback-url", metavar="URL", help=address)
     _format(p, "text", "json", help=_EVENTS)
     p.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
 

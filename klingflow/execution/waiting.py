@@ -39,6 +39,8 @@ TICK_S = 0.25
 """How often it is looked whether a poll is worth its while."""
 SLOW_ANSWER_S = 5.0
 """How long the next list waits at most for the clips that the last one told of."""
+LIST_REST_S = 300.0
+"""For how long a list that was refused is not asked again: each task is, as where there is no list."""
 WORTH_S = 0.02
 """A poll is sent when it is expected that so many seconds have been lost without it."""
 LONGEST_PAUSE_S = 20.0  # MuleRouter's own clients poll every 20 s, HiAPI's every 3 to 5 s (read 2026-11)
@@ -49,6 +51,11 @@ FOLLOWER_S, FOLLOWER_SHARE = 2.0, 0.02
 than this share of what that one took. It may not come: it may have to wait for another shot, too."""
 UNAUTHORISED_POLLS = 5
 """Polls in a row that the key may be refused before a person has to look; the task itself goes on."""
+
+
+_NOBODY_IS_HEARD = (401, 429, 503)
+"""After such an answer to a list, a question about one task would be answered likewise. Any other says something of the
+list alone, which is an optimisation: the tasks are asked after one by one, in the same poll."""
 
 
 class Durations:
@@ -198,6 +205,8 @@ class Poller:
         """The provider said for how long it wants to hear nothing."""
         self._next_list = 0.0
         """When the next list may leave. It waits for the clips that the last one told of: they use the same limit."""
+        self._no_list_until = 0.0
+        """The list was refused: until then each task is asked after by itself."""
         self._durations = Durations()
         self._callbacks = False
         """Whether the last task that ended was told of by a callback first."""
@@ -282,7 +291,8 @@ class Poller:
     def _most_worth(self, now: float) -> Sequence[_Watch]:
         """The tasks of the question that is most worth a request; none where no question is."""
         idle = [watch for watch in self._watched if not watch.asking and watch.rests_until <= now]
-        listed = [watch for watch in idle if watch.listed] if self._lists and len(self._watched) > 1 else []
+        lists = self._lists and len(self._watched) > 1 and now >= self._no_list_until
+        listed = [watch for watch in idle if watch.listed] if lists else []
         questions = [[watch] for watch in idle if watch not in listed]
         if listed and now >= self._next_list:
             questions.append(listed)
@@ -329,7 +339,7 @@ class Poller:
     async def _ask_list(self, watches: Sequence[_Watch]) -> None:
         """Asks the list, and by itself after each task that ended: a list names no clip."""
         self._next_list = asyncio.get_running_loop().time() + SLOW_ANSWER_S
-        ended = []
+        ended: list[_Watch] = []
         left = watches
         for page in range(1, 2 + -(-len(watches) // self._provider.caps.list_size)):
             request = self._provider.poll_many(page)
@@ -337,6 +347,10 @@ class Poller:
             answer = await self._send(request) if request else Later(message="there is no list")
             found = self._provider.statuses(answer) if isinstance(answer, Answer) else answer
             if isinstance(found, Later):
+                if isinstance(answer, Answer) and answer.status not in _NOBODY_IS_HEARD and not found.retry_after:
+                    self._no_list_until = sent + LIST_REST_S
+                    ended += left
+                    break
                 for watch in left:
                     self._hear(watch, found, sent)
                 break

@@ -185,6 +185,10 @@ class Settings:
     concurrency: int | None = None
     data_uri: bool = True
     """HiAPI: where nothing is published, frames go as data: URIs inside image_urls. False: then none can be sent."""
+    storage: Literal["temp", "persistent"] | None = None
+    """HiAPI: where it keeps the clip; None: it is not told, which means temp."""
+    route: str | None = None
+    """HiAPI: which of a model's routes makes the clip; None: the default one."""
     base64: Literal["data-uri", "raw"] = "data-uri"
     """MuleRouter: how inline frames are written."""
     multi_shot: Literal["boolean", "text"] = "boolean"

@@ -129,6 +129,10 @@ def submit(shot: Shot, inputs: Mapping[str, str], settings: Settings, key: Key, 
     given["sound"] = shot.sound
     way = "text-to-video" if first is None else "image-to-video"
     body: Object = {"model": f"{omni.MODEL}/{way}", "input": given}
+    if settings.route is not None:
+        body["route"] = settings.route
+    if settings.storage is not None:
+        body["storage"] = settings.storage
     if settings.callback_url is not None:
         body["callback"] = {"url": settings.callback_url, "when": "final"}
     return Request(
@@ -255,7 +259,7 @@ def status(answer: Answer, task: TaskId) -> Status:
             return Unreadable(message=message, raw=reading.raw(answer))
         return Done(url=str(video["url"]))
     if word in _FAILED or word in reading.STOPPED:
-        return _failure(word, data.get("error"))
+        return _failure(word, data.get("error") or data.get("fail_reason"))
     return Pending(state=word, known=word in _PENDING)
 
 
@@ -276,7 +280,8 @@ def _data(answer: Answer) -> Object | Missing | Later:
         return Later(message=reported or f"HTTP {code}", retry_after=wait)
     if body is None:
         return Later(message="HiAPI's answer is not JSON", retry_after=wait)
-    data = body.get("data", body)
+    data = body.get("data")
+    data = body if data is None else data  # HiAPI's own tools read a task at the top, too
     return data if isinstance(data, dict) else Later(message="HiAPI's answer holds no data", retry_after=wait)
 
 

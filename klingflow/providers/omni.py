@@ -29,8 +29,8 @@ IMAGES_IN_ALL = 7
 """Elements, images and frames together; MuleRouter's client, and for the first two Kling docs, video omni, read 2026-11."""
 
 RATIOS = ("16:9", "9:16", "1:1")
-"""MuleRouter docs, image-to-video, read 2026-11. HiAPI's text-to-video page names the first two,
-Kling's own API all three."""
+"""MuleRouter docs, image-to-video, read 2026-11. HiAPI's text-to-video page names the first two, its own tools for this
+model (2026-08-20) and Kling's own API all three."""
 
 
 def model(shot: Shot) -> str:

@@ -64,6 +64,8 @@ class HiAPI(StandIn):
     a callback."""
 
     key = "sk-hiapi-standin-0001"
+    routes = ("default", "ext")
+    """Whether this model has routes is not documented; the scheme is (HiAPI's Python client 0.2.1)."""
 
     def __init__(
         self,
@@ -171,6 +173,8 @@ class HiAPI(StandIn):
         _fields(body, "body", {"model", "input"}, {"callback", "route", "storage"})
         if body["model"] not in (IMAGE, TEXT):
             raise Wrong(f"unknown model {body['model']!r}")
+        if body.get("route", "default") not in self.routes:
+            raise Wrong(f"unknown route {body['route']!r}; routes of this model: {', '.join(self.routes)}")
         if body.get("storage", "temp") not in ("temp", "persistent"):
             raise Wrong("storage must be temp or persistent")
         if "callback" in body:
@@ -246,12 +250,14 @@ class HiAPI(StandIn):
         age, outcome = self.age(bought), bought.outcome
         says_: dict[str, Any] = {
             "taskId": bought.task,
-            "model": bought.body["model"],
+            "model": bought.body["model"] + (f"@{bought.body['route']}" if "route" in bought.body else ""),
             "status": "queued" if age < 0.2 else "handling" if age < 0.8 else "archiving",
             "created": int(bought.at + self.offset_s),
             "completed": 0,
-            "storage": "temp",
+            "storage": bought.body.get("storage", "temp"),
         }
+        if "route" in bought.body:
+            says_["route"] = bought.body["route"]
         if outcome.word is not None:
             says_["status"] = outcome.word
         elif age >= 1:
