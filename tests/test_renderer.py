@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import hashlib
 import json
 import math
+import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +19,7 @@ import av
 import pytest
 from PIL import Image, ImageChops, ImageDraw, ImageStat
 
-from klingflow.animatic import captions, design, lettering
+from klingflow.animatic import captions, design, lettering, renderer
 from klingflow.animatic.lettering import Face, own_font
 from klingflow.animatic.service import AnimaticService
 from klingflow.core.model import Digest, Film, Key, MultiShot, Shot, ShotId
@@ -410,3 +413,128 @@ def test_an_image_with_transparency_lies_on_dark_ground(tmp_path: Path) -> None:
     assert isinstance(dark, tuple)
     assert red[0] > 220
     assert max(dark) < 40
+
+
+# What is drawn, counted ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often a picture was enlarged, blended, put into a frame, and a text was drawn."""
+    counts: Counter[str] = Counter()
+
+    def count(owner: type, name: str) -> None:
+        real = getattr(owner, name)
+
+        def counting(*args: object, **kwargs: object) -> object:
+            counts[name] += 1
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, counting)
+
+    for name in ("zoomed", "faded", "paste"):
+        count(renderer.Planes, name)
+    count(ImageDraw.ImageDraw, "text")
+    return counts
+
+
+def test_a_shot_in_which_nothing_moves_is_drawn_once_however_long_it_is(
+    tmp_path: Path, counted: Counter[str]
+) -> None:
+    draw(tmp_path, order("short", duration=1))
+    once = dict(counted)
+    counted.clear()
+    draw(tmp_path, order("short", duration=4))
+    assert dict(counted) == once
+    assert counted["paste"] == 2, "the last frame has other marks round it"
+    assert counted["zoomed"] == counted["faded"] == 0
+
+
+def test_a_card_that_another_one_gives_way_to_is_drawn_no_more(scenes: Path, counted: Counter[str]) -> None:
+    media.cut(draw(scenes, order("x"))[0], "last", scenes / "card.png")
+    counted.clear()
+    shown = pictures(draw(scenes, order("y", frames={"first_frame": "card.png"}, prompt="She turns.", duration=3))[0])
+    assert len(shown) == 72
+    assert counted["faded"] == 24
+    assert counted["paste"] == 26
+
+
+def planes(level: int) -> renderer.Planes:
+    return renderer.Planes.of(Image.new("RGB", (160, 90), (level, level, level)))
+
+
+@pytest.mark.parametrize(("push", "most"), [(0.0, 1), (0.001, 3), (0.01, 17), (0.5, 120)])
+def test_a_picture_is_drawn_again_once_it_has_moved_by_a_sixteenth_of_a_pixel(
+    push: float, most: int, counted: Counter[str]
+) -> None:
+    """The edge that is farthest from the focus moves by 160 x 0.65 x push pixels."""
+    first = planes(90)
+    shown = list(renderer.Move(120, first, None, push, (0.35, 0.5)).pictures())
+    assert len(shown) == 120
+    assert shown[0] is first
+    assert len({id(picture) for picture in shown}) == counted["zoomed"] + 1
+    assert most * 0.6 <= counted["zoomed"] + 1 <= most + 1
+
+
+def test_from_still_to_still_it_begins_and_ends_with_the_very_pictures(counted: Counter[str]) -> None:
+    first, last = planes(90), planes(200)
+    shown = list(renderer.Move(120, first, last, 0.0, (0.5, 0.5)).pictures())
+    assert len(shown) == 120
+    assert shown[0] is shown[35] is first
+    assert shown[-1] is last
+    assert counted["faded"] == 48
+
+
+class _Lazy:
+    """An executor that does its work when it is asked for the result; `most` is how much ever waited."""
+
+    most = 0
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self._waiting = 0
+
+    def submit(self, work: Callable[..., None], *args: object) -> object:
+        self._waiting += 1
+        _Lazy.most = max(_Lazy.most, self._waiting)
+
+        def result() -> None:
+            self._waiting -= 1
+            work(*args)
+
+        return SimpleNamespace(result=result)
+
+    def shutdown(self, **_: object) -> None:
+        pass
+
+
+def test_drawing_waits_for_the_encoder_before_frames_fill_the_memory(
+    scenes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = {"first_frame": "a.png"}
+    usual = draw(scenes, order(frames=frames, sound=True))[0].read_bytes()
+    monkeypatch.setattr(renderer, "ThreadPoolExecutor", _Lazy)
+    assert draw(scenes, order(frames=frames, sound=True))[0].read_bytes() == usual
+    assert _Lazy.most == renderer.AHEAD
+
+
+def test_a_clip_that_cannot_be_encoded_fails_the_task_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(renderer._Film, "_sound", full)
+
+    async def state() -> object:
+        service = AnimaticService(lambda name: tmp_path / name, tmp_path / "animatic")
+        try:
+            request = order(sound=True)
+            task = json.loads((await service.send(request)).body)["task"]
+            return animatic.status(await service.send(animatic.poll(task, request.path)), task)
+        finally:
+            await service.close()
+
+    failed = asyncio.run(state())
+    assert isinstance(failed, Failed)
+    assert failed.message == "the clip could not be written: No space left on device"
+    assert not list((tmp_path / "animatic").iterdir())

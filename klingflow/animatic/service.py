@@ -1,7 +1,7 @@
 """The animatic as a service (io.service): takes orders, draws their clips in threads, hands them over.
 
 Work is done in threads, because Pillow and x264 let go of the interpreter while they compute (two threads drew two
-clips in the time of one on two cores): they start at once, share no state, and die with the process however it ends.
+clips in the time of one on two cores): they start at once and share no state. Each has a second one, which encodes.
 Tasks live in memory alone: one of an earlier process is answered with 404, and the engine orders it again.
 """
 

@@ -21,7 +21,7 @@ from klingflow.core.model import Digest, FileStill, Frame, ImageFacts, Key, Shot
 RECIPE = 1
 """Raised only when the meaning of a part changes. Raising it buys every clip in the world again."""
 
-DRAWING = 2
+DRAWING = 3
 """A part of the keys of the animatic's clips alone: raised when it draws the same shot otherwise. They are free."""
 
 
