@@ -126,6 +126,8 @@ def test_a_clip_begins_and_ends_with_its_stills(scenes: Path) -> None:
     for name, frame in (("a.png", shown[0]), ("b.png", shown[-1])):
         still = design.fitted(Image.open(scenes / name).convert("RGB"), inside(frame).size)
         assert psnr(inside(frame), still) > 36, name
+    with av.open(str(clip)) as file:
+        assert [n for n, frame in enumerate(file.decode(video=0)) if frame.key_frame] == [0, 23]
 
 
 def test_captions_never_pile_up_along_a_chain(scenes: Path) -> None:
