@@ -602,6 +602,29 @@ def test_reference_images_go_to_the_path_that_is_there_and_each_is_bought_once(t
         assert len(refused) == (live != "reference-to-video"), "the path that is not there is asked once a run"
 
 
+def test_a_task_at_the_other_path_is_collected_there_by_the_next_run(tmp_path: Path) -> None:
+    other = "reference-image-to-video"
+    with studio(tmp_path, "mulerouter", REFERRING, reference=other, finish_s=30) as (project, api):
+        assert project.run("run", "film.yaml", "--yes", "--detach").code == 7
+        api.finish_s = 0
+        before = len(api.calls("GET"))
+        ended = project.run("run", "film.yaml", "--yes")
+        assert ended.code == 0, ended.said
+        polls = [seen.path for seen in api.calls("GET")[before:] if "/generation/" in seen.path]
+        assert polls
+        assert all(f"/{other}/" in path for path in polls)
+        assert len(api.purchases) == 2
+
+
+def test_a_task_at_the_other_path_is_not_given_up_while_it_is_known_there(tmp_path: Path) -> None:
+    with studio(tmp_path, "mulerouter", REFERRING, reference="reference-image-to-video", finish_s=30) as (project, api):
+        assert project.run("run", "film.yaml", "--yes", "--detach", "--select", "dawn").code == 7
+        ended = project.run("resolve", "film.yaml", "dawn", "--not-bought")
+        assert ended.code == 2, ended.said
+        assert "mulerouter knows it" in ended.said
+        assert len(api.purchases) == 1
+
+
 def test_the_setting_names_the_path_that_is_asked_first(tmp_path: Path) -> None:
     with studio(tmp_path, "mulerouter", REFERRING, reference="reference-image-to-video") as (project, api):
         project.write("klingflow.yaml", "providers: {mulerouter: {reference: reference-image-to-video}}\n")

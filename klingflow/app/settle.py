@@ -22,7 +22,7 @@ from klingflow.core.alike import suggestion
 from klingflow.core.errors import KlingflowError, UsageError
 from klingflow.core.model import ClipRecord, Digest, Film, Key, Shot, task_id
 from klingflow.core.source import nearest
-from klingflow.execution import host
+from klingflow.execution import form, host
 from klingflow.execution.wording import KEY_SHOWN
 from klingflow.io import config, ledger
 from klingflow.io.project import find_root
@@ -265,8 +265,7 @@ def _path(provider: Provider, storyboard: StoryboardFile, job: Job) -> str | Non
     for film in films:
         for shot in film.shots:
             if shot.id == _shot(job) and shot.provider == provider.name:
-                roles = {role: "" for role, _ in shot.frames()}
-                return provider.submit(shot, roles, Settings(), job.key, 1).path
+                return form.path(provider, shot, Settings(), job)
     return None
 
 

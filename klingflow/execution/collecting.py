@@ -19,6 +19,7 @@ from pathlib import Path
 from klingflow.core.errors import MediaError
 from klingflow.core.model import ClipFacts, ClipRecord, Digest, TaskId
 from klingflow.core.redact import redact
+from klingflow.execution import form
 from klingflow.execution.host import Host
 from klingflow.execution.inputs import InputImages, Media
 from klingflow.execution.offload import Offload
@@ -151,7 +152,7 @@ class Collector:
 
     async def _ended(self, order: Order, seller: Seller, job: Job, task: TaskId) -> Status | None:
         """How a task ended, or why no more is known of it; None where a detached run does not wait for that."""
-        path = self._path(order, seller)
+        path = form.path(seller.provider, order.shot, seller.settings, job)
         if self._detach and seller.paid:
             try:
                 status = seller.provider.status(await seller.ask(seller.provider.poll(task, path)), task)
@@ -171,10 +172,6 @@ class Collector:
                 "progress", order, {"state": pending.state, "fraction": pending.fraction}
             ),
         )
-
-    def _path(self, order: Order, seller: Seller) -> str:
-        """The path at which a task of this order was made: from the provider's code, never from a record."""
-        return self._sender.request(order, seller, dict.fromkeys(_roles(order), ""), 1).path
 
     async def _missing(
         self, order: Order, seller: Seller, job: Job, task: TaskId, tries: _Tries

@@ -1,4 +1,4 @@
-"""Whether an order that failed for good was this very request.
+"""How an order is written: whether one that failed for good was this very request, and at which path one was taken.
 
 A key says what a clip shows. It leaves out how the order is written: which provider gets it, the settings of that
 provider, how its images travel. An order that failed over one of these is another request once that is mended, and may
@@ -12,7 +12,7 @@ from dataclasses import replace
 from klingflow.core import digest
 from klingflow.core.model import Digest, Key, Shot
 from klingflow.planning.job import Job, Kind
-from klingflow.providers.base import FailureClass, Provider, Settings
+from klingflow.providers.base import FailureClass, Provider, Refused, Settings
 from klingflow.providers.failure import RULES, recorded
 
 
@@ -24,6 +24,21 @@ def of(provider: Provider, shot: Shot, key: Key, settings: Settings, images_by: 
     body = (request.body or b"").decode("utf-8", "replace")
     parts = [provider.name, settings.base64, images_by, request.method, request.path, body]
     return digest.of_bytes(digest.canonical(parts))
+
+
+def path(provider: Provider, shot: Shot, settings: Settings, job: Job) -> str:
+    """The path at which the newest order of a job was taken: from the provider's code, never from a record. The record
+    only says which of the two it was, where the order may have been written anew after a refusal."""
+    intent = job.last(Kind.INTENT)
+    recorded = intent.detail.get("path") if intent is not None else None
+    roles = {role: "" for role, _ in shot.frames()}
+    request = provider.submit(shot, roles, settings, job.key, 1)
+    if request.path != recorded:
+        gone = Refused(kind=FailureClass.INVALID, code="HTTP 404", message="")
+        other = provider.another_form(gone, request, settings)
+        if other is not None and provider.submit(shot, roles, other, job.key, 1).path == recorded:
+            return str(recorded)
+    return request.path
 
 
 def failed_before(job: Job, provider: str, form: Digest) -> bool:

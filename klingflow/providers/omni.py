@@ -26,7 +26,7 @@ ELEMENT_IMAGES = 3
 ELEMENTS_WITH_FRAMES = 3
 """Kling docs, video omni, and MuleRouter docs, image-to-video, read 2026-11."""
 IMAGES_IN_ALL = 7
-"""Elements, images and frames together; MuleRouter's client, and for the first two Kling docs, video omni, read 2026-11."""
+"""Elements, images and frames together; MuleRouter's client, and for the first two Kling docs, read 2026-11."""
 
 RATIOS = ("16:9", "9:16", "1:1")
 """MuleRouter docs, image-to-video, read 2026-11. HiAPI's text-to-video page names the first two, its own tools for this
