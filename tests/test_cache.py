@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from klingflow.io import cache
+from klingflow.io import remembered
 
 
 @pytest.fixture(autouse=True)
@@ -18,20 +18,20 @@ def _empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_was_parsed_is_known_again_by_its_digest(tmp_path: Path) -> None:
-    cache.remember("storyboard", "a" * 64, {"shots": [{"id": "é"}]})
-    assert cache.recall("storyboard", "a" * 64) == {"shots": [{"id": "é"}]}
-    assert cache.recall("lock", "a" * 64) is None
+    remembered.remember("storyboard", "a" * 64, {"shots": [{"id": "é"}]})
+    assert remembered.recall("storyboard", "a" * 64) == {"shots": [{"id": "é"}]}
+    assert remembered.recall("lock", "a" * 64) is None
     for i in range(1010):
-        cache.remember("lock", f"{i:064}", i)
+        remembered.remember("lock", f"{i:064}", i)
     assert len(list((tmp_path / "cache").rglob("*.json"))) == 1000
-    assert cache.recall("lock", f"{1009:064}") == 1009
+    assert remembered.recall("lock", f"{1009:064}") == 1009
 
 
 def test_what_one_locale_wrote_another_reads(tmp_path: Path) -> None:
     data = {"title": "Émile – 海"}
     code = (
-        "from klingflow.io import cache;"
-        f"cache.remember('storyboard', 'a' * 64, {data!a});"
+        "from klingflow.io import remembered;"
+        f"remembered.remember('storyboard', 'a' * 64, {data!a});"
         "import locale; print(locale.getpreferredencoding(False))"
     )
     ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
@@ -39,13 +39,13 @@ def test_what_one_locale_wrote_another_reads(tmp_path: Path) -> None:
         [sys.executable, "-c", code], env=ascii_only, capture_output=True, encoding="utf-8", check=True
     )
     assert "UTF" not in wrote.stdout.upper()
-    assert cache.recall("storyboard", "a" * 64) == data
+    assert remembered.recall("storyboard", "a" * 64) == data
 
 
 def test_a_file_whose_name_is_not_utf8_is_kept_too() -> None:
     name = os.fsdecode(b"d\xe9j\xe0.png")
-    cache.remember("facts", "a" * 64, {name: 1})
-    assert cache.recall("facts", "a" * 64) == {name: 1}
+    remembered.remember("facts", "a" * 64, {name: 1})
+    assert remembered.recall("facts", "a" * 64) == {name: 1}
 
 
 @pytest.mark.parametrize(
@@ -64,4 +64,4 @@ def test_the_folder_is_the_one_of_the_system_unless_the_user_names_another(
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setenv("HOME", "/home/ann")
     monkeypatch.setenv("XDG_CACHE_HOME", stated)
-    assert cache.cache_folder() == folder
+    assert remembered.cache_folder() == folder

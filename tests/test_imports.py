@@ -3,6 +3,7 @@ would notice."""
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 
@@ -24,6 +25,10 @@ shots:
 SPY = """\
 import sys
 from klingflow.cli.app import main
+if "settled" in sys.argv:
+    from klingflow.output import shown
+    shown._RACY_NS = 0  # what was written a moment ago counts as old
+    sys.argv.remove("settled")
 try:
     code = main(sys.argv[1:])
 except SystemExit as end:
@@ -46,12 +51,16 @@ CHECK_COLD = CHECK_WARM | JSONSCHEMA | {"yaml", "_yaml", "cython_runtime"}
 PLAN_WARM = {"rfc8785"}
 
 
-def loaded(project: Project, *words: str) -> set[str]:
-    """The modules that are there when the command ends well, by their whole names."""
+TURNS = itertools.count()
+
+
+def loaded(project: Project, *words: str, again: bool = False) -> set[str]:
+    """The modules that are there when the command ends well, by their whole names. Nothing is shown `again` but where
+    that is asked for."""
     ended = subprocess.run(
-        [sys.executable, "-c", SPY, *words],
+        [sys.executable, "-c", SPY, *words, *(["settled"] if again else [])],
         cwd=project.root,
-        env=project.environment({}),
+        env=project.environment({} if again else {"TURN": str(next(TURNS))}),
         capture_output=True,
         encoding="utf-8",
         check=True,
@@ -107,7 +116,8 @@ def test_check_knows_no_plan_no_lock_and_no_way_out_of_the_machine(project: Proj
         "klingflow.io.media",
         "klingflow.io.git",
     }
-    assert not {name for name in modules if name.startswith(("klingflow.execution", "klingflow.output"))}
+    upper = {name for name in modules if name.startswith(("klingflow.execution", "klingflow.output"))}
+    assert upper == {"klingflow.output", "klingflow.output.shown"}
 
 
 def test_a_plan_with_nothing_to_do_needs_no_more_than_check(warm: Project) -> None:
@@ -123,6 +133,17 @@ def test_a_plan_with_nothing_to_do_needs_no_more_than_check(warm: Project) -> No
         "klingflow.output.planfile",
         "klingflow.planning.compare",
     }
+
+
+@pytest.mark.parametrize("command", ["check", "plan"])
+def test_what_was_shown_before_is_shown_again_with_next_to_nothing(warm: Project, command: str) -> None:
+    loaded(warm, command, "film.yaml", again=True)
+    modules = loaded(warm, command, "film.yaml", again=True)
+    ours = {name for name in modules if name.startswith(OURS)} - {"klingflow", "klingflow.cli", "klingflow.cli.app"}
+    # `settled` loads its module by itself, and what that needs.
+    assert ours == {"klingflow.output", "klingflow.output.shown", "klingflow.io", "klingflow.io.remembered"}
+    assert strangers(modules) == set()
+    assert not modules & (HEAVY | {"dataclasses", "typing", "pathlib"})
 
 
 def test_a_template_that_does_more_than_name_values_needs_jinja2(project: Project) -> None:

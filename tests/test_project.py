@@ -15,7 +15,7 @@ from PIL import Image
 
 from klingflow.core.errors import MediaError
 from klingflow.core.model import ClipLook
-from klingflow.io import cache, media
+from klingflow.io import cache, media, remembered
 from klingflow.io.project import BadFile, Project, find_root, nearest_file
 from tests import odd_stills
 
@@ -367,8 +367,8 @@ def test_without_a_cache_folder_everything_works(root: Path, monkeypatch: pytest
     project.digest("frames/dawn.png")
     age(monkeypatch)
     project.save_cache()
-    cache.remember("storyboard", "a" * 64, {"a": 1})
-    assert cache.recall("storyboard", "a" * 64) is None
+    remembered.remember("storyboard", "a" * 64, {"a": 1})
+    assert remembered.recall("storyboard", "a" * 64) is None
 
 
 def test_the_root_is_the_nearest_project_file_then_git_then_the_folder(tmp_path: Path) -> None:

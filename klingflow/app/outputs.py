@@ -23,12 +23,12 @@ from klingflow.core.errors import KlingflowError, StoryboardError
 from klingflow.core.model import ClipFacts, Digest, Film, Inputs, Shot, ShotFrame, ShotId
 from klingflow.execution.outcome import Emit, Event, Outcome
 from klingflow.io import durable
-from klingflow.io.cache import cache_folder
+from klingflow.io.remembered import cache_folder
 from klingflow.io.store import Store
 from klingflow.storyboard import lock as locks
 from klingflow.storyboard.lock import Entry, Lock
 
-RECIPE = 4
+RECIPE = 3
 """Raised when the film of the same clips would come out otherwise."""
 
 _OURS = re.compile(r"film\.mp4|shots/[a-z0-9][a-z0-9_.-]*\.mp4|frames/[a-z0-9][a-z0-9_-]*\.last\.png")

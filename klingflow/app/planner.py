@@ -20,9 +20,9 @@ from klingflow.core.source import Problem, Severity
 from klingflow.execution import form, host
 from klingflow.execution.host import Host
 from klingflow.io import config, ledger
-from klingflow.io.cache import cache_folder
 from klingflow.io.config import Config
 from klingflow.io.project import find_root
+from klingflow.io.remembered import cache_folder
 from klingflow.io.storage_factory import open_store
 from klingflow.io.store import FolderStore, Store
 from klingflow.io.task_notes import TaskNotes

@@ -21,9 +21,9 @@ from klingflow.core.errors import KlingflowError, StoryboardError, UsageError
 from klingflow.core.model import ClipLook, Digest, FileStill, Film, Frame, ImageFacts, Inputs, Shot, ShotId
 from klingflow.core.source import Document, Problem, Severity, Span
 from klingflow.io import config as project_file
-from klingflow.io.cache import recall, remember
 from klingflow.io.config import Config
 from klingflow.io.project import Project, find_root
+from klingflow.io.remembered import recall, remember
 from klingflow.planning import graph, pictures
 from klingflow.providers import PROVIDERS
 from klingflow.providers.images import image_bytes, image_doubts, image_problems

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from klingflow.core.errors import UsageError
-from klingflow.io.cache import cache_folder
+from klingflow.io.remembered import cache_folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +17,8 @@ class UserCache:
 
     folder: str
     known_bytes: int
-    """Digests of files, documents that were read before, and encoded parts of films: what a clearing removes."""
+    """Digests of files, documents that were read and answers that were given before, and encoded parts of films: what a
+    clearing removes."""
     clip_bytes: int
     """Copies of clips out of remote stores. They stay: one may be all there is of a clip whose upload failed."""
 

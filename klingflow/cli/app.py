@@ -325,6 +325,10 @@ _GOES_ON = ("run", "listen")
 was paid for is collected."""
 
 
+_ASK = ("check", "plan")
+"""The commands that ask the disk, show what they find, and change nothing: what they showed may be shown again."""
+
+
 def _command(name: str) -> Callable[..., int]:
     """The function of that name. Modules stay until the end: that the garbage collector looks at none of them, now or
     later, saves a tenth of a short command's time."""
@@ -352,6 +356,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     if words and words[0] == "help":
         words = [*words[1:2], "--help"]
+    asks = bool(words) and words[0] in _ASK
+    if asks:
+        from klingflow.output import shown
+
+        code = shown.again(words)
+        if code is not None:
+            return code
     named = next((word for word in words if not word.startswith("-")), "")
     if named and named not in COMMANDS:
         return _wrong(f"there is no command '{named}'", lambda hints: hints.for_command(named, tuple(COMMANDS)))
@@ -380,7 +391,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with suppress(ValueError):  # in a thread signals cannot be received
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # CI systems and service managers end a command so
     try:
-        code = _command(name)(**arguments)
+        command = partial(_command(name), **arguments)
+        code = shown.noted(words, command) if asks else command()
         sys.stdout.flush()
         gc.freeze()  # the process ends: what is left is not worth a search
         return code

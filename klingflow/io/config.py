@@ -22,9 +22,9 @@ from klingflow.core.errors import StoryboardError, UsageError
 from klingflow.core.redact import redact, register
 from klingflow.core.source import Document, Problem
 from klingflow.core.source import Path as Way
-from klingflow.io.cache import recall, remember
 from klingflow.io.project import PROJECT_FILE, BadFile, Project, folders_above, misnamed_settings, settings_name
 from klingflow.io.publish import Publish
+from klingflow.io.remembered import recall, remember
 from klingflow.planning import price
 from klingflow.planning.price import Limits, tightest
 from klingflow.providers import PROVIDERS

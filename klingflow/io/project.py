@@ -27,7 +27,8 @@ from klingflow.core.errors import KlingflowError, MediaError
 from klingflow.core.model import ClipLook, Digest, ImageFacts
 from klingflow.core.source import declares_storyboard, nearest
 from klingflow.io import pictures
-from klingflow.io.cache import FileFacts, KnownFiles, recall, remember
+from klingflow.io.cache import FileFacts, KnownFiles
+from klingflow.io.remembered import recall, remember
 
 TEXT_BYTES = 2 * 2**20
 IMAGE_BYTES = 64 * 2**20

@@ -22,7 +22,7 @@ from subprocess import TimeoutExpired
 from klingflow.core.errors import StoreError
 from klingflow.core.source import visible
 from klingflow.io import durable, git
-from klingflow.io.cache import user_folder
+from klingflow.io.remembered import user_folder
 
 ORIGIN = ".origin"
 """The file in a store that holds its random number. FolderStore reads and lists no name that begins with a dot."""
