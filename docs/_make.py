@@ -332,8 +332,8 @@ def commands_page() -> str:
         "commands.md",
         {
             "exits": table(["code", "meaning"], [(str(number), says) for number, says in exits()]),
-            **{f"{name}_about": _about(part) for name, part in commands().items()},
-            **{f"{name}_usage": _usage(name, part) for name, part in commands().items()},
+            **{f"{name.replace('-', '_')}_about": _about(part) for name, part in commands().items()},
+            **{f"{name.replace('-', '_')}_usage": _usage(name, part) for name, part in commands().items()},
             "wrong": run(("check", "film.yaml"), {"film.yaml": WRONG}),
             "planned": run(("plan", "film.yaml"), {"film.yaml": PLANNED}),
             "signs": ", ".join(f"`{sign}` {action.value}" for action, sign in SIGN.items()),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from klingflow.app.runner import FilmRun, RunResult
     from klingflow.app.settle import Verdict
     from klingflow.app.store_check import StoreReport, verify_store
+    from klingflow.app.take_in import TakenIn
     from klingflow.app.takes import TakeRow
     from klingflow.app.tasks import TaskRow, Tasks
     from klingflow.app.user_cache import UserCache, clear_cache, user_cache
@@ -45,6 +46,7 @@ _HOMES = {
     "klingflow.app.runner": ("FilmRun", "RunResult"),
     "klingflow.app.settle": ("Verdict",),
     "klingflow.app.store_check": ("StoreReport", "verify_store"),
+    "klingflow.app.take_in": ("TakenIn",),
     "klingflow.app.takes": ("TakeRow",),
     "klingflow.app.tasks": ("TaskRow", "Tasks"),
     "klingflow.app.user_cache": ("UserCache", "clear_cache", "user_cache"),
@@ -101,6 +103,7 @@ __all__ = [
     "Storyboard",
     "StoryboardError",
     "TakeRow",
+    "TakenIn",
     "TaskRow",
     "Tasks",
     "Totals",

@@ -67,11 +67,12 @@ def good(name: str, text: str) -> Any:
 
 def test_every_command_that_shows_something_has_json() -> None:
     for name in app.COMMANDS.keys() - WITHOUT:
-        words = {"lock": ("merge", "a", "b", "c"), "resolve": ("dawn", "--accept"), "cache": ()}.get(name, ("f",))
+        given = {"lock": ("merge", "a", "b", "c"), "resolve": ("dawn", "--accept"), "cache": ()}
+        words = {**given, "take-in": ("f", "--as", "dawn")}.get(name, ("f",))
         for option in (["--json"], ["--format", "json"]):
             assert app.parser(name).parse_args([name, *words, *option]).format == "json"
-    assert {*GIVEN, *EVENTS, *WITHOUT, "plan", "resolve"} == app.COMMANDS.keys()
-    assert {*GIVEN, "resolve"} == schema.load("answers")["$defs"].keys()
+    assert {*GIVEN, *EVENTS, *WITHOUT, "plan", "resolve", "take-in"} == app.COMMANDS.keys()
+    assert {*GIVEN, "resolve", "take-in"} == schema.load("answers")["$defs"].keys()
 
 
 @pytest.mark.parametrize("name", GIVEN)

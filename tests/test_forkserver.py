@@ -23,6 +23,7 @@ GIVEN = {
     "run": "run film.yaml --frozen",
     "status": "status film.yaml",
     "resolve": "resolve film.yaml one --not-bought",
+    "take-in": "take-in film.yaml clip.mp4 --as one",
     "takes": "takes film.yaml",
     "film": "film film.yaml",
     "open": "open film.yaml",

@@ -104,7 +104,7 @@ def test_the_demo_is_a_shipped_storyboard_that_needs_no_account() -> None:
 
 
 def test_every_command_stands_in_the_table() -> None:
-    named = re.findall(r"^\| `klingflow ([a-z]+)", README, re.MULTILINE)
+    named = re.findall(r"^\| `klingflow ([a-z-]+)", README, re.MULTILINE)
     assert named == list(app.COMMANDS)
 
 

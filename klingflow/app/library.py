@@ -21,12 +21,14 @@ from klingflow.core.source import Problem
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Coroutine
+    from decimal import Decimal
     from typing import Any
 
     from klingflow.app.runner import RunOptions, RunResult
     from klingflow.app.services import Services
     from klingflow.app.session import Session
     from klingflow.app.settle import Verdict
+    from klingflow.app.take_in import TakenIn
     from klingflow.app.takes import TakeRow
     from klingflow.app.tasks import Tasks
     from klingflow.execution.outcome import Event
@@ -224,6 +226,31 @@ class Storyboard:
         from klingflow.app import tasks
 
         return tasks.tasks(self.path, self._file.environ)
+
+    def take_in(
+        self,
+        file: str | os.PathLike[str],
+        shot: str,
+        *,
+        take: int | None = None,
+        key: str | None = None,
+        cost: Decimal | None = None,
+        note: str = "",
+        force: bool = False,
+    ) -> TakenIn:
+        """Takes in a clip that was made by hand, at a seller's console: from now on it answers a take of the shot (by
+        default the one that counts) as one that a run bought, and is on record as taken in. The lock is written, unless
+        variables are overridden.
+
+        `key` is the beginning of the key of one film's shot, where those of a matrix differ. `cost` in USD, None where
+        it is not known; `note` says where the clip is from. `force` also takes one of another length, or HDR.
+        Raises StoryboardError, StoreError, or UsageError: the file is no such clip, the take has another one, an order
+        for it is under way or in doubt. The same file once more changes nothing."""
+        from klingflow.app import take_in
+
+        return take_in.take_in(
+            self._file, os.fspath(file), shot, take=take, key=key, cost=cost, note=note, force=force
+        )
 
     def takes(self) -> tuple[TakeRow, ...]:
         """Every take that the lock has of the shots that are in the storyboard now. Raises StoryboardError, UsageError

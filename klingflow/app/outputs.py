@@ -127,6 +127,7 @@ def _entry(film: Film, outcome: Outcome, lock: Lock) -> Entry:
         task=outcome.clip.task,
         cost=outcome.clip.cost,
         date=outcome.clip.date,
+        taken_in=outcome.clip.taken_in,
         inputs=outcome.clip.inputs,
         parts=digests.brief(outcome.clip.parts),
     )

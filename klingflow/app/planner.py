@@ -133,6 +133,10 @@ def open_order(job: Job, me: Host, another: Callable[[], bool] = lambda: False) 
     match job.state:
         case State.ACCEPTED:
             return OpenOrder(action=Action.RESUME, reason=f"task {job.task} at {name} was paid for: collect it")
+        case State.INTENDED if job.taken_in is not None:
+            if not me.died(intent.detail) and time.time() - intent.at_ms / 1000 < ANSWER_TIMEOUT_S:
+                return OpenOrder(action=Action.RESUME, reason="its clip is being taken in at this moment")
+            return OpenOrder(action=Action.RESOLVE, reason="its clip was being taken in, and that was interrupted")
         case State.INTENDED:
             return _unanswered(intent, name, me)
         case State.DELIVERED:

@@ -161,7 +161,7 @@ def _rebuilt(storyboard: StoryboardFile, store: Store, shot: str, take: int | No
         kind=Kind.INTENT,
         at_ms=job.orphans[-1].at_ms if job.orphans else _now_ms(),
         detail={
-            **_described(session, film, shot_value, step.key),
+            **described(session, film, shot_value, step.key),
             "provider": step.provider,
             "model": step.model,
             "account": None,
@@ -173,7 +173,7 @@ def _rebuilt(storyboard: StoryboardFile, store: Store, shot: str, take: int | No
     return fold(step.key, [*job.records, *job.orphans, intent])
 
 
-def _described(session: Session, film: Film, shot: Shot, key: Key) -> dict[str, object]:
+def described(session: Session, film: Film, shot: Shot, key: Key) -> dict[str, object]:
     found = session.lookups.price(shot).amount
     clips = planner.known_clips(session.plan())[film.variant]
     inputs = session.loaded.inputs

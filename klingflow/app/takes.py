@@ -36,6 +36,8 @@ class TakeRow:
     """When it was made, YYYY-MM-DD."""
     cost: Decimal | None
     """USD; None where it is not known."""
+    taken_in: str
+    """Where a clip that was taken in by hand came from, and who did it; empty for one that a run made."""
 
 
 def takes(session: Session) -> tuple[TakeRow, ...]:
@@ -72,4 +74,5 @@ def _row(
         provider=entry.provider,
         date=entry.date,
         cost=entry.cost,
+        taken_in=entry.taken_in,
     )

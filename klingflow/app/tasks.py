@@ -183,4 +183,6 @@ def _newest(job: Job, last: Record, path: str, me: Host, *, by_key: bool) -> tup
         return _ENDED[last.kind], None
     if found.action is Action.RESUME:
         return ASKED, f"klingflow run {shown}"
+    if job.taken_in is not None:
+        return DOUBT, f"klingflow take-in FILE {shown} --as {which}  # or {settle} --not-bought"
     return DOUBT, f"{settle} --task ID  # or --not-bought"

@@ -59,6 +59,10 @@ EXAMPLES = {
         "klingflow resolve dawn --task ID",
         "klingflow resolve film.yaml dawn --not-bought",
     ),
+    "take-in": (
+        "klingflow take-in lamp.mp4 --as dawn",
+        "klingflow take-in lamp.mp4 film.yaml --as dawn --cost 0.56",
+    ),
     "takes": ("klingflow takes film.yaml",),
     "film": ("klingflow film film.yaml",),
     "open": ("klingflow open",),
@@ -78,6 +82,7 @@ COMMANDS = {
     "run": "make what the plan says, keep every clip, deliver the film",
     "status": "every task that was ever submitted for a storyboard",
     "resolve": "settle a shot that is in doubt, or whose delivered clip is not what was ordered",
+    "take-in": "take in a clip that was made by hand, at a seller's console: it answers a shot as one that was bought",
     "takes": "the takes of each shot that the lock or the store knows",
     "film": "put the film together again from clips that are there; makes nothing new, buys nothing",
     "open": "show the finished film",
@@ -203,6 +208,20 @@ def _resolve(p: argparse.ArgumentParser) -> None:
     _format(p, "text", "json")
 
 
+def _take_in(p: argparse.ArgumentParser) -> None:
+    p.add_argument("file", metavar="FILE", help="the clip")
+    _storyboard(p)
+    p.add_argument("--as", dest="shot", required=True, metavar="SHOT", help="the id of the shot; required")
+    p.add_argument("--take", type=int, default=None, metavar="N", help="default: the take that counts")
+    p.add_argument("--key", default=None, metavar="KEY", help="tells the films of a matrix apart; plan --json names it")
+    p.add_argument("--cost", metavar="USD", help="what was paid for it (default: not known)")
+    p.add_argument("--note", default="", metavar="TEXT", help="where it is from, for the record")
+    p.add_argument("--force", action="store_true", help="also where its length is another one, or it is HDR")
+    _vars(p)
+    _provider(p)
+    _format(p, "text", "json")
+
+
 def _takes(p: argparse.ArgumentParser) -> None:
     _storyboard(p)
     _format(p, "text", "json")
@@ -306,6 +325,7 @@ ARGUMENTS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
     "run": _run,
     "status": _status,
     "resolve": _resolve,
+    "take-in": _take_in,
     "takes": _takes,
     "film": _film,
     "open": _open,
@@ -333,6 +353,7 @@ def _command(name: str) -> Callable[..., int]:
     """The function of that name. Modules stay until the end: that the garbage collector looks at none of them, now or
     later, saves a tenth of a short command's time."""
     gc.disable()
+    name = name.replace("-", "_")
     command: Callable[..., int] = getattr(importlib.import_module(f"klingflow.cli.{name}"), name)
     gc.freeze()
     gc.enable()

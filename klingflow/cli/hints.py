@@ -18,6 +18,7 @@ COMMANDS = {
     **dict.fromkeys(("join", "concat", "export"), "klingflow film"),
     **dict.fromkeys(("refresh", "changes"), "klingflow plan"),
     **dict.fromkeys(("fmt", "format"), "klingflow check"),
+    **dict.fromkeys(("import", "adopt", "add"), "klingflow take-in"),
     **dict.fromkeys(("taint", "replace", "retake"), "klingflow takes"),
     **dict.fromkeys(("output", "outputs"), "klingflow open"),
     **dict.fromkeys(("env", "config", "info"), "klingflow doctor"),

@@ -45,4 +45,5 @@ def _cells(row: TakeRow) -> tuple[str, ...]:
 def _notes(row: TakeRow) -> str:
     notes = ["stale: klingflow plan says why"] if row.stale else []
     notes += [] if row.here else ["not in this store"]
+    notes += [f"taken in by hand: {row.taken_in}"] if row.taken_in else []
     return "; ".join(notes)

@@ -257,6 +257,11 @@ class ClipFacts:
     """Frames a second as a fraction or whole number: "24", "24000/1001"."""
     audio: bool
 
+    def lasts(self, seconds: float) -> bool:
+        """Whether it is as long as it was ordered. The length may differ by a quarter of a second or 5 %, whichever is
+        more: Kling gives 5.041 s for an order of 5 (measured files of 2026-11), and a wrong clip is off by seconds."""
+        return abs(float(self.duration) - seconds) <= max(0.25, seconds * 0.05)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipRecord:
@@ -275,3 +280,6 @@ class ClipRecord:
     """The parts of the key (core.digest), kept so that a later plan can report what changed."""
     inputs: Mapping[str, Digest]
     """The images that really went in, by role: the PNG cut from the clip that this one continues, the stills."""
+    taken_in: str = ""
+    """Of a clip that a person took in by hand: its file's name, who did it, and their note. Empty for one that a run
+    made."""

@@ -74,6 +74,8 @@ class Doubts:
         if waited < timeout and not self._host.died(intent.detail):
             await asyncio.sleep(min(1.0 + max(0.0, waited) / 4, 15.0))
             return Bought(result=Result.OPEN) if self._sender.state.stopping else None
+        if job.taken_in is not None:  # nothing was sent, and nothing may be
+            return self._words.half_taken_in(order)
         ended = "the run that asked for it ended before the answer was on record"
         if seller is None:
             return await self.replay(order, job.attempt, ended)

@@ -54,6 +54,13 @@ class Wording:
         what = f"it is not known whether {provider} took the order: {message}"
         return _in_doubt(what, what_next or advice)
 
+    def half_taken_in(self, order: Order) -> Bought:
+        return _in_doubt(
+            "its clip was being taken in by hand, and that was interrupted; nothing was sent",
+            f"`klingflow take-in FILE {self._path} --as {order.shot.id}` once more with the same file, or "
+            f"`{self.resolve(order)} --not-bought`",
+        )
+
     def not_recorded(self, order: Order, provider: str, task: TaskId, why: str) -> tuple[str, str]:
         """A task that was accepted and could not be written to the ledger: what, and its mend."""
         return (

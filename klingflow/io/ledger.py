@@ -98,6 +98,7 @@ def keep(store: Store, record: ClipRecord) -> ClipRecord:
         "date": record.date,
         "parts": _clean(record.parts),
         "inputs": _clean(record.inputs),
+        **({"taken_in": redact(record.taken_in)} if record.taken_in else {}),
     }
     store.create(f"clips/{record.key}.json", _dump(data))
     kept = clip(store, record.key)
@@ -184,6 +185,7 @@ def _clip(found: Mapping[str, object], key: Key) -> ClipRecord:
         date=_text(found, "date"),
         parts=_mapping(found, "parts"),
         inputs={role: Digest(str(digest)) for role, digest in _mapping(found, "inputs").items()},
+        taken_in=_text(found, "taken_in") if "taken_in" in found else "",
     )
 
 

@@ -152,10 +152,8 @@ def check(
 ) -> ClipFacts:
     """The facts of a file that was just fetched or brought in; raises MediaError when it is not what was ordered.
 
-    `seconds` is the length that was ordered, None when nothing was: then it may be HDR. The length may differ by a
-    quarter of a second or 5 %, whichever is more: Kling gives 5.041 s for an order of 5 (measured files of 2026-11),
-    and a wrong clip is off by seconds. The digest is computed when the caller does not know it. `as_is`: also HDR that
-    was ordered, and unusual codecs.
+    `seconds` is the length that was ordered, None when nothing was: then it may be HDR. The digest is computed when the
+    caller does not know it. `as_is`: also HDR that was ordered, and unusual codecs.
     """
     if digest is None:
         with _reading(path), path.open("rb") as file:
@@ -163,7 +161,7 @@ def check(
     found = facts(path, digest)
     if not as_is:
         _refuse_unusual(path, ordered=seconds is not None)
-    if seconds is not None and abs(float(found.duration) - seconds) > max(0.25, seconds * 0.05):
+    if seconds is not None and not found.lasts(seconds):
         raise MediaError(f"{path.name} lasts {found.duration} s where {seconds:g} s were ordered")
     return found
 

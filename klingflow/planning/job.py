@@ -8,6 +8,7 @@ a record that it does not allow is refused before it is written. Knows no file, 
     INTENDED   accepted    -> ACCEPTED    the provider gave a task id: it is paid
     INTENDED   refused     -> REFUSED     a definite no, or certainly never sent: nothing was bought
     INTENDED   abandoned   -> ABANDONED   the user checked: not bought
+    INTENDED   stored      -> STORED      the user took a clip in by hand: the intent says so, and nothing was sent
     ACCEPTED   stored      -> STORED      the clip is in the store and answers the key
     ACCEPTED   delivered   -> DELIVERED   a clip came that is not what was ordered; its bytes are in the store
     ACCEPTED   failed      -> FAILED      the provider ended the task without a clip, or the clip is lost
@@ -26,7 +27,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from klingflow.core.model import Key, TaskId
+from klingflow.core.model import Digest, Key, TaskId
 
 
 class Kind(StrEnum):
@@ -56,6 +57,7 @@ TRANSITIONS: Mapping[State, Mapping[Kind, State]] = {
         Kind.ACCEPTED: State.ACCEPTED,
         Kind.REFUSED: State.REFUSED,
         Kind.ABANDONED: State.ABANDONED,
+        Kind.STORED: State.STORED,
     },
     State.ACCEPTED: {
         Kind.ACCEPTED: State.ACCEPTED,
@@ -92,12 +94,14 @@ class Record:
     intent     provider, model, method, path, body (the exact bytes, read as base64; only `ledger.whole` has it),
                headers (the idempotency key among them), idempotency_attempt, account {base, salt, digest}, provider_ms
                (the provider's clock, or null), price (text or null), seconds, resolution, storyboard, film, shot, take,
-               inputs {role: digest}, parts, form (execution.form; not in old records), who, machine, pid, started
+               inputs {role: digest}, parts, form (execution.form; not in old records), who, machine, pid, started; of a
+               clip that a person takes in by hand no request (method to account, form), but taken_in (its digest),
+               by, why
     accepted   task, by ("answer", "replay", "person", "note", "status"), price, answer (the raw text)
     refused    class, code, message, sent (false: it certainly never left)
     delivered  clip (digest), why
     failed     class, code, message, charged (bool or null)
-    stored     clip (digest)
+    stored     clip (digest); by a person also by, who, why
     abandoned  by, why
     """
 
@@ -138,6 +142,13 @@ class Job:
     def open(self) -> bool:
         """Whether something is still to be done for an order that may have cost money."""
         return self.state in OPEN
+
+    @property
+    def taken_in(self) -> Digest | None:
+        """The clip that a person takes in by hand, where the current attempt is that and no order: nothing is sent."""
+        intent = self.last(Kind.INTENT)
+        found = intent.detail.get("taken_in") if intent else None
+        return Digest(found) if isinstance(found, str) else None
 
     @property
     def task(self) -> TaskId | None:

@@ -21,18 +21,24 @@ _NAMED = ((16, 9), (9, 16), (1, 1), (4, 3), (3, 4), (3, 2), (2, 3), (4, 5), (5, 
 def warnings(film: Film, inputs: Inputs) -> Iterator[Problem]:
     """Frames of one shot, and shots of one film, that differ in shape; a shot that stays a drawing in a film that is
     paid for; HDR and transparency. The film has no cycle."""
-    shapes: dict[ShotId, Fraction | None] = {}
-    for shot in order(film):
-        shapes[shot.id] = _shape(shot, shapes, inputs)
+    shapes = shapes_of(film, inputs)
     for shot in film.shots:
         first, last = shapes[shot.id], _of(shot.last_frame, shapes, inputs)
-        if shot.first_frame is not None and first and last and not _alike(first, last):
-            what = f"shot '{shot.id}' begins with a picture of {_said(first)} and ends with one of {_said(last)}"
+        if shot.first_frame is not None and first and last and not alike(first, last):
+            what = f"shot '{shot.id}' begins with a picture of {said(first)} and ends with one of {said(last)}"
             mend = "crop one to the shape of the other: the clip has one shape, and the model cuts or stretches"
             yield _warning(film, shot.id, "last_frame", "shapes-differ", what, mend)
     yield from _odd_shapes(film, shapes)
     yield from _drawings(film)
     yield from _not_as_they_are(film, inputs)
+
+
+def shapes_of(film: Film, inputs: Inputs) -> Mapping[ShotId, Fraction | None]:
+    """Width by height of each shot's clip, as far as it is known before it is made. The film has no cycle."""
+    shapes: dict[ShotId, Fraction | None] = {}
+    for shot in order(film):
+        shapes[shot.id] = _shape(shot, shapes, inputs)
+    return shapes
 
 
 def _odd_shapes(film: Film, shapes: Mapping[ShotId, Fraction | None]) -> Iterator[Problem]:
@@ -43,17 +49,17 @@ def _odd_shapes(film: Film, shapes: Mapping[ShotId, Fraction | None]) -> Iterato
         return
     # A clip of one's own decides only in a film of nothing else (output.film).
     deciding = [shape for shot, shape in known if shot.clip is None] or [shape for _, shape in known]
-    tally = Counter(map(_said, deciding))
-    usual = max(deciding, key=lambda shape: tally[_said(shape)])  # of equals the first
+    tally = Counter(map(said, deciding))
+    usual = max(deciding, key=lambda shape: tally[said(shape)])  # of equals the first
     whole = Fraction(*film.size) if film.size else usual
     shown = set(film.cut)
     for shot, shape in dict(known).items():
         told_before = isinstance(shot.first_frame, ShotFrame) and shot.first_frame.shot in shown
-        if _alike(shape, whole) or told_before:
+        if alike(shape, whole) or told_before:
             continue
         bars = "at its sides" if shape < whole else "above and below it"
         field = "clip" if shot.clip is not None else "first_frame" if shot.first_frame is not None else "aspect_ratio"
-        what = f"shot '{shot.id}' is {_said(shape)} in a film of {_said(whole)}: there will be bars {bars}"
+        what = f"shot '{shot.id}' is {said(shape)} in a film of {said(whole)}: there will be bars {bars}"
         yield _warning(film, shot.id, field, "shapes-differ", what, "give it the film's shape, or set film.size")
 
 
@@ -100,13 +106,14 @@ def _of(frame: Frame | None, shapes: Mapping[ShotId, Fraction | None], inputs: I
 
 
 @lru_cache(1024)
-def _alike(one: Fraction, other: Fraction) -> bool:
-    """Pixel counts are rounded by encoders and cropping hands: 1920x1088 is 16:9 too."""
+def alike(one: Fraction, other: Fraction) -> bool:
+    """Whether two shapes are one. Pixel counts are rounded by encoders and cropping hands: 1920x1088 is 16:9 too."""
     return max(one, other) / min(one, other) < Fraction(106, 100)
 
 
 @lru_cache(1024)
-def _said(shape: Fraction) -> str:
+def said(shape: Fraction) -> str:
+    """The shape in words: 16:9."""
     near = [(w, h) for w, h in _NAMED if max(shape, Fraction(w, h)) / min(shape, Fraction(w, h)) < Fraction(103, 100)]
     width, height = near[0] if near else (shape.numerator, shape.denominator)
     return f"{width}:{height}"

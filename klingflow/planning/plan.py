@@ -352,9 +352,8 @@ def _decide(
     if isinstance(record, OpenOrder):
         return replace(step, action=record.action, reason=record.reason)
     if record is not None:
-        return replace(
-            step, action=Action.ADOPT, reason="the store has this very clip", clip=record.facts.digest, record=record
-        )
+        why = "the store has this very clip" + (", taken in by hand" if record.taken_in else "")
+        return replace(step, action=Action.ADOPT, reason=why, clip=record.facts.digest, record=record)
     why, changes = _why(film, shot, entry, parts, lock, lookups.find)
     order = lookups.open_order(key, shot)
     if order is None:

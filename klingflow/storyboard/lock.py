@@ -57,6 +57,8 @@ class Entry:
     cost: Decimal | None = None
     """USD booked for it."""
     date: str
+    taken_in: str = ""
+    """As in ClipRecord."""
     inputs: Mapping[str, Digest] = field(default_factory=dict)
     """The images that really went in, by role."""
     parts: Mapping[str, Scalar] = field(default_factory=dict)
@@ -87,6 +89,7 @@ class Entry:
             date=self.date,
             parts={},
             inputs=self.inputs,
+            taken_in=self.taken_in,
         )
 
 
@@ -380,6 +383,8 @@ def _fields(out: list[str], entry: Entry, indent: str) -> None:
     if entry.cost is not None:
         out.append(f"{indent}cost: {_text(f'{entry.cost:f}')}\n")
     out.append(f"{indent}date: {_text(entry.date)}\n")
+    if entry.taken_in:
+        out.append(f"{indent}taken_in: {_text(entry.taken_in)}\n")
     for name, values in (("inputs", entry.inputs), ("parts", entry.parts)):
         if values:
             pairs = [f"{_text(key)}: {_scalar(values[key])}" for key in sorted(values)]
