@@ -257,8 +257,7 @@ def too_large_perhaps(loaded: LoadedStoryboard, plan: Plan) -> Problem | None:
         shots = film.by_id()
         records = {step.shot: step.record for step in film_plan.steps if step.is_active_take}
         for step in film_plan.steps:
-            caps = PROVIDERS[step.provider].caps
-            if not step.orders or caps.frames == "blob":
+            if not step.orders or (caps := PROVIDERS[step.provider].caps).frames == "blob":
                 continue
             most = image_bytes(caps, published=caps.frames == "url" and loaded.config.publish is not None)
             for role, frame in own_frames(shots[step.shot]):
