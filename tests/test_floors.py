@@ -29,6 +29,7 @@ HOUSES = {
         "klingflow.animatic.slate",
         "klingflow.output.film",
         "klingflow.output.parts",
+        "klingflow.output.sound",
     },
     "h11": {"klingflow.io.webhook"},
     "jsonschema": {"klingflow.storyboard.schema"},

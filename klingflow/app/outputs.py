@@ -28,7 +28,7 @@ from klingflow.io.store import Store
 from klingflow.storyboard import lock as locks
 from klingflow.storyboard.lock import Entry, Lock
 
-RECIPE = 3
+RECIPE = 4
 """Raised when the film of the same clips would come out otherwise."""
 
 _OURS = re.compile(r"film\.mp4|shots/[a-z0-9][a-z0-9_.-]*\.mp4|frames/[a-z0-9][a-z0-9_-]*\.last\.png")

@@ -20,7 +20,7 @@ import io
 import re
 import struct
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -587,9 +587,13 @@ def silence(samples: int) -> Iterator[bytes]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """An open clip and its picture, limits checked. Whatever FFmpeg says inside becomes a MediaError."""
-    with _container(path, _CLIPS) as container:
+def opened(path: Path, *, probed: bool = True) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """An open clip and its picture, limits checked. Whatever FFmpeg says inside becomes a MediaError.
+
+    Not `probed`: for an MP4 whose packets alone are wanted, as they are. It is not decoded to find out what its index
+    does not tell, which takes ten times as long as all else (measured: 27 and 2 ms for a clip in 720p).
+    """
+    with _container(path, _CLIPS, {} if probed else {"probesize": "32"}) as container:
         videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
         if not videos:
             raise MediaError(f"{path.name} has no picture", "a clip needs a video track")
@@ -618,13 +622,14 @@ def _known(path: Path, context: CodecContext | None) -> None:
 
 
 @contextmanager
-def _container(path: Path, formats: str) -> Iterator[InputContainer]:
+def _container(path: Path, formats: str, more: Mapping[str, str] | None = None) -> Iterator[InputContainer]:
     options = {
         "format_whitelist": formats,
         "protocol_whitelist": "file",
         "codec_whitelist": _CODECS,
         "max_streams": str(MAX_STREAMS),
         "enable_drefs": "0",
+        **(more or {}),
     }
     with _reading(path), av.open(f"file:{path}", "r", options=options) as container:
         yield container

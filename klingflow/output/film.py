@@ -2,9 +2,9 @@
 
 Knows no storyboard and no store: clips come as files with their facts, in film order.
 
-Each piece is encoded on its own, several side by side, and kept (output.parts); the film is their packets one after the
-other, so that a change costs the encode of what changed. Clips of one encoder that need no change at all are joined as
-they are.
+Each piece is encoded on its own, several side by side, and kept (output.parts), and so is its sound (output.sound). The
+film is their packets one after the other, so that a change costs the encode of what changed. The picture of clips of
+one encoder that need no change at all is joined as it is.
 
 Size and rate: what the storyboard says; else what was ordered decides, and clips of one's own only in a film of nothing
 else: the shape of most of the film at the size of its largest clip, and the usual rate of most of it (24 where none is
@@ -27,19 +27,16 @@ faded out over the last 2 seconds, where it is shorter it is not repeated. Sound
 
 from __future__ import annotations
 
-import math
+import json
 import tempfile
-from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 import av
-from av.audio.frame import AudioFrame
 from av.container.input import InputContainer
 from av.filter import Graph
 from av.video.frame import VideoFrame
@@ -51,22 +48,28 @@ from klingflow.core.digest import canonical, of_bytes
 from klingflow.core.errors import MediaError
 from klingflow.core.model import ClipFacts
 from klingflow.io import durable, media
-from klingflow.io.downmix import RATE, SAMPLE, pulled
+from klingflow.io.downmix import RATE
 from klingflow.io.media import Timeline
-from klingflow.output.parts import Form, Stopped, Work, encode, is_closed, is_kept, is_writable, join, order, tidy
+from klingflow.output.parts import (
+    Form,
+    Task,
+    Work,
+    closed_order,
+    encode,
+    is_writable,
+    join,
+    kept_name,
+    kept_order,
+    order,
+    read_kept,
+    tidy,
+    write_kept,
+)
+from klingflow.output.sound import Sound, Span, packets, track
 
 USUAL_RATES = frozenset(
     Fraction(r) for r in ("24", "25", "30", "48", "50", "60", "24000/1001", "30000/1001", "60000/1001")
 )
-BED_UNDER = 0.4
-"""-8 dB: music is heard, and a voice stays clear above it."""
-BED_FADE_S = 2.0
-PEAK = 0.89
-"""-1 dB: AAC gives peaks back a few hundredths higher than they went in (measured: 4 % of a sine)."""
-FADE = RATE * 5 // 1000
-"""Samples of one side's fade at a join."""
-_FADE_BYTES = FADE * SAMPLE
-_BLOCK = 1024
 _TAIL_S = Fraction(1, 10)
 
 
@@ -141,7 +144,9 @@ def assemble(
     own = pieces[0].facts
     as_said = size in (None, (own.width, own.height)) and rate in (None, Fraction(own.rate))
     rate = rate or usual_rate(pieces)
-    parts = _parts(pieces, rate)
+    if kept is not None and not is_writable(kept):
+        kept = None
+    parts = _parts(pieces, rate, kept)
     total = parts[-1].start + len(parts[-1].picks)
     if total == 0:
         raise MediaError("the film has no frame")
@@ -213,17 +218,42 @@ def _deciding(pieces: Sequence[Piece]) -> Sequence[Piece]:
     return [piece for piece in pieces if piece.ordered] or pieces
 
 
-def _parts(pieces: Sequence[Piece], rate: Fraction) -> list[_Part]:
+def _parts(pieces: Sequence[Piece], rate: Fraction, room: Path | None) -> list[_Part]:
     out: list[_Part] = []
     start = 0
     for piece in pieces:
-        line = media.timeline(piece.clip)
+        line = _timeline(piece, room)
         picks = _picks(line, rate)
         # A slower clip shows its first frame for several output frames: all of them repeat the frame before.
         skipped = sum(1 for pick in picks if pick == 0) if piece.drop_first else 0
         out.append(_Part(piece=piece, line=line, picks=tuple(picks[skipped:]), skipped=skipped, start=start))
         start += len(picks) - skipped
     return out
+
+
+def _timeline(piece: Piece, room: Path | None) -> Timeline:
+    """The clip's timeline, kept in `room`: a clip that did not change is not opened for it."""
+    if room is None:
+        return media.timeline(piece.clip)
+    file = room / kept_name(["timeline", piece.facts.digest], "json")
+    data = read_kept(file) if _is_whole(piece) else None
+    if data is None:
+        line = media.timeline(piece.clip)
+        exact = [str(line.base), str(line.seconds), str(line.rate)]
+        write_kept(file, json.dumps([*exact, line.begins, line.keys]).encode())
+        return line
+    base, seconds, rate, begins, keys = json.loads(data)
+    return Timeline(
+        base=Fraction(base), begins=tuple(begins), keys=tuple(keys), seconds=Fraction(seconds), rate=Fraction(rate)
+    )
+
+
+def _is_whole(piece: Piece) -> bool:
+    """Whether as many bytes are there as were measured; where not, the clip is looked at, and says what is wrong."""
+    try:
+        return piece.clip.stat().st_size == piece.facts.bytes
+    except OSError:
+        return False
 
 
 def _picks(line: Timeline, rate: Fraction) -> list[int]:
@@ -249,22 +279,47 @@ def _join(
     work = Work()
     heard = bed is not None or any(part.piece.facts.audio for part in parts)
     with tempfile.TemporaryDirectory(prefix="klingflow-film-", ignore_cleanup_errors=True) as temporary:
-        own = room = Path(temporary)
-        sound = own / "sound.m4a" if heard else None
-        tasks = [partial(_write_sound, parts, sound, form.rate, total, bed, work)] if sound is not None else []
-        if _alike(parts, form):
-            coded = [part.piece.clip for part in parts]
-        else:
-            room = kept if kept is not None and is_writable(kept) else own
-            coded = [room / form.name(_shows(part)) for part in parts]
-            for file, part in dict(zip(coded, parts, strict=True)).items():
-                if not is_kept(file, len(part.picks)):
-                    tasks.append(partial(_encode_part, part, file, form, work))
+        room = kept or Path(temporary)
+        tasks: list[Task] = []
+        alike = _alike(parts, form)
+        coded = [part.piece.clip if alike else room / form.name(_shows(part)) for part in parts]
+        orders: dict[Path, Sequence[int]] = alike or {}
+        for file, part in dict(zip(coded, parts, strict=True)).items() if not alike else ():
+            found = kept_order(file, len(part.picks))
+            if found is None:
+                tasks.append(partial(_encode_part, part, file, form, work))
+            else:
+                orders[file] = found
+        add_sound = None
+        if heard:
+            sound = Sound([_span(part, form.rate) for part in parts], bed)
+            windows = [(window, room / sound.name(window)) for window in sound.windows]
+            missing = {file: window for window, file in windows if packets(file, window) is None}
+            encodes = sound.tasks([(window, file) for file, window in missing.items()], work)
+            # Last what is short, so that all cores end together; with a bed it is one long task.
+            tasks = [*tasks, *encodes] if bed is None else [*encodes, *tasks]
+            add_sound = partial(track, windows, sound.total)
         work.run(tasks, lambda done: progress(min(done, total), total))
-        join(coded, [len(part.picks) for part in parts], form.rate, sound, to)
+        for file, part in zip(coded, parts, strict=True):
+            if file not in orders:
+                orders[file] = order(file)
+            if len(orders[file]) != len(part.picks):
+                count = len(orders[file])
+                raise MediaError(f"{file.name} has {count} frames where {len(part.picks)} were encoded", "run again")
+        join(coded, orders, form.rate, add_sound, to)
         if room is kept:
             tidy(room)
     progress(total, total)
+
+
+def _span(part: _Part, rate: Fraction) -> Span:
+    return Span(
+        clip=part.piece.clip,
+        digest=part.piece.facts.digest if part.piece.facts.audio else "",
+        origin=part.line.start_s + part.skipped / rate,
+        start=_samples_at(part.start, rate),
+        end=_samples_at(part.start + len(part.picks), rate),
+    )
 
 
 def _shows(part: _Part) -> object:
@@ -280,29 +335,31 @@ def _encode_part(part: _Part, to: Path, form: Form, work: Work) -> None:
     encode(_pictures(part, form), to, form, work)
 
 
-def _alike(parts: Sequence[_Part], form: Form) -> bool:
-    """Whether every clip is as the film shall be, and of one encoder, so that their packets can follow each other."""
-    if any(part.piece.slate is not None for part in parts):
-        return False
+def _alike(parts: Sequence[_Part], form: Form) -> dict[Path, Sequence[int]] | None:
+    """The `order` of every clip, where all are as the film shall be, and of one encoder, so that their packets can
+    follow each other."""
+    if any(part.piece.slate is not None or not part.whole for part in parts):
+        return None
+    orders: dict[Path, Sequence[int]] = {}
     forms = set()
     for clip, part in {part.piece.clip: part for part in parts}.items():
         line = part.line
         if not (line.is_steady(form.rate) and line.keys[:1] == line.begins[:1]):
-            return False
-        if len(order(clip)) != len(line.begins):
-            return False
+            return None
         with media.opened(clip) as (container, video):
             context = video.codec_context
             first = next(container.decode(video))
             if (context.width, context.height) != form.size or not _is_plain(container, video, first):
-                return False
+                return None
             if media.colour(first) != (1, False) or media.siting(first, video) != "left":
-                return False
+                return None
             tags = (context.colorspace, context.color_primaries, context.color_trc, context.color_range)
             forms.add((bytes(context.extradata or b""), *map(int, tags)))
-        if not is_closed(clip):
-            return False
-    return len(forms) == 1 and all(part.whole for part in parts)
+        found = closed_order(clip)
+        if found is None or len(found) != len(line.begins) or len(forms) > 1:
+            return None
+        orders[clip] = found
+    return orders
 
 
 def _samples_at(frame: int, rate: Fraction) -> int:
@@ -401,180 +458,6 @@ def _graph(
         ("pad", f"w={size[0]}:h={size[1]}:x={left}:y={top}:color=black"),
         ("setsar", "1"),
     )
-
-
-# ---------------------------------------------------------------- sound
-
-
-def _write_sound(
-    parts: Sequence[_Part], to: Path, rate: Fraction, total: int, bed: Path | None, work: Work
-) -> None:
-    """The film's sound track, in a file of its own."""
-    with av.open(f"file:{to}", "w", format="mp4", options={"fflags": "bitexact"}) as container:
-        stream = container.add_stream("aac", rate=RATE, layout="stereo")
-        stream.codec_context.bit_rate = 192_000
-        written = 0
-        for block in _blocks(_sound(parts, rate, total, bed)):
-            if work.stop.is_set():
-                raise Stopped
-            container.mux(stream.encode(_frame(block, written)))
-            written += len(block) // SAMPLE
-        container.mux(stream.encode(None))
-
-
-def _blocks(source: Iterator[bytes]) -> Iterator[bytes]:
-    """The same samples in blocks of one size, the last one shorter."""
-    held = bytearray()
-    for chunk in source:
-        held += chunk
-        while len(held) >= _BLOCK * SAMPLE:
-            yield bytes(held[: _BLOCK * SAMPLE])
-            del held[: _BLOCK * SAMPLE]
-    if held:
-        yield bytes(held)
-
-
-def _frame(data: bytes, at: int) -> AudioFrame:
-    frame = AudioFrame(format="flt", layout="stereo", samples=len(data) // SAMPLE)
-    plane = frame.planes[0]
-    plane.update(data.ljust(plane.buffer_size, b"\0"))
-    frame.sample_rate, frame.pts, frame.time_base = RATE, at, Fraction(1, RATE)
-    return frame
-
-
-def _sound(parts: Sequence[_Part], rate: Fraction, total: int, bed: Path | None) -> Iterator[bytes]:
-    """The film's sound: exactly as many samples as its picture is long."""
-    length = _samples_at(total, rate)
-    clips = _joined(run for part in parts for run in _runs(part, rate))
-    if bed is None:
-        return _limited([(clips, 1.0)])
-    gain = BED_UNDER if any(part.piece.facts.audio for part in parts) else 1.0
-    music = _joined(_filled(_faded(media.sound(bed, Fraction(0), bed=True), length), length))
-    return _limited([(clips, 1.0), (music, gain)])
-
-
-def _runs(part: _Part, rate: Fraction) -> Iterator[Iterator[bytes]]:
-    """The sound of one piece as long as its picture, and the silence that fills it up."""
-    length = _samples_at(part.start + len(part.picks), rate) - _samples_at(part.start, rate)
-    if not part.piece.facts.audio:
-        yield media.silence(length)
-        return
-    yield from _filled(media.sound(part.piece.clip, part.line.start_s + part.skipped / rate), length)
-
-
-def _filled(source: Iterator[bytes], length: int) -> Iterator[Iterator[bytes]]:
-    """Two runs of together `length` samples: the source, cut, and the silence after it where it is shorter."""
-    given = 0
-
-    def run() -> Iterator[bytes]:
-        nonlocal given
-        for chunk in source:
-            part = chunk[: (length - given) * SAMPLE]
-            given += len(part) // SAMPLE
-            yield part
-            if given == length:
-                return
-
-    yield run()
-    yield media.silence(length - given)
-
-
-def _joined(runs: Iterable[Iterator[bytes]]) -> Iterator[bytes]:
-    """All runs end to end, both sides of a join faded where the wave would jump; before and after is silence."""
-    nothing = bytes(_FADE_BYTES)
-    tail, started = nothing, False
-    for run in runs:
-        head = b""
-        for chunk in run:
-            head += chunk
-            if len(head) >= _FADE_BYTES:
-                break
-        if not head:
-            continue
-        tail, head = _smooth(tail, head)
-        if started:
-            yield tail
-        started = True
-        for chunk in run:
-            head += chunk
-            yield head[:-_FADE_BYTES]
-            head = head[-_FADE_BYTES:]
-        if len(head) > _FADE_BYTES:
-            yield head[:-_FADE_BYTES]
-        tail = head[-_FADE_BYTES:]
-    if started:
-        yield _smooth(tail, nothing)[0]
-
-
-def _smooth(tail: bytes, head: bytes) -> tuple[bytes, bytes]:
-    """The two sides of a join, faded to and from nothing unless the wave goes on as it went."""
-    before, after = array("f", tail), array("f", head)
-    if all(_goes_on(before[channel::2], after[channel : 2 * FADE : 2]) for channel in (0, 1)):
-        return tail, head
-    for i in range(min(FADE, len(before) // 2)):
-        for channel in (1, 2):
-            before[-2 * i - channel] *= _SLOPE[i]
-    for i in range(min(FADE, len(after) // 2)):
-        for channel in (0, 1):
-            after[2 * i + channel] *= _SLOPE[i]
-    return before.tobytes(), after.tobytes()
-
-
-_SLOPE = tuple(0.5 - 0.5 * math.cos(math.pi * (i + 0.5) / FADE) for i in range(FADE))
-
-
-def _goes_on(before: array[float], after: array[float]) -> bool:
-    step = max((abs(b - a) for side in (before, after) for a, b in pairwise(side)), default=0.0)
-    return abs(after[0] - before[-1]) <= max(1.25 * step, 1e-4)
-
-
-def _limited(sounds: Sequence[tuple[Iterator[bytes], float]]) -> Iterator[bytes]:
-    """The sum of equally long sounds, each at its gain, its peaks at most PEAK. What is below comes out as it was."""
-    graph = Graph()
-    inputs = [graph.add_abuffer(sample_rate=RATE, format="flt", layout="stereo") for _ in sounds]
-    mix = graph.add("amix", f"inputs={len(inputs)}:normalize=0:weights={' '.join(str(gain) for _, gain in sounds)}")
-    # latency=1 takes the limiter's look-ahead out of the timeline; level=0 stops it from raising quiet films.
-    limit = graph.add("alimiter", f"limit={PEAK}:attack=5:release=50:level=0:latency=1")
-    form = graph.add("aformat", f"sample_fmts=flt:sample_rates={RATE}:channel_layouts=stereo")
-    for i, node in enumerate(inputs):
-        node.link_to(mix, 0, i)
-    graph.link_nodes(mix, limit, form, graph.add("abuffersink")).configure()
-    at = 0
-    for blocks in zip(*(_blocks(sound) for sound, _ in sounds), strict=True):
-        for node, block in zip(inputs, blocks, strict=True):
-            node.push(_frame(block, at))
-        at += len(blocks[0]) // SAMPLE
-        yield from _bytes(graph)
-    graph.push(None)
-    yield from _bytes(graph)
-
-
-def _bytes(graph: Graph) -> Iterator[bytes]:
-    for frame in pulled(graph):
-        yield bytes(frame.planes[0])[: frame.samples * SAMPLE]
-
-
-def _faded(source: Iterator[bytes], length: int) -> Iterator[bytes]:
-    """The first `length` samples, their end faded out; a source that is shorter stays as it is."""
-    fade = min(round(BED_FADE_S * RATE), length // 4)
-    held = bytearray()
-    for chunk in source:
-        held += chunk
-        ready = min(len(held) // SAMPLE, length - fade) * SAMPLE
-        if ready:
-            yield bytes(held[:ready])
-            del held[:ready]
-            length -= ready // SAMPLE
-        if len(held) >= fade * SAMPLE and length == fade:
-            break
-    if length == fade and len(held) >= fade * SAMPLE:
-        end = array("f", bytes(held[: fade * SAMPLE]))
-        for i in range(fade):
-            level = 0.5 + 0.5 * math.cos(math.pi * (i + 0.5) / fade)
-            end[2 * i] *= level
-            end[2 * i + 1] *= level
-        held = bytearray(end.tobytes())
-    yield bytes(held)
 
 
 # ---------------------------------------------------------------- no encode

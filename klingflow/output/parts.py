@@ -1,5 +1,5 @@
 """The picture of a film in parts: each encoded on its own, several side by side, kept by what it shows, and joined by
-its packets without another encode.
+its packets without another encode. The sound is done alike by output.sound.
 
 Parts of one `Form` are closed: each begins with a key frame and needs nothing of another one. Kept parts lie in the
 user's cache; they may vanish at any time, and one that is damaged is encoded again. Everything here blocks.
@@ -10,15 +10,16 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import av
-from av.audio.stream import AudioStream
+from av.container.output import OutputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 
@@ -28,7 +29,7 @@ from klingflow.core.errors import MediaError
 from klingflow.io import media
 
 RECIPE = 1
-"""Raised when the same clip would be shown or encoded otherwise by one version of klingflow."""
+"""Raised when what is kept would be shown, heard or encoded otherwise by one version of klingflow."""
 CRF = "18"
 THREADS = "2"
 """x264's bytes depend on the number of threads, not on the machine: fixed, so that a film is the same everywhere. Two:
@@ -52,15 +53,18 @@ class Form:
 
     def name(self, what: object) -> str:
         """The file name of a part that shows `what` (JSON)."""
-        made = {
-            "recipe": [klingflow.__version__, RECIPE],
-            "what": what,
-            "size": list(self.size),
-            "rate": str(self.rate),
-            "how": [self.preset, CRF, THREADS],
-            "libraries": {name: list(version) for name, version in av.library_versions.items()},
-        }
-        return f"{hashlib.sha256(canonical(made)).hexdigest()}.mp4"
+        how = [self.preset, CRF, THREADS]
+        return kept_name({"shown": what, "size": list(self.size), "rate": str(self.rate), "how": how}, "mp4")
+
+
+def kept_name(what: object, suffix: str) -> str:
+    """The name of the file that keeps what is made of `what` (JSON) by this klingflow and these libraries."""
+    libraries = {name: list(version) for name, version in av.library_versions.items()}
+    made = {"recipe": [klingflow.__version__, RECIPE], "what": what, "libraries": libraries}
+    return f"{hashlib.sha256(canonical(made)).hexdigest()}.{suffix}"
+
+
+Task = Callable[[], None]
 
 
 class Stopped(Exception):
@@ -82,7 +86,7 @@ class Work:
         with self._lock:
             self._done += 1
 
-    def run(self, tasks: Iterable[Callable[[], None]], progress: Callable[[int], None]) -> None:
+    def run(self, tasks: Iterable[Task], progress: Callable[[int], None]) -> None:
         """Does all tasks, and reports the frames that are done. What one of them or `progress` raises ends them all."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         with ThreadPoolExecutor(min(cores, MOST_WORKERS), thread_name_prefix="film") as pool:
@@ -102,37 +106,64 @@ class Work:
 
 def encode(frames: Iterable[VideoFrame], to: Path, form: Form, work: Work) -> None:
     """Writes frames of the film's size, in yuv420p, BT.709, as one part. The file appears whole or not at all."""
+    with (
+        _appearing(to) as part,
+        av.open(f"file:{part}", "w", format="mp4", options={"fflags": "bitexact"}) as container,
+    ):
+        video = container.add_stream("libx264", rate=form.rate)
+        video.width, video.height, video.pix_fmt = *form.size, "yuv420p"
+        context = video.codec_context
+        context.time_base = 1 / form.rate
+        context.colorspace, context.color_primaries, context.color_trc, context.color_range = 1, 1, 1, 1
+        context.options = {"preset": form.preset, "crf": CRF, "threads": THREADS}
+        for n, frame in enumerate(frames):
+            frame.pts, frame.time_base, frame.duration = n, 1 / form.rate, 1
+            # The source's own choice of picture type would force the encoder's.
+            frame.pict_type = 0
+            container.mux(video.encode(frame))
+            work.count()
+        container.mux(video.encode(None))
+
+
+def write_kept(to: Path, data: bytes) -> None:
+    """Writes a small file of the cache, which appears whole or not at all."""
+    with _appearing(to) as part:
+        part.write_bytes(hashlib.sha256(data).digest() + data)
+
+
+def read_kept(file: Path) -> bytes | None:
+    """What `write_kept` wrote; None where it is not there, or is damaged. It counts as used now."""
+    try:
+        seal, data = (whole := file.read_bytes())[:32], whole[32:]
+        if hashlib.sha256(data).digest() != seal:
+            return None
+        os.utime(file)
+    except OSError:
+        return None
+    return data
+
+
+@contextmanager
+def _appearing(to: Path) -> Iterator[Path]:
     part = to.with_name(f"{to.name}.{os.urandom(6).hex()}")
     try:
-        with av.open(f"file:{part}", "w", format="mp4", options={"fflags": "bitexact"}) as container:
-            video = container.add_stream("libx264", rate=form.rate)
-            video.width, video.height, video.pix_fmt = *form.size, "yuv420p"
-            context = video.codec_context
-            context.time_base = 1 / form.rate
-            context.colorspace, context.color_primaries, context.color_trc, context.color_range = 1, 1, 1, 1
-            context.options = {"preset": form.preset, "crf": CRF, "threads": THREADS}
-            for n, frame in enumerate(frames):
-                frame.pts, frame.time_base, frame.duration = n, 1 / form.rate, 1
-                # The source's own choice of picture type would force the encoder's.
-                frame.pict_type = 0
-                container.mux(video.encode(frame))
-                work.count()
-            container.mux(video.encode(None))
+        yield part
         os.replace(part, to)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
 
 
-def is_kept(file: Path, frames: int) -> bool:
-    """Whether a part is there, whole. It counts as used now."""
+def kept_order(file: Path, frames: int) -> list[int] | None:
+    """The `order` of a part that is there, whole; None of another. It counts as used now."""
     try:
-        whole = file.exists() and len(order(file)) == frames
-        if whole:
+        found = order(file) if file.exists() else []
+        if len(found) == frames:
             os.utime(file)
+            return found
     except (OSError, MediaError):
-        return False
-    return whole
+        pass
+    return None
 
 
 def is_writable(folder: Path) -> bool:
@@ -155,81 +186,62 @@ def tidy(folder: Path, most: int = KEPT_BYTES) -> None:
                 os.unlink(path)
 
 
-def join(parts: Sequence[Path], frames: Sequence[int], rate: Fraction, sound: Path | None, to: Path) -> None:
-    """Writes the film: the packets of every part, each with so many frames, and those of the sound beside them."""
-    orders = {part: order(part) for part in dict.fromkeys(parts)}
-    for part, count in zip(parts, frames, strict=True):
-        if len(orders[part]) != count:
-            raise MediaError(f"{part.name} has {len(orders[part])} frames where {count} were encoded", "run again")
+Heard: TypeAlias = "Iterator[tuple[Fraction, Packet[Any]]]"
+
+
+def join(
+    parts: Sequence[Path],
+    orders: Mapping[Path, Sequence[int]],
+    rate: Fraction,
+    sound: Callable[[OutputContainer], Heard] | None,
+    to: Path,
+) -> None:
+    """Writes the film: the packets of every part, of which `order` is given, and those of the sound beside them.
+    `sound` adds its track to the film and gives the packets, each with the seconds at which it is heard."""
     # A packet is decoded before it is shown, in all parts by as many frames as in the one that needs most.
     delay = max(n - shown for order in orders.values() for n, shown in enumerate(order))
     with av.open(f"file:{to}", "w", format="mp4", options={"movflags": "faststart", "fflags": "bitexact"}) as film:
         with media.opened(parts[0]) as (_, first):
             video = film.add_stream_from_template(first)
         video.time_base = 1 / rate
-        heard = _Sound(sound)
-        try:
-            track = None if heard.stream is None else film.add_stream_from_template(heard.stream)
-            start = 0
-            for part, count in zip(parts, frames, strict=True):
-                with media.opened(part) as (container, stream):
-                    packets = (packet for packet in container.demux(stream) if packet.size)
-                    for n, (packet, shown) in enumerate(zip(packets, orders[part], strict=True)):
-                        packet.time_base = 1 / rate
-                        packet.pts, packet.dts, packet.duration = start + shown, start + n - delay, 1
-                        packet.stream = video
-                        film.mux(list(heard.until((start + n) / rate, track)))
-                        film.mux(packet)
-                start += count
-            film.mux(list(heard.until(None, track)))
-        finally:
-            heard.close()
+        heard = sound(film) if sound is not None else iter(())
+        following = next(heard, None)
+        start = 0
+        for part in parts:
+            with media.opened(part, probed=False) as (container, stream):
+                packets = (packet for packet in container.demux(stream) if packet.size)
+                for n, (packet, shown) in enumerate(zip(packets, orders[part], strict=True)):
+                    packet.time_base = 1 / rate
+                    packet.pts, packet.dts, packet.duration = start + shown, start + n - delay, 1
+                    packet.stream = video
+                    while following is not None and following[0] <= (start + n) / rate:
+                        film.mux(following[1])
+                        following = next(heard, None)
+                    film.mux(packet)
+            start += len(orders[part])
+        while following is not None:
+            film.mux(following[1])
+            following = next(heard, None)
 
 
-class _Sound:
-    """The packets of the film's sound, as time goes on."""
-
-    def __init__(self, file: Path | None) -> None:
-        self._container = av.open(f"file:{file}") if file is not None else None
-        self.stream: AudioStream | None = None
-        self._packets: Iterator[Packet[AudioStream]] = iter(())
-        if self._container is not None:
-            self.stream = self._container.streams.audio[0]
-            self._packets = self._container.demux(self.stream)
-        self._next = self._take()
-
-    def until(self, seconds: Fraction | None, track: AudioStream | None) -> Iterator[Packet[AudioStream]]:
-        """For the film's track, what begins before that time; None: all that is left."""
-        while self._next is not None and (seconds is None or self._at(self._next) <= seconds):
-            assert track is not None
-            self._next.stream = track
-            yield self._next
-            self._next = self._take()
-
-    def close(self) -> None:
-        if self._container is not None:
-            self._container.close()
-
-    def _take(self) -> Packet[AudioStream] | None:
-        return next((packet for packet in self._packets if packet.dts is not None), None)
-
-    @staticmethod
-    def _at(packet: Packet[AudioStream]) -> Fraction:
-        assert packet.dts is not None
-        return packet.dts * packet.time_base
-
-
-def is_closed(file: Path) -> bool:
-    """Whether the packets of an H.264 clip can stand between those of others of the same header: the first one is an
-    IDR picture, at which a decoder forgets what was before, and none changes the header for what follows. A clip that
-    was cut without an encode often begins with a key frame that is no IDR picture."""
-    with media.opened(file) as (container, video):
+def closed_order(file: Path) -> list[int] | None:
+    """The `order` of an H.264 clip whose packets can stand between those of others of the same header; None of another:
+    the first one has to be an IDR picture, at which a decoder forgets what was before, and none may change the header
+    for what follows. A clip that was cut without an encode often begins with a key frame that is no IDR picture."""
+    with media.opened(file, probed=False) as (container, video):
         header = bytes(video.codec_context.extradata or b"")
-        if len(header) < 5 or header[0] != 1:
-            return False
-        units = [list(_units(bytes(packet), (header[4] & 3) + 1)) for packet in container.demux(video) if packet.size]
-    first = next((kind for kind in units[0] if kind in _SLICES), None)
-    return first == _IDR and not any(kind in _PARAMETER_SETS for kinds in units for kind in kinds)
+        if len(header) < 5 or header[0] != 1 or len(container.streams.video) > 1:
+            return None
+        shown: list[int | None] = []
+        for packet in container.demux(video):
+            if packet.size:
+                kinds = list(_units(bytes(packet), (header[4] & 3) + 1))
+                if not shown and next((kind for kind in kinds if kind in _SLICES), None) != _IDR:
+                    return None
+                if any(kind in _PARAMETER_SETS for kind in kinds):
+                    return None
+                shown.append(packet.pts)
+    return _places(shown)
 
 
 _SLICES = frozenset({1, 2, 3, 4, 5})
@@ -248,7 +260,10 @@ def _units(packet: bytes, width: int) -> Iterator[int]:
 
 def order(file: Path) -> list[int]:
     """For each packet of a part, in the order in which they are decoded, which frame it shows."""
-    with media.opened(file) as (container, video):
-        shown = [packet.pts for packet in container.demux(video) if packet.size]
+    with media.opened(file, probed=False) as (container, video):
+        return _places([packet.pts for packet in container.demux(video) if packet.size])
+
+
+def _places(shown: Sequence[int | None]) -> list[int]:
     place = {pts: n for n, pts in enumerate(sorted(pts for pts in shown if pts is not None))}
     return [place[pts] for pts in shown if pts is not None]
