@@ -33,6 +33,9 @@ class Project:
 
     root: Path
     env: Mapping[str, str]
+    pace: int = 1
+    """How many times as fast time passes for what a command waits for: pauses, polls and timeouts are so much shorter.
+    Only where it runs in a fork."""
 
     def write(self, name: str, text: str | bytes) -> Path:
         path = self.root / name
@@ -88,9 +91,8 @@ class Project:
             out, err = Path(folder, "out"), Path(folder, "err")
             out.touch()
             err.touch()
-            code = forkserver.run(
-                words, cwd=self.root, env=env, out=out, err=err, seconds=timeout, program=program
-            )
+            places = {"cwd": self.root, "out": out, "err": err}
+            code = forkserver.run(words, **places, env=env, seconds=timeout, program=program, pace=self.pace)
             ended = Ended(0 if code is None else code, out.read_text("utf-8"), err.read_text("utf-8"))
         assert code is not None, f"klingflow {' '.join(words)} did not end:\n{ended.said}"
         return ended

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +43,20 @@ def dedented(text: str) -> str:
 
 @contextmanager
 def studio(
-    folder: Path, name: str, board: str = CHAIN, *, publish: bool = True, **options: Any
+    folder: Path, name: str, board: str = CHAIN, *, publish: bool = True, pace: int = 1, **options: Any
 ) -> Iterator[tuple[Project, Any]]:
     """A project with one storyboard (film.yaml, its provider in place of NAME), and the API it buys from."""
     frames = folder / "public"
     frames.mkdir(parents=True, exist_ok=True)
     with APIS[name](frames=frames, **options) as api:
-        project = project_for(folder / "project", api, frames if publish else None)
+        project = replace(project_for(folder / "project", api, frames if publish else None), pace=pace)
         project.write("film.yaml", dedented(board).replace("NAME", name))
         yield project, api
         assert api.trouble == []
+
+
+hurried = partial(studio, pace=5)
+"""For tests of many or long pauses that compare none of them with real time."""
 
 
 def project_for(root: Path, api: StandIn, frames: Path | None, **more: str) -> Project:

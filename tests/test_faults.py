@@ -12,7 +12,7 @@ import yaml
 
 from tests import standins
 from tests.cli import Ended
-from tests.paid_helpers import CHAIN, LAST, asked, both, bought, studio
+from tests.paid_helpers import CHAIN, LAST, asked, both, bought, hurried, studio
 from tests.standins import Exchange, Outcome, Thief
 
 LOST = {
@@ -57,7 +57,7 @@ def complaint(ended: Ended, shot: str) -> str:
 
 
 def test_at_hiapi_every_lost_answer_is_asked_for_again_with_the_same_key_and_bytes(tmp_path: Path) -> None:
-    with studio(tmp_path, "hiapi", words(*names(len(LOST)))) as (project, api):
+    with hurried(tmp_path, "hiapi", words(*names(len(LOST)))) as (project, api):
         for fault in LOST.values():
             api.faults.add("POST", fault)
         ran = project.run("run", "film.yaml", "--yes")
@@ -73,7 +73,7 @@ def test_at_hiapi_every_lost_answer_is_asked_for_again_with_the_same_key_and_byt
 
 
 def test_at_mulerouter_a_lost_answer_stops_its_shot_and_no_other(tmp_path: Path) -> None:
-    with studio(tmp_path, "mulerouter", words(*names(len(LOST) + 2))) as (project, api):
+    with hurried(tmp_path, "mulerouter", words(*names(len(LOST) + 2))) as (project, api):
         for fault in LOST.values():
             api.faults.add("POST", fault)
         ran = project.run("run", "film.yaml", "--yes")
@@ -111,7 +111,7 @@ def test_who_is_told_to_wait_waits_as_long_and_buys_once(tmp_path: Path, name: s
 
 @both
 def test_an_empty_account_is_told_and_asked_no_more_in_this_run(tmp_path: Path, name: str) -> None:
-    with studio(tmp_path, name, words(*names(6)), credit=1) as (project, api):
+    with hurried(tmp_path, name, words(*names(6)), credit=1) as (project, api):
         project.write("klingflow.yaml", f"providers: {{{name}: {{concurrency: 1}}}}\n")
         ran = project.run("run", "film.yaml", "--yes")
         assert ran.code == 1, ran.said
@@ -126,7 +126,7 @@ def test_an_empty_account_is_told_and_asked_no_more_in_this_run(tmp_path: Path, 
 
 @both
 def test_a_refused_key_is_a_matter_of_configuration(tmp_path: Path, name: str) -> None:
-    with studio(tmp_path, name, words("one")) as (project, api):
+    with hurried(tmp_path, name, words("one")) as (project, api):
         variable = {"hiapi": "HIAPI_API_KEY", "mulerouter": "MULEROUTER_API_KEY"}[name]
         ran = project.run("run", "film.yaml", "--yes", **{variable: "sk-not-this-one-0000"})
         assert ran.code == 2, ran.said
@@ -152,7 +152,7 @@ def test_each_bad_end_of_a_task_has_its_own_rule(tmp_path: Path, name: str) -> N
         "page": Outcome(clip=b"<html>sorry</html>"),
     }
     options = {} if hiapi else {"errors": "async"}
-    with studio(tmp_path, name, words("good", "late", *ends), **options) as (project, api):
+    with hurried(tmp_path, name, words("good", "late", *ends), **options) as (project, api):
         for shot, outcome in ends.items():
             api.becomes(outcome, prompt=f"the {shot}", times=-1)
         api.becomes(Outcome(expires_s=0.0), prompt="the late")
@@ -192,7 +192,7 @@ def test_each_bad_end_of_a_task_has_its_own_rule(tmp_path: Path, name: str) -> N
 def test_a_task_id_of_any_shape_is_bought_once_and_collected(tmp_path: Path, name: str) -> None:
     ids = {"number": 12345678901234567890123, "base": "ab+/cd==", "path": "../a b?c#d", "sign": "任务 7"}
     ids["long"] = "x" * 3000
-    with studio(tmp_path, name, words(*ids)) as (project, api):
+    with hurried(tmp_path, name, words(*ids)) as (project, api):
         for shot, task in ids.items():
             api.becomes(Outcome(task=task), prompt=f"the {shot}")
         ran = project.run("run", "film.yaml", "--yes")
@@ -207,7 +207,7 @@ def test_a_task_id_of_any_shape_is_bought_once_and_collected(tmp_path: Path, nam
 
 @both
 def test_a_refused_continuation_says_which_clip_its_frame_came_from(tmp_path: Path, name: str) -> None:
-    with studio(tmp_path, name) as (project, api):
+    with hurried(tmp_path, name) as (project, api):
         refused = standins.answer(400, {"message": "content policy", "detail": "content policy: a flag"})
         api.faults.add("POST", refused, after=1)
         ran = project.run("run", "film.yaml", "--yes")
@@ -223,7 +223,7 @@ def test_a_refused_continuation_says_which_clip_its_frame_came_from(tmp_path: Pa
 
 @both
 def test_an_unknown_word_and_a_storm_of_bad_polls_lose_nothing(tmp_path: Path, name: str) -> None:
-    with studio(tmp_path, name, words("one", "two", "three")) as (project, api):
+    with hurried(tmp_path, name, words("one", "two", "three")) as (project, api):
         strange = Outcome(word="pondering")
         api.becomes(strange, prompt="the one")
         polls = "GET /v"
@@ -259,7 +259,7 @@ def test_a_clip_arrives_whole_or_not_at_all(tmp_path: Path) -> None:
         standins.html(503),
         standins.reset_after,
     ]
-    with studio(tmp_path, "hiapi", words(*names(len(faults)))) as (project, api):
+    with hurried(tmp_path, "hiapi", words(*names(len(faults)))) as (project, api):
         for fault in faults:
             api.faults.add("GET /files/", fault)
         ran = project.run("run", "film.yaml", "--yes")
@@ -274,7 +274,7 @@ def test_a_clip_arrives_whole_or_not_at_all(tmp_path: Path) -> None:
     "url", ["http://169.254.169.254/latest/meta-data", "https://10.0.0.7/clip.mp4", "https://user:pw@127.0.0.1/clip.mp4"]
 )
 def test_a_result_that_lies_at_a_private_address_is_not_fetched(tmp_path: Path, url: str) -> None:
-    with studio(tmp_path, "mulerouter", words("one")) as (project, api):
+    with hurried(tmp_path, "mulerouter", words("one")) as (project, api):
         api.url = lambda purchase: (url, 0.0)
         ran = project.run("run", "film.yaml", "--yes")
         assert ran.code == 1, ran.said
@@ -290,7 +290,7 @@ def test_a_result_that_lies_at_a_private_address_is_not_fetched(tmp_path: Path, 
 
 @both
 def test_no_redirect_carries_the_key_away(tmp_path: Path, name: str) -> None:
-    with Thief() as thief, studio(tmp_path, name, words("one", "two", "three")) as (project, api):
+    with Thief() as thief, hurried(tmp_path, name, words("one", "two", "three")) as (project, api):
         project.write("klingflow.yaml", f"providers: {{{name}: {{concurrency: 1}}}}\n")
         api.faults.add("POST", standins.redirect(f"{thief.base_url}/v1/tasks", 307), after=1)
         api.faults.add("GET /v", standins.redirect(f"{thief.base_url}/v1/tasks/x", 302))
@@ -314,7 +314,7 @@ def test_a_secret_stands_in_nothing_that_is_written_or_said(tmp_path: Path) -> N
         said = exchange.seen.headers.get("authorization", "")
         standins.answer(400, {"code": 400, "message": f"no good: {said} {key} https://h.example/p?token={key}"})(exchange)
 
-    with studio(tmp_path, "hiapi", key=key) as (project, api):
+    with hurried(tmp_path, "hiapi", key=key) as (project, api):
         extra = {"HIAPI_WEBHOOK_SECRET": secret}
         said = []
         api.faults.add("POST", echo)
@@ -344,7 +344,7 @@ def test_a_secret_stands_in_nothing_that_is_written_or_said(tmp_path: Path) -> N
 
 
 def test_the_events_of_a_run_tell_what_was_ordered_and_how_it_ended(tmp_path: Path) -> None:
-    with studio(tmp_path, "mulerouter", CHAIN) as (project, api):
+    with hurried(tmp_path, "mulerouter", CHAIN) as (project, api):
         api.faults.add("POST", standins.drop_after, after=1)
         ran = project.run("run", "film.yaml", "--yes", "--json")
         assert ran.code == 4

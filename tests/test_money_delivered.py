@@ -62,7 +62,7 @@ def delivered(project: Project, digest: str, *, shot: str = "dawn") -> None:
 @pytest.mark.parametrize(("name", "odd"), [*(("hiapi", odd) for odd in ODD), ("mulerouter", "too long")])
 def test_a_clip_that_is_not_as_ordered_is_kept_and_asked_about_once(tmp_path: Path, name: str, odd: str) -> None:
     data = ODD[odd](tmp_path / "odd.mp4")
-    with words(tmp_path, ONE, name) as (project, api):
+    with words(tmp_path, ONE, name, pace=5) as (project, api):
         api.becomes(Outcome(clip=data))
         ran = project.run("run", "film.yaml", "--yes")
         assert ran.code == 1, ran.said
@@ -84,7 +84,7 @@ def test_a_clip_that_is_not_as_ordered_is_kept_and_asked_about_once(tmp_path: Pa
 
 
 def test_an_accepted_clip_is_the_shots_clip(tmp_path: Path) -> None:
-    with words(tmp_path) as (project, api):
+    with words(tmp_path, pace=5) as (project, api):
         api.becomes(Outcome(clip=LONG))
         assert project.run("run", "film.yaml", "--yes").code == 1
         taken = project.run("resolve", "film.yaml", "dawn", "--accept")
@@ -106,7 +106,7 @@ def test_an_accepted_clip_is_the_shots_clip(tmp_path: Path) -> None:
 @pytest.mark.parametrize("odd", ["HLG", "mpeg2", "too short"])
 def test_an_accepted_clip_of_any_kind_makes_the_run_good(tmp_path: Path, odd: str) -> None:
     data = ODD[odd](tmp_path / "odd.mp4")
-    with words(tmp_path) as (project, api):
+    with words(tmp_path, pace=5) as (project, api):
         api.becomes(Outcome(clip=data))
         assert project.run("run", "film.yaml", "--yes").code == 1
         taken = project.run("resolve", "film.yaml", "dawn", "--accept")
@@ -118,7 +118,7 @@ def test_an_accepted_clip_of_any_kind_makes_the_run_good(tmp_path: Path, odd: st
 
 
 def test_a_rejected_clip_is_bought_anew_only_by_a_yes(tmp_path: Path) -> None:
-    with words(tmp_path) as (project, api):
+    with words(tmp_path, pace=5) as (project, api):
         api.becomes(Outcome(clip=LONG))
         assert project.run("run", "film.yaml", "--yes").code == 1
         turned_down = project.run("resolve", "film.yaml", "dawn", "--reject")
@@ -136,7 +136,7 @@ def test_a_rejected_clip_is_bought_anew_only_by_a_yes(tmp_path: Path) -> None:
 
 
 def test_a_clip_that_waits_for_a_person_stops_no_other_shot(tmp_path: Path) -> None:
-    with words(tmp_path, PAIR) as (project, api):
+    with words(tmp_path, PAIR, pace=5) as (project, api):
         api.becomes(Outcome(clip=LONG), prompt="dawn")
         ran = project.run("run", "film.yaml", "--yes")
         assert ran.code == 1, ran.said
@@ -150,7 +150,7 @@ def test_a_clip_that_waits_for_a_person_stops_no_other_shot(tmp_path: Path) -> N
 
 def test_what_waits_for_a_person_survives_the_next_attempts_of_others(tmp_path: Path) -> None:
     """A second runner with the same store finds the same question, and asks nobody."""
-    with words(tmp_path) as (project, api):
+    with words(tmp_path, pace=5) as (project, api):
         api.becomes(Outcome(clip=LONG), times=-1)
         shared = {"KLINGFLOW_STORE": str(tmp_path / "shared")}
         assert project.run("run", "film.yaml", "--yes", **shared).code == 1
@@ -175,7 +175,7 @@ def test_nothing_is_accepted_that_was_never_delivered(tmp_path: Path) -> None:
 
 def test_a_download_that_is_cut_short_is_no_delivery(tmp_path: Path) -> None:
     """Half a file is not what was paid for: it is fetched again, and no person is asked."""
-    with words(tmp_path) as (project, api):
+    with words(tmp_path, pace=5) as (project, api):
         api.faults.add("GET /files/", wrong_length(0.6), times=1)
         ran = project.run("run", "film.yaml", "--yes")
         assert ran.code == 0, ran.said

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests import standins
-from tests.paid_helpers import CHAIN, LAST, STILL, asked, both, bought, dedented, studio
+from tests.paid_helpers import CHAIN, LAST, STILL, asked, both, bought, dedented, hurried, studio
 from tests.standins import movie
 from tests.standins.mulerouter import ROOT, MuleRouter
 
@@ -48,7 +48,7 @@ WHOLE = """
 @both
 def test_every_frame_that_is_sent_is_the_exact_frame_of_the_right_clip(tmp_path: Path, name: str) -> None:
     first, last = ("image_urls.0", "image_urls.1") if name == "hiapi" else ("first_frame", "last_frame")
-    with studio(tmp_path, name, WHOLE) as (project, api):
+    with hurried(tmp_path, name, WHOLE) as (project, api):
         ran = project.run("run", "film.yaml", "--yes")
         assert ran.code == 0, ran.said
         opening, following = bought(api, "opening"), bought(api, "next")
@@ -91,7 +91,7 @@ def test_a_clip_bought_at_one_provider_satisfies_the_other(tmp_path: Path) -> No
 
 @both
 def test_a_selected_shot_is_sent_the_frame_of_the_clip_that_an_earlier_run_bought(tmp_path: Path, name: str) -> None:
-    with studio(tmp_path, name) as (project, api):
+    with hurried(tmp_path, name) as (project, api):
         assert project.run("run", "film.yaml", "--yes").code == 0
         project.write("film.yaml", dedented(CHAIN).replace("NAME", name).replace("noon comes", "noon is here"))
         ran = project.run("run", "film.yaml", "--yes", "--select", "noon")
@@ -130,7 +130,7 @@ EVERYTHING = """
 
 @pytest.mark.parametrize("base64", ["data-uri", "raw"])
 def test_mulerouter_gets_all_that_its_page_names_and_nothing_else(tmp_path: Path, base64: str) -> None:
-    with studio(tmp_path, "mulerouter", EVERYTHING, inline=base64) as (project, api):
+    with hurried(tmp_path, "mulerouter", EVERYTHING, inline=base64) as (project, api):
         project.write("klingflow.yaml", f"providers: {{mulerouter: {{base64: {base64}}}}}\n")
         ran = project.run("run", "film.yaml", "--yes")
         assert ran.code == 0, ran.said
@@ -217,7 +217,7 @@ def _far_images(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_hiapis_examples_are_sent_as_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _far_images(monkeypatch)
-    with studio(tmp_path, "hiapi", HIAPI_PAGE, publish=False) as (project, api):
+    with hurried(tmp_path, "hiapi", HIAPI_PAGE, publish=False) as (project, api):
         ran = project.run("run", "film.yaml", "--yes")
         assert ran.code == 0, ran.said
         for recorded in ("hiapi-still-to-life", "hiapi-first-last", "hiapi-4k"):
@@ -414,7 +414,7 @@ def test_a_detached_run_leaves_and_the_next_ones_collect(tmp_path: Path, name: s
         prompt: words alone
         aspect_ratio: "16:9"
     """
-    with studio(tmp_path, name, board, finish_s=3600.0) as (project, api):
+    with hurried(tmp_path, name, board, finish_s=3600.0) as (project, api):
         left = project.run("run", "film.yaml", "--yes", "--detach")
         assert left.code == 7, left.said
         assert {asked(one)["prompt"] for one in api.purchases} == {"dawn breaks", "words alone"}
@@ -430,7 +430,7 @@ def test_a_detached_run_leaves_and_the_next_ones_collect(tmp_path: Path, name: s
 
 
 def test_a_lost_order_at_mulerouter_is_settled_by_its_task_or_as_not_bought(tmp_path: Path) -> None:
-    with studio(tmp_path, "mulerouter") as (project, api):
+    with hurried(tmp_path, "mulerouter") as (project, api):
         api.faults.add("POST", standins.drop_after)
         assert project.run("run", "film.yaml", "--yes").code == 4
         (one,) = api.purchases
@@ -494,7 +494,7 @@ def test_two_apis_make_one_film(tmp_path: Path) -> None:
             continues: two
             prompt: three
     """
-    with studio(tmp_path, "hiapi", board) as (project, api), MuleRouter() as other:
+    with hurried(tmp_path, "hiapi", board) as (project, api), MuleRouter() as other:
         ran = project.run("run", "film.yaml", "--yes", **other.environment())
         assert ran.code == 0, ran.said
         assert bought(other, "two").numbers == {"first_frame": (bought(api, "one").number, LAST)}
@@ -549,7 +549,7 @@ DUBBED = """
 
 
 def test_a_matrix_run_books_what_its_plan_says_to_the_cent(tmp_path: Path) -> None:
-    with studio(tmp_path, "mulerouter", DUBBED) as (project, api):
+    with hurried(tmp_path, "mulerouter", DUBBED) as (project, api):
         plan = json.loads(project.run("plan", "film.yaml", "--format", "json").out)
         assert (plan["totals"]["tasks"], plan["totals"]["spend"]) == (4, 1.008)
         ran = project.run("run", "film.yaml", "--yes", "--max-spend", "1.008", "--max-tasks", "4")
@@ -593,7 +593,7 @@ SEVERAL = """
 
 @pytest.mark.parametrize("live", ["reference-to-video", "reference-image-to-video"])
 def test_reference_images_go_to_the_path_that_is_there_and_each_is_bought_once(tmp_path: Path, live: str) -> None:
-    with studio(tmp_path, "mulerouter", REFERRING, reference=live) as (project, api):
+    with hurried(tmp_path, "mulerouter", REFERRING, reference=live) as (project, api):
         project.write("klingflow.yaml", "providers: {mulerouter: {concurrency: 1}}\n")
         ran = project.run("run", "film.yaml", "--yes")
         assert ran.code == 0, ran.said
@@ -643,7 +643,7 @@ def test_where_neither_path_is_there_each_is_asked_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["boolean", "text"])
 @pytest.mark.parametrize("setting", ["boolean", "text"])
 def test_multi_shot_is_written_in_the_form_that_is_taken(tmp_path: Path, form: str, setting: str) -> None:
-    with studio(tmp_path, "mulerouter", SEVERAL, multi_shot=form) as (project, api):
+    with hurried(tmp_path, "mulerouter", SEVERAL, multi_shot=form) as (project, api):
         project.write("klingflow.yaml", f"providers: {{mulerouter: {{concurrency: 1, multi_shot: {setting}}}}}\n")
         ran = project.run("run", "film.yaml", "--yes")
         assert ran.code == 0, ran.said
