@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import socket
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -22,6 +26,20 @@ def pytest_xdist_auto_num_workers() -> int:
     """`-n auto` is three workers a core: most of what the tests of networks, races and timeouts do is to wait."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return 3 * cores
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """pytest translates each test file before it imports it, which takes seconds for all, and every worker needs all.
+    So each worker does its share first and leaves it to the others as bytecode."""
+    worker: dict[str, Any] | None = getattr(session.config, "workerinput", None)
+    if worker is None or session.config.args != session.config.getini("testpaths"):
+        return
+    sys.dont_write_bytecode = False  # it lies in __pycache__, beside that of the commands that the tests run
+    share = int(worker["workerid"].removeprefix("gw"))
+    for path in sorted(Path(__file__).parent.glob("test_*.py"))[share :: worker["workercount"]]:
+        with contextlib.suppress(Exception, pytest.skip.Exception):  # collection tells what is wrong with it, and where
+            importlib.import_module(f"tests.{path.stem}")
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
