@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
@@ -17,6 +19,7 @@ from klingflow.io import media
 from klingflow.output.film import Piece, assemble
 from tests import clips
 from tests.cli import Project
+from tests.shared import once
 from tests.test_renderer import draw, inside, order, pictures, psnr, still
 
 BOARD = """klingflow: 1
@@ -42,20 +45,27 @@ def shows_time(frame: Image.Image, n: int, rate: int = 24) -> bool:
     """Whether the time of frame `n` is in the frame: of all near times it is the likest."""
     at = design.Layout(*frame.size)
     x, y = at.film_time
-    found = frame.crop((x + design.TIME_LEFT, y, x + 120, y + 20))
-
-    def written(n: int) -> float:
-        time = Image.new("L", (120, 20), design.STRIP[0])
-        design.write_time(time, (0, 0), n, rate, design.digits())
-        return apart(found, time.crop((design.TIME_LEFT, 0, 120, 20)))
-
-    return min(range(max(0, n - 30), n + 30), key=written) == n and written(n) < 4
+    found = np.asarray(frame.crop((x + design.TIME_LEFT, y, x + 120, y + 20)).convert("RGB"), np.int16)
+    near = range(max(0, n - 30), n + 30)
+    off = np.abs(np.stack([written_time(n, rate) for n in near]) - found).mean(axis=(1, 2)).max(axis=1)
+    return near[int(off.argmin())] == n and bool(off.min() < 4)
 
 
-@pytest.fixture
-def drawn(tmp_path: Path) -> list[Path]:
-    still("harbour/frames/dawn.png").save(tmp_path / "a.png")
-    return draw(tmp_path, order("dawn", frames={"first_frame": "a.png"}, duration=2), order("pier", duration=1))
+@cache
+def written_time(n: int, rate: int) -> np.ndarray:
+    time = Image.new("L", (120, 20), design.STRIP[0])
+    design.write_time(time, (0, 0), n, rate, design.digits())
+    return np.asarray(time.crop((design.TIME_LEFT, 0, 120, 20)).convert("RGB"), np.int16)
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    def make(folder: Path) -> None:
+        still("harbour/frames/dawn.png").save(folder / "a.png")
+        draw(folder, order("dawn", frames={"first_frame": "a.png"}, duration=2), order("pier", duration=1))
+
+    folder = once(tmp_path_factory, "drawn", make)
+    return [folder / "0.mp4", folder / "1.mp4"]
 
 
 def test_every_frame_has_the_films_own_time(tmp_path: Path, drawn: list[Path]) -> None:

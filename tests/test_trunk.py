@@ -72,7 +72,7 @@ def harbour(project: Project) -> Project:
 
 
 @pytest.fixture(scope="session")
-def _rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The film of BOARD, run once for all tests that begin where a first run ended."""
 
     def render(folder: Path) -> None:
@@ -80,13 +80,14 @@ def _rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_harbour(project)
         ended = project.run("run", "film.yaml")
         assert ended.code == 0, ended.said
+        (folder / "said").write_text(ended.err, encoding="utf-8")
 
     return once(tmp_path_factory, "harbour", render) / "project"
 
 
 @pytest.fixture
-def filmed(_rendered: Path, project: Project) -> Project:
-    shutil.copytree(_rendered, project.root, dirs_exist_ok=True)
+def filmed(rendered: Path, project: Project) -> Project:
+    shutil.copytree(rendered, project.root, dirs_exist_ok=True)
     return project
 
 
@@ -106,11 +107,9 @@ def pictures(path: Path) -> list[Image.Image]:
         return [frame.to_image() for frame in film.decode(video=0)]
 
 
-def test_a_storyboard_becomes_a_film_and_the_second_run_makes_nothing(harbour: Project) -> None:
-    first = harbour.run("run", "film.yaml")
-    assert first.code == 0, first.said
-    assert "3 clips made" in first.err
-    out = harbour.root / "out" / "film"
+def test_a_storyboard_becomes_a_film_and_the_second_run_makes_nothing(rendered: Path, filmed: Project) -> None:
+    assert "3 clips made" in (rendered.parent / "said").read_text("utf-8")
+    out = filmed.root / "out" / "film"
     made = sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())
     assert made == [
         ".made.json",
@@ -124,12 +123,12 @@ def test_a_storyboard_becomes_a_film_and_the_second_run_makes_nothing(harbour: P
     ]
     frames = pictures(out / "film.mp4")
     assert len(frames) == 72 * 3 - 1  # the seam of dawn and harbour is shown once
-    lock = (harbour.root / "film.lock.yaml").read_bytes()
+    lock = (filmed.root / "film.lock.yaml").read_bytes()
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()}
-    second = harbour.run("run", "film.yaml")
+    second = filmed.run("run", "film.yaml")
     assert second.code == 0, second.said
     assert "0 clips made, 3 reused" in second.err
-    assert (harbour.root / "film.lock.yaml").read_bytes() == lock
+    assert (filmed.root / "film.lock.yaml").read_bytes() == lock
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()} == before
 
 
