@@ -80,6 +80,8 @@ def test_shots_and_cast_of_included_files_belong_to_the_film(tmp_path: Path) -> 
         ({"opening": ("shots:", "include: [x.yaml]\nshots:")}, "an included file includes nothing"),
         ({"opening": ("shots:", "vars: {a: b}\nshots:")}, "an included file has cast and shots"),
         ({"a": ("opening.yaml", "openning.yaml")}, "films/a.yaml:2:32: there is no file 'films/openning.yaml'"),
+        ({"a": ("[../shared/cast.yaml, opening.yaml]", "opening.yaml")}, "films/a.yaml:2:10: include must be a list"),
+        ({"a": ("opening.yaml]", "7]")}, "films/a.yaml:2:32: "),
         ({"a": ("opening.yaml", "a.yaml")}, "films/a.yaml:2:32: this is the storyboard itself"),
         ({"a": ("opening.yaml", "../shared/cast.yaml")}, "2:32: this is '../shared/cast.yaml', which is included"),
         ({"a": ("opening.yaml", "../../x.yaml")}, "films/a.yaml:2:32: '../../x.yaml' leaves the project"),

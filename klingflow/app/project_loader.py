@@ -287,8 +287,9 @@ def _included(
     beside = document.path.replace("\\", "/").rpartition("/")[0]
     included: list[Included] = []
     problems: list[Problem] = []
-    broken = False
-    for i, name in include.names(document.data):
+    names = include.names(document.data)
+    broken = names is None
+    for i, name in enumerate(names or ()):
         span = document.span(("include", i))
         try:
             path = paths.under_root(name, folder)

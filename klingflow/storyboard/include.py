@@ -56,7 +56,7 @@ class Joined(Document):
         return self.own, path
 
 
-def names(data: object) -> Sequence[tuple[int, str]]:
-    """The files that a storyboard includes as it writes them, each with its place in the list."""
-    listed: Any = data.get("include") if isinstance(data, Mapping) else None
-    return [(i, one) for i, one in enumerate(listed) if isinstance(one, str)] if isinstance(listed, list) else []
+def names(data: object) -> Sequence[str] | None:
+    """The files that a storyboard includes, as it writes them; None where the schema refused one, or the whole list."""
+    listed: Any = data.get("include", []) if isinstance(data, Mapping) else []
+    return listed if isinstance(listed, list) and all(isinstance(one, str) for one in listed) else None
