@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from klingflow.app.doctor import Finding, PaidProbe, doctor, paid_probe
     from klingflow.app.library import Planned, PreparedRun, Storyboard, create_project, load_plan, open, schema
     from klingflow.app.lock_file import merge_locks
+    from klingflow.app.prices import PriceRow, Refreshed, prices, refresh_prices
     from klingflow.app.runner import FilmRun, RunResult
     from klingflow.app.settle import Verdict
     from klingflow.app.store_check import StoreReport, verify_store
@@ -43,6 +44,7 @@ _HOMES = {
     "klingflow.app.doctor": ("Finding", "PaidProbe", "doctor", "paid_probe"),
     "klingflow.app.library": ("Planned", "PreparedRun", "Storyboard", "create_project", "load_plan", "open", "schema"),
     "klingflow.app.lock_file": ("merge_locks",),
+    "klingflow.app.prices": ("PriceRow", "Refreshed", "prices", "refresh_prices"),
     "klingflow.app.runner": ("FilmRun", "RunResult"),
     "klingflow.app.settle": ("Verdict",),
     "klingflow.app.store_check": ("StoreReport", "verify_store"),
@@ -88,7 +90,9 @@ __all__ = [
     "Planned",
     "PreparedRun",
     "Price",
+    "PriceRow",
     "Problem",
+    "Refreshed",
     "Result",
     "RunFailure",
     "RunResult",
@@ -119,6 +123,8 @@ __all__ = [
     "money",
     "open",
     "paid_probe",
+    "prices",
+    "refresh_prices",
     "schema",
     "user_cache",
     "verify_store",

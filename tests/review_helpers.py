@@ -34,7 +34,7 @@ def step(name: str, action: Action = Action.REUSE, **fields: Any) -> Step:
         "resolution": "1080p",
         "seconds": 5 if made else 0,
         "price": Decimal("0.56") if made else Decimal(0),
-        "estimate": made,
+        "basis": "estimate" if made else "",
     }
     return Step(shot=ShotId(name), action=action, **{**defaults, **fields})
 

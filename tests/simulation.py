@@ -62,7 +62,7 @@ from klingflow.io.store import BlobMissing, blob_name
 from klingflow.io.task_notes import TaskNote
 from klingflow.planning.job import Kind, Record, State
 from klingflow.planning.plan import Action, FilmPlan, Inputs, Step
-from klingflow.planning.price import Limits
+from klingflow.planning.price import Limits, Price
 from klingflow.providers import PROVIDERS
 from klingflow.providers.base import Answer, Request, Settings
 
@@ -834,7 +834,7 @@ class World:
                 inputs=INPUTS,
                 clips=NoClips(),
                 expect=lambda shot: 6.0 * shot.duration,
-                price=lambda shot: PRICE,
+                price=lambda shot: Price(amount=PRICE),
                 frozen=frozen,
                 stop=runner.stop,
                 emit=events.append,

@@ -37,8 +37,8 @@ def test_a_bill_is_one_provider_at_one_rate_and_what_is_free_has_none() -> None:
             step("a", Action.MAKE, price=Decimal("0.56"), **silent),
             step("b", Action.MAKE, price=Decimal("0.70"), sound=True, **silent),
             step("c", Action.MAKE, price=Decimal("0.56"), **silent),
-            step("d", Action.MAKE, price=Decimal("0.25"), provider="mulerouter", estimate=False, **silent),
-            step("e", Action.MAKE, price=None, provider="mulerouter", estimate=False, **silent),
+            step("d", Action.MAKE, price=Decimal("0.25"), provider="mulerouter", basis="", **silent),
+            step("e", Action.MAKE, price=None, provider="mulerouter", basis="", **silent),
             step("f", Action.MAKE, price=Decimal(0), provider="animatic", **silent),
             step("g"),
         )
@@ -60,7 +60,7 @@ def test_a_bill_is_one_provider_at_one_rate_and_what_is_free_has_none() -> None:
 
 
 def test_it_is_said_where_the_rate_comes_from() -> None:
-    ours, stated = (step("a", Action.MAKE, estimate=known) for known in (True, False))
+    ours, stated = (step("a", Action.MAKE, basis=basis) for basis in ("estimate", ""))
     assert said(plan(film_plan(ours)))["rate"].startswith("an estimate, by the list price")
     assert said(plan(film_plan(stated)))["rate"] == "as klingflow.yaml states under `prices`"
     assert "what is marked as an estimate, by" in said(plan(film_plan(ours, replace(stated, shot=ShotId("b")))))["rate"]

@@ -30,6 +30,7 @@ GIVEN = {
     "open": ("open",),
     "graph": ("graph",),
     "doctor": ("doctor",),
+    "prices": ("prices",),
     "store": ("store",),
     "cache": ("cache",),
     "lock": ("lock", "merge", "film.lock.yaml", "film.lock.yaml", "film.lock.yaml"),

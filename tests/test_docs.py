@@ -132,6 +132,8 @@ def kind_of(text: str) -> str:
         return "storyboard"
     if "cast" in data:
         return "include"
+    if any(isinstance(one, dict) and "date" in one for one in data.values()):
+        return "prices"
     return "lock" if "klingflow_lock" in data else "project"
 
 

@@ -18,7 +18,7 @@ from klingflow.execution.order import Bought, Order
 from klingflow.execution.outcome import Outcome, Result, RunFailure
 from klingflow.io import ledger
 from klingflow.planning.job import Kind, State
-from klingflow.planning.price import Limits
+from klingflow.planning.price import Limits, Price
 from klingflow.providers.base import FailureClass, Settings
 from tests.simulation import INPUTS, NoClips, World, clip_of, film, plan_of, quiet, run_virtually
 
@@ -271,7 +271,7 @@ def test_on_a_take_that_is_not_in_the_film_no_work_hangs() -> None:
         inputs=INPUTS,
         clips=NoClips(),
         expect=lambda shot: 10.0,
-        price=lambda shot: None,
+        price=lambda shot: Price(amount=None),
         frozen=False,
         stop=asyncio.Event(),
         emit=lambda event: None,

@@ -104,7 +104,7 @@ def lookups(
 ) -> PlanLookups:
     return PlanLookups(
         model=lambda shot: MODEL,
-        price=lambda shot: Price(amount=Decimal("0.1") * shot.duration, estimate=True),
+        price=lambda shot: Price(amount=Decimal("0.1") * shot.duration, basis="estimate"),
         expect=lambda shot: 100.0,
         find=(store or {}).get,
         open_order=lambda key, shot: (orders or {}).get(shot.id),
@@ -140,7 +140,7 @@ HARBOUR = shot("harbour", first_frame=ShotFrame(ShotId("dawn")), last_frame=File
 def test_a_new_film_is_made_and_priced() -> None:
     found = make(film(DAWN, HARBOUR))
     dawn, harbour = found.steps
-    assert (dawn.action, dawn.reason, dawn.price, dawn.estimate) == (Action.MAKE, "new shot", Decimal("0.5"), True)
+    assert (dawn.action, dawn.reason, dawn.price, dawn.basis) == (Action.MAKE, "new shot", Decimal("0.5"), "estimate")
     assert (harbour.action, harbour.key, harbour.after) == (Action.MAKE, None, ("dawn",))
     assert harbour.reason == "continues dawn, which will be made"
     sums = planning.totals([found])
@@ -156,7 +156,7 @@ def test_the_lock_answers_and_neither_store_nor_ledger_is_asked() -> None:
         lock=Lock({"": {ShotId("dawn"): {1: entry(DAWN)}, ShotId("harbour"): {1: entry(HARBOUR, "33", clips)}}}),
         lookups=PlanLookups(
             model=lambda shot: MODEL,
-            price=lambda shot: Price(amount=None, estimate=False),
+            price=lambda shot: Price(amount=None),
             expect=lambda shot: 100.0,
             find=lambda key: (_ for _ in ()).throw(AssertionError("asked the store")),
             open_order=lambda key, shot: (_ for _ in ()).throw(AssertionError("asked the ledger")),
@@ -332,7 +332,7 @@ def test_an_unknown_price_makes_the_total_unknown() -> None:
         lock=Lock(),
         lookups=PlanLookups(
             model=lambda shot: MODEL,
-            price=lambda shot: Price(amount=None, estimate=False),
+            price=lambda shot: Price(amount=None),
             expect=lambda shot: 1.0,
             find=lambda key: None,
             open_order=lambda key, shot: None,

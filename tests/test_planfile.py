@@ -228,7 +228,7 @@ AT = {"film": "harbour", "shot": "dawn", "take": 1}
     [
         event("plan", steps=3, totals=json.loads(dump(saved()))["totals"]),
         event("step-started", **AT, action="make", provider="hiapi", seconds=5),
-        event("submitted", **AT, provider="hiapi", task="t1", price=0.56),
+        event("submitted", **AT, provider="hiapi", task="t1", price=0.56, basis="estimate"),
         event("progress", **AT, state="handling", fraction=None),
         event("step-done", **AT, result="made", key="a" * 64, clip="b" * 64, seconds=5.04, cost=0.56),
         event("step-failed", **AT, **{"class": "moderated", "message": "no", "charged": None, "next": "change it"}),

@@ -18,14 +18,14 @@ from klingflow.planning.price import Limits, Price, Spent, exceeded, money, of, 
 def test_the_shipped_prices_are_the_models_list_price_as_estimates(
     provider: str, resolution: str, silent: str, sound: str
 ) -> None:
-    assert of(provider, resolution, False, 5, {}) == Price(amount=Decimal(silent), estimate=True)
-    assert of(provider, resolution, True, 5, {}) == Price(amount=Decimal(sound), estimate=True)
+    assert of(provider, resolution, False, 5, {}) == Price(amount=Decimal(silent), basis="estimate")
+    assert of(provider, resolution, True, 5, {}) == Price(amount=Decimal(sound), basis="estimate")
 
 
 def test_a_price_that_the_project_states_is_exact_and_no_estimate() -> None:
     prices = {"hiapi": {"1080p": {"silent": 0.1, "sound": "0.14"}}}
-    assert of("hiapi", "1080p", False, 3, prices) == Price(amount=Decimal("0.3"), estimate=False)
-    assert of("hiapi", "1080p", True, 3, prices) == Price(amount=Decimal("0.42"), estimate=False)
+    assert of("hiapi", "1080p", False, 3, prices) == Price(amount=Decimal("0.3"))
+    assert of("hiapi", "1080p", True, 3, prices) == Price(amount=Decimal("0.42"))
     assert of("hiapi", "720p", True, 1, prices).estimate
     assert of("mulerouter", "1080p", False, 1, prices).estimate
 
@@ -37,9 +37,9 @@ def test_nonsense_for_a_price_is_no_price(nonsense: object) -> None:
 
 
 def test_the_animatic_is_free_and_what_is_not_known_has_no_price() -> None:
-    assert of("animatic", "4K", True, 15, {}) == Price(amount=Decimal(0), estimate=False)
-    assert of("somebody", "1080p", True, 5, {}) == Price(amount=None, estimate=False)
-    assert of("hiapi", "8K", True, 5, {}) == Price(amount=None, estimate=False)
+    assert of("animatic", "4K", True, 15, {}) == Price(amount=Decimal(0))
+    assert of("somebody", "1080p", True, 5, {}) == Price(amount=None)
+    assert of("hiapi", "8K", True, 5, {}) == Price(amount=None)
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,7 @@ def _entry(film: Film, outcome: Outcome, lock: Lock) -> Entry:
         model=outcome.clip.model,
         task=outcome.clip.task,
         cost=outcome.clip.cost,
+        basis=outcome.clip.basis,
         date=outcome.clip.date,
         taken_in=outcome.clip.taken_in,
         inputs=outcome.clip.inputs,

@@ -8,7 +8,7 @@ from pathlib import Path
 from klingflow.app.project_loader import LoadedStoryboard
 from klingflow.core.digest import of_bytes
 from klingflow.core.model import Digest
-from klingflow.io.project import PROJECT_FILE
+from klingflow.io.project import PRICE_FILE, PROJECT_FILE
 from klingflow.output import planfile
 from klingflow.output.planfile import SavedPlan
 from klingflow.planning.plan import Plan
@@ -27,8 +27,7 @@ def _fingerprint(loaded: LoadedStoryboard) -> dict[str, Digest]:
     if loaded.lock_path.exists() and not loaded.rehearsal:
         out[loaded.beside(loaded.lock_path.name)] = of_bytes(loaded.lock_path.read_bytes())
     root = loaded.project.root
-    for folder in (root, *loaded.config.above):
-        settings = folder / PROJECT_FILE
+    for settings in (root / PRICE_FILE, *(folder / PROJECT_FILE for folder in (root, *loaded.config.above))):
         if settings.exists():
             out[Path(os.path.relpath(settings, root)).as_posix()] = of_bytes(settings.read_bytes())
     return out

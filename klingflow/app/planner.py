@@ -68,7 +68,7 @@ def _store(settings: Config, root: Path) -> Store:
 
 def lookups(loaded: LoadedStoryboard, store: Store, notes: TaskNotes) -> PlanLookups:
     me = host.this()
-    prices = loaded.config.prices
+    prices, listed = loaded.config.prices, loaded.config.listed
 
     @cache
     def learnt() -> Mapping[TaskKind, float]:
@@ -112,7 +112,15 @@ def lookups(loaded: LoadedStoryboard, store: Store, notes: TaskNotes) -> PlanLoo
 
     return PlanLookups(
         model=lambda shot: PROVIDERS[shot.provider].model(shot),
-        price=lambda shot: price.of(shot.provider, shot.resolution, shot.sound, shot.duration, prices),
+        price=lambda shot: price.of(
+            shot.provider,
+            shot.resolution,
+            shot.sound,
+            shot.duration,
+            prices,
+            listed,
+            by_text=shot.first_frame is None,
+        ),
         expect=expected,
         find=find,
         open_order=order,

@@ -107,7 +107,7 @@ class StoryboardFile:
             raise UsageError(f"there is no file or folder '{self.path}'", mend)
         if file.suffix not in (".yaml", ".yml") or not file.name:
             raise UsageError(f"{self.path} is not a storyboard", "name a file that ends in .yaml")
-        if file.name.endswith(".lock.yaml") or file.name in ("klingflow.yaml", "klingflow.yml"):
+        if file.name.endswith(".lock.yaml") or file.name in _NO_STORYBOARDS:
             mend = "name the storyboard, not its lock or the project file"
             raise UsageError(f"{self.path} is not a storyboard", mend)
         root = find_root(file)
@@ -147,6 +147,9 @@ class StoryboardFile:
             environ=self.environ,
         )
         return loaded, problems
+
+
+_NO_STORYBOARDS = ("klingflow.yaml", "klingflow.yml", "klingflow.prices.yaml")
 
 
 def below_root(path: str) -> str:

@@ -256,7 +256,7 @@ async def execute(
             inputs=session.loaded.inputs,
             clips=clips,
             expect=session.lookups.expect,
-            price=lambda shot: session.lookups.price(shot).amount,
+            price=session.lookups.price,
             frozen=frozen,
             stop=stop,
             emit=emit,

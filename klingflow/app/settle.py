@@ -174,12 +174,13 @@ def _rebuilt(storyboard: StoryboardFile, store: Store, shot: str, take: int | No
 
 
 def described(session: Session, film: Film, shot: Shot, key: Key) -> dict[str, object]:
-    found = session.lookups.price(shot).amount
+    cost = session.lookups.price(shot)
     clips = planner.known_clips(session.plan())[film.variant]
     inputs = session.loaded.inputs
     parts = digests.parts(shot, session.lookups.model(shot), inputs.stills, clips, inputs.clips)
     return {
-        "price": None if found is None else str(found),
+        "price": None if cost.amount is None else str(cost.amount),
+        "basis": cost.basis,
         "seconds": shot.duration,
         "resolution": shot.resolution,
         "storyboard": session.loaded.relative,
@@ -287,7 +288,8 @@ def _accept(store: Store, job: Job, shot: str, path: str) -> str:
             f"the delivered clip cannot be used in a film: {bad.what.replace(blob.name, 'it')}",
             f"convert {blob} with ffmpeg, bring it in with `clip: FILE`, and --reject the order",
         ) from bad
-    price = (job.last(Kind.ACCEPTED) or intent).detail.get("price")
+    booked = (job.last(Kind.ACCEPTED) or intent).detail
+    price = booked.get("price")
     record = ClipRecord(
         key=job.key,
         facts=facts,
@@ -295,6 +297,7 @@ def _accept(store: Store, job: Job, shot: str, path: str) -> str:
         model=str(intent.detail.get("model")),
         task=job.task,
         cost=None if price is None else Decimal(str(price)),
+        basis=str(booked.get("basis") or ""),
         date=time.strftime("%Y-%m-%d", time.gmtime()),
         parts=_mapping(intent.detail.get("parts")),
         inputs={str(role): Digest(str(d)) for role, d in _mapping(intent.detail.get("inputs")).items()},

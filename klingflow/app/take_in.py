@@ -312,6 +312,7 @@ def _entered(
         "provider": step.provider,
         "model": step.model,
         "price": None if cost is None else str(cost),
+        "basis": "",  # a person says it
         "account": None,
         "taken_in": facts.digest,
         "by": "person",

@@ -36,6 +36,8 @@ class TakeRow:
     """When it was made, YYYY-MM-DD."""
     cost: Decimal | None
     """USD; None where it is not known."""
+    basis: str
+    """What that is, where the project did not state the price: "estimate", or "list price of 2026-11-27"."""
     taken_in: str
     """Where a clip that was taken in by hand came from, and who did it; empty for one that a run made."""
 
@@ -74,5 +76,6 @@ def _row(
         provider=entry.provider,
         date=entry.date,
         cost=entry.cost,
+        basis=entry.basis,
         taken_in=entry.taken_in,
     )

@@ -24,7 +24,7 @@ from klingflow.io.project import Project, find_root
 from klingflow.io.store import Store
 from klingflow.planning.job import Job, Kind, Record
 from klingflow.planning.plan import Action
-from klingflow.planning.price import spent
+from klingflow.planning.price import noted, spent
 
 DOUBT, DAMAGED, NOT_ACCEPTED, ASKED, MAKING = "in doubt", "damaged", "not accepted", "asked", "being made"
 OPEN_STATES = (DOUBT, DAMAGED, NOT_ACCEPTED, ASKED, MAKING)
@@ -58,6 +58,8 @@ class TaskRow:
     age_s: float
     price: float | None
     """USD; None where no price was known."""
+    basis: str
+    """What the price is, where the project did not state it: "estimate", or "list price of 2026-11-27"."""
     seconds: int | None
     message: str | None
     """The provider's reason, or a person's."""
@@ -84,6 +86,8 @@ class Tasks:
     """What is still open comes first."""
     booked: Decimal
     """USD, of all orders whose price is known; doubts included."""
+    basis: str
+    """What stands behind it: " (estimate)", " (list price of 2026-11-27)", both, or nothing."""
     unpriced: int
     """How many orders have no known price."""
     store: str
@@ -108,7 +112,9 @@ def tasks(path: str, environ: Mapping[str, str]) -> Tasks:
     """Every order of a storyboard. Raises UsageError for no storyboard, StoreError for a store that cannot be read."""
     store, jobs = jobs_at(path, environ)
     booked = spent(jobs)
-    return Tasks(rows=tuple(_all_rows(path, jobs)), booked=booked.amount, unpriced=booked.unpriced, store=store.where)
+    rows = tuple(_all_rows(path, jobs))
+    basis = noted(row.basis for row in rows if row.price)
+    return Tasks(rows=rows, booked=booked.amount, basis=basis, unpriced=booked.unpriced, store=store.where)
 
 
 def _all_rows(path: str, jobs: Sequence[Job]) -> list[TaskRow]:
@@ -156,6 +162,7 @@ def _rows(job: Job, path: str, me: Host, *, by_key: bool) -> list[TaskRow]:
                 at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(intent.at_ms / 1000)),
                 age_s=round(max(0.0, time.time() - intent.at_ms / 1000), 1),
                 price=None if detail.get("price") is None else float(str(detail["price"])),
+                basis=str(detail.get("basis") or ""),
                 seconds=seconds if isinstance(seconds, int) else None,
                 message=redact(str(message)) if message else None,
                 next=then,

@@ -69,6 +69,7 @@ EXAMPLES = {
     "graph": ("klingflow graph film.yaml --format svg > film.svg",),
     "listen": ("klingflow listen film.yaml --listen 0.0.0.0:8477",),
     "doctor": ("klingflow doctor film.yaml",),
+    "prices": ("klingflow prices", "klingflow prices --refresh && git diff klingflow.prices.yaml"),
     "store": ("klingflow store",),
     "cache": ("klingflow cache clear",),
     "schema": ("klingflow schema storyboard > storyboard.schema.json",),
@@ -89,6 +90,7 @@ COMMANDS = {
     "graph": "draw which shot waits for which",
     "listen": "receive callbacks and collect tasks of detached runs",
     "doctor": "check keys, endpoints, store, disk, clock and prices",
+    "prices": "show the prices that plans count with; --refresh reads HiAPI's list prices into klingflow.prices.yaml",
     "store": "verify the store's clips and frames",
     "cache": "show or clear what is remembered of files that were read before",
     "lock": "merge the locks of two branches that met; git calls it",
@@ -255,6 +257,12 @@ def _doctor(p: argparse.ArgumentParser) -> None:
     _format(p, "text", "json")
 
 
+def _prices(p: argparse.ArgumentParser) -> None:
+    p.add_argument("path", nargs="?", metavar="PATH", help="a storyboard, or a folder of the project (default: here)")
+    p.add_argument("--refresh", action="store_true", help="read HiAPI's public list, and write it down with its date")
+    _format(p, "text", "json")
+
+
 def _store(p: argparse.ArgumentParser) -> None:
     p.add_argument("path", nargs="?", metavar="PATH", help="a storyboard, or a folder of the project (default: here)")
     _format(p, "text", "json")
@@ -284,7 +292,7 @@ def _completion(p: argparse.ArgumentParser) -> None:
 
 
 def _schema(p: argparse.ArgumentParser) -> None:
-    p.add_argument("name", choices=("storyboard", "include", "project", "lock", "plan", "events", "answers"))
+    p.add_argument("name", choices=("storyboard", "include", "project", "prices", "lock", "plan", "events", "answers"))
 
 
 def _storyboard(p: argparse.ArgumentParser) -> None:
@@ -332,6 +340,7 @@ ARGUMENTS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
     "graph": _graph,
     "listen": _listen,
     "doctor": _doctor,
+    "prices": _prices,
     "store": _store,
     "cache": _cache,
     "lock": _lock,

@@ -95,9 +95,8 @@ def _show(planned: Planned) -> None:
 def _confirm(planned: Planned, yes: bool) -> None:
     if not planned.pays or yes:
         return
-    estimate = any(step.estimate for film in planned.plan.films for step in film.steps if step.orders)
     spend, tasks = planned.totals.spend, planned.totals.tasks
-    amount = "an unknown sum" if spend is None else f"{money(spend)}{' (estimate)' if estimate else ''}"
+    amount = "an unknown sum" if spend is None else f"{money(spend)}{plantext.basis(planned.plan.films)}"
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise SpendRefused(
             f"this run would spend {amount}, and nobody said yes", "look at the plan, then run with --yes"
@@ -111,7 +110,8 @@ def _confirm(planned: Planned, yes: bool) -> None:
 def _ending(result: RunResult, path: str, *, json: bool, quiet: bool) -> None:
     if not json:
         films = [(each.film, each.outcomes) for each in result.films]
-        say(plantext.ending(films, path, result.spent, result.seconds, result.interrupted))
+        basis = plantext.basis([each.plan for each in result.films])
+        say(plantext.ending(films, path, result.spent, result.seconds, result.interrupted, basis))
     for unjoined in result.unjoined:
         say(f"the film was not joined; every clip is kept\n{explained(unjoined)}")
     if not json and not quiet:

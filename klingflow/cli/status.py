@@ -27,7 +27,7 @@ def status(path: str | None, format: str = "text") -> int:
     elif found.rows:
         unknown = f", and {count(found.unpriced, 'task')} of unknown price" if found.unpriced else ""
         print(inert("\n".join(_table(found.rows))))
-        print(f"{count(len(found.rows), 'task')}, {money(found.booked)} booked{unknown}")
+        print(f"{count(len(found.rows), 'task')}, {money(found.booked)} booked{found.basis}{unknown}")
         for line in _next(found.rows, path):
             print(line)
     else:
@@ -35,21 +35,25 @@ def status(path: str | None, format: str = "text") -> int:
     return DONE
 
 
-HEAD = ("SHOT", "STATE", "AGE", "PRICE", "PROVIDER", "TASK")
+HEAD = ("SHOT", "STATE", "AGE", "PRICE", "BASIS", "PROVIDER", "TASK")
+"""BASIS only where prices differ in it; the sum names one that all share."""
 
 
 def _table(rows: Sequence[TaskRow]) -> list[str]:
     several = len({row.film for row in rows}) > 1
-    shown = [Row(_cells(row, several=several), visible(row.message or "")) for row in rows]
-    return table(HEAD, shown, terminal.width(sys.stdout), right=("AGE", "PRICE"))
+    bases = len({row.basis for row in rows if row.price}) > 1
+    shown = [Row(_cells(row, several=several, bases=bases), visible(row.message or "")) for row in rows]
+    head = [name for name in HEAD if name != "BASIS" or bases]
+    return table(head, shown, terminal.width(sys.stdout), right=("AGE", "PRICE"))
 
 
-def _cells(row: TaskRow, *, several: bool) -> tuple[str, ...]:
+def _cells(row: TaskRow, *, several: bool, bases: bool) -> tuple[str, ...]:
     name = row.shot
     name += f" take {row.take}" if row.take != 1 else ""
     name += f" [{row.film.partition(' [')[2]}" if several and " [" in row.film else ""
     price = "unknown" if row.price is None else money(Decimal(str(row.price))) if row.price else "free"
-    return visible(name), row.state, _age(row.age_s), price, row.provider, visible(row.task or "")
+    basis = (visible(row.basis),) if bases else ()
+    return visible(name), row.state, _age(row.age_s), price, *basis, row.provider, visible(row.task or "")
 
 
 def _age(seconds: float) -> str:

@@ -23,9 +23,11 @@ def takes(path: str | None, format: str = "text") -> int:
         answer.show(storyboard=storyboard.relative(), takes=[asdict(row) for row in rows])
         return DONE
     if rows:
-        shown = [Row(_cells(row), visible(_notes(row))) for row in rows]
+        bases = any(row.basis for row in rows)
+        shown = [Row((*_cells(row), *((visible(row.basis),) if bases else ())), visible(_notes(row))) for row in rows]
         width = terminal.width(sys.stdout)
-        lines = table(HEAD, shown, width, right=("TAKE", "LENGTH", "PRICE"))
+        head = HEAD if bases else HEAD[:-1]
+        lines = table(head, shown, width, right=("TAKE", "LENGTH", "PRICE"))
         print(inert("\n".join([*lines, *wrapped(COUNTS, width)])))
     else:
         print("no take yet: klingflow run makes them")
@@ -33,7 +35,8 @@ def takes(path: str | None, format: str = "text") -> int:
 
 
 COUNTS = "* counts: the film uses it, and other shots continue it. `take: N` in the storyboard chooses another."
-HEAD = ("  SHOT", "TAKE", "LENGTH", "PRICE", "PROVIDER", "DATE", "CLIP")
+HEAD = ("  SHOT", "TAKE", "LENGTH", "PRICE", "PROVIDER", "DATE", "CLIP", "BASIS")
+"""BASIS, of the price, only where there is one: it is the last, so that it makes room."""
 
 
 def _cells(row: TakeRow) -> tuple[str, ...]:

@@ -274,6 +274,8 @@ class ClipRecord:
     task: TaskId | None
     cost: Decimal | None
     """USD booked for it; None where no price was known."""
+    basis: str = ""
+    """What that price was, where the project did not state it: "estimate", or "list price of 2026-11-27"."""
     date: str
     """UTC day it was stored, YYYY-MM-DD."""
     parts: Mapping[str, object]

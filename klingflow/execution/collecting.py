@@ -260,7 +260,8 @@ class Collector:
             provider=seller.name,
             model=order.model,
             task=job.task if seller.paid else None,
-            cost=_booked(job) if seller.paid else Decimal(0),
+            cost=_booked(job)[0] if seller.paid else Decimal(0),
+            basis=_booked(job)[1] if seller.paid else "",
             date=_day(self._now_ms()),
             parts=order.parts,
             inputs=_inputs_of(intent),
@@ -276,7 +277,7 @@ class Collector:
         accepted = job.last(Kind.ACCEPTED)
         assert accepted is not None
         if accepted.detail.get("answer") != status.raw:
-            detail = {"task": task, "by": "status", "price": accepted.detail.get("price"), "answer": status.raw}
+            detail = {"task": task, "by": "status", **booked_as(accepted), "answer": status.raw}
             await self._sender.record(job, Kind.ACCEPTED, detail)
 
     async def _record_failure(self, job: Job, status: Failed) -> None:
@@ -299,14 +300,19 @@ def _inputs_of(intent: Record) -> dict[str, Digest]:
     return {str(k): Digest(str(v)) for k, v in inputs.items()} if isinstance(inputs, dict) else {}
 
 
-def _booked(job: Job) -> Decimal | None:
-    """What was booked for the task: the price of the run that ordered it."""
+def booked_as(record: Record) -> dict[str, object]:
+    """The price of a record, for one that follows it."""
+    return {name: record.detail.get(name) for name in ("price", "basis") if name in record.detail}
+
+
+def _booked(job: Job) -> tuple[Decimal | None, str]:
+    """What was booked for the task, and its basis: the price of the run that ordered it."""
     accepted, intent = job.last(Kind.ACCEPTED), job.last(Kind.INTENT)
     for record in (accepted, intent):
         price = record.detail.get("price") if record is not None else None
-        if price is not None:
-            return Decimal(str(price))
-    return None
+        if record is not None and price is not None:
+            return Decimal(str(price)), str(record.detail.get("basis") or "")
+    return None, ""
 
 
 def _day(ms: int) -> str:

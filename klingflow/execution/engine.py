@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from decimal import Decimal
 from functools import cache
 from typing import Protocol
 
@@ -22,7 +21,7 @@ from klingflow.execution.order import Order
 from klingflow.execution.outcome import Emit, Event, Failure, Outcome, Result, RunFailure
 from klingflow.planning import graph
 from klingflow.planning.plan import HELD_MISSING, OWN, Action, FilmPlan, Step
-from klingflow.planning.price import FREE
+from klingflow.planning.price import FREE, Price
 
 _MAKING = frozenset({Action.MAKE, Action.RESUME, Action.RESOLVE})
 """The steps whose clip is not there yet."""
@@ -55,7 +54,7 @@ async def run(
     inputs: Inputs,
     clips: Clips,
     expect: Callable[[Shot], float],
-    price: Callable[[Shot], Decimal | None],
+    price: Callable[[Shot], Price],
     frozen: bool,
     stop: asyncio.Event,
     emit: Emit,
@@ -135,6 +134,7 @@ async def run(
             return _absent(replace(step, key=key, clip=locked.facts.digest))
         data = {"action": step.action.value, "provider": step.provider, "seconds": shot.duration}
         emit(Event(event="step-started", film=film.label, shot=shot.id, take=shot.take, data=data))
+        cost = price(shot)
         order = Order(
             film=film,
             shot=shot,
@@ -144,7 +144,8 @@ async def run(
             stills={path: facts.digest for path, facts in inputs.stills.items()} if _has_stills(shot) else {},
             provider=step.provider,
             model=step.model,
-            price=price(shot),
+            price=cost.amount,
+            basis=cost.basis,
             expected_s=expect(shot),
             priority=weigh()[shot.id] if step.is_active_take else expect(shot),  # nobody continues another take
             only=step.clip if frozen and step.redraws else None,

@@ -24,6 +24,8 @@ class Order:
     model: str
     price: Decimal | None
     """USD, by today's prices."""
+    basis: str = ""
+    """As `planning.plan.Step.basis`."""
     expected_s: float
     priority: float
     """Seconds of work that hang on it along the graph; the highest goes first."""

@@ -241,7 +241,8 @@ class Sender:
         if said.replayed and not self._host.mine(intent.detail):
             self.budget.give_back(order.key, intent.attempt)  # whoever sent it first has bought it
         price = _text(order.price if seller.paid else Decimal(0))
-        detail = {"task": said.task, "by": "answer" if first else "replay", "price": price, "answer": said.raw}
+        by = "answer" if first else "replay"
+        detail = {"task": said.task, "by": by, "price": price, "basis": order.basis, "answer": said.raw}
         for tries in range(1, RECORDINGS + 1):
             try:
                 job = await self.record(job, Kind.ACCEPTED, detail)
@@ -252,7 +253,7 @@ class Sender:
                 await asyncio.sleep(backoff(tries, 0.0, self._rng))
         seller.slots.welcome()
         cost = None if price is None else float(price)
-        self.say("submitted", order, {"provider": name, "task": said.task, "price": cost})
+        self.say("submitted", order, {"provider": name, "task": said.task, "price": cost, "basis": order.basis})
         known = [r.detail.get("task") for r in job.records if r.kind is Kind.ACCEPTED]
         if said.task not in known:
             return self._words.two_tasks(name, known[-1] if known else "none", said.task)
@@ -344,6 +345,7 @@ class Sender:
             "provider": provider,
             "model": order.model,
             "price": _text(price),
+            "basis": order.basis,
             "seconds": order.shot.duration,
             "resolution": order.shot.resolution,
             "storyboard": self._storyboard,

@@ -22,7 +22,15 @@ from klingflow.core.errors import StoryboardError, UsageError
 from klingflow.core.redact import redact, register
 from klingflow.core.source import Document, Problem
 from klingflow.core.source import Path as Way
-from klingflow.io.project import PROJECT_FILE, BadFile, Project, folders_above, misnamed_settings, settings_name
+from klingflow.io.project import (
+    PRICE_FILE,
+    PROJECT_FILE,
+    BadFile,
+    Project,
+    folders_above,
+    misnamed_settings,
+    settings_name,
+)
 from klingflow.io.publish import Publish
 from klingflow.io.remembered import recall, remember
 from klingflow.planning import price
@@ -46,6 +54,8 @@ class Config:
     limits: Limits
     prices: Mapping[str, Any]
     """As in the file: provider -> resolution -> silent, sound -> USD per second."""
+    listed: Mapping[str, Any]
+    """As in klingflow.prices.yaml: provider -> date; way -> resolution -> silent, sound -> USD per second."""
     shrink: Literal["lossless", "high-quality"] | None
     """How a copy of a still that a provider lacks or may show otherwise is made (io.shrink); None: none is."""
     document: Document | None
@@ -61,6 +71,7 @@ def load(root: Path, environ: Mapping[str, str]) -> Config:
     above = folders_above(root)
     problems: list[Problem] = []
     documents = {folder: _document_of(folder, problems) for folder in (project.root, *above)}
+    list_prices = _document_of(project.root, problems, PRICE_FILE)
     if problems:
         raise StoryboardError(problems)
     document = documents[project.root]
@@ -70,9 +81,11 @@ def load(root: Path, environ: Mapping[str, str]) -> Config:
     publish = _publish(project, document, data.get("publish"), environ, problems)
     own, *outer = [_limits(folder, _data(each)) for folder, each in documents.items()]
     allowed = tightest(outer)
-    if document is not None and allowed.spend is not None:
+    if allowed.spend is not None:
         stated = [_data(documents[folder]).get("prices", {}) for folder in above]
-        problems += _lowered_prices(document, stated, allowed.set_in["spend"])
+        for stating, ways in ((document, _own_prices(data)), (list_prices, _list_prices(_data(list_prices)))):
+            if stating is not None:
+                problems += _lowered_prices(stating, ways, stated, allowed.set_in["spend"])
     if problems:
         raise StoryboardError(problems)
     shrink = data.get("images", {}).get("shrink", "never")
@@ -83,20 +96,22 @@ def load(root: Path, environ: Mapping[str, str]) -> Config:
         settings={name: Settings(**data.get("providers", {}).get(name, {})) for name in PROVIDERS},
         limits=tightest((allowed, own)),
         prices=data.get("prices", {}),
+        listed=_data(list_prices),
         shrink=None if shrink == "never" else shrink,
         document=document,
         above=above,
     )
 
 
-def _document_of(folder: Path, problems: list[Problem]) -> Document | None:
-    """The project file of a folder; None where it has none, or a broken one, whose faults are noted."""
+def _document_of(folder: Path, problems: list[Problem], name: str = PROJECT_FILE) -> Document | None:
+    """The project file of a folder, or its list of prices; None where it has none, or a broken one, whose faults are
+    noted."""
     try:
-        return _document(Project(folder))
+        return _document(Project(folder), name)
     except StoryboardError as bad:
         problems += bad.problems
     except BadFile as bad:  # it is no file that can be read
-        problems.append(Problem(rule="unreadable", what=f"{_shown(folder)}: {bad.what}", mend=bad.mend))
+        problems.append(Problem(rule="unreadable", what=f"{_shown(folder, name)}: {bad.what}", mend=bad.mend))
     return None
 
 
@@ -114,11 +129,26 @@ def _limits(folder: Path, data: Mapping[str, Any]) -> Limits:
     )
 
 
-def _lowered_prices(document: Document, outer: Sequence[Mapping[str, Any]], file: str) -> list[Problem]:
+def _own_prices(data: Mapping[str, Any]) -> list[tuple[Way, Mapping[str, Any]]]:
+    """Each provider's rates in klingflow.yaml, with the way to them."""
+    return [(("prices", name), rates) for name, rates in data.get("prices", {}).items()]
+
+
+def _list_prices(data: Mapping[str, Any]) -> list[tuple[Way, Mapping[str, Any]]]:
+    """The same in klingflow.prices.yaml, where each provider has them by the way that a clip is made."""
+    return [
+        ((name, way), rates) for name, ways in data.items() for way, rates in ways.items() if isinstance(rates, Mapping)
+    ]
+
+
+def _lowered_prices(
+    document: Document, found: Sequence[tuple[Way, Mapping[str, Any]]], outer: Sequence[Mapping[str, Any]], file: str
+) -> list[Problem]:
     """Prices below those that the spend limit of a file above was set with: the highest that a file above states, else
     the shipped estimate. Whoever may state a lower one has no limit."""
     problems = []
-    for provider, resolutions in _data(document).get("prices", {}).items():
+    for way, resolutions in found:
+        provider = str(way[1] if way[0] == "prices" else way[0])
         for resolution, rates in resolutions.items():
             for kind, rate in rates.items():
                 sound = kind == "sound"
@@ -127,7 +157,7 @@ def _lowered_prices(document: Document, outer: Sequence[Mapping[str, Any]], file
                 if least is None:
                     least = price.of(provider, resolution, sound, 1, {}).amount
                 if least is not None and Decimal(str(rate)) < least:
-                    span = document.span(("prices", provider, resolution, kind))
+                    span = document.span((*way, resolution, kind))
                     what = f"{rate} a second is less than the {least} that the spend limit of {file} counts with"
                     mend = f"state the price in {file}, beside the limit"
                     problems.append(Problem(rule="lowered-price", what=what, span=span, mend=mend))
@@ -144,32 +174,33 @@ def secret(environ: Mapping[str, str], name: str) -> str:
     return value
 
 
-def _document(project: Project) -> Document | None:
-    if not os.path.lexists(project.root / PROJECT_FILE):
-        misnamed = misnamed_settings(project.root)
+def _document(project: Project, name: str = PROJECT_FILE) -> Document | None:
+    kind = "project" if name == PROJECT_FILE else "prices"
+    if not os.path.lexists(project.root / name):
+        misnamed = misnamed_settings(project.root) if name == PROJECT_FILE else None
         if misnamed is not None:
             raise BadFile(f"'{misnamed}' is not read, so nothing that it says counts", f"rename it to {PROJECT_FILE}")
         return None
-    shown = _shown(project.root)
-    raw = project.read_bytes(PROJECT_FILE)
+    shown = _shown(project.root, name)
+    raw = project.read_bytes(name)
     text = yamlread.decode(shown, raw)
     digest = hashlib.sha256(raw).hexdigest()
-    known = recall("project", digest)
+    known = recall(kind, digest)
     if isinstance(known, dict):
         return yamlread.reopen(shown, text, known)
     document = yamlread.read(shown, text)
     if document.data is None:  # every line is commented out
         document.data = {}
-    problems = schema.check(document, "project")
+    problems = schema.check(document, kind)
     if problems:
         raise StoryboardError(problems)
-    remember("project", digest, document.data)
+    remember(kind, digest, document.data)
     return document
 
 
-def _shown(folder: Path) -> str:
-    relative = os.path.relpath(folder / PROJECT_FILE)
-    return str(folder / PROJECT_FILE) if relative.startswith("..") else relative
+def _shown(folder: Path, name: str = PROJECT_FILE) -> str:
+    relative = os.path.relpath(folder / name)
+    return str(folder / name) if relative.startswith("..") else relative
 
 
 _OBJECTS = re.compile(r"(s3|gs|az)://[^/\s?#@]+(/[^\s?#]*)?")

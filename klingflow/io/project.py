@@ -36,6 +36,7 @@ CLIP_BYTES = 4 * 2**30
 IMAGE_PIXELS = 50_000_000
 """An 8K frame has 33 million; a small PNG can claim thousands of millions."""
 PROJECT_FILE = "klingflow.yaml"
+PRICE_FILE = "klingflow.prices.yaml"
 _MISNAMED = ("klingflow.yml", ".klingflow.yaml", ".klingflow.yml", "Klingflow.yaml", "Klingflow.yml")
 _POINTERS = tuple(
     b"version " + spec

@@ -8,18 +8,12 @@ from decimal import Decimal
 from klingflow.output.words import clock, count, duration
 from klingflow.planning.accounts import Bill, bills
 from klingflow.planning.plan import Action, Dropped, FilmPlan, Plan, Step, Totals, totals
-from klingflow.planning.price import Limits, exact, exceeded, money
+from klingflow.planning.price import ESTIMATE, Limits, exact, exceeded, money, noted
 
 SHIPPED = (
     "by the list price of the model, which klingflow ships; state what your account pays under `prices` in "
     "klingflow.yaml"
 )
-RATES = {
-    frozenset({True}): f"an estimate, {SHIPPED}",
-    frozenset({False}): "as klingflow.yaml states under `prices`",
-    frozenset({True, False}): f"as klingflow.yaml states under `prices`; what is marked as an estimate, {SHIPPED}",
-}
-"""Where the rates of a plan come from, by which of its bills are estimates."""
 CHAIN = "how many clips hang together, each begun with the last frame of the one before it"
 MOST_NAMES = 6
 
@@ -29,9 +23,9 @@ def answers(plan: Plan) -> list[tuple[str, str]]:
     what would not be used any more, how near the project's limits it is, and what a chain is."""
     sums = totals(plan.films)
     out = [("bill", bill(one)) for one in bills(plan.films)]
-    sources = frozenset(one.estimate for one in bills(plan.films) if one.rate is not None)
-    if sources:
-        out.append(("rate", RATES[sources]))
+    bases = sorted({one.basis for one in bills(plan.films) if one.rate is not None})
+    if bases:
+        out.append(("rate", rates(bases)))
     if plan.paid:
         after = f"; {money(plan.paid + sums.spend)} after this run" if sums.spend else ""
         paid = f"{money(plan.paid)} for the clips in the lock{after}; klingflow status lists every order"
@@ -55,7 +49,21 @@ def bill(one: Bill) -> str:
     what = f"{count(one.clips, 'clip')}, {one.seconds} s"
     if one.rate is None or one.amount is None:
         return f"{kind}: {what}, price unknown"
-    return f"{kind}: {what} at {exact(one.rate)} a second, {money(one.amount)}{' (estimate)' if one.estimate else ''}"
+    return f"{kind}: {what} at {exact(one.rate)} a second, {money(one.amount)}{noted([one.basis])}"
+
+
+def rates(bases: Sequence[str]) -> str:
+    """Where the rates of a plan come from, by what their prices are."""
+    several = len(bases) > 1
+    said = []
+    for basis in bases:
+        if not basis:
+            said.append("as klingflow.yaml states under `prices`")
+        elif basis == ESTIMATE:
+            said.append(f"{'what is marked as an' if several else 'an'} estimate, {SHIPPED}")
+        else:
+            said.append(f"{'what is marked so, the' if several else 'the'} seller's {basis}, in klingflow.prices.yaml")
+    return "; ".join(said)
 
 
 def dropped(clips: Sequence[Dropped]) -> str:

@@ -22,7 +22,7 @@ from klingflow.output.answers import answers, in_flight, refused_by_limit, texts
 from klingflow.output.words import clock, count, duration, unknown
 from klingflow.planning.compare import Comparison, FieldChange, Segments, ShotChange, ShotState, words
 from klingflow.planning.plan import SIGN, Action, FilmPlan, Plan, Step, Totals, totals
-from klingflow.planning.price import money
+from klingflow.planning.price import money, noted
 
 LIMIT = 65_536
 """Characters of a comment on GitHub; kept in bytes, which are never fewer."""
@@ -137,8 +137,8 @@ def verdict(plan: Plan, sums: Totals) -> str:
     parts = []
     if orders:
         would = "would be drawn" if plan.rehearsal else "would be made"
-        guess = " (estimate)" if any(step.estimate for step in orders) else ""
-        parts.append(f"{count(sums.tasks, 'clip')} {would}, {_cost(orders, sums)}{guess}, {sums.seconds} s of clips")
+        cost = f"{_cost(orders, sums)}{noted(step.basis for step in orders)}"
+        parts.append(f"{count(sums.tasks, 'clip')} {would}, {cost}, {sums.seconds} s of clips")
     if resumed := len({step.key for step in steps if step.action is Action.RESUME}):  # films may share an order
         are = "is" if resumed == 1 else "are"
         parts.append(f"{count(resumed, 'order')} on the way {are} resumed at no further cost")

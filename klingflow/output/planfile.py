@@ -22,7 +22,7 @@ from klingflow.core.redact import redact
 from klingflow.core.source import Document, Problem, Severity, inert, visible
 from klingflow.planning.compare import Base, Comparison, FieldChange
 from klingflow.planning.plan import Action, Dropped, FilmPlan, Plan, Shortcut, Step, Totals, totals
-from klingflow.planning.price import Limits, exact, exceeded
+from klingflow.planning.price import ESTIMATE, Limits, exact, exceeded
 from klingflow.storyboard import schema
 
 VERSION = 1
@@ -141,7 +141,8 @@ def _step(step: Step) -> dict[str, object]:
         "multi_shot": [{"prompt": redact(prompt), "seconds": seconds} for prompt, seconds in step.multi_shot],
         "seconds": step.seconds,
         "price": _number(step.price),
-        "estimate": step.estimate,
+        "estimate": step.basis == ESTIMATE,
+        "basis": step.basis,
         "depth": step.depth,
     }
 
@@ -310,7 +311,7 @@ def _read_step(data: Mapping[str, Any]) -> Step:
         multi_shot=tuple((part["prompt"], part["seconds"]) for part in data.get("multi_shot", [])),
         seconds=data["seconds"],
         price=None if data["price"] is None else Decimal(data["price"]),
-        estimate=data["estimate"],
+        basis=data.get("basis", ESTIMATE if data["estimate"] else ""),
         depth=data["depth"],
     )
 

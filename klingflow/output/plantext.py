@@ -17,7 +17,7 @@ from klingflow.output.answers import MOST_NAMES, answers, ready, texts
 from klingflow.output.terminal import USUAL
 from klingflow.output.words import count, duration, padded, unknown, wrapped
 from klingflow.planning.plan import SIGN, Action, FilmPlan, Plan, Step, totals
-from klingflow.planning.price import money
+from klingflow.planning.price import money, noted
 
 if TYPE_CHECKING:
     from klingflow.planning.compare import Comparison, ShotChange
@@ -54,7 +54,7 @@ def summary(
     blocks = [_film(film, plan, shown, against, (compared or {}).get(film.variant)) for film in plan.films]
     if len(plan.films) > 1:
         sums = totals(plan.films)
-        told = _sums(sums.tasks, sums.seconds, sums.spend, _estimated(plan.films)) if sums.tasks else "nothing to make"
+        told = _sums(sums.tasks, sums.seconds, sums.spend, basis(plan.films)) if sums.tasks else "nothing to make"
         blocks.append("\n".join(wrapped(f"all films: {told}", width, "", "  ")))
     said = [line for question, answer in answers(plan) for line in _answer(question, answer, width)]
     return "\n\n".join([*blocks, "\n".join(said)] if said else blocks)
@@ -90,7 +90,7 @@ def _film(film: FilmPlan, plan: Plan, how: _Shown, against: str, compared: Compa
         lines += _row(SIGN[Action.REUSE], steps, wide, f"{Action.REUSE:<7} ", "up to date", "", how.width)
     sums = totals([film])
     if sums.tasks:
-        said = _sums(sums.tasks, sums.seconds, sums.spend, _estimated([film]))
+        said = _sums(sums.tasks, sums.seconds, sums.spend, basis([film]))
         lines += wrapped(said, how.width, "  ", "    ")
     elif all(step.action is Action.REUSE for step in film.steps):
         lines.append("  nothing to make")
@@ -216,17 +216,18 @@ def _text_change(old: str, new: str, how: _Shown) -> list[str]:
 _MARKED = re.compile(r"\[-.*?-\]|\{\+.*?\+\}")
 
 
-def _estimated(films: Sequence[FilmPlan]) -> bool:
-    return any(step.estimate for film in films for step in film.steps if step.action is Action.MAKE)
+def basis(films: Sequence[FilmPlan]) -> str:
+    """What stands behind the prices of all orders: ` (estimate)`, ` (list price of 2026-11-27)`; or nothing."""
+    return noted(step.basis for film in films for step in film.steps if step.orders)
 
 
-def _sums(tasks: int, seconds: int, spend: Decimal | None, estimate: bool) -> str:
+def _sums(tasks: int, seconds: int, spend: Decimal | None, basis: str) -> str:
     cost = (
         "price unknown"
         if spend is None
         else "free"
         if not spend
-        else money(spend) + (" (estimate)" if estimate else "")
+        else money(spend) + basis
     )
     return f"{count(tasks, 'clip')} to make, {seconds} s of clips, {cost}"
 
@@ -248,6 +249,7 @@ def ending(
     spent: Decimal,
     took_s: float,
     interrupted: bool,
+    basis: str = "",
 ) -> str:
     """How a run ended: what went wrong with its place and its mend, what was made, what to do next."""
     lines: list[str] = []
@@ -280,7 +282,7 @@ def ending(
     parts = [f"{count(ended[Result.MADE], 'clip')} made"]
     others = (each for each in Result if each is not Result.MADE and ended[each])
     parts += [f"{ended[each]} {each.value.replace('-', ' ')}" for each in others]
-    money_text = f", {money(spent)} booked" if spent else ""
+    money_text = f", {money(spent)} booked{basis}" if spent else ""
     lines.append(f"{', '.join(parts)}{money_text}, {duration(took_s)}")
     run = f"klingflow run {shlex.quote(storyboard)}"
     if interrupted:

@@ -24,18 +24,18 @@ class Bill:
     """USD; None where no price is known."""
     rate: Decimal | None
     """USD a second."""
-    estimate: bool
-    """True where the rate is the one that klingflow ships, not one that the project states."""
+    basis: str
+    """As `Step.basis`."""
 
 
 def bills(films: Iterable[FilmPlan]) -> tuple[Bill, ...]:
     """What the orders of a plan come to, the most costly first; what is free is left out."""
-    orders: dict[tuple[str, str, bool, Decimal | None, bool], list[tuple[int, Decimal | None]]] = {}
+    orders: dict[tuple[str, str, bool, Decimal | None, str], list[tuple[int, Decimal | None]]] = {}
     for film in films:
         for step in film.steps:
             if step.orders and step.price != 0:
                 rate = None if step.price is None else step.price / step.seconds
-                place = step.provider, step.resolution, step.sound, rate, step.estimate
+                place = step.provider, step.resolution, step.sound, rate, step.basis
                 orders.setdefault(place, []).append((step.seconds, step.price))
     out = [
         Bill(
@@ -46,9 +46,9 @@ def bills(films: Iterable[FilmPlan]) -> tuple[Bill, ...]:
             seconds=sum(seconds for seconds, _ in each),
             amount=None if rate is None else sum((price for _, price in each if price is not None), Decimal(0)),
             rate=rate,
-            estimate=estimate,
+            basis=basis,
         )
-        for (provider, resolution, sound, rate, estimate), each in orders.items()
+        for (provider, resolution, sound, rate, basis), each in orders.items()
     ]
     return tuple(sorted(out, key=lambda bill: (bill.amount is not None, -(bill.amount or 0))))
 

@@ -93,11 +93,11 @@ class Record:
 
     intent     provider, model, method, path, body (the exact bytes, read as base64; only `ledger.whole` has it),
                headers (the idempotency key among them), idempotency_attempt, account {base, salt, digest}, provider_ms
-               (the provider's clock, or null), price (text or null), seconds, resolution, storyboard, film, shot, take,
-               inputs {role: digest}, parts, form (execution.form; not in old records), who, machine, pid, started; of a
-               clip that a person takes in by hand no request (method to account, form), but taken_in (its digest),
-               by, why
-    accepted   task, by ("answer", "replay", "person", "note", "status"), price, answer (the raw text)
+               (the provider's clock, or null), price (text or null), basis (of the price), seconds, resolution,
+               storyboard, film, shot, take, inputs {role: digest}, parts, form (execution.form; not in old records),
+               who, machine, pid, started; of a clip that a person takes in by hand no request (method to account,
+               form), but taken_in (its digest), by, why
+    accepted   task, by ("answer", "replay", "person", "note", "status"), price, basis, answer (the raw text)
     refused    class, code, message, sent (false: it certainly never left)
     delivered  clip (digest), why
     failed     class, code, message, charged (bool or null)

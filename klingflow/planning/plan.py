@@ -105,8 +105,8 @@ class Step:
     """Seconds of clip that this step would order; 0 when it orders nothing."""
     price: Decimal | None
     """USD that this step would spend: 0 when it makes nothing or is free; None when no price is known."""
-    estimate: bool = False
-    """True where the price is klingflow's shipped estimate, not a price that the project states."""
+    basis: str = ""
+    """What the price is, where the project does not state it: "estimate", or "list price of 2026-11-27"."""
     depth: int = 1
     """Clips in the run of `continues` that ends here, this one included."""
     expect_s: float = field(default=0.0, compare=False)
@@ -405,7 +405,7 @@ _ALIKE_MOST = 256
 
 def _ordering(step: Step, shot: Shot, cost: Price, purchase: Key) -> Step:
     """The step with what its order needs."""
-    return replace(step, purchase=purchase, seconds=shot.duration, price=cost.amount, estimate=cost.estimate)
+    return replace(step, purchase=purchase, seconds=shot.duration, price=cost.amount, basis=cost.basis)
 
 
 def _held(

@@ -31,8 +31,23 @@ class Price:
 
     amount: Decimal | None
     """None where no price is known."""
-    estimate: bool
-    """True where the amount is the shipped estimate, not a price that the project states."""
+    basis: str = ""
+    """ESTIMATE, or "list price of 2026-11-27"; empty where the project states the price, and where none is known."""
+
+    @property
+    def estimate(self) -> bool:
+        """Whether it is the price that klingflow ships."""
+        return self.basis == ESTIMATE
+
+
+ESTIMATE = "estimate"
+"""The basis of a price that klingflow ships."""
+
+
+def noted(bases: Iterable[str]) -> str:
+    """What stands behind a sum of prices: " (estimate)", " (list price of 2026-11-27)", both, or nothing."""
+    told = sorted({basis for basis in bases if basis})
+    return f" ({', '.join(told)})" if told else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,16 +81,32 @@ def tightest(all_limits: Sequence[Limits]) -> Limits:
     )
 
 
-def of(provider: str, resolution: str, sound: bool, seconds: int, overrides: Mapping[str, object]) -> Price:
-    """The price of one clip. `overrides` is the project's `prices`: provider, resolution, {silent, sound} a second."""
+def of(
+    provider: str,
+    resolution: str,
+    sound: bool,
+    seconds: int,
+    overrides: Mapping[str, object],
+    listed: Mapping[str, object] | None = None,
+    *,
+    by_text: bool = False,
+) -> Price:
+    """The price of one clip. `overrides` is the project's `prices`: provider, resolution, {silent, sound} a second;
+    `listed` is klingflow.prices.yaml: the same below the way, with a date. `by_text`: the clip begins with no frame."""
     if provider in FREE:
-        return Price(amount=Decimal(0), estimate=False)
+        return Price(amount=Decimal(0))
     stated = a_second(provider, resolution, sound, overrides)
     if stated is not None:
-        return Price(amount=stated * seconds, estimate=False)
+        return Price(amount=stated * seconds)
+    seller = (listed or {}).get(provider)
+    kind = "sound" if sound else "silent"
+    way = "text-to-video" if by_text else "image-to-video"
+    rate = _stated(listed or {}, provider, way, resolution, kind)
+    if rate is not None and isinstance(seller, Mapping):
+        return Price(amount=rate * seconds, basis=f"list price of {seller['date']}")
     if provider in ESTIMATED and resolution in LIST_PRICE:
-        return Price(amount=LIST_PRICE[resolution][sound] * seconds, estimate=True)
-    return Price(amount=None, estimate=False)
+        return Price(amount=LIST_PRICE[resolution][sound] * seconds, basis=ESTIMATE)
+    return Price(amount=None)
 
 
 def a_second(provider: str, resolution: str, sound: bool, overrides: Mapping[str, object]) -> Decimal | None:

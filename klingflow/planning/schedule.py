@@ -88,7 +88,7 @@ def _same(step: Step, orderer: Step, variant: str | None) -> Step:
         same_as_film=variant,
         seconds=0,
         price=Decimal(0),
-        estimate=False,
+        basis="",
         alone=step,
     )
 

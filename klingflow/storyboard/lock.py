@@ -56,6 +56,8 @@ class Entry:
     task: TaskId | None = None
     cost: Decimal | None = None
     """USD booked for it."""
+    basis: str = ""
+    """As `ClipRecord.basis`."""
     date: str
     taken_in: str = ""
     """As in ClipRecord."""
@@ -86,6 +88,7 @@ class Entry:
             model=self.model,
             task=self.task,
             cost=self.cost,
+            basis=self.basis,
             date=self.date,
             parts={},
             inputs=self.inputs,
@@ -382,6 +385,8 @@ def _fields(out: list[str], entry: Entry, indent: str) -> None:
         out.append(f"{indent}task: {_text(entry.task)}\n")
     if entry.cost is not None:
         out.append(f"{indent}cost: {_text(f'{entry.cost:f}')}\n")
+    if entry.basis:
+        out.append(f"{indent}basis: {_text(entry.basis)}\n")
     out.append(f"{indent}date: {_text(entry.date)}\n")
     if entry.taken_in:
         out.append(f"{indent}taken_in: {_text(entry.taken_in)}\n")

@@ -23,7 +23,7 @@ from klingflow.core.alike import odd, suggestion
 from klingflow.core.source import Document, Path, Problem, nearest, visible
 from klingflow.storyboard.scalar import written
 
-SCHEMAS = ("storyboard", "include", "project", "lock", "plan", "events", "answers")
+SCHEMAS = ("storyboard", "include", "project", "prices", "lock", "plan", "events", "answers")
 
 _EMPTY = {
     "storyboard": "`klingflow init` writes one that runs",
@@ -38,6 +38,7 @@ _NAMES = {
     "storyboard": "the storyboard",
     "include": "the included file",
     "project": "klingflow.yaml",
+    "prices": "klingflow.prices.yaml",
     "lock": "the lock",
 }
 

@@ -25,6 +25,30 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
+PRICING: Any = [
+    {
+        "model_name": "kling-3.0-omni/image-to-video",
+        "factors": ["duration"],
+        "base_usd_value": 0.1,
+        "policies": [
+            {"rule": {"resolution": {"match": "720p"}}, "usd_value": 0.08},
+            {"rule": {"resolution": {"match": "720p"}, "sound": {"match": True}}, "usd_value": 0.11},
+            {"rule": {"resolution": {"match": "4K"}}, "pricing_type": "multiply", "pricing_value": 4},
+            {"rule": {"resolution": {"match": "1080p"}, "sound": {"match": True}}, "usd_value": 0.143},
+        ],
+    },
+    {
+        "model_name": "kling-3.0-omni/text-to-video",
+        "factors": ["seconds"],
+        "policies": [
+            {"rule": {"resolution": {"match": ["720p", "1080p"]}}, "usd_value": "0.09"},
+            {"rule": {"resolution": {"match": ["4K"]}}, "usd_value": 0.39},
+        ],
+    },
+    {"model_name": "seedance-2.0-fast", "factors": ["frames"], "base_usd_value": 0.2},
+]
+
+
 class Wrong(Exception):
     def __init__(self, message: str, status: int = 400, code: str | None = "INVALID_REQUEST") -> None:
         super().__init__(message)
@@ -64,6 +88,8 @@ class HiAPI(StandIn):
     a callback."""
 
     key = "sk-hiapi-standin-0001"
+    pricing: Any = PRICING
+    """The public list of prices: its rows as HiAPI's own tools read them, with figures of our own."""
     routes = ("default", "ext")
     """Whether this model has routes is not documented; the scheme is (HiAPI's Python client 0.2.1)."""
 
@@ -99,6 +125,10 @@ class HiAPI(StandIn):
         return error(429, "rate limit exceeded", **{"Retry_After": str(wait)})
 
     def api(self, seen: Seen) -> Reply:
+        if (seen.method, seen.path) == ("GET", "/api/pricing"):  # anybody may read it
+            if "authorization" in seen.headers:
+                return error(400, "this list takes no key")
+            return says(200, {"data": self.pricing})
         if not self.lets_in(seen):
             return error(401, "invalid api key")
         try:
