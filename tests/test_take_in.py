@@ -123,6 +123,7 @@ def test_its_origin_is_on_record_wherever_the_clip_is_told(tmp_path: Path) -> No
         for told in (record["taken_in"], take["taken_in"], task["message"], locked_line(project)):
             assert re.search(origin, told), told
         assert [path for path, data in files(project).items() if b"sig=" in data] == []
+        assert "reuse   up to date: taken in by hand" in project.run("plan", "film.yaml").out
         (project.root / "film.lock.yaml").unlink()
         plan = project.run("plan", "film.yaml").out
         assert "adopt   the store has this very clip, taken in by hand" in plan

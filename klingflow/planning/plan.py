@@ -333,7 +333,8 @@ def _decide(
         return _unknown(step, shot, inputs, clips, pending, lookups.price(shot))
     entry = lock.entry(film.variant, shot.id, shot.take)
     if entry is not None and entry.key == key:
-        return replace(step, clip=entry.clip, record=entry.record())
+        why = step.reason + (": taken in by hand" if entry.taken_in else "")
+        return replace(step, clip=entry.clip, record=entry.record(), reason=why)
     if shot.clip is not None:
         return replace(
             step, action=Action.ADOPT, reason=f"a clip of one's own: {shot.clip}", clip=inputs.clips[shot.clip]
