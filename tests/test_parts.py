@@ -119,6 +119,35 @@ def test_clips_of_one_encoder_are_joined_as_they_are(tmp_path: Path, encoded: li
     assert abs(len(clips.samples(tmp_path / "film.mp4")) // 2 - 63 * 2000) <= 1024
 
 
+def test_a_clip_that_did_not_change_is_opened_for_its_packets_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    real = media._container
+
+    def container(path: Path, *how: Any) -> Any:
+        opened.append(path.name)
+        return real(path, *how)
+
+    made = [piece(clips.make(tmp_path / f"{n}.mp4", frames=8, first=100 * n)) for n in range(4)]
+    cut = [Piece(clip=each.clip, facts=each.facts, drop_first=True) for each in made]
+    monkeypatch.setattr(media, "_container", container)
+    kept = tmp_path / "kept"
+
+    def counts(pieces: list[Piece]) -> list[int]:
+        """How often each clip is opened for a film."""
+        del opened[:]
+        assemble(pieces, tmp_path / "film.mp4", kept=kept)
+        return [opened.count(f"{n}.mp4") for n in range(4)]
+
+    # Joined as they are: each once for its packets, the first also for its header.
+    counts(made[:3])
+    assert counts([*made[:2], made[3]]) == [2, 1, 0, 4]
+    # Joined of parts: the clips are not opened at all.
+    counts(cut[:3])
+    assert counts([*cut[:2], cut[3]]) == [0, 0, 0, 1]
+
+
 @pytest.mark.parametrize(
     "other",
     [

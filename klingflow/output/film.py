@@ -35,6 +35,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import av
 from av.container.input import InputContainer
@@ -135,9 +136,10 @@ def assemble(
     and `rate` are what the storyboard says, see the top of this module.
 
     `progress(frames done, frames in all)` is called now and then; what it raises stops the work. `kept` is the folder
-    in which encoded parts are kept and found again; `preset` is x264's. H.264 clips of one encoder, of that size and
-    rate, with nothing dropped and no slate, are not encoded anew, and a single one without a bed is copied with its
-    sound. Memory does not grow with the film. Raises MediaError when a clip or the bed cannot be read.
+    in which encoded parts, and what is known of clips, are kept and found again; `preset` is x264's. H.264 clips of one
+    encoder, of that size and rate, with nothing dropped and no slate, are not encoded anew, and a single one without a
+    bed is copied with its sound. Memory does not grow with the film. Raises MediaError when a clip or the bed cannot
+    be read.
     """
     if not pieces:
         raise MediaError("the film has no clip", "make at least one shot, or name one under film.shots")
@@ -232,20 +234,27 @@ def _parts(pieces: Sequence[Piece], rate: Fraction, room: Path | None) -> list[_
 
 
 def _timeline(piece: Piece, room: Path | None) -> Timeline:
-    """The clip's timeline, kept in `room`: a clip that did not change is not opened for it."""
-    if room is None:
-        return media.timeline(piece.clip)
-    file = room / kept_name(["timeline", piece.facts.digest], "json")
-    data = read_kept(file) if _is_whole(piece) else None
-    if data is None:
-        line = media.timeline(piece.clip)
-        exact = [str(line.base), str(line.seconds), str(line.rate)]
-        write_kept(file, json.dumps([*exact, line.begins, line.keys]).encode())
-        return line
-    base, seconds, rate, begins, keys = json.loads(data)
+    base, seconds, rate, begins, keys = _found("timeline", piece, room, _measure)
     return Timeline(
         base=Fraction(base), begins=tuple(begins), keys=tuple(keys), seconds=Fraction(seconds), rate=Fraction(rate)
     )
+
+
+def _measure(clip: Path) -> list[Any]:
+    line = media.timeline(clip)
+    return [str(line.base), str(line.seconds), str(line.rate), line.begins, line.keys]
+
+
+def _found(what: str, piece: Piece, room: Path | None, find: Callable[[Path], Any]) -> Any:
+    """What `find` says of a clip (JSON), kept in `room`: a clip that did not change is not opened for it."""
+    if room is None:
+        return find(piece.clip)
+    file = room / kept_name([what, piece.facts.digest], "json")
+    data = read_kept(file) if _is_whole(piece) else None
+    if data is None:
+        data = json.dumps(find(piece.clip)).encode()
+        write_kept(file, data)
+    return json.loads(data)
 
 
 def _is_whole(piece: Piece) -> bool:
@@ -281,7 +290,7 @@ def _join(
     with tempfile.TemporaryDirectory(prefix="klingflow-film-", ignore_cleanup_errors=True) as temporary:
         room = kept or Path(temporary)
         tasks: list[Task] = []
-        alike = _alike(parts, form)
+        alike = _alike(parts, form, kept)
         coded = [part.piece.clip if alike else room / form.name(_shows(part)) for part in parts]
         orders: dict[Path, Sequence[int]] = alike or {}
         for file, part in dict(zip(coded, parts, strict=True)).items() if not alike else ():
@@ -335,7 +344,7 @@ def _encode_part(part: _Part, to: Path, form: Form, work: Work) -> None:
     encode(_pictures(part, form), to, form, work)
 
 
-def _alike(parts: Sequence[_Part], form: Form) -> dict[Path, Sequence[int]] | None:
+def _alike(parts: Sequence[_Part], form: Form, room: Path | None) -> dict[Path, Sequence[int]] | None:
     """The `order` of every clip, where all are as the film shall be, and of one encoder, so that their packets can
     follow each other."""
     if any(part.piece.slate is not None or not part.whole for part in parts):
@@ -346,20 +355,30 @@ def _alike(parts: Sequence[_Part], form: Form) -> dict[Path, Sequence[int]] | No
         line = part.line
         if not (line.is_steady(form.rate) and line.keys[:1] == line.begins[:1]):
             return None
-        with media.opened(clip) as (container, video):
-            context = video.codec_context
-            first = next(container.decode(video))
-            if (context.width, context.height) != form.size or not _is_plain(container, video, first):
-                return None
-            if media.colour(first) != (1, False) or media.siting(first, video) != "left":
-                return None
-            tags = (context.colorspace, context.color_primaries, context.color_trc, context.color_range)
-            forms.add((bytes(context.extradata or b""), *map(int, tags)))
-        found = closed_order(clip)
-        if found is None or len(found) != len(line.begins) or len(forms) > 1:
+        found = _found("as it is", part.piece, room, _as_it_is)
+        if found is None:
             return None
-        orders[clip] = found
+        size, made, orders[clip] = found
+        forms.add(json.dumps(made))
+        if tuple(size) != form.size or len(orders[clip]) != len(line.begins) or len(forms) > 1:
+            return None
     return orders
+
+
+def _as_it_is(clip: Path) -> list[Any] | None:
+    """The size of a clip whose packets can stand in a film, what those of one encoder have in common, and its `order`;
+    None of another clip."""
+    with media.opened(clip) as (container, video):
+        context = video.codec_context
+        first = next(container.decode(video))
+        plain = _is_plain(container, video, first) and media.colour(first) == (1, False)
+        if not plain or media.siting(first, video) != "left":
+            return None
+        tags = map(int, (context.colorspace, context.color_primaries, context.color_trc, context.color_range))
+        made = [bytes(context.extradata or b"").hex(), *tags]
+        size = [context.width, context.height]
+    found = closed_order(clip)
+    return None if found is None else [size, made, found]
 
 
 def _samples_at(frame: int, rate: Fraction) -> int:
