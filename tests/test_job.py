@@ -128,7 +128,9 @@ class Runner:
                 self.answer = None
             else:
                 fresh = fold(KEY, world.files.values())
-                self.answer = (fresh, kind, detail) if kind in TRANSITIONS[fresh.state] else None
+                # Of an attempt that went on without it only a task's id is still written: its end is that of no other.
+                lost = kind is Kind.ACCEPTED and kind in TRANSITIONS[fresh.state]
+                self.answer = (fresh, kind, detail) if lost else None
         elif self.job is None:
             self.job = fold(KEY, world.files.values())
         else:
