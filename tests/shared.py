@@ -5,10 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+
+from tests.cli import Project
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
@@ -25,3 +27,17 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], obje
             make(folder)
             whole.touch()
     return folder
+
+
+def ran(factory: pytest.TempPathFactory, name: str, to: Path, files: Mapping[str, str], *words: str) -> Project:
+    """A project of these files, in `to`, in which `run` was run: once for all workers, and copied from there."""
+
+    def make(folder: Path) -> None:
+        project = Project(folder / "project", {})
+        for file, text in files.items():
+            project.write(file, text)
+        ended = project.run("run", *words)
+        assert ended.code == 0, ended.said
+
+    shutil.copytree(once(factory, name, make) / "project", to, dirs_exist_ok=True)
+    return Project(to, {})

@@ -11,6 +11,7 @@ import pytest
 from klingflow.cli import app
 from klingflow.storyboard import schema
 from tests.cli import Project
+from tests.shared import ran
 
 BOARD = """\
 klingflow: 1
@@ -39,11 +40,7 @@ GIVEN = {
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    made = Project(tmp_path_factory.mktemp("answers") / "project", {})
-    made.write("film.yaml", BOARD)
-    ended = made.run("run")
-    assert ended.code == 0, ended.said
-    return made
+    return ran(tmp_path_factory, "answers", tmp_path_factory.mktemp("answers") / "project", {"film.yaml": BOARD})
 
 
 def fields(node: Any, value: Any, at: str) -> None:

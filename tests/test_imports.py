@@ -6,10 +6,12 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.cli import Project
+from tests.shared import ran
 
 STORYBOARD = """\
 klingflow: 1
@@ -78,12 +80,10 @@ def strangers(modules: set[str]) -> set[str]:
 
 
 @pytest.fixture
-def warm(project: Project) -> Project:
+def warm(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Project:
     """A project whose film is up to date and whose files have been read before."""
-    project.write("klingflow.yaml", "limits: {spend: 1.00}\n")
-    project.write("film.yaml", STORYBOARD)
-    ended = project.run("run", "film.yaml")
-    assert ended.code == 0, ended.said
+    files = {"klingflow.yaml": "limits: {spend: 1.00}\n", "film.yaml": STORYBOARD}
+    project = ran(tmp_path_factory, "three", tmp_path / "project", files, "film.yaml")
     assert project.run("plan", "film.yaml").code == 0
     return project
 

@@ -8,6 +8,7 @@ from klingflow.core.source import columns
 from klingflow.output.table import Row, table
 from klingflow.output.words import padded, shortened, wrapped
 from tests.cli import Project
+from tests.shared import ran
 
 LONG = "this-is-a-shot-with-an-id-of-far-more-than-fifty-characters-a"
 TAKES = f"""\
@@ -74,8 +75,4 @@ def test_takes_and_status_are_as_wide_as_the_terminal(project: Project, width: i
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    made = Project(tmp_path_factory.mktemp("table") / "project", {})
-    made.write("film.yaml", TAKES)
-    ended = made.run("run")
-    assert ended.code == 0, ended.said
-    return made
+    return ran(tmp_path_factory, "takes", tmp_path_factory.mktemp("takes") / "project", {"film.yaml": TAKES})
