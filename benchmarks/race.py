@@ -20,6 +20,12 @@ KLINGFLOW = str(Path(sys.executable).with_name("klingflow"))
 PASS = (sys.executable, "-c", "pass")
 
 
+def anew(*words: str) -> tuple[str, ...]:
+    """A command of the storyboard in an environment that differs every time: nothing is shown again, all is read and
+    decided. The path is spelled otherwise than usual, because of each command line the last answer is kept."""
+    return ("sh", "-c", 'TURN=$$ exec "$@"', "sh", *words, "./film.yaml")
+
+
 @dataclass(frozen=True)
 class Command:
     name: str
