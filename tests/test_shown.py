@@ -3,10 +3,12 @@ of thing that they ask is changed here, one at a time."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -138,6 +140,22 @@ def a_merge(root: Path) -> None:
     (root.parent / ".git/MERGE_HEAD").write_text("x", "utf-8")
 
 
+def a_film_that_pays(root: Path) -> Callable[..., None]:
+    """The film in a git repository of its own, its clips paid for; what runs git there."""
+    import films
+
+    def git(*words: str) -> None:
+        subprocess.run(["git", *words], cwd=root.parent, check=True, capture_output=True)
+
+    shutil.rmtree(root.parent / ".git")
+    git("init", "-q")
+    edit("film.yaml", "animatic", "mulerouter")(root)
+    edit("film.yaml", "first_frame: stills/one.png, ", "")(root)
+    (root / "film.lock.yaml").write_text(films.lock.dump(films._made(root / "film.yaml")), "utf-8")
+    git("add", "project/film.yaml")
+    return git
+
+
 TOLD = {
     "the storyboard": (CHECK, edit("film.yaml", "A pier", "{{ nothing }}")),
     "the storyboard, as long and as old": (CHECK, in_place("film.yaml", b"look }}", b"lock }}")),
@@ -261,6 +279,17 @@ def test_what_was_written_a_moment_ago_may_change_unseen_and_is_not_kept(
     assert not ask(*CHECK)[1]
 
 
+def test_what_was_written_a_moment_before_a_long_command_is_not_kept_either(
+    film: Path, ask: Callable[..., tuple[object, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have changed again, as large and as old, after the command had read it."""
+    monkeypatch.setattr(shown, "_RACY_NS", 3_600 * 10**9)
+    now = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", itertools.count(now, 3_601 * 10**9).__next__)
+    ask(*CHECK)
+    assert not ask(*CHECK)[1]
+
+
 def test_what_changes_while_the_command_runs_is_not_kept(
     film: Path, ask: Callable[..., tuple[object, bool]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,17 +329,7 @@ def test_no_secret_is_kept(
 def test_a_plan_that_pays_is_shown_again_until_git_tracks_something_else(
     film: Path, ask: Callable[..., tuple[object, bool]]
 ) -> None:
-    import films
-
-    def git(*words: str) -> None:
-        subprocess.run(["git", *words], cwd=film.parent, check=True, capture_output=True)
-
-    shutil.rmtree(film.parent / ".git")
-    git("init", "-q")
-    edit("film.yaml", "animatic", "mulerouter")(film)
-    edit("film.yaml", "first_frame: stills/one.png, ", "")(film)
-    (film / "film.lock.yaml").write_text(films.lock.dump(films._made(film / "film.yaml")), "utf-8")
-    git("add", "project/film.yaml")
+    git = a_film_that_pays(film)
     before, _ = ask(*PLAN)
     assert ask(*PLAN) == (before, True)
     git("add", "--force", "project/.klingflow")
@@ -320,3 +339,30 @@ def test_a_plan_that_pays_is_shown_again_until_git_tracks_something_else(
     assert ask(*PLAN) == (after, True)
     git("rm", "-q", "-r", "--cached", "project/.klingflow")
     assert ask(*PLAN) == (before, False)
+
+
+@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="no /proc")
+def test_a_film_by_a_way_through_proc_is_read_anew(film: Path, ask: Callable[..., tuple[object, bool]]) -> None:
+    words = ("check", "/proc/self/cwd/film.yaml")
+    before, _ = ask(*words)
+    assert not ask(*words)[1]
+    edit("film.yaml", "A pier", "{{ nothing }}")(film)
+    assert ask(*words)[0] != before
+
+
+def test_git_is_asked_anew_in_a_folder_of_somebody_else_and_after_another_setting(
+    film: Path, ask: Callable[..., tuple[object, bool]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whether git trusts another user's folder is in settings that may lie anywhere."""
+    settings = tmp_path / "settings"
+    settings.write_text("", "utf-8")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
+    a_film_that_pays(film)
+    ask(*PLAN)
+    assert ask(*PLAN)[1]
+    settings.write_text("[core]\n", "utf-8")
+    assert not ask(*PLAN)[1]
+    assert ask(*PLAN)[1]
+    monkeypatch.setattr(os, "geteuid", lambda me=os.geteuid(): me + 1)
+    ask(*PLAN)
+    assert not ask(*PLAN)[1]

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
 import sys
 import time
@@ -39,6 +40,9 @@ _ELSEWHERE = (
 )
 """How the events begin of what cannot be asked again, outside what is remembered. Of `scandir`, more than names may be
 read."""
+_PROCESSES = re.compile(r"/proc/(\d+/stat|self/status|self/ns/\w+|sys/kernel/random/boot_id)")
+"""What execution.host asks about a process. What follows from it for an order follows also from the ledger, which
+cannot be asked again."""
 _CHANGING = frozenset({"_", "OLDPWD", "SHLVL"})
 """Variables that a shell sets anew for each command."""
 _REAL = {"stat": os.stat, "lstat": os.lstat, "readlink": os.readlink, "listdir": os.listdir}
@@ -80,7 +84,7 @@ def _keep(words: Sequence[str], note: _Note, code: int) -> None:
             note.ask("stat", path)
     files = [*note.asked["stat"].values(), *note.asked["lstat"].values()]
     newest = max((max(found[2:4]) for found in files if isinstance(found, list)), default=0)
-    if time.time_ns() - newest < _RACY_NS:
+    if note.began_ns - newest < _RACY_NS:
         return
     with suppress(OSError, ValueError, AttributeError):
         if _unchanged(note.asked):  # nothing changed while the command ran
@@ -137,6 +141,7 @@ class _Note:
         self.asked: dict[str, dict[str, object]] = {question: {} for question in _REAL}
         self.shown: list[tuple[str, str]] = []
         """Each piece of text, and the stream it went to."""
+        self.began_ns = time.time_ns()
         self.whole = True
         """Whether all that was asked can be asked again."""
         self._remembered = tuple(f"{cache_folder()}/{name}" for name in ("digests", "parsed"))
@@ -146,10 +151,13 @@ class _Note:
             return  # a file that was opened, and noted then
         name = os.fsdecode(path)  # type: ignore[arg-type]
         answers = self.asked[question]
-        # What is remembered follows from what else was asked; of /proc only orders under way ask, by the time of day.
-        if name not in answers and not name.startswith((*self._remembered, "/proc/")):
-            answers[name] = None
-            answers[name] = _answer(question, name)
+        # What is remembered follows from what else was asked.
+        if name in answers or name.startswith(self._remembered) or _PROCESSES.fullmatch(name):
+            return
+        answers[name] = None
+        answers[name] = _answer(question, name)
+        if name.startswith("/proc/"):  # made as it is read: no time tells of a change
+            self.whole = False
 
     def hear(self, event: str, arguments: Sequence[Any]) -> None:
         """An event of Python's (https://docs.python.org/3.11/library/audit_events.html, read 2026-11)."""
@@ -170,16 +178,17 @@ class _Note:
             if not isinstance(path, str | os.PathLike) or not os.fsdecode(path).startswith(self._remembered):
                 self.whole = False
 
-
     def _ask_git(self, folder: str) -> None:
-        """What git tracks in a folder is in its index; whether git says so depends on its settings, and that it is
-        there."""
+        """What git tracks in a folder is in its index. Whether git says so depends on its settings, and that it is
+        there; in another user's folder on settings that may be in any file."""
         repository = os.path.join(folder, ".git")
-        if not os.path.isdir(repository):  # a linked working tree has its files elsewhere
+        # A linked working tree has its files elsewhere.
+        if not os.path.isdir(repository) or {os.stat(folder).st_uid, os.stat(repository).st_uid} != {os.geteuid()}:
             self.whole = False
+        own = os.environ.get("GIT_CONFIG_GLOBAL"), os.environ.get("GIT_CONFIG_SYSTEM")
         settings = (os.environ.get("XDG_CONFIG_HOME") or "~/.config") + "/git/config"
         files = [f"{repository}/{name}" for name in ("index", "config", "HEAD")]
-        for path in (folder, *files, "~/.gitconfig", settings, "/etc/gitconfig"):
+        for path in (folder, *files, *filter(None, own), "~/.gitconfig", settings, "/etc/gitconfig"):
             self.ask("stat", os.path.expanduser(path))
         for place in os.get_exec_path():
             self.ask("stat", os.path.join(place, "git"))
