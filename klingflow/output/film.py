@@ -27,6 +27,7 @@ faded out over the last 2 seconds, where it is shorter it is not repeated. Sound
 
 from __future__ import annotations
 
+import bisect
 import json
 import tempfile
 from collections import defaultdict
@@ -267,7 +268,10 @@ def _is_whole(piece: Piece) -> bool:
 
 def _picks(line: Timeline, rate: Fraction) -> list[int]:
     count = max(1, round(line.seconds * rate))
-    picks = [max(0, line.shown_at((n + Fraction(1, 2)) / rate)) for n in range(count)]
+    # As `line.shown_at((n + Fraction(1, 2)) / rate)`, in whole numbers: a film has many frames.
+    half = 1 / (2 * rate * line.base)
+    ticks = (line.begins[0] + (2 * n + 1) * half.numerator // half.denominator for n in range(count))
+    picks = [max(0, bisect.bisect_right(line.begins, tick) - 1) for tick in ticks]
     if count > 1:
         picks[0], picks[-1] = 0, len(line.begins) - 1
     return picks
