@@ -363,6 +363,7 @@ def test_git_is_asked_anew_in_a_folder_of_somebody_else_and_after_another_settin
     settings.write_text("[core]\n", "utf-8")
     assert not ask(*PLAN)[1]
     assert ask(*PLAN)[1]
-    monkeypatch.setattr(os, "geteuid", lambda me=os.geteuid(): me + 1)
+    another = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: another)
     ask(*PLAN)
     assert not ask(*PLAN)[1]
