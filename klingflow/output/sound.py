@@ -6,10 +6,13 @@ early and ends after its end, and only the window's own packets are kept. All wi
 begins with the film. Where one begins is decided by its clip, so that a change is heard in its own window and the two
 beside it; in all that follow only where the film became longer or shorter by what is no multiple of a block.
 
-The same windows are encoded whatever was kept, so a film is the same either way. Measured against one encode of the
-same sound (2026-11): the first windows of a film are equal to the bit; later ones differ, because the encoder's rate
-control remembers the whole film, by less than the encoding itself adds. At the seams the distance to the sound that
-went in is that of one encode, within 2 dB. With a lead-in of 2 blocks it was up to 30 dB worse.
+The same windows are encoded whatever was kept, so a film is the same either way. In time it is one encode, packet for
+packet. In its bits only the first window is: the encoder's rate control remembers the whole film, so later packets
+may be quantised otherwise. Measured once (2026-11, PyAV 18.1, 12 s each, windows of 61 packets, before this module), as
+the distance from the sound that went in, one encode and windows: tones 38.4 and 35.2 dB, speech-like 21.7 and 21.6,
+clicks 39.5 and 39.5, all three 24.1 and 24.2, white noise 5.2 and 2.9. In the blocks at the seams: 44.9 and 44.9, 21.6
+and 21.5, 39.5 and 39.5, 22.7 and 21.9, 5.4 and 2.7. The two differ from each other by about what encoding changes, in
+tones and noise by up to 1.4 dB more. With a lead-in of 2 blocks the seams of tones were at 14.5 dB.
 """
 
 from __future__ import annotations
