@@ -24,15 +24,16 @@ import jinja2.meta
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))
 
-from klingflow.app.services import CONCURRENT, SECRETS  # noqa: E402
 from klingflow.cli import app  # noqa: E402
+from klingflow.core.model import Element, FileStill, Film, MultiShot, Shot, ShotId  # noqa: E402
+from klingflow.core.source import Span  # noqa: E402
 from klingflow.execution import collecting, waiting  # noqa: E402
 from klingflow.execution.outcome import Failure, RunFailure  # noqa: E402
 from klingflow.io import webhook  # noqa: E402
 from klingflow.planning import price  # noqa: E402
 from klingflow.planning.plan import SIGN  # noqa: E402
-from klingflow.providers import PROVIDERS, hiapi, mulerouter  # noqa: E402
-from klingflow.providers.base import Caps, FailureClass  # noqa: E402
+from klingflow.providers import BUILT_IN, hiapi, mulerouter, omni  # noqa: E402
+from klingflow.providers.base import Caps, FailureClass, Provider, Settings  # noqa: E402
 from klingflow.providers.failure import RULES  # noqa: E402
 from klingflow.storyboard import prompt, schema  # noqa: E402
 
@@ -419,15 +420,20 @@ def _event(one: Schema) -> Sequence[str]:
 
 
 def providers_page() -> str:
-    caps = {name: provider.caps for name, provider in PROVIDERS.items()}
+    caps = {name: provider.caps for name, provider in BUILT_IN.items()}
     return filled(
         "providers.md",
         {
-            "caps": table(["", *caps], [[says, *map(tell, caps.values())] for says, tell in CAPS]),
+            "caps": table(["", *caps], [[says, *map(tell, BUILT_IN.values())] for says, tell in CAPS]),
             "environment": table(
                 ["", "key", "address", "callback secret"],
                 [
-                    (name, f"`{c.key_variable}`", f"`{c.base_variable}`, else `{c.base_url}`", f"`{SECRETS[name]}`")
+                    (
+                        name,
+                        " and ".join(map(code, c.variables)),
+                        f"`{c.base_variable}`, else `{c.base_url}`",
+                        code(c.webhook_variable) if c.webhook_variable else "none",
+                    )
                     for name, c in caps.items()
                     if c.paid
                 ],
@@ -444,7 +450,7 @@ def providers_page() -> str:
                 ["resolution", "silent", "with sound", "5 s, silent"],
                 [
                     (name, f"{silent}", f"{sound}", price.money(silent * Decimal(5)))
-                    for name, (silent, sound) in price.LIST_PRICE.items()
+                    for name, (silent, sound) in omni.LIST_PRICE.items()
                 ],
             ),
             "failures": table(
@@ -463,38 +469,65 @@ def _size(count: int) -> str:
     return f"{count // 2**20} MiB" if count >= 2**20 and count % 2**20 == 0 else f"{count // 10**6} MB"
 
 
-FRAMES = {
-    "url": "inside the request, or by URL where `publish` is set",
-    "inline": "inside the request",
-    "blob": "files",
-}
+def _frames(provider: Provider) -> str:
+    ways = {provider.images(Settings(), published) for published in (False, True)}
+    inside = "inside the request" if ways & {"data-uri", "base64"} else ""
+    by_url = "by URL where `publish` is set" if "url" in ways else ""
+    uploaded = "uploaded first" if "upload" in ways else ""
+    return ", or ".join(filter(None, (inside, by_url, uploaded))) or "files"
 
-CAPS: Sequence[tuple[str, Callable[[Caps], str]]] = (
-    ("model", lambda c: listed([code(name) for name in c.models], "and")),
-    ("seconds of a clip", lambda c: f"{c.seconds[0]} to {c.seconds[1]}"),
-    ("resolutions", lambda c: ", ".join(c.resolutions)),
-    ("characters of a prompt", lambda c: f"{c.prompt_chars:,}"),
-    ("how frames reach it", lambda c: FRAMES[c.frames]),
-    ("image formats", lambda c: ", ".join(c.image_formats)),
+
+def _offers(provider: Provider, **fields: Any) -> bool:
+    """Whether the provider's own check takes a shot with these fields."""
+    span = Span("film.yaml", 1, 1, 1, "")
+    shot = Shot(id=ShotId("a"), index=0, **{"prompt": "a", **fields})
+    film = Film(name="a", shots=(shot,), cut=(shot.id,), title="a", matrix={}, where=lambda shot, field: span)
+    return not any(problem.rule == "not-offered" for problem in provider.check(film, shot))
+
+
+def _beside(provider: Provider) -> str:
+    if provider.caps.local:
+        return "written into the picture"
+    still = FileStill("a.png")
+    cut = MultiShot("intelligence", ())
+    fields = {
+        "negative prompt": {"negative_prompt": "a"},
+        "multi-shot": {"multi_shot": cut},
+        "images": {"images": (still,)},
+        "elements": {"elements": (Element(frontal_image=still, reference_images=(still,)),)},
+    }
+    offered = [name for name, one in fields.items() if _offers(provider, **one)]
+    return "yes" if len(offered) == len(fields) else ", ".join(offered) or "no"
+
+
+def _ratio(provider: Provider) -> str:
+    framed = _offers(provider, aspect_ratio="16:9", first_frame=FileStill("a.png"))
+    return "yes" if framed else "without a first frame"
+
+
+CAPS: Sequence[tuple[str, Callable[[Provider], str]]] = (
+    ("model", lambda p: listed([code(name) for name in p.caps.models], "and")),
+    ("seconds of a clip", lambda p: f"{p.caps.seconds[0]} to {p.caps.seconds[1]}"),
+    ("resolutions", lambda p: ", ".join(p.caps.resolutions)),
+    ("characters of a prompt", lambda p: f"{p.caps.prompt_chars:,}"),
+    ("how frames reach it", _frames),
+    ("image formats", lambda p: ", ".join(p.caps.image_formats)),
     (
         "an image, at most",
-        lambda c: (f"{_size(c.inline_bytes)}; by URL " if c.inline_bytes else "") + _size(c.image_bytes),
+        lambda p: (f"{_size(p.caps.inline_bytes)}; by URL " if p.caps.inline_bytes else "") + _size(p.caps.image_bytes),
     ),
-    ("a side, at least", lambda c: f"{c.image_side} pixels"),
-    ("longer side over shorter, at most", lambda c: f"{c.image_ratio:g}"),
-    (
-        "negative prompt, multi-shot, images, elements",
-        lambda c: "no" if c is hiapi.caps else "yes" if c.paid else "written into the picture",
-    ),
-    ("aspect ratio", lambda c: "without a first frame" if c is hiapi.caps else "yes"),
-    ("a lost answer", lambda c: "asked again, free" if c.replay_s else "in doubt"),
-    ("costs money", lambda c: "yes" if c.paid else "no"),
+    ("a side, at least", lambda p: f"{p.caps.image_side} pixels"),
+    ("longer side over shorter, at most", lambda p: f"{p.caps.image_ratio:g}"),
+    ("negative prompt, multi-shot, images, elements", _beside),
+    ("aspect ratio", _ratio),
+    ("a lost answer", lambda p: "asked again, free" if p.caps.replay_s else "in doubt"),
+    ("costs money", lambda p: "yes" if p.caps.paid else "no"),
 )
 
 PACE: Sequence[tuple[str, Callable[[str, Caps], str]]] = (
     ("tasks at once, to begin with", lambda name, c: str(c.concurrency)),
     ("requests a minute", lambda name, c: str(c.requests_per_minute or "not documented")),
-    ("requests at once", lambda name, c: str(CONCURRENT.get(name, "not documented"))),
+    ("requests at once", lambda name, c: str(c.requests_at_once or "not documented")),
     ("tasks told of by one list request", lambda name, c: str(c.list_size or "there is no list")),
     ("longest pause between two polls", lambda name, c: f"{waiting.LONGEST_PAUSE_S:g} s"),
 )

@@ -15,6 +15,7 @@ from klingflow.core.errors import UsageError
 from klingflow.io.api import HttpService
 from klingflow.io.http import proxy_for
 from klingflow.io.service import NotSent, Unanswered
+from klingflow.providers import plain
 from klingflow.providers.base import Request
 from tests.wire import Talk, run, says, wire
 
@@ -24,7 +25,7 @@ ORDER = Request(method="POST", path="/v1/tasks", body=b'{"a":1}', headers={"Cont
 
 @asynccontextmanager
 async def service(base: str, **options: object) -> AsyncIterator[HttpService]:
-    it = HttpService(base, KEY, trusted_base=True, **options)  # type: ignore[arg-type]
+    it = HttpService(base, (KEY, ""), plain.bearer, trusted_base=True, **options)  # type: ignore[arg-type]
     try:
         yield it
     finally:
@@ -226,7 +227,6 @@ def test_a_base_url_may_end_with_the_version_of_the_path() -> None:
         ("http://api.example.com", KEY),
         ("ftp://api.example.com", KEY),
         ("https://u:p@api.example.com", KEY),
-        ("https://api.example.com", ""),
         ("https://api.example.com", "sk-a\nb"),
         ("nonsense", KEY),
     ],
@@ -234,7 +234,7 @@ def test_a_base_url_may_end_with_the_version_of_the_path() -> None:
 def test_a_base_url_or_key_that_cannot_work_is_refused_at_once(base: str, key: str) -> None:
     async def main() -> None:
         with pytest.raises(UsageError) as caught:
-            HttpService(base, key)
+            HttpService(base, (key, ""), plain.bearer)
         assert caught.value.mend
 
     run(main())

@@ -33,7 +33,7 @@ def test_without_a_project_file_everything_has_a_default(root: Path) -> None:
     config = load(root, {})
     assert config.store == str(root / ".klingflow/store")
     assert (config.publish, config.limits, config.prices, config.shrink) == (None, Limits(), {}, None)
-    assert config.settings == {"hiapi": Settings(), "mulerouter": Settings(), "animatic": Settings()}
+    assert config.settings == {}
 
 
 def test_a_project_file_of_remarks_alone_is_fine(root: Path) -> None:
@@ -55,8 +55,8 @@ prices: {hiapi: {1080p: {silent: 0.112, sound: 0.14}}}
         assert config.publish == Publish(
             to=str(root / "public/frames"), public_url="https://frames.example.com/k", expires_s=5400
         )
-        assert config.settings["hiapi"] == Settings(concurrency=4, data_uri=True)
-        assert config.settings["mulerouter"] == Settings(base64="raw")
+        assert config.settings["hiapi"] == Settings(concurrency=4, own={"data_uri": True})
+        assert config.settings["mulerouter"] == Settings(own={"base64": "raw"})
         assert config.limits == Limits(spend=Decimal("20.1"), seconds=300, tasks=60)
         assert config.prices == {"hiapi": {"1080p": {"silent": 0.112, "sound": 0.14}}}
         assert config.shrink == "high-quality"

@@ -60,10 +60,10 @@ def test_a_form_holds_the_settings_and_the_way_of_the_images_and_no_callback() -
     assert form.of(provider, framed, KEY, Settings(), "inside None") == base
     assert form.of(provider, framed, KEY, Settings(callback_url="https://a.example/x"), "inside None") == base
     assert form.of(provider, framed, KEY, Settings(concurrency=9), "inside None") == base
-    assert form.of(provider, framed, KEY, Settings(base64="raw"), "inside None") != base
+    assert form.of(provider, framed, KEY, Settings(own={"base64": "raw"}), "inside None") != base
     assert form.of(provider, framed, KEY, Settings(), "inside lossless") != base
     assert form.of(PROVIDERS["hiapi"], framed, KEY, Settings(), "inside None") != base
-    text = form.of(provider, several, KEY, Settings(multi_shot="text"), "")
+    text = form.of(provider, several, KEY, Settings(own={"multi_shot": "text"}), "")
     assert text != form.of(provider, several, KEY, Settings(), "")
 
 

@@ -42,7 +42,8 @@ def test_text_to_video_may_name_its_aspect_ratio(ratio: str) -> None:
 def test_nothing_is_said_of_storage_and_route_unless_the_project_says_it() -> None:
     plain = json.loads(hiapi.submit(shot(prompt="x"), {}, Settings(), KEY, 1).body or b"")
     assert plain.keys() == {"model", "input"}
-    told = json.loads(hiapi.submit(shot(prompt="x"), {}, Settings(storage="temp", route="ext"), KEY, 1).body or b"")
+    stated = Settings(own={"storage": "temp", "route": "ext"})
+    told = json.loads(hiapi.submit(shot(prompt="x"), {}, stated, KEY, 1).body or b"")
     assert told == plain | {"storage": "temp", "route": "ext"}
 
 

@@ -73,7 +73,7 @@ def test_an_order_carries_no_key_of_its_own() -> None:
 
 def test_a_task_is_read_under_the_path_that_made_it() -> None:
     path = "/vendors/klingai/v1/kling-v3-omni/image-to-video/generation"
-    assert mulerouter.poll(TaskId(UUID), path).path == f"{path}/{UUID}"
+    assert mulerouter.poll(TaskId(UUID), path, {}).path == f"{path}/{UUID}"
 
 
 SECRET = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 
 import pytest
 
 from klingflow.core.model import Key
+from klingflow.planning import price
 from klingflow.planning.job import Kind, fold
-from klingflow.planning.price import Limits, Price, Spent, exceeded, money, of, spent
+from klingflow.planning.price import Limits, Price, Spent, exceeded, money, spent
+from klingflow.providers import PROVIDERS
+
+
+def of(provider: str, resolution: str, sound: bool, seconds: int, overrides: Mapping[str, object]) -> Price:
+    return price.of(provider, resolution, sound, seconds, overrides, PROVIDERS[provider].caps.shipped)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +45,7 @@ def test_nonsense_for_a_price_is_no_price(nonsense: object) -> None:
 
 def test_the_animatic_is_free_and_what_is_not_known_has_no_price() -> None:
     assert of("animatic", "4K", True, 15, {}) == Price(amount=Decimal(0))
-    assert of("somebody", "1080p", True, 5, {}) == Price(amount=None)
+    assert price.of("somebody", "1080p", True, 5, {}, {}) == Price(amount=None)
     assert of("hiapi", "8K", True, 5, {}) == Price(amount=None)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from klingflow.planning.price import Price, noted, of
-from klingflow.providers import hiapi_prices
+from klingflow.providers import hiapi_prices, omni
 from tests.paid_helpers import studio
 from tests.standins import answer
 from tests.standins.hiapi import PRICING
@@ -88,13 +88,15 @@ def test_whatever_is_no_list_says_nothing_of_any_price(body: bytes) -> None:
 
 
 def test_what_the_project_states_comes_first_then_the_list_then_the_estimate() -> None:
+    shipped = omni.LIST_PRICE
     listed = {"hiapi": {"date": "2026-11-27", I2V: {"720p": {"silent": 0.05}}}}
-    assert of("hiapi", "720p", False, 2, {}, listed) == Price(amount=Decimal("0.1"), basis="list price of 2026-11-27")
-    assert of("hiapi", "720p", False, 2, {}, listed, by_text=True).basis == "estimate"
-    assert of("hiapi", "720p", True, 2, {}, listed).basis == "estimate"
-    assert of("mulerouter", "720p", False, 2, {}, listed).basis == "estimate"
+    found = of("hiapi", "720p", False, 2, {}, shipped, listed)
+    assert found == Price(amount=Decimal("0.1"), basis="list price of 2026-11-27")
+    assert of("hiapi", "720p", False, 2, {}, shipped, listed, by_text=True).basis == "estimate"
+    assert of("hiapi", "720p", True, 2, {}, shipped, listed).basis == "estimate"
+    assert of("mulerouter", "720p", False, 2, {}, shipped, listed).basis == "estimate"
     stated = {"hiapi": {"720p": {"silent": 0.01}}}
-    assert of("hiapi", "720p", False, 2, stated, listed) == Price(amount=Decimal("0.02"))
+    assert of("hiapi", "720p", False, 2, stated, shipped, listed) == Price(amount=Decimal("0.02"))
     assert noted(["estimate", "", "list price of 2026-11-27", "estimate"]) == " (estimate, list price of 2026-11-27)"
     assert noted(["", ""]) == ""
 

@@ -89,7 +89,7 @@ def test_one_order_has_one_form(provider: Provider) -> None:
 @every
 def test_a_poll_is_free_and_asks_about_the_task(provider: Provider) -> None:
     made = provider.submit(shot(prompt="x"), {}, Settings(), KEY, 1)
-    asked = provider.poll(TASK, made.path)
+    asked = provider.poll(TASK, made.path, {})
     assert (asked.method, asked.body) == ("GET", None)
     assert asked.path.endswith("/t-1")
 
@@ -112,7 +112,7 @@ def test_a_poll_is_free_and_asks_about_the_task(provider: Provider) -> None:
 )
 def test_an_id_of_any_shape_is_one_step_of_the_path(provider: Provider, task: str, step: str) -> None:
     made = provider.submit(shot(prompt="x"), {}, Settings(), KEY, 1)
-    assert provider.poll(TaskId(task), made.path).path.rpartition("/")[2] == step
+    assert provider.poll(TaskId(task), made.path, {}).path.rpartition("/")[2] == step
 
 
 @every
@@ -226,7 +226,9 @@ def test_a_recorded_request_is_built(case: dict[str, Any]) -> None:
     provider = NAMED[case["provider"]]
     one = framed(case["inputs"], **case["shot"])
     assert [p for p in provider.check(film(one), one) if p.severity == "error"] == []
-    made = provider.submit(one, case["inputs"], Settings(**case["settings"]), KEY, 1)
+    own = {name: value for name, value in case["settings"].items() if name != "callback_url"}
+    stated = Settings(own=own, callback_url=case["settings"].get("callback_url"))
+    made = provider.submit(one, case["inputs"], stated, KEY, 1)
     assert (made.method, made.path) == ("POST", case["path"])
     assert made.body == json.dumps(case["body"], ensure_ascii=False, separators=(",", ":")).encode()
     for name, value in case.get("page", {}).items():

@@ -43,7 +43,7 @@ async def drawn(service: AnimaticService, request: Request, to: Path) -> Digest:
     accepted = animatic.accepted(await service.send(request))
     assert isinstance(accepted, Accepted)
     while True:
-        status = animatic.status(await service.send(animatic.poll(accepted.task, request.path)), accepted.task)
+        status = animatic.status(await service.send(animatic.poll(accepted.task, request.path, {})), accepted.task)
         if not isinstance(status, Pending):
             assert isinstance(status, Done), status
             return await service.fetch(status.url, to, lambda received, expected: None)
@@ -361,7 +361,7 @@ def test_a_still_that_cannot_be_read_fails_the_task_in_words(tmp_path: Path) -> 
         try:
             request = order(frames={"first_frame": "bad.png"})
             task = json.loads((await service.send(request)).body)["task"]
-            return animatic.status(await service.send(animatic.poll(task, request.path)), task)
+            return animatic.status(await service.send(animatic.poll(task, request.path, {})), task)
         finally:
             await service.close()
 
@@ -380,7 +380,7 @@ def test_one_order_is_one_task_and_another_process_knows_none(tmp_path: Path) ->
             first, second = tmp_path / "a.mp4", tmp_path / "b.mp4"
             assert await drawn(service, request, first) == await drawn(service, request, second)
             assert first.read_bytes() == second.read_bytes()
-            poll = animatic.poll(task, request.path)
+            poll = animatic.poll(task, request.path, {})
             assert animatic.status(await other.send(poll), task) == Missing()
             with pytest.raises(Gone):
                 await other.fetch(f"file:{tmp_path}/one/{task}.mp4", tmp_path / "c.mp4", lambda *_: None)

@@ -174,9 +174,9 @@ def facts(**more: Any) -> ImageFacts:
 
 
 def test_an_image_inside_hiapis_request_may_be_as_large_as_its_own_tools_send_it() -> None:
-    assert image_bytes(hiapi.caps, published=False) == 20 * 2**20
-    assert image_bytes(hiapi.caps, published=True) == 50 * 2**20
-    assert image_bytes(mulerouter.caps, published=False) == 10 * 2**20
+    assert image_bytes(hiapi.caps, "data-uri") == 20 * 2**20
+    assert image_bytes(hiapi.caps, "url") == 50 * 2**20
+    assert image_bytes(mulerouter.caps, "data-uri") == 10 * 2**20
 
 
 def test_no_frame_of_a_clip_is_larger_than_what_is_said_of_it() -> None:

@@ -86,6 +86,7 @@ def _wait(
             status = await poller.ended(
                 TaskId(task),
                 PATHS[name],
+                {},
                 expected_s=expected_s,
                 elapsed_s=0.0,
                 patience_s=patience_s,
@@ -102,7 +103,13 @@ def _wait(
 async def _ended(poller: Poller, task: str, expected_s: float = 100.0) -> Status:
     name = poller._provider.name
     return await poller.ended(
-        TaskId(task), PATHS[name], expected_s=expected_s, elapsed_s=0.0, patience_s=7200.0, tell=lambda pending: None
+        TaskId(task),
+        PATHS[name],
+        {},
+        expected_s=expected_s,
+        elapsed_s=0.0,
+        patience_s=7200.0,
+        tell=lambda pending: None,
     )
 
 
@@ -333,6 +340,7 @@ def test_a_poller_goes_on_when_one_wait_ends_as_the_next_begins() -> None:
             await poller.ended(
                 TaskId(f"t{number}"),
                 PATHS["mulerouter"],
+                {},
                 expected_s=1.0,
                 elapsed_s=10.0,
                 patience_s=100.0,
@@ -349,7 +357,7 @@ def test_a_wait_that_is_given_up_leaves_nothing_behind() -> None:
         poller = Poller(PROVIDERS["hiapi"], desk, random.Random(1))
         wait = asyncio.create_task(
             poller.ended(
-                TaskId("t"), "/v1/tasks", expected_s=9.0, elapsed_s=0.0, patience_s=99.0, tell=lambda pending: None
+                TaskId("t"), "/v1/tasks", {}, expected_s=9.0, elapsed_s=0.0, patience_s=99.0, tell=lambda pending: None
             )
         )
         await asyncio.sleep(10)

@@ -236,7 +236,7 @@ def test_a_path_of_a_callback_url_is_served_where_its_provider_has_a_secret() ->
     woken: list[TaskId] = []
 
     async def main() -> None:
-        also = {"/studio/here": "hiapi", "/studio/there": "mulerouter"}
+        also = {"/studio/here": ["hiapi"], "/studio/there": ["mulerouter"]}
         secrets = {"hiapi": SECRET, "mulerouter": ""}
         wake = lambda provider, task: woken.append(task)  # noqa: E731
         async with listen(

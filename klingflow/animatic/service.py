@@ -86,6 +86,9 @@ class AnimaticService:
         progress(size, size)
         return digest
 
+    def owns(self, url: str) -> bool:
+        return False
+
     async def close(self) -> None:
         """Stops drawing within a frame and takes unfetched clips away. Must be called before the process ends."""
         self._stop.set()

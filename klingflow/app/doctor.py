@@ -1,7 +1,7 @@
 """Is everything there that a run needs? Finds all that is wrong at once, each with its mend.
 
-Costs nothing, but for the paid probe: that sends HiAPI's cheapest request twice with one Idempotency-Key and demands
-the same task and the replay header, because the key is known from the vendor's own clients, not from its API pages.
+Costs nothing, but for the paid probe: that sends the cheapest order twice with one key of idempotency and demands the
+same task, said to be a replay, because HiAPI's key is known from its own clients, not from its API pages.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pathlib import Path
 
 from klingflow.app.planner import open_project_store
 from klingflow.app.project_loader import StoryboardFile, trusted_urls
-from klingflow.app.services import api_of, provider_hosts
+from klingflow.app.services import api_of, base_of, key_of, no_key, provider_hosts
 from klingflow.core.digest import of_bytes
 from klingflow.core.errors import KlingflowError, StoreError, UsageError
-from klingflow.core.model import Key, Shot, ShotId, TaskId
+from klingflow.core.model import Key, Shot, ShotId
 from klingflow.core.redact import redact
 from klingflow.core.source import Severity
 from klingflow.io import config, http
@@ -36,14 +36,13 @@ from klingflow.io.store import FolderStore, proves_create_only
 from klingflow.output.words import count, duration
 from klingflow.planning import price
 from klingflow.planning.price import Price
-from klingflow.providers import PROVIDERS, reading
-from klingflow.providers.base import Accepted, Answer, Later, Missing, Provider, Request, Settings
+from klingflow.providers import BUILT_IN, PROVIDERS
+from klingflow.providers.base import Accepted, Answer, Provider, Settings
 
 FREE_BYTES = 2 * 2**30
 """Room for some tens of clips: 15 s of 4K take about 100 MB."""
 CLOCK_S = 60.0
 """HiAPI refuses callbacks 300 s off; a clock that far out also spoils replay windows."""
-NOBODY = TaskId("00000000-0000-0000-0000-000000000000")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +158,7 @@ def _prices(settings: config.Config, shots: Sequence[Shot]) -> list[Finding]:
         unknown: list[str] = []
         estimated = False
         for resolution, sound in sorted(wanted, key=lambda kind: (_ORDER.index(kind[0]), kind[1])):
-            cost = price.of(name, resolution, sound, 1, settings.prices)
+            cost = price.of(name, resolution, sound, 1, settings.prices, provider.caps.shipped)
             estimated = estimated or cost.estimate
             if cost.amount is None:
                 unknown.append(f"{resolution}{' with sound' if sound else ''}")
@@ -170,7 +169,7 @@ def _prices(settings: config.Config, shots: Sequence[Shot]) -> list[Finding]:
             out.append(Finding(False, f"price: of {', '.join(unknown)} at {name} no price is known", mend))
         if told:
             listed = "; ".join(f"{resolution} {', '.join(amounts)}" for resolution, amounts in told.items())
-            note = "estimates: Kling's list price, read 2026-11; state your own under `prices`"
+            note = f"estimates: {provider.caps.prices_from}; state your own under `prices`"
             out.append(Finding(True, f"price: a second at {name}: {listed}{f' ({note})' if estimated else ''}"))
     return out
 
@@ -183,11 +182,13 @@ async def _network(settings: config.Config, environ: Mapping[str, str], used: se
         return [Finding(False, f"proxy: {bad.what}", bad.mend)]
     out: list[Finding] = []
     for name, provider in PROVIDERS.items():
-        if provider.caps.paid:
+        if not provider.caps.local:
             try:
                 out += await _api(name, provider, environ, name in used)
             except KlingflowError as bad:
                 out.append(Finding(False, f"{name}: {bad.what}", bad.mend))
+    mend = "mend or remove the package"
+    out += [Finding(False, f"{name}: {why}", mend) for name, why in PROVIDERS.broken().items()]
     try:
         return out + await _published(settings, environ, used)
     except KlingflowError as bad:
@@ -195,16 +196,15 @@ async def _network(settings: config.Config, environ: Mapping[str, str], used: se
 
 
 async def _api(name: str, provider: Provider, environ: Mapping[str, str], used: bool) -> list[Finding]:
-    variable = provider.caps.key_variable
-    key = config.secret(environ, variable)
-    if not key:
-        what = f"{name}: no key ({variable} is not set), so nothing can be ordered there"
-        return [Finding(not used, what, f"export {variable}=…, or rehearse for nothing with --provider animatic")]
+    key = key_of(provider, environ)
+    if key is None:
+        lacks, mend = no_key(provider)
+        return [Finding(not used, f"{name}: no key ({lacks}), so nothing can be ordered there", mend)]
     service = api_of(provider, key, environ)
     try:
-        answer = await service.send(_question(provider))
+        answer = await service.send(provider.probe())
     except (NotSent, Unanswered) as lost:
-        base = redact(environ.get(provider.caps.base_variable) or provider.caps.base_url)
+        base = redact(base_of(provider, environ))
         mend = f"check the network, HTTPS_PROXY, and {provider.caps.base_variable} if it is set"
         return [Finding(False, f"{name}: {base} is not reached: {lost}", mend)]
     finally:
@@ -212,24 +212,15 @@ async def _api(name: str, provider: Provider, environ: Mapping[str, str], used: 
     return [_heard(name, provider, answer, environ), *_clock(name, answer)]
 
 
-def _question(provider: Provider) -> Request:
-    """A request that costs nothing and that only a good key is answered: the list, or a task that nobody has."""
-    listed = provider.poll_many(1)
-    path = "/vendors/klingai/v1/kling-v3-omni/image-to-video/generation"
-    return listed if listed is not None else provider.poll(NOBODY, path)
-
-
 def _heard(name: str, provider: Provider, answer: Answer, environ: Mapping[str, str]) -> Finding:
     """What the answer says of the key and of the address. A page of something in between does not count."""
-    said = provider.statuses(answer) if provider.poll_many(1) is not None else provider.status(answer, NOBODY)
     if answer.status in (401, 403):
-        mend = f"copy {provider.caps.key_variable} again from {name}'s console, and see that the key is not disabled"
+        variables = " and ".join(provider.caps.variables)
+        mend = f"copy {variables} again from {name}'s console, and see that the key is not disabled"
         return Finding(False, f"{name}: the key is refused (HTTP {answer.status})", mend)
-    # That nobody has this task a 404 says, by the docs; another complaint about the request serves as well.
-    complains = answer.status in (400, 422) and provider.poll_many(1) is None and not reading.is_page(answer.body)
-    if isinstance(said, Missing | Mapping) or complains:
-        return Finding(True, f"{name}: reached, the key is taken")
-    why = said.message if isinstance(said, Later) else "about a task that nobody has"
+    why = provider.probed(answer)
+    if not why:
+        return Finding(True, f"{name}: reached" + (", the key is taken" if provider.caps.variables else ""))
     mend = "try again later; if it stays so, look at the provider's status page"
     if provider.caps.base_variable in environ:
         mend += f" and at {provider.caps.base_variable}"
@@ -254,9 +245,11 @@ async def _published(settings: config.Config, environ: Mapping[str, str], used: 
     """Publishes a tiny picture and reads it back as a stranger would."""
     publisher = open_publisher(settings.publish, settings.root)
     if publisher is None:
-        if settings.settings["hiapi"].data_uri:
+        ways = {name: p.images(settings.settings.get(name, Settings()), False) for name, p in BUILT_IN.items()}
+        lack = [name for name, way in ways.items() if way == "url"]
+        if not lack:
             return [Finding(True, "publish: not set, and not needed: frames go inside the requests")]
-        return [Finding(True, "publish: not set, and data_uri is false, so hiapi gets no frames")]
+        return [Finding(True, f"publish: not set, and data_uri is false, so {' and '.join(lack)} gets no frames")]
     downloads = Downloads(trusted_urls(environ), proxy=http.proxy_for("https://", environ))
     try:
         why = await unreadable(publisher, downloads, provider_hosts(environ))
@@ -273,37 +266,47 @@ async def _published(settings: config.Config, environ: Mapping[str, str], used: 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaidProbe:
-    """The cheapest order at HiAPI, to be sent twice with one Idempotency-Key. Made by `paid_probe`."""
+    """The cheapest order, to be sent twice with one key of idempotency. Made by `paid_probe`."""
 
+    provider: str
+    """Whom it is sent to, as people write the name."""
     cost: Price
     """What one clip costs: twice that where the key is not honoured."""
-    _key: str = field(repr=False)
+    _provider: Provider = field(repr=False)
+    _key: tuple[str, str] = field(repr=False)
     _environ: Mapping[str, str] = field(repr=False)
 
     def send(self) -> Finding:
         """Spends the money: whoever calls this has confirmed it. Blocks."""
-        return asyncio.run(_probe(self._key, self._environ))
+        return asyncio.run(_probe(self._provider, self._key, self._environ))
 
 
 def paid_probe(path: str | os.PathLike[str] = ".", *, environ: Mapping[str, str] = os.environ) -> PaidProbe:
-    """The probe, with what it costs; nothing is sent yet. Raises UsageError where HiAPI's key is not set."""
+    """The probe of the first provider that says that it gives the same task for the same order, with what it costs;
+    nothing is sent yet. Raises UsageError where its key is not set."""
     settings = config.load(_root(_start(path)), environ)
-    caps = PROVIDERS["hiapi"].caps
-    key = config.secret(environ, caps.key_variable)
-    if not key:
-        raise UsageError(f"the paid probe needs {caps.key_variable}", f"export {caps.key_variable}=…")
-    cost = price.of("hiapi", PROBE.resolution, False, PROBE.duration, settings.prices)
-    return PaidProbe(cost=cost, _key=key, _environ=environ)
+    provider = next(p for p in BUILT_IN.values() if _replays(p))
+    caps = provider.caps
+    key = key_of(provider, environ)
+    if key is None:
+        variables = " and ".join(caps.variables)
+        raise UsageError(f"the paid probe needs {variables}", f"export {variables}=…")
+    cost = price.of(provider.name, PROBE.resolution, False, PROBE.duration, settings.prices, caps.shipped)
+    return PaidProbe(provider=caps.title, cost=cost, _provider=provider, _key=key, _environ=environ)
 
 
+def _replays(provider: Provider) -> bool:
+    return provider.caps.paid and provider.caps.replay_s is not None and provider.find(NOKEY, 1) is None
+
+
+NOKEY = Key("0" * 64)
 PROBE = Shot(
-    id=ShotId("probe"), index=0, prompt="A still grey wall.", duration=3, resolution="720p", aspect_ratio="16:9",
-    provider="hiapi",
-)  # fmt: skip
+    id=ShotId("probe"), index=0, prompt="A still grey wall.", duration=3, resolution="720p", aspect_ratio="16:9"
+)
 
 
-async def _probe(api_key: str, environ: Mapping[str, str]) -> Finding:
-    provider = PROVIDERS["hiapi"]
+async def _probe(provider: Provider, api_key: tuple[str, str], environ: Mapping[str, str]) -> Finding:
+    title = provider.caps.title
     order = provider.submit(PROBE, {}, Settings(), Key(of_bytes(secrets.token_bytes(32))), 1)
     service = api_of(provider, api_key, environ)
     tasks: list[Accepted] = []
@@ -315,12 +318,12 @@ async def _probe(api_key: str, environ: Mapping[str, str]) -> Finding:
             tasks.append(answer)
     except (NotSent, Unanswered) as lost:
         which = f"its repetition (task {tasks[0].task} was bought)" if tasks else "the order"
-        return Finding(False, f"probe: no answer to {which}: {lost}", "look at HiAPI's console before you try again")
+        return Finding(False, f"probe: no answer to {which}: {lost}", f"look at {title}'s console before you try again")
     finally:
         await service.close()
     if not tasks:
         why = getattr(answer, "message", "") or "it is busy with another order of this key"
-        return Finding(False, f"probe: HiAPI did not take the order: {why}", "mend that, and try again")
+        return Finding(False, f"probe: {title} did not take the order: {why}", "mend that, and try again")
     task = tasks[0].task
     if len(tasks) == 1:
         found = f"task {task}, and then: {getattr(answer, 'message', '') or 'the first is still being taken'}"
@@ -330,5 +333,5 @@ async def _probe(api_key: str, environ: Mapping[str, str]) -> Finding:
         found = f"task {task}, not marked as a replay"
     else:
         return Finding(True, f"probe: the same Idempotency-Key twice is one task, marked as a replay (task {task})")
-    mend = "do not trust lost answers on this account: buy through mulerouter, or resolve doubts by hand"
+    mend = "do not trust lost answers on this account: buy from another seller, or resolve doubts by hand"
     return Finding(False, f"probe: the same Idempotency-Key twice gave {found}", mend)

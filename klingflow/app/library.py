@@ -17,6 +17,7 @@ from klingflow.app.project_loader import StoryboardFile
 from klingflow.core.errors import SpendRefused, UsageError
 from klingflow.core.model import Film
 from klingflow.core.source import Problem
+from klingflow.providers import PROVIDERS
 
 if TYPE_CHECKING:
     import asyncio
@@ -330,9 +331,8 @@ class Planned:
     @property
     def pays(self) -> bool:
         """Whether a run may send a request that costs money."""
-        from klingflow.planning.price import FREE
-
-        return any(step.orders and step.provider not in FREE for film in self.plan.films for step in film.steps)
+        steps = [step for film in self.plan.films for step in film.steps]
+        return any(step.orders and PROVIDERS[step.provider].caps.paid for step in steps)
 
     def lost(self) -> str:
         """What a run would remove from the lock, and what was paid for it: "dawn (1 clip, $0.56)"; empty for

@@ -34,8 +34,8 @@ from klingflow.planning.job import Job, Kind, Record, State
 from klingflow.planning.plan import Action, OpenOrder, Plan, PlanLookups, Step
 from klingflow.planning.select import refuse_misspelt_tags
 from klingflow.planning.select import select as select_shots
-from klingflow.providers import PROVIDERS
-from klingflow.providers.base import FailureClass, Provider, Settings
+from klingflow.providers import BUILT_IN, PROVIDERS
+from klingflow.providers.base import FailureClass, Images, Provider, Settings
 from klingflow.providers.failure import RULES, recorded
 from klingflow.providers.images import PIXELS, frame_bytes, image_bytes, mib
 from klingflow.storyboard.lock import Lock
@@ -118,6 +118,7 @@ def lookups(loaded: LoadedStoryboard, store: Store, notes: TaskNotes) -> PlanLoo
             shot.sound,
             shot.duration,
             prices,
+            PROVIDERS[shot.provider].caps.shipped,
             listed,
             by_text=shot.first_frame is None,
         ),
@@ -178,10 +179,15 @@ def _another(loaded: LoadedStoryboard, job: Job, key: Key, shot: Shot) -> bool:
     return not form.failed_before(job, shot.provider, mine)
 
 
+def way(config: Config, provider: Provider) -> Images:
+    """How images go to a provider from this project."""
+    return provider.images(config.settings.get(provider.name, Settings()), config.publish is not None)
+
+
 def images_by(config: Config, provider: Provider) -> str:
     """The way that images go to a provider, as far as the project decides it: what `form.of` wants to know."""
     publish = config.publish
-    if publish is None or provider.caps.frames != "url":
+    if publish is None or way(config, provider) != "url":
         return f"inside {config.shrink}"
     return f"{publish.public_url or publish.to} {config.shrink}"
 
@@ -197,9 +203,8 @@ def _failed_before(job: Job, another: Callable[[], bool]) -> OpenOrder:
 
 
 def _expect(shot: Shot) -> float:
-    """Seconds that making a shot takes. Before anything is learnt: fal.ai's 94 s for a 5 s clip of the same model
-    (standard tier, read 2026-11), in proportion; the animatic draws at about a third of real time."""
-    return shot.duration * (0.4 if not PROVIDERS[shot.provider].caps.paid else 19.0)
+    """Seconds that making a shot takes, before anything is learnt."""
+    return shot.duration * PROVIDERS[shot.provider].caps.expect_s
 
 
 def make(loaded: LoadedStoryboard, lock: Lock, found: PlanLookups) -> Plan:
@@ -235,10 +240,9 @@ def unsendable(loaded: LoadedStoryboard, plan: Plan) -> Problem | None:
         film = films[film_plan.variant]
         shots = film.by_id()
         for step in film_plan.steps:
-            if not step.orders or PROVIDERS[step.provider].caps.frames != "url":
+            if not step.orders or loaded.config.publish is not None:
                 continue
-            own = loaded.config.settings.get(step.provider, Settings())
-            if loaded.config.publish is not None or own.data_uri:
+            if way(loaded.config, PROVIDERS[step.provider]) != "url":
                 continue
             for role, frame in own_frames(shots[step.shot]):
                 if not isinstance(frame, UrlStill):
@@ -247,7 +251,7 @@ def unsendable(loaded: LoadedStoryboard, plan: Plan) -> Problem | None:
                         what=f"shot '{step.shot}' sends a frame to {step.provider}, and this project publishes nowhere "
                         "and has data_uri: false, so it goes neither by URL nor inside the request",
                         mend=f"drop providers.{step.provider}.data_uri from klingflow.yaml; or set publish.to there (a "
-                        "folder behind a web server, or object storage); or use provider: mulerouter",
+                        f"folder behind a web server, or object storage){_another_of(step.provider)}",
                         span=film.where(step.shot, role),
                     )
     return None
@@ -265,9 +269,13 @@ def too_large_perhaps(loaded: LoadedStoryboard, plan: Plan) -> Problem | None:
         shots = film.by_id()
         records = {step.shot: step.record for step in film_plan.steps if step.is_active_take}
         for step in film_plan.steps:
-            if not step.orders or (caps := PROVIDERS[step.provider].caps).frames == "blob":
+            if not step.orders:
                 continue
-            most = image_bytes(caps, published=caps.frames == "url" and loaded.config.publish is not None)
+            provider = PROVIDERS[step.provider]
+            how = way(loaded.config, provider)
+            if how == "blob":
+                continue
+            most = image_bytes(provider.caps, how)
             for role, frame in own_frames(shots[step.shot]):
                 if isinstance(frame, ShotFrame):
                     size = frame_bytes(_pixels(loaded, shots[frame.shot], records.get(frame.shot)))
@@ -294,6 +302,14 @@ def _pixels(loaded: LoadedStoryboard, shot: Shot, record: ClipRecord | None) -> 
     if look is not None:
         return look.width * look.height
     return record.facts.width * record.facts.height if record is not None else PIXELS.get(shot.resolution, PIXELS["4K"])
+
+
+def _another_of(name: str) -> str:
+    """Another provider of the same model that gets frames without being published to, as a mend."""
+    models = set(PROVIDERS[name].caps.models)
+    others = [p.name for p in BUILT_IN.values() if models & set(p.caps.models) and p.name != name]
+    others = [other for other in others if BUILT_IN[other].images(Settings(), False) != "url"]
+    return f"; or use provider: {' or '.join(others)}" if others else ""
 
 
 def warnings(loaded: LoadedStoryboard, lock: Lock, plan: Plan) -> list[Problem]:
@@ -359,7 +375,7 @@ def publishes(loaded: LoadedStoryboard, plan: Plan) -> bool:
     shots = {film.variant: film.by_id() for film in loaded.films}
     return any(
         step.orders
-        and PROVIDERS[step.provider].caps.frames == "url"
+        and way(loaded.config, PROVIDERS[step.provider]) == "url"
         and any(not isinstance(frame, UrlStill) for _, frame in shots[film.variant][step.shot].frames())
         for film in plan.films
         for step in film.steps

@@ -69,7 +69,8 @@ def prices(path: str | os.PathLike[str] = ".", *, environ: Mapping[str, str] = o
             for resolution in provider.caps.resolutions:
                 for sound in (False, True):
                     by_text = way == "text-to-video"
-                    one = price.of(name, resolution, sound, 1, settings.prices, settings.listed, by_text=by_text)
+                    shipped, stated = provider.caps.shipped, settings.prices
+                    one = price.of(name, resolution, sound, 1, stated, shipped, settings.listed, by_text=by_text)
                     row = PriceRow(
                         provider=name,
                         way=way,

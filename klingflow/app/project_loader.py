@@ -18,7 +18,7 @@ from klingflow.app import out_folder
 from klingflow.core.alike import difference
 from klingflow.core.digest import of_bytes
 from klingflow.core.errors import KlingflowError, StoryboardError, UsageError
-from klingflow.core.model import ClipLook, Digest, FileStill, Film, Frame, ImageFacts, Inputs, Shot, ShotId
+from klingflow.core.model import ANIMATIC, ClipLook, Digest, FileStill, Film, Frame, ImageFacts, Inputs, Shot, ShotId
 from klingflow.core.source import Document, Problem, Severity, Span
 from klingflow.io import config as project_file
 from klingflow.io.config import Config
@@ -26,6 +26,7 @@ from klingflow.io.project import Project, find_root
 from klingflow.io.remembered import recall, remember
 from klingflow.planning import graph, pictures
 from klingflow.providers import PROVIDERS
+from klingflow.providers.base import Settings
 from klingflow.providers.images import image_bytes, image_doubts, image_problems
 from klingflow.storyboard import include, load, paths, scalar, schema, yamlread
 from klingflow.storyboard.include import Included, Joined
@@ -61,7 +62,7 @@ class LoadedStoryboard:
     @property
     def rehearsal(self) -> bool:
         """The provider was overridden to animatic: the lock is left as it is."""
-        return self.provider == "animatic"
+        return self.provider == ANIMATIC
 
     @property
     def lock_path(self) -> Path:
@@ -344,7 +345,7 @@ def _line(span: Span) -> tuple[str, int]:
 
 def trusted_urls(environ: Mapping[str, str]) -> tuple[str, ...]:
     """The base and publish URLs of the environment: what klingflow fetches may be on their hosts, private or not."""
-    names = [p.caps.base_variable for p in PROVIDERS.values() if p.caps.base_variable]
+    names = [p.caps.base_variable for p in PROVIDERS.met().values() if p.caps.base_variable]
     return tuple(url for name in (*names, "KLINGFLOW_PUBLISH_URL") if (url := environ.get(name, "")))
 
 
@@ -404,7 +405,9 @@ def _files(films: Sequence[Film], project: Project, config: Config | None) -> tu
                     note(film.where(shot.id, role), "image", error.what, error.mend)
                 elif shot.clip is None and shot.provider in PROVIDERS:
                     caps = PROVIDERS[shot.provider].caps
-                    most = image_bytes(caps, published=bool(config and config.publish))
+                    own = config.settings.get(shot.provider, Settings()) if config else Settings()
+                    way = PROVIDERS[shot.provider].images(own, bool(config and config.publish))
+                    most = image_bytes(caps, way)
                     shrinks = bool(config and config.shrink)
                     for what, mend in image_problems(caps, facts, most, shrinks):
                         note(film.where(shot.id, role), "image", f"{frame.path}: {what}", mend)

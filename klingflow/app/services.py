@@ -14,7 +14,7 @@ from klingflow.animatic.service import AnimaticService
 from klingflow.app import planner
 from klingflow.app.project_loader import LoadedStoryboard, trusted_urls
 from klingflow.core.errors import KlingflowError, StoreError, StoryboardError, UsageError
-from klingflow.core.model import Digest, TaskId
+from klingflow.core.model import ANIMATIC, Digest, TaskId
 from klingflow.core.redact import redact
 from klingflow.execution.account import Account, account
 from klingflow.execution.seller import Seller
@@ -29,10 +29,6 @@ from klingflow.io.store import Store
 from klingflow.planning.plan import Action, Plan
 from klingflow.providers import PROVIDERS
 from klingflow.providers.base import Provider, Settings
-
-CONCURRENT = {"hiapi": 10}
-"""Requests at once that a provider allows (HiAPI docs, rate limits, read 2026-11)."""
-SECRETS = {"hiapi": "HIAPI_WEBHOOK_SECRET", "mulerouter": "MULEROUTER_WEBHOOK_SECRET"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +69,8 @@ class Services:
     """The way that images go to each provider (planner.images_by)."""
     publisher: Publisher | None
     stills: ProjectStills
-    keys: Mapping[str, str]
-    """API keys by provider, those that are set."""
+    keys: Mapping[str, tuple[str, str]]
+    """API keys by provider, both halves, of those whose key is set and those that need none."""
     needed: frozenset[str]
     """The providers that the plan cannot do without."""
     environ: Mapping[str, str]
@@ -87,7 +83,7 @@ class Services:
     async def opened(self, store: Store, scratch: Path, rng: random.Random) -> AsyncIterator[Doors]:
         """Opens every door, and closes it whatever happens."""
         drawing = AnimaticService(lambda digest: store.blob(Digest(digest)), scratch / "animatic")
-        sellers = {"animatic": self._seller("animatic", drawing, None, rng)}
+        sellers = {ANIMATIC: self._seller(ANIMATIC, drawing, None, rng)}
         for name, key in self.keys.items():
             provider = PROVIDERS[name]
             try:
@@ -96,8 +92,7 @@ class Services:
                 if name in self.needed:
                     raise
                 continue
-            base = self.environ.get(provider.caps.base_variable) or provider.caps.base_url
-            sellers[name] = self._seller(name, service, account(base, key), rng)
+            sellers[name] = self._seller(name, service, account(base_of(provider, self.environ), "".join(key)), rng)
         downloads = Downloads(self.trusted, proxy=http.proxy_for("https://", self.environ))
         try:
             yield Doors(sellers=sellers, downloads=downloads)
@@ -124,17 +119,23 @@ class Services:
         def told(provider: str, task: TaskId) -> None:
             wake(provider, task)
 
-        url = self.settings["hiapi"].callback_url if "hiapi" in self.settings else None
-        also = {urlsplit(url).path or "/": "hiapi"} if url is not None else {}
+        urls = {name: own.callback_url for name, own in self.settings.items() if own.callback_url is not None}
+        paths = {urlsplit(url).path or "/" for url in urls.values()}
+        also = {path: tuple(urls) for path in paths}
         async with webhook.listen(
-            host, port, secrets=self.secrets, providers=PROVIDERS, also=also, wake=told, refused=notify
+            host, port, secrets=self.secrets, providers=PROVIDERS.met(), also=also, wake=told, refused=notify
         ) as at:
             notify(f"listening for callbacks on {at.host}:{at.port} ({', '.join(sorted(at.paths.values()))})")
             yield
 
 
+def base_of(provider: Provider, environ: Mapping[str, str]) -> str:
+    """The base URL of a provider's API: the environment's, where one is set."""
+    return environ.get(provider.caps.base_variable) or provider.caps.base_url
+
+
 def api_of(
-    provider: Provider, key: str, environ: Mapping[str, str], trusted: Sequence[str] = ()
+    provider: Provider, key: tuple[str, str], environ: Mapping[str, str], trusted: Sequence[str] = ()
 ) -> api.HttpService:
     """The door to a provider's API, at the base URL of the environment where one is set."""
     own = environ.get(provider.caps.base_variable)
@@ -142,10 +143,11 @@ def api_of(
     return api.HttpService(
         base,
         key,
+        provider.authorization,
         trusted_base=bool(own),
         trusted=trusted,
         requests_per_minute=None if own else provider.caps.requests_per_minute,
-        concurrent=CONCURRENT.get(provider.name, http.POOL),
+        concurrent=provider.caps.requests_at_once or http.POOL,
         proxy=http.proxy_for(base, environ),
     )
 
@@ -162,6 +164,8 @@ def open_services(
     API could read."""
     environ = loaded.environ
     needed = {step.provider for film in plan.films for step in film.steps if step.action in _USING}
+    if any(step.action is not Action.MAKE for film in plan.films for step in film.steps if step.action in _USING):
+        PROVIDERS.broken()  # a task that was paid for may be at any installed provider: all of them are met
     keys = _keys(needed, environ)
     settings = dict(loaded.config.settings)
     if callback_url is not None:
@@ -170,23 +174,25 @@ def open_services(
             raise UsageError("--callback-url goes with --listen or --detach", mend)
         if not callback_url.startswith("https://"):
             raise UsageError("--callback-url must be an https URL", "it is the address under which --listen is reached")
-        settings["hiapi"] = replace(settings.get("hiapi", Settings()), callback_url=callback_url)
+        for name in [name for name in needed if PROVIDERS[name].caps.callback_in_order]:
+            settings[name] = replace(settings.get(name, Settings()), callback_url=callback_url)
     publisher = open_publisher(loaded.config.publish, loaded.project.root)
     unsendable = planner.unsendable(loaded, plan)
     if unsendable is not None:
         raise StoryboardError([unsendable])
     secrets = {}
     if listen is not None:
-        found = {name: config.secret(environ, variable) for name, variable in SECRETS.items()}
+        variables = {name: p.caps.webhook_variable for name, p in PROVIDERS.met().items() if p.caps.webhook_variable}
+        found = {name: config.secret(environ, variable) for name, variable in variables.items()}
         secrets = {name: secret for name, secret in found.items() if secret}
         if not secrets:
             raise UsageError(
                 "--listen needs the secret that callbacks are signed with",
-                f"export {' or '.join(SECRETS.values())}",
+                f"export {' or '.join(variables.values())}",
             )
     return Services(
         settings=settings,
-        images_by={name: planner.images_by(loaded.config, provider) for name, provider in PROVIDERS.items()},
+        images_by={name: planner.images_by(loaded.config, provider) for name, provider in PROVIDERS.met().items()},
         publisher=publisher,
         stills=ProjectStills(loaded.project),
         keys=keys,
@@ -202,27 +208,42 @@ _USING = frozenset({Action.MAKE, Action.RESUME, Action.RESOLVE})
 """Steps that may speak to their provider."""
 
 
-def _keys(needed: Collection[str], environ: Mapping[str, str]) -> dict[str, str]:
+def key_of(provider: Provider, environ: Mapping[str, str]) -> tuple[str, str] | None:
+    """A provider's key, both halves; None where it is not set. Raises UsageError for what cannot be a key."""
+    key = [config.secret(environ, variable) if variable else "" for variable in _halves(provider)]
+    lacks = any(variable and not half for variable, half in zip(_halves(provider), key, strict=True))
+    return None if lacks else (key[0], key[1])
+
+
+def _halves(provider: Provider) -> tuple[str, str]:
+    return provider.caps.key_variable, provider.caps.secret_variable
+
+
+def no_key(provider: Provider) -> tuple[str, str]:
+    """What is missing, and the mend, where a provider's key is not set."""
+    variables = provider.caps.variables
+    what = f"{' and '.join(variables)} {'is' if len(variables) == 1 else 'are'} not set"
+    return what, f"export {'=… '.join(variables)}=…, or rehearse for nothing with --provider {ANIMATIC}"
+
+
+def _keys(needed: Collection[str], environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """The API keys that are set. Raises UsageError where one that is needed is missing or cannot be a key; another one
     is then left out, since this run does not depend on it."""
     keys = {}
-    for name, provider in PROVIDERS.items():
-        if not provider.caps.paid:
+    for name, provider in PROVIDERS.met().items():
+        if provider.caps.local:
             continue
-        variable = provider.caps.key_variable
         try:
-            key = config.secret(environ, variable)
+            key = key_of(provider, environ)
         except UsageError:
             if name in needed:
                 raise
             continue
-        if key:
+        if key is not None:
             keys[name] = key
         elif name in needed:
-            raise UsageError(
-                f"{name} has no key: {variable} is not set",
-                f"export {variable}=…, or rehearse for nothing with --provider animatic",
-            )
+            what, mend = no_key(provider)
+            raise UsageError(f"{name} has no key: {what}", mend)
     return keys
 
 
@@ -261,5 +282,5 @@ async def refuse_bad_publishing(services: Services, downloads: Downloads) -> Non
 
 def provider_hosts(environ: Mapping[str, str]) -> list[str]:
     """The names of the servers of all paid APIs."""
-    bases = [environ.get(p.caps.base_variable) or p.caps.base_url for p in PROVIDERS.values() if p.caps.paid]
+    bases = [base_of(p, environ) for p in PROVIDERS.met().values() if not p.caps.local]
     return [urlsplit(base).hostname or "" for base in bases]

@@ -23,6 +23,7 @@ from klingflow.core.errors import KlingflowError, UsageError
 from klingflow.core.model import ClipRecord, Digest, Film, Key, Shot, task_id
 from klingflow.core.source import nearest
 from klingflow.execution import form, host
+from klingflow.execution.waiting import asked
 from klingflow.execution.wording import KEY_SHOWN
 from klingflow.io import config, ledger
 from klingflow.io.project import find_root
@@ -229,17 +230,17 @@ async def _known(provider: Provider, job: Job, storyboard: StoryboardFile) -> st
     asked."""
     environ = storyboard.environ
     try:
-        key = config.secret(environ, provider.caps.key_variable)
+        key = services.key_of(provider, environ)
     except UsageError:
         return None
-    if not key or job.task is None:
+    if key is None or job.task is None:
         return None
     intent = job.last(Kind.INTENT)
     assert intent is not None
     service = services.api_of(provider, key, environ)
     try:
-        request = provider.poll(job.task, _path(provider, storyboard, job) or str(intent.detail.get("path")))
-        status = provider.status(await service.send(request), job.task)
+        path = _path(provider, storyboard, job) or str(intent.detail.get("path"))
+        status = await asked(provider, service, service.send, job.task, path, job.urls)
     except (NotSent, Unanswered, ValueError):
         return None
     finally:

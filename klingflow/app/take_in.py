@@ -23,7 +23,7 @@ from klingflow.app.project_loader import StoryboardFile
 from klingflow.app.session import Session, open_session
 from klingflow.core.alike import suggestion
 from klingflow.core.errors import MediaError, StoreError, UsageError
-from klingflow.core.model import ClipFacts, ClipRecord, Digest, Film, Shot
+from klingflow.core.model import ANIMATIC, ClipFacts, ClipRecord, Digest, Film, Shot
 from klingflow.core.redact import redact
 from klingflow.core.source import nearest
 from klingflow.execution import host
@@ -34,7 +34,6 @@ from klingflow.io.store import Store
 from klingflow.planning import pictures
 from klingflow.planning.job import TRANSITIONS, Job, Kind, State
 from klingflow.planning.plan import OWN, Action, Step
-from klingflow.planning.price import FREE
 from klingflow.storyboard.lock import Lock
 
 MOST_NOTE = 500
@@ -169,7 +168,7 @@ def _refuse_other_kinds(step: Step, path: str) -> None:
         raise UsageError(f"{name} brings a clip of its own", "name the file there: `clip: FILE`")
     if step.action is Action.HOLD:
         raise UsageError(f"{name} is held: it keeps the clip that the lock names", "take `hold` out first")
-    if step.provider in FREE:
+    if step.provider == ANIMATIC:
         raise UsageError(
             f"{name} is drawn by {step.provider}, and what was made elsewhere is no drawing of it",
             "name the seller of its model, with `provider:` in the storyboard or --provider here; or bring the file as "

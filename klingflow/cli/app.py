@@ -251,7 +251,7 @@ def _listen(p: argparse.ArgumentParser) -> None:
 def _doctor(p: argparse.ArgumentParser) -> None:
     p.add_argument("path", nargs="?", metavar="PATH", help="a storyboard, or a folder of the project (default: here)")
     p.add_argument(
-        "--paid-probe", action="store_true", help="prove HiAPI's Idempotency-Key with one cheap paid request"
+        "--paid-probe", action="store_true", help="prove with one cheap paid request that an order can be sent again"
     )
     p.add_argument("-y", "--yes", action="store_true", help="spend on the probe without asking")
     _format(p, "text", "json")

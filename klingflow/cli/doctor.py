@@ -23,7 +23,8 @@ def doctor(path: str | None = None, paid_probe: bool = False, yes: bool = False,
         show(finding)
     if paid_probe:
         probe = klingflow.paid_probe(path or ".")
-        _confirm("an unknown sum" if probe.cost.amount is None else f"about {money(probe.cost.amount)}", yes)
+        amount = probe.cost.amount
+        _confirm(probe.provider, "an unknown sum" if amount is None else f"about {money(amount)}", yes)
         findings.append(probe.send())
         show(findings[-1])
     bad = sum(not finding.good for finding in findings)
@@ -46,12 +47,12 @@ def _show(finding: Finding) -> None:
         print(inert("\n".join(lines)))
 
 
-def _confirm(amount: str, yes: bool) -> None:
+def _confirm(provider: str, amount: str, yes: bool) -> None:
     if yes:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise SpendRefused(f"the probe spends {amount}, and nobody confirmed it", "run it with --yes")
-    sys.stderr.write(f"The probe buys one 3 s clip at HiAPI for {amount}. Only 'yes' is taken as yes: ")
+    sys.stderr.write(f"The probe buys one 3 s clip at {provider} for {amount}. Only 'yes' is taken as yes: ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() != "yes":
         raise SpendRefused("not confirmed; nothing was spent")

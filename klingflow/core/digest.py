@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import rfc8785
 
-from klingflow.core.model import Digest, FileStill, Frame, ImageFacts, Key, Shot, ShotFrame, ShotId, UrlStill
+from klingflow.core.model import ANIMATIC, Digest, FileStill, Frame, ImageFacts, Key, Shot, ShotFrame, ShotId, UrlStill
 
 RECIPE = 1
 """Raised only when the meaning of a part changes. Raising it buys every clip in the world again."""
@@ -47,7 +47,7 @@ def parts(
         "resolution": shot.resolution,
         "sound": shot.sound,
     }
-    if model == "animatic":
+    if model == ANIMATIC:
         out["drawing"] = DRAWING
     for name, text in (("prompt", shot.prompt), ("negative_prompt", shot.negative_prompt)):
         if text:

@@ -19,6 +19,8 @@ Digest = NewType("Digest", str)
 """SHA-256 of some bytes, 64 lower-case hex digits."""
 Key = NewType("Key", str)
 """What a purchase is known by: SHA-256 of its canonical parts (see core.digest), 64 hex digits."""
+ANIMATIC = "animatic"
+"""The provider, and the model, that klingflow itself is: rough clips drawn on this machine, free."""
 TaskId = NewType("TaskId", str)
 """A provider's id of a task: any text, as the provider writes it. It is a file's name nowhere, and one percent-encoded
 step in a URL."""
@@ -112,7 +114,7 @@ class Shot:
     aspect_ratio: str | None = None
     model: str | None = None
     """None: the provider's own model for such a shot."""
-    provider: str = "animatic"
+    provider: str = ANIMATIC
     take: int = 1
     takes: int = 1
     hold: bool = False

@@ -25,6 +25,10 @@ class Account:
         salt = os.urandom(16).hex()
         return {"base": self.base, "salt": salt, "digest": _digest(salt, self._key)}
 
+    def secret_name(self) -> str:
+        """A text that no other account has, and from which the key cannot be read."""
+        return _digest(self.base, self._key)
+
     def wrote(self, intent: Mapping[str, object]) -> bool:
         """Whether an intent was certainly recorded from this account; False too where it does not say."""
         match intent.get("account"):

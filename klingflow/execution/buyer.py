@@ -306,7 +306,7 @@ class Buyer:
     async def _send(self, order: Order, seller: Seller, job: Job) -> Job | Bought | Doubt | None:
         """Orders, with the images inside where the provider takes them so: nothing of them is held when it ends."""
         try:
-            images = await self._inputs.prepare(order, seller.provider, seller.settings)
+            images = await self._inputs.prepare(order, seller)
         except StoreError:
             raise
         except KlingflowError as bad:

@@ -27,7 +27,7 @@ from klingflow.execution.order import Bought, Order
 from klingflow.execution.outcome import Result
 from klingflow.execution.seller import Seller
 from klingflow.execution.sending import INTENT_VALID_S, Sender, place
-from klingflow.execution.waiting import backoff
+from klingflow.execution.waiting import asked, backoff
 from klingflow.execution.wording import Wording
 from klingflow.io import ledger
 from klingflow.io.service import Broken, Gone, NotSent, Unanswered
@@ -41,6 +41,8 @@ UNKNOWN_TASK_TIMEOUT_S = 60.0
 """A task may be unknown to the provider's readers for so long after it was accepted; counted from our first question,
 because the clock of whoever recorded the task may differ from ours."""
 DOWNLOADS = 4
+REMAKES = 3
+"""How often a free provider that forgets its task is given the order again."""
 EMPTY_PAUSES_S = (1.0, 3.0, 9.0)
 """Pauses before a task that is done without a video is asked after once more."""
 
@@ -153,9 +155,9 @@ class Collector:
     async def _ended(self, order: Order, seller: Seller, job: Job, task: TaskId) -> Status | None:
         """How a task ended, or why no more is known of it; None where a detached run does not wait for that."""
         path = form.path(seller.provider, order.shot, seller.settings, job)
-        if self._detach and seller.paid:
+        if self._detach and not seller.provider.caps.local:
             try:
-                status = seller.provider.status(await seller.ask(seller.provider.poll(task, path)), task)
+                status = await asked(seller.provider, seller.service, seller.ask, task, path, job.urls)
             except (NotSent, Unanswered):
                 return None
             foreign = isinstance(status, Missing) and not seller.ordered(job)
@@ -165,6 +167,7 @@ class Collector:
         return await seller.poller.ended(
             task,
             path,
+            job.urls,
             expected_s=order.expected_s,
             elapsed_s=max(0.0, (self._now_ms() - accepted.at_ms) / 1000),
             patience_s=max(TASK_TIMEOUT_S, 10 * order.expected_s),
@@ -176,9 +179,10 @@ class Collector:
     async def _missing(
         self, order: Order, seller: Seller, job: Job, task: TaskId, tries: _Tries
     ) -> Bought | Again | None:
-        """The provider does not know the task. Nothing is sent again: that could buy a second clip."""
-        if not seller.paid:
-            return await self._draw_again(order, seller)
+        """The provider does not know the task. Nothing that costs is sent again: that could buy a second clip."""
+        if seller.provider.caps.local:
+            again = await self._make_again(order, seller)
+            return again if isinstance(again, Bought) else Again()
         if not seller.ordered(job):
             return self._words.other_account(order, seller.name, task)
         now = asyncio.get_running_loop().time()
@@ -188,24 +192,40 @@ class Collector:
             await asyncio.sleep(min(2.0**tries.misses, 15.0))
             fresh = await self._sender.job(order.key)
             return Again() if fresh.state is State.ACCEPTED and fresh.task == task else None
+        if not seller.paid:
+            return await self._make_anew(order, seller, job)
         return self._words.task_unknown(order, seller.name, task)
 
-    async def _draw_again(self, order: Order, seller: Seller) -> Bought | Again:
-        """A free provider's task of an earlier process: the same order again gives the same clip."""
-        images = await self._inputs.prepare(order, seller.provider, seller.settings)
+    async def _make_again(self, order: Order, seller: Seller) -> Accepted | Bought:
+        """Sends the order of a free provider's lost task once more."""
+        images = await self._inputs.prepare(order, seller)
         job = await self._sender.job(order.key)
         before = asyncio.get_running_loop().time() + INTENT_VALID_S
         request = self._sender.request(order, seller, images.texts, max(1, job.attempt))
-        said = seller.provider.accepted(await self._sender.post(seller, request, before))
-        return Again() if isinstance(said, Accepted) else self._words.nothing_to_collect("it could not be drawn again")
+        why = "it could not be made again"
+        try:
+            said = seller.provider.accepted(await self._sender.post(seller, request, before))
+        except (NotSent, Unanswered) as lost:
+            return self._words.nothing_to_collect(f"{why}: {redact(str(lost))}")
+        return said if isinstance(said, Accepted) else self._words.nothing_to_collect(why)
+
+    async def _make_anew(self, order: Order, seller: Seller, job: Job) -> Bought | None:
+        """A free provider forgot its task: it gets the order again, and the new task goes on record in its place."""
+        if sum(record.kind is Kind.ACCEPTED for record in job.records if record.attempt == job.attempt) > REMAKES:
+            return self._words.nothing_to_collect(f"{seller.name} forgets its tasks")
+        again = await self._make_again(order, seller)
+        if isinstance(again, Bought):
+            return again
+        await self._sender.record(job, Kind.ACCEPTED, self._sender.task_detail(seller, again, "again", Decimal(0), ""))
+        return None
 
     async def redraw(self, order: Order, seller: Seller, record: ClipRecord) -> Bought:
         """A free provider's clip that is on record and that the store lost: the same order gives the same bytes."""
-        again = await self._draw_again(order, seller)
+        again = await self._make_again(order, seller)
         if isinstance(again, Bought):
             return again
         job = await self._sender.job(order.key)
-        status = None if job.task is None else await self._ended(order, seller, job, job.task)
+        status = await self._ended(order, seller, job, again.task)
         drawn = await self._download(order, seller, status) if isinstance(status, Done) else None
         if not isinstance(drawn, ClipFacts):
             return self._words.lost_from_store()

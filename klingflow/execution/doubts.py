@@ -1,17 +1,20 @@
 """An intent whose answer is not on record: waited for, sent again where that buys nothing twice, else left to a person.
 
-It is sent again only from the account and address that sent it, while the provider still knows its idempotency key by
-the provider's own clock, and where the request rebuilt from the order is the recorded one.
+Where the provider can look an order up by our id, it is asked first. It is sent again only from the account and address
+that sent it, while the provider still knows its idempotency key by the provider's own clock, and where the request
+rebuilt from the order is the recorded one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 from collections.abc import Callable, Mapping
 
 from klingflow.core.errors import KlingflowError
 from klingflow.core.model import Key
+from klingflow.core.redact import redact
 from klingflow.execution import replay
 from klingflow.execution.collecting import Collector
 from klingflow.execution.host import Host
@@ -22,8 +25,9 @@ from klingflow.execution.seller import Seller
 from klingflow.execution.sending import INTENT_VALID_S, REPLAY_TIMEOUT_S, Doubt, Sender
 from klingflow.execution.waiting import backoff
 from klingflow.execution.wording import Wording
+from klingflow.io.service import NotSent, Unanswered
 from klingflow.planning.job import Job, Kind, Record, State
-from klingflow.providers.base import Request
+from klingflow.providers.base import Accepted, Later, Missing, Request
 
 ANSWER_TIMEOUT_S = 150.0
 """How long another runner's intent may lack an answer, from our first sight of it, before it is in doubt: the request
@@ -69,7 +73,7 @@ class Doubts:
         now = asyncio.get_running_loop().time()
         waited = now - self._first_seen.setdefault((job.key, job.attempt), now)
         waited = max(waited, (self._now_ms() - intent.at_ms) / 1000 - CLOCK_SKEW_S)
-        repeatable = seller is not None and seller.provider.caps.replay_s is not None
+        repeatable = seller is not None and (seller.provider.caps.replay_s is not None or not seller.paid)
         timeout = REPLAY_TIMEOUT_S if repeatable else ANSWER_TIMEOUT_S
         if waited < timeout and not self._host.died(intent.detail):
             await asyncio.sleep(min(1.0 + max(0.0, waited) / 4, 15.0))
@@ -112,11 +116,16 @@ class Doubts:
             return self._words.doubt(
                 order, name, message, f"set the key of {name} and run again: the same request is sent again"
             )
+        if self._sender.state.stopping:
+            return Bought(result=Result.OPEN)
+        looked = await self._look_up(order, seller, job)
+        if isinstance(looked, Doubt) and tries and (seller.closed is not None or took_s > RETRY_TIMEOUT_S):
+            return self._words.doubt(order, name, looked.message, "run again: its task is looked up again")
+        if looked is not None:
+            return looked
         why = await self._not_repeatable(seller, job)
         if why:
             return self._words.doubt(order, name, f"{message}; {why}" if why != message else message)
-        if self._sender.state.stopping:
-            return Bought(result=Result.OPEN)
         if not self._sender.allowed(order, seller):
             return self._words.ask_again(name)
         if tries and (seller.closed is not None or took_s > RETRY_TIMEOUT_S):
@@ -140,19 +149,46 @@ class Doubts:
     async def _recorded(self, order: Order, seller: Seller, intent: Record) -> Request | str:
         """The request of an intent, where it is the one that the order is written as today; else why not."""
         try:
-            images = await self._inputs.prepare(order, seller.provider, seller.settings)
+            images = await self._inputs.prepare(order, seller)
         except KlingflowError as bad:
             return f"its request cannot be made again: {bad.what}"
         rebuilt = self._sender.request(order, seller, images.texts, idempotency_attempt(intent))
+        if not seller.paid:
+            return rebuilt  # it buys nothing, whatever it asks for
         request = replay.recorded((await self._sender.whole(intent)).detail, rebuilt, images.published)
         if isinstance(request, Request):
             return request
         return f"the recorded request is not the one of this order ({', '.join(request)}), so it is not sent again"
 
+    async def _look_up(self, order: Order, seller: Seller, job: Job) -> Job | Bought | Doubt | None:
+        """Asks the provider for the task of an order by the id that the order gave it. None where it cannot be asked,
+        or knows no such task: then the order may be sent again as far as the provider takes no two of one id."""
+        intent = job.last(Kind.INTENT)
+        assert intent is not None
+        request = seller.provider.find(order.key, idempotency_attempt(intent))
+        if request is None or not seller.ordered(job):
+            return None
+        try:
+            said = seller.provider.found(await seller.ask(request))
+        except (NotSent, Unanswered) as lost:
+            return Doubt(f"its task could not be looked up: {redact(str(lost))}")
+        match said:
+            case Accepted():
+                # Whoever sent the order has bought it: to find it books nothing.
+                return await self._sender.uninterrupted(
+                    self._sender.accepted(order, seller, job, dataclasses.replace(said, replayed=True), "find")
+                )
+            case Later():
+                return Doubt(f"its task could not be looked up: {redact(said.message)}")
+            case Missing():
+                return None
+
     async def _not_repeatable(self, seller: Seller, job: Job) -> str:
         """Why the same request cannot be sent again without the risk of a second purchase; empty where it can."""
         intent = job.last(Kind.INTENT)
         assert intent is not None
+        if not seller.paid:
+            return ""
         if seller.provider.caps.replay_s is None:
             return f"{seller.name} has no way to ask again without buying again"
         if not seller.ordered(job):

@@ -15,13 +15,13 @@ from typing import Protocol
 
 from klingflow.core import digest
 from klingflow.core.errors import KlingflowError
-from klingflow.core.model import ClipRecord, Digest, Film, Inputs, Key, Shot, ShotFrame, ShotId
+from klingflow.core.model import ANIMATIC, ClipRecord, Digest, Film, Inputs, Key, Shot, ShotFrame, ShotId
 from klingflow.execution.buyer import Buyer
 from klingflow.execution.order import Order
 from klingflow.execution.outcome import Emit, Event, Failure, Outcome, Result, RunFailure
 from klingflow.planning import graph
 from klingflow.planning.plan import HELD_MISSING, OWN, Action, FilmPlan, Step
-from klingflow.planning.price import FREE, Price
+from klingflow.planning.price import Price
 
 _MAKING = frozenset({Action.MAKE, Action.RESUME, Action.RESOLVE})
 """The steps whose clip is not there yet."""
@@ -124,13 +124,13 @@ async def run(
         assert parts is not None  # a step whose needs have no clip was skipped
         key = digest.key(parts)
         outcome = replace(outcome, key=key)
-        if step.key is not None and step.key != key and step.provider not in FREE:
+        if step.key is not None and step.key != key and step.provider != ANIMATIC:
             message = "what goes into it is not what the plan was made from any more"
             return _failed(outcome, RunFailure.STALE_PLAN, message, "plan and run again")
         locked = await buyer.do(clips.locked, key) if step.key is None else None
         if locked is not None and await buyer.do(clips.holds, locked):
             return replace(outcome, clip=locked)
-        if locked is not None and step.provider not in FREE:
+        if locked is not None and step.provider != ANIMATIC:
             return _absent(replace(step, key=key, clip=locked.facts.digest))
         data = {"action": step.action.value, "provider": step.provider, "seconds": shot.duration}
         emit(Event(event="step-started", film=film.label, shot=shot.id, take=shot.take, data=data))

@@ -22,7 +22,8 @@ def of(provider: Provider, shot: Shot, key: Key, settings: Settings, images_by: 
     roles = {role: role for role, _ in shot.frames()}
     request = provider.submit(shot, roles, replace(settings, callback_url=None), key, 1)
     body = (request.body or b"").decode("utf-8", "replace")
-    parts = [provider.name, settings.base64, images_by, request.method, request.path, body]
+    written = "raw" if provider.images(settings, False) == "base64" else "data-uri"
+    parts = [provider.name, written, images_by, request.method, request.path, body]
     return digest.of_bytes(digest.canonical(parts))
 
 

@@ -17,10 +17,13 @@ from klingflow.core.model import ClipFacts, Digest, FileStill, Frame, ShotFrame,
 from klingflow.core.redact import redact
 from klingflow.execution.offload import Offload
 from klingflow.execution.order import Order
+from klingflow.execution.seller import Seller
+from klingflow.execution.uploads import Uploads
 from klingflow.io import shrink
 from klingflow.io.publish import Publisher
 from klingflow.io.store import Store
-from klingflow.providers.base import Provider, Settings
+from klingflow.providers.base import Images as Way
+from klingflow.providers.base import Provider
 from klingflow.providers.images import image_bytes, other_format, too_large
 
 
@@ -79,34 +82,37 @@ class InputImages:
         self._scratch = scratch
         self._store_calls = store_calls
         self._media_calls = media_calls
+        self._uploads = Uploads()
         self._frames: dict[tuple[Digest, str], asyncio.Task[Digest]] = {}
         self._count = itertools.count()
 
-    async def prepare(self, order: Order, provider: Provider, settings: Settings) -> Images:
+    async def prepare(self, order: Order, seller: Seller) -> Images:
         """Raises KlingflowError where an image cannot be had, or does not fit; StoreError where the disk fails."""
         try:
-            return await self._prepare(order, provider, settings)
+            return await self._prepare(order, seller)
         except OSError as bad:
             what = f"an image for shot '{order.shot.id}' cannot be read or written: {bad.strerror or bad}"
             mend = "look after the disk and the room on it, then run again; nothing was ordered"
             raise StoreError(what, mend) from bad
 
-    async def _prepare(self, order: Order, provider: Provider, settings: Settings) -> Images:
+    async def _prepare(self, order: Order, seller: Seller) -> Images:
         out = Images()
+        provider = seller.provider
+        way = provider.images(seller.settings, self._publisher is not None)
         for role, frame in order.shot.frames():
-            if isinstance(frame, UrlStill) and provider.caps.frames != "blob":
+            if isinstance(frame, UrlStill) and way != "blob":
                 out.texts[role] = frame.url  # the provider fetches it itself
                 if frame.digest:
                     out.digests[role] = frame.digest
                 continue
             data, form = await self._bytes(order, frame)
-            if provider.caps.frames != "blob":
-                most = image_bytes(provider.caps, published=self._publisher is not None)
+            if way != "blob":
+                most = image_bytes(provider.caps, way)
                 data, form = await self._fitting(role, data, form, most, provider)
             digest = await self._media_calls(_sha256, data)
             out.digests[role] = digest
-            out.texts[role] = await self._as_sent(provider, settings, digest, data, form)
-            if provider.caps.frames == "url" and self._publisher is not None:
+            out.texts[role] = await self._as_sent(way, seller, digest, data, form)
+            if way == "url":
                 out.published.add(out.texts[role])
         return out
 
@@ -151,18 +157,22 @@ class InputImages:
         except MediaError as bad:
             raise KlingflowError(f"{role} for {provider.name}: {bad.what}", bad.mend) from bad
 
-    async def _as_sent(self, provider: Provider, settings: Settings, digest: Digest, data: bytes, form: str) -> str:
-        mime = f"image/{form.lower()}"
-        if provider.caps.frames == "blob":
-            await self._put(data)
-            return digest
-        if provider.caps.frames == "inline":
-            encoded = base64.b64encode(data).decode("ascii")
-            return encoded if settings.base64 == "raw" else f"data:{mime};base64,{encoded}"
-        if self._publisher is not None:
-            extension = {"JPEG": ".jpg"}.get(form, f".{form.lower()}")
-            return await self._store_calls(self._publisher.put, digest, data, extension)
-        return f"data:{mime};base64,{base64.b64encode(data).decode('ascii')}"
+    async def _as_sent(self, way: Way, seller: Seller, digest: Digest, data: bytes, form: str) -> str:
+        match way:
+            case "blob":
+                await self._put(data)
+                return digest
+            case "base64":
+                return base64.b64encode(data).decode("ascii")
+            case "data-uri":
+                return f"data:image/{form.lower()};base64,{base64.b64encode(data).decode('ascii')}"
+            case "url":
+                if self._publisher is None:
+                    raise KlingflowError("an image goes by public URL, and this project publishes nowhere")
+                extension = {"JPEG": ".jpg"}.get(form, f".{form.lower()}")
+                return await self._store_calls(self._publisher.put, digest, data, extension)
+            case "upload":
+                return await self._uploads.text(seller, digest, data, form)
 
     async def _put(self, data: bytes) -> Digest:
         path = self._temp("still.part")

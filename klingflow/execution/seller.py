@@ -97,11 +97,10 @@ class Seller:
 
     async def learn_date(self) -> None:
         """Asks for the provider's time, once a run, where a replay could depend on it and nothing has told it yet."""
-        listed = self.provider.poll_many(1)
-        if self._date is not None or self.provider.caps.replay_s is None or not self.paid or listed is None:
+        if self._date is not None or self.provider.caps.replay_s is None or not self.paid:
             return
         if self._asking is None:
-            self._asking = asyncio.create_task(self._ask_date(listed))
+            self._asking = asyncio.create_task(self._ask_date(self.provider.probe()))
         await asyncio.shield(self._asking)
 
     async def _ask_date(self, request: Request) -> None:

@@ -186,7 +186,7 @@ class Sender:
         said = seller.provider.accepted(answer)
         match said:
             case Accepted():
-                return await self._accepted(order, seller, job, said, first=first)
+                return await self.accepted(order, seller, job, said, "answer" if first else "replay")
             case Busy():
                 seller.cool(said.retry_after or 5.0)
                 return Doubt("the first request with this key is still being taken")
@@ -227,7 +227,8 @@ class Sender:
             return self._words.settled_meanwhile(order)
         return None
 
-    async def _accepted(self, order: Order, seller: Seller, job: Job, said: Accepted, *, first: bool) -> Job | Bought:
+    async def accepted(self, order: Order, seller: Seller, job: Job, said: Accepted, by: str) -> Job | Bought:
+        """The record of a task that the provider has for an order; `by` is how that came to light."""
         intent = job.last(Kind.INTENT)
         assert intent is not None
         name = seller.name
@@ -240,9 +241,8 @@ class Sender:
             await self._note(order, seller, intent, said.task)
         if said.replayed and not self._host.mine(intent.detail):
             self.budget.give_back(order.key, intent.attempt)  # whoever sent it first has bought it
-        price = _text(order.price if seller.paid else Decimal(0))
-        by = "answer" if first else "replay"
-        detail = {"task": said.task, "by": by, "price": price, "basis": order.basis, "answer": said.raw}
+        price = order.price if seller.paid else Decimal(0)
+        detail = self.task_detail(seller, said, by, price, order.basis)
         for tries in range(1, RECORDINGS + 1):
             try:
                 job = await self.record(job, Kind.ACCEPTED, detail)
@@ -258,6 +258,16 @@ class Sender:
         if said.task not in known:
             return self._words.two_tasks(name, known[-1] if known else "none", said.task)
         return job
+
+    def task_detail(
+        self, seller: Seller, said: Accepted, by: str, price: Decimal | None, basis: str
+    ) -> dict[str, object]:
+        """What an `accepted` record says of a task. Where it is asked after is kept only as far as that is the API's
+        own host: nothing else is asked with its key."""
+        detail: dict[str, object] = {"task": said.task, "by": by, "price": _text(price), "basis": basis}
+        detail["answer"] = said.raw
+        urls = {name: url for name, url in said.urls.items() if seller.service.owns(url)}
+        return {**detail, "urls": urls} if urls else detail
 
     async def _note(self, order: Order, seller: Seller, intent: Record, task: TaskId) -> None:
         """The second witness of a paid task, outside the store. The ledger is the first: without the note a run goes

@@ -10,7 +10,7 @@ import heapq
 import itertools
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -19,6 +19,7 @@ from klingflow.io.service import NotSent, Service, Unanswered, polls_per_minute
 from klingflow.providers.base import (
     Answer,
     Done,
+    Ended,
     Failed,
     Later,
     Missing,
@@ -162,6 +163,7 @@ class Slots:
 class _Watch:
     task: TaskId
     path: str
+    urls: Mapping[str, str]
     expected_s: float
     accepted: float
     """All times are the loop's."""
@@ -181,6 +183,31 @@ class _Watch:
     failures: int = 0
     unauthorised: int = 0
     said: set[str] = field(default_factory=set)
+
+
+async def asked(
+    provider: Provider,
+    service: Service,
+    send: Callable[[Request], Awaitable[Answer | Later]],
+    task: TaskId,
+    path: str,
+    urls: Mapping[str, str],
+) -> Status:
+    """What became of a task, in one free request or two. Those of `urls`, and of what the first answer names, that do
+    not lead to the API's own host are left out. Raises what `send` raises."""
+    own = _own(service, urls)
+    answer = await send(provider.poll(task, path, own))
+    status = provider.status(answer, task) if isinstance(answer, Answer) else answer
+    if not isinstance(status, Ended):
+        return status
+    answer = await send(provider.result_of(task, path, {**own, **_own(service, status.urls)}))
+    result = provider.result(answer, task) if isinstance(answer, Answer) else answer
+    # The task is known: its result may come a moment after the word.
+    return Later(message="the task has ended, and its result is not there") if isinstance(result, Missing) else result
+
+
+def _own(service: Service, urls: Mapping[str, str]) -> dict[str, str]:
+    return {name: url for name, url in urls.items() if service.owns(url)}
 
 
 class Poller:
@@ -218,6 +245,7 @@ class Poller:
         self,
         task: TaskId,
         path: str,
+        urls: Mapping[str, str],
         *,
         expected_s: float,
         elapsed_s: float,
@@ -226,13 +254,14 @@ class Poller:
     ) -> Status:
         """Waits for a task's end: Done, Failed, Unreadable or Missing. Still Pending when `patience_s` is over; Later
         when the key was refused again and again. `tell` hears each new state."""
-        if not self._provider.caps.paid:
+        if self._provider.caps.local:
             return await self._local(task, path, tell)
         loop = asyncio.get_running_loop()
         now = loop.time()
         watch = _Watch(
             task=task,
             path=path,
+            urls=urls,
             expected_s=max(1.0, expected_s),
             accepted=now - elapsed_s,
             deadline=now + patience_s,
@@ -269,7 +298,7 @@ class Poller:
     async def _local(self, task: TaskId, path: str, tell: Callable[[Pending], None]) -> Status:
         """The animatic answers a question when there is something to say, so it is simply asked again."""
         while True:
-            status = self._provider.status(await self._service.send(self._provider.poll(task, path)), task)
+            status = await asked(self._provider, self._service, self._service.send, task, path, {})
             if not isinstance(status, Pending):
                 return status
             tell(status)
@@ -372,8 +401,8 @@ class Poller:
 
     async def _ask_one(self, watch: _Watch) -> None:
         sent = asyncio.get_running_loop().time()
-        answer = await self._send(self._provider.poll(watch.task, watch.path))
-        self._hear(watch, self._provider.status(answer, watch.task) if isinstance(answer, Answer) else answer, sent)
+        status = await asked(self._provider, self._service, self._send, watch.task, watch.path, watch.urls)
+        self._hear(watch, status, sent)
 
     async def _send(self, request: Request) -> Answer | Later:
         clock = asyncio.get_running_loop().time

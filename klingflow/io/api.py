@@ -1,7 +1,7 @@
 """A provider's API: the door through which orders and polls go.
 
-It attaches the key, follows no redirect and repeats nothing. A paid request goes out once on a fresh connection; the
-only failure called `NotSent` is one before its first byte could leave.
+It attaches what proves who asks, follows no redirect and repeats nothing. A paid request goes out once on a fresh
+connection; the only failure called `NotSent` is one before its first byte could leave.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 import time
 import zlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from klingflow.core.errors import UsageError
@@ -39,13 +39,15 @@ class HttpService:
 
     `trusted_base`: the base URL comes from the environment, so plain http and a private address are welcome, and
     results may lie on its host. `trusted`: more such URLs (a publish URL of the environment).
-    Raises UsageError for a base URL or key that can never work.
+    `key` has both halves of the API's key, empty where there is none; `authorization` makes headers of them and of the
+    time (`Provider.authorization`). Raises UsageError for a base URL or key that can never work.
     """
 
     def __init__(
         self,
         base_url: str,
-        key: str,
+        key: tuple[str, str],
+        authorization: Callable[[str, str, float], Mapping[str, str]],
         *,
         trusted_base: bool = False,
         trusted: Sequence[str] = (),
@@ -55,14 +57,16 @@ class HttpService:
         download_bytes: int = DOWNLOAD_BYTES,
         paid_read_s: float = PAID_READ_S,
     ) -> None:
-        register(key)
+        for half in key:
+            register(half)
         self._base = _base(base_url, trusted_base)
-        if not key or not key.isascii() or not key.isprintable() or " " in key:
+        if any(not half.isascii() or not half.isprintable() or " " in half for half in key):
             raise UsageError(
-                f"the API key for {redact(base_url)} is empty or holds a character that no key has",
+                f"the API key for {redact(base_url)} holds a character that no key has",
                 "copy it again, without quotes, spaces or line ends",
             )
         self._key = key
+        self._authorization = authorization
         self._paid_read_s = paid_read_s
         # One pool keeps its connections for polls; the other never uses one twice: a request on a kept connection
         # that the server closes at that moment may or may not have been read.
@@ -107,9 +111,11 @@ class HttpService:
             left = True
 
         # What a provider says beside the key never overrides it.
+        proof = self._authorization(*self._key, time.time())
+        own = {"authorization", *(name.lower() for name in proof)}
         headers = {"Accept": "application/json"}
-        headers |= {name: value for name, value in request.headers.items() if name.lower() != "authorization"}
-        headers["Authorization"] = f"Bearer {self._key}"
+        headers |= {name: value for name, value in request.headers.items() if name.lower() not in own}
+        headers |= proof
         if paid:
             headers["Connection"] = "close"
         read_s = self._paid_read_s if paid else http.READ_S
@@ -129,7 +135,19 @@ class HttpService:
         except _TooLate as exc:
             raise NotSent("it was too late to send it: this machine was paused, or the connection was slow") from exc
 
+    def owns(self, url: str) -> bool:
+        try:
+            self._url(url)
+        except ValueError:
+            return False
+        return True
+
     def _url(self, path: str) -> http.URL:
+        if path.lower().startswith(("https://", "http://")):
+            url = http.parse(path)
+            if _origin(url) != _origin(self._base) or url.userinfo:
+                raise ValueError("a request's URL led away from the API's host")  # BUG: the key would follow
+            return url
         base = str(self._base).rstrip("/")
         # HiAPI's own clients take the base with or without /v1 (HiAPI docs, read 2026-11).
         last = "/" + base.rpartition("/")[2]

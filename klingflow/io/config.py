@@ -50,7 +50,7 @@ class Config:
     publish: Publish | None
     """`to` is an absolute folder or an object storage URL."""
     settings: Mapping[str, Settings]
-    """Every provider's, by name."""
+    """By provider, of those that the file names."""
     limits: Limits
     prices: Mapping[str, Any]
     """As in the file: provider -> resolution -> silent, sound -> USD per second."""
@@ -93,7 +93,7 @@ def load(root: Path, environ: Mapping[str, str]) -> Config:
         root=project.root,
         store=store,
         publish=publish,
-        settings={name: Settings(**data.get("providers", {}).get(name, {})) for name in PROVIDERS},
+        settings={name: _settings(stated) for name, stated in data.get("providers", {}).items()},
         limits=tightest((allowed, own)),
         prices=data.get("prices", {}),
         listed=_data(list_prices),
@@ -117,6 +117,11 @@ def _document_of(folder: Path, problems: list[Problem], name: str = PROJECT_FILE
 
 def _data(document: Document | None) -> Mapping[str, Any]:
     return document.data if document and isinstance(document.data, dict) else {}
+
+
+def _settings(stated: Mapping[str, Any]) -> Settings:
+    own = {name: value for name, value in stated.items() if name != "concurrency"}
+    return Settings(concurrency=stated.get("concurrency"), own=own)
 
 
 def _limits(folder: Path, data: Mapping[str, Any]) -> Limits:
@@ -155,7 +160,7 @@ def _lowered_prices(
                 stated = [price.a_second(provider, resolution, sound, prices) for prices in outer]
                 least = max((one for one in stated if one is not None), default=None)
                 if least is None:
-                    least = price.of(provider, resolution, sound, 1, {}).amount
+                    least = price.of(provider, resolution, sound, 1, {}, PROVIDERS[provider].caps.shipped).amount
                 if least is not None and Decimal(str(rate)) < least:
                     span = document.span((*way, resolution, kind))
                     what = f"{rate} a second is less than the {least} that the spend limit of {file} counts with"

@@ -5,7 +5,7 @@
 
 Reading is strict where money hangs on it: a file that is torn, foreign or of a newer format is an error that names it,
 never a guess. Fields that are not known are ignored. Everything written passes redaction, but what must be sent or
-asked for again byte for byte: an intent's body and token, and a task's id. Knows no provider.
+asked for again byte for byte: an intent's body and token, a task's id and where it is asked after. Knows no provider.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ VERSION = 1
 _EXACT: Mapping[Kind, frozenset[str]] = {
     **dict.fromkeys(Kind, frozenset()),
     Kind.INTENT: frozenset({"body", "token"}),
-    Kind.ACCEPTED: frozenset({"task"}),
+    Kind.ACCEPTED: frozenset({"task", "urls"}),
 }
 """What redaction may not touch: a paid order could not be found again."""
 T = TypeVar("T")

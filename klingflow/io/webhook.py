@@ -1,9 +1,9 @@
 """The callback receiver: a small HTTP server that wakes the poller. It never believes what a callback says.
 
-POST /hiapi and POST /mulerouter are its only addresses, and only for providers whose
-secret is known. Everything else, and every callback that is not verified, gets the same empty 404. A verified one
-names a task; `wake` is told, and whoever polls that task asks the provider with its own key. So a forged or replayed
-callback changes nothing, and a lost one costs the poll interval.
+Its only addresses are POST /NAME for the providers whose secret is known, and the path of a callback URL. Everything
+else, and every callback that is not verified, gets the same empty 404. A verified one names a task; `wake` is told, and
+whoever polls that task asks the provider with its own key. So a forged or replayed callback changes nothing, and a lost
+one costs the poll interval.
 
 Built on asyncio and h11, which httpx brings along, not on a web framework: one limit for the time of a whole request,
 no server header, no signal handlers, and a receiver that is there in every install. TLS belongs to what stands before
@@ -16,7 +16,7 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -66,23 +66,28 @@ async def listen(
     providers: Mapping[str, Provider],
     secrets: Mapping[str, str],
     wake: Wake,
-    also: Mapping[str, str] | None = None,
+    also: Mapping[str, Sequence[str]] | None = None,
     refused: Callable[[str], None] = lambda line: None,
     now: Callable[[], float] = time.time,
 ) -> AsyncIterator[Listening]:
     """Receives callbacks until the block is left. `secrets` are by provider name; those without one are not served.
 
-    `also` names more paths, and the provider of each: that of a callback URL, where nothing on the way rewrites it.
+    `also` names more paths, and the providers that may call each: that of a callback URL, where nothing on the way
+    rewrites it. The first of them that believes a callback has it.
     `refused` gets one line for each new reason why callbacks were not believed: for our log, never for the sender.
     Raises UsageError when there is no secret at all, or the address cannot be bound.
     """
-    served = {f"/{name}": name for name, secret in secrets.items() if secret and name in providers}
+    known = [name for name, secret in secrets.items() if secret and name in providers]
+    served: dict[str, Sequence[str]] = {f"/{name}": (name,) for name in known}
     if not served:
         raise UsageError(
             "no webhook secret is set, so no callback could be believed",
-            "set HIAPI_WEBHOOK_SECRET to the signing key of the account's console, or run without --listen",
+            f"set {' or '.join(p.caps.webhook_variable for p in providers.values() if p.caps.webhook_variable)} to the "
+            "signing key of the account's console, or run without --listen",
         )
-    served |= {path: name for path, name in (also or {}).items() if name in served.values()}
+    for path, names in (also or {}).items():
+        if callers := [name for name in names if name in known]:
+            served[path] = callers
     for secret in secrets.values():
         register(secret)
     receiver = _Receiver(providers=providers, secrets=secrets, served=served, wake=wake, refused=refused, now=now)
@@ -92,7 +97,9 @@ async def listen(
         raise UsageError(f"cannot listen on {host}:{port}: {exc.strerror or exc}", "choose another address") from exc
     try:
         bound = server.sockets[0].getsockname()[1]
-        yield Listening(host=host, port=bound, paths={name: path for path, name in reversed(served.items())})
+        yield Listening(
+            host=host, port=bound, paths={name: path for path, names in reversed(served.items()) for name in names}
+        )
     finally:
         server.close()
         await receiver.close()
@@ -102,7 +109,7 @@ async def listen(
 class _Receiver:
     providers: Mapping[str, Provider]
     secrets: Mapping[str, str]
-    served: Mapping[str, str]
+    served: Mapping[str, Sequence[str]]
     wake: Wake
     refused: Callable[[str], None]
     now: Callable[[], float]
@@ -141,16 +148,16 @@ class _Receiver:
         head = await _event(wire, reader)
         if not isinstance(head, h11.Request):
             return
-        name = self._provider(head)
-        body = await _body(wire, reader, writer) if name else None
-        known = body is not None and name is not None and self._believe(name, head, body)
+        names = self._callers(head)
+        body = await _body(wire, reader, writer) if names else None
+        known = body is not None and any(self._believe(name, head, body) for name in names)
         headers = [("content-length", "0"), ("connection", "close")]
         answer = h11.Response(status_code=200 if known else 404, headers=headers)
         writer.write((wire.send(answer) or b"") + (wire.send(h11.EndOfMessage()) or b""))
         await writer.drain()
 
-    def _provider(self, head: h11.Request) -> str | None:
-        """The provider that this request may come from, judged before a byte of its body is read."""
+    def _callers(self, head: h11.Request) -> Sequence[str]:
+        """The providers that this request may come from, judged before a byte of its body is read."""
         headers = [name for name, _ in head.headers]
         kind = next((value for name, value in head.headers if name == b"content-type"), b"")
         length = next((value for name, value in head.headers if name == b"content-length"), b"0")
@@ -161,8 +168,8 @@ class _Receiver:
             or kind.partition(b";")[0].strip().lower() != b"application/json"
             or int(length) > BODY_BYTES
         ):
-            return None
-        return self.served.get(head.target.partition(b"?")[0].decode("ascii", "replace"))
+            return ()
+        return self.served.get(head.target.partition(b"?")[0].decode("ascii", "replace"), ())
 
     def _believe(self, name: str, head: h11.Request, body: bytes) -> bool:
         headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in head.headers}

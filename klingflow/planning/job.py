@@ -97,7 +97,9 @@ class Record:
                storyboard, film, shot, take, inputs {role: digest}, parts, form (execution.form; not in old records),
                who, machine, pid, started; of a clip that a person takes in by hand no request (method to account,
                form), but taken_in (its digest), by, why
-    accepted   task, by ("answer", "replay", "person", "note", "status"), price, basis, answer (the raw text)
+    accepted   task, by ("answer", "replay", "find", "again", "person", "note", "status"), price, basis, answer (the
+               raw text), urls {name: path or URL} (where the task is asked after; not in old records, nor where a
+               provider names none)
     refused    class, code, message, sent (false: it certainly never left)
     delivered  clip (digest), why
     failed     class, code, message, charged (bool or null)
@@ -154,6 +156,16 @@ class Job:
     def task(self) -> TaskId | None:
         record = self.last(Kind.ACCEPTED)
         return TaskId(str(record.detail["task"])) if record else None
+
+    @property
+    def urls(self) -> Mapping[str, str]:
+        """Where the task is asked after, as the answer to its order had it; empty where that is not on record."""
+        for record in reversed(self.records):
+            urls = record.detail.get("urls")
+            mine = record.attempt == self.attempt and record.kind is Kind.ACCEPTED
+            if mine and record.detail.get("task") == self.task and isinstance(urls, dict):
+                return {name: url for name, url in urls.items() if isinstance(url, str)}
+        return {}
 
     def next(self, kind: Kind, at_ms: int, detail: Mapping[str, object]) -> Record:
         """The record to write next. Raises IllegalRecord where the table does not allow it."""

@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from functools import lru_cache
 
-from klingflow.core.model import FileStill, Film, Frame, Inputs, Shot, ShotFrame, ShotId
+from klingflow.core.model import ANIMATIC, FileStill, Film, Frame, Inputs, Shot, ShotFrame, ShotId
 from klingflow.core.source import Problem, Severity
 from klingflow.planning.graph import order
-from klingflow.planning.price import FREE
 
 USUAL = Fraction(16, 9)
 """What is made of a shot without a first frame and without an aspect ratio."""
@@ -65,10 +64,10 @@ def _odd_shapes(film: Film, shapes: Mapping[ShotId, Fraction | None]) -> Iterato
 
 def _drawings(film: Film) -> Iterator[Problem]:
     made = [shot for shot in film.shots if shot.clip is None and not shot.hold]
-    if all(shot.provider in FREE for shot in made):
+    if all(shot.provider == ANIMATIC for shot in made):
         return
     for shot in made:
-        if shot.provider in FREE:
+        if shot.provider == ANIMATIC:
             what = f"shot '{shot.id}' stays a drawing of the animatic in a film whose other shots are paid for"
             mend = "give it the provider of the others, or `hold: true` until it is to be made"
             yield _warning(film, shot.id, "provider", "drawing", what, mend)

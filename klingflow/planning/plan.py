@@ -25,10 +25,10 @@ from itertools import islice, product
 
 from klingflow.core import digest
 from klingflow.core.digest import PartChange
-from klingflow.core.model import ClipRecord, Digest, FileStill, Film, Inputs, Key, Shot, ShotFrame, ShotId
+from klingflow.core.model import ANIMATIC, ClipRecord, Digest, FileStill, Film, Inputs, Key, Shot, ShotFrame, ShotId
 from klingflow.core.source import Problem
 from klingflow.planning import graph
-from klingflow.planning.price import FREE, Limits, Price
+from klingflow.planning.price import Limits, Price
 from klingflow.storyboard.lock import Entry, Lock
 
 
@@ -121,7 +121,7 @@ class Step:
     def redraws(self) -> bool:
         """Whether a run draws the clip again, free, where the store does not hold it. A frozen run does so too, and
         takes nothing but the very clip that the plan names."""
-        return self.action in (Action.REUSE, Action.ADOPT) and self.provider in FREE
+        return self.action in (Action.REUSE, Action.ADOPT) and self.provider == ANIMATIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -429,7 +429,7 @@ def _held(
     if entry is not None:
         why = "held: keeps the clip that the lock names"
         return replace(step, action=Action.HOLD, reason=why, key=entry.key, clip=entry.clip, record=entry.record())
-    if shot.clip is not None or shot.provider in FREE:
+    if shot.clip is not None or shot.provider == ANIMATIC:
         return None
     return replace(step, action=Action.HOLD, reason=HELD_MISSING, key=None)
 

@@ -1,6 +1,6 @@
 """What a clip costs, what a run may spend, and what was spent. Money is Decimal US dollars, exact to the last digit.
 
-Knows no file and no provider beyond its name.
+Knows no file and no provider: what one asks for is given (providers.base, `Caps.listed`).
 """
 
 from __future__ import annotations
@@ -10,19 +10,6 @@ from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 
 from klingflow.planning.job import Job, Kind
-
-LIST_PRICE: Mapping[str, tuple[Decimal, Decimal]] = {
-    "720p": (Decimal("0.084"), Decimal("0.112")),
-    "1080p": (Decimal("0.112"), Decimal("0.14")),
-    "4K": (Decimal("0.42"), Decimal("0.42")),
-}
-"""Dollars a second, (silent, with sound), by resolution: Kling's own list price for 3.0 Omni without video input
-(Kling docs, pricing, read 2026-11)."""
-
-ESTIMATED = frozenset({"hiapi", "mulerouter"})
-"""Resellers of that model. Their own prices are not public, so the list price is used, marked as an estimate."""
-
-FREE = frozenset({"animatic"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,13 +74,16 @@ def of(
     sound: bool,
     seconds: int,
     overrides: Mapping[str, object],
+    shipped: Mapping[str, tuple[Decimal, Decimal]] | None,
     listed: Mapping[str, object] | None = None,
     *,
     by_text: bool = False,
 ) -> Price:
     """The price of one clip. `overrides` is the project's `prices`: provider, resolution, {silent, sound} a second;
-    `listed` is klingflow.prices.yaml: the same below the way, with a date. `by_text`: the clip begins with no frame."""
-    if provider in FREE:
+    `shipped` what klingflow ships of that provider, (silent, with sound) a second by resolution, None for a free one;
+    `listed` is klingflow.prices.yaml: as `overrides`, below the way, with a date. `by_text`: the clip begins with no
+    frame."""
+    if shipped is None:
         return Price(amount=Decimal(0))
     stated = a_second(provider, resolution, sound, overrides)
     if stated is not None:
@@ -104,8 +94,8 @@ def of(
     rate = _stated(listed or {}, provider, way, resolution, kind)
     if rate is not None and isinstance(seller, Mapping):
         return Price(amount=rate * seconds, basis=f"list price of {seller['date']}")
-    if provider in ESTIMATED and resolution in LIST_PRICE:
-        return Price(amount=LIST_PRICE[resolution][sound] * seconds, basis=ESTIMATE)
+    if resolution in shipped:
+        return Price(amount=shipped[resolution][sound] * seconds, basis=ESTIMATE)
     return Price(amount=None)
 
 

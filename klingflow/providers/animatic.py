@@ -15,9 +15,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 from klingflow.core.digest import canonical
-from klingflow.core.model import Film, Key, Shot, TaskId
+from klingflow.core.model import ANIMATIC, Film, Key, Shot, TaskId
 from klingflow.core.source import Problem
-from klingflow.providers import reading
+from klingflow.providers import plain, reading
 from klingflow.providers.base import (
     Accepted,
     Answer,
@@ -25,6 +25,7 @@ from klingflow.providers.base import (
     Done,
     Failed,
     FailureClass,
+    Images,
     Later,
     Missing,
     Pending,
@@ -34,17 +35,17 @@ from klingflow.providers.base import (
     Status,
     Submitted,
     Unclear,
-    WebhookRefused,
 )
+from klingflow.providers.plain import NOBODY, nobody_is_missing
 
 CLIPS = "/animatic/clips"
 
-name = "animatic"
+name = ANIMATIC
 caps = Caps(
+    title="the animatic",
     resolutions=("720p", "1080p", "4K"),
-    models=("animatic",),
+    models=(name,),
     prompt_chars=20_000,
-    frames="blob",
     image_formats=("PNG", "JPEG", "WEBP"),
     image_bytes=100_000_000,
     image_side=2,
@@ -53,17 +54,31 @@ caps = Caps(
     concurrency=4,
     requests_per_minute=None,
     paid=False,
+    local=True,
+    expect_s=0.4,  # it draws at about a third of real time
 )
+
+authorization = plain.nothing
+another_form = plain.another_form
+poll_many, statuses = plain.poll_many, plain.statuses
+result_of, result = plain.result_of, plain.result
+find, found = plain.find, plain.found
+upload, uploaded = plain.upload, plain.uploaded
+webhook = plain.webhook
 
 
 def model(shot: Shot) -> str:
     """Always its own model: an animatic never answers a key of a real one, nor the other way round."""
-    return "animatic"
+    return name
 
 
 def check(film: Film, shot: Shot) -> Sequence[Problem]:
     """Nothing is beyond it: what it cannot draw it writes into the picture."""
     return ()
+
+
+def images(settings: Settings, published: bool) -> Images:
+    return "blob"
 
 
 def submit(shot: Shot, inputs: Mapping[str, str], settings: Settings, key: Key, attempt: int) -> Request:
@@ -104,11 +119,7 @@ def _accepted(answer: Answer) -> Submitted:
     return Unclear(message=f"the animatic answered {answer.status}")
 
 
-def another_form(said: Refused, request: Request, settings: Settings) -> Settings | None:
-    return None
-
-
-def poll(task: TaskId, path: str) -> Request:
+def poll(task: TaskId, path: str, urls: Mapping[str, str]) -> Request:
     return Request(method="GET", path=f"{CLIPS}/{reading.step(task)}")
 
 
@@ -130,16 +141,12 @@ def status(answer: Answer, task: TaskId) -> Status:
             return Later(message=f"the animatic answered {answer.status}")
 
 
-def poll_many(page: int) -> Request | None:
-    return None
+def probe() -> Request:
+    return poll(NOBODY, CLIPS, {})
 
 
-def statuses(answer: Answer) -> Mapping[TaskId, Status] | Later:
-    return Later(message="the animatic has no list of tasks")
-
-
-def webhook(headers: Mapping[str, str], body: bytes, secret: str, now_s: float) -> TaskId | None:
-    raise WebhookRefused("the animatic sends no callbacks")
+def probed(answer: Answer) -> str:
+    return nobody_is_missing(status(answer, NOBODY), answer)
 
 
 def _message(body: Mapping[str, object]) -> str:

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from klingflow.core.model import Film, Key, Shot, TaskId
 from klingflow.core.source import Problem
-from klingflow.providers import omni, reading
+from klingflow.providers import omni, plain, reading
 from klingflow.providers.base import (
     Accepted,
     Answer,
@@ -26,6 +26,7 @@ from klingflow.providers.base import (
     Done,
     Failed,
     FailureClass,
+    Images,
     Later,
     Missing,
     Pending,
@@ -43,11 +44,11 @@ from klingflow.providers.reading import ErrorText, Object
 name = "hiapi"
 
 caps = Caps(
+    title="HiAPI",
     seconds=(3, 15),  # HiAPI docs, image-to-video
     resolutions=("720p", "1080p", "4K"),  # HiAPI docs, image-to-video
     models=(omni.MODEL,),
     prompt_chars=3072,  # HiAPI names no limit; Kling's own API of this model: 3,072, of which 2,500 are advised
-    frames="url",
     image_formats=("JPEG", "PNG", "WEBP"),  # HiAPI docs, image-to-video
     # HiAPI names no limit for an image; these are Kling's own for this generation of the model (the one that makes 4K).
     image_bytes=50 * 1024 * 1024,
@@ -59,8 +60,39 @@ caps = Caps(
     replay_s=20 * 3600.0,  # HiAPI's client says about 24 h; the margin is for clocks and for the last send
     concurrency=4,  # HiAPI's blog on rate limits advises to begin with 4 in flight
     requests_per_minute=60,  # HiAPI docs, rate limits: "may vary by model and account tier"
+    requests_at_once=10,  # HiAPI docs, rate limits
     list_size=100,  # HiAPI docs, list tasks
+    prices=omni.LIST_PRICE,  # HiAPI's own are not in its documents
+    prices_from=omni.PRICES_FROM,
+    settings={
+        "data_uri": {
+            "title": "Frames as data URIs",
+            "description": "Where nothing is published, send frames inside the request, at most 20 MiB each: HiAPI's "
+            "own tools for this model do, its pages do not say it. false: no frame is sent without publish.",
+            "type": "boolean",
+            "default": True,
+        },
+        "storage": {
+            "title": "Storage",
+            "description": "Where HiAPI keeps the clips that it made: temp, what it does untold, for about 7 days and "
+            "free; persistent for a price of its own. klingflow downloads each clip at once and needs no more than "
+            "temp.",
+            "enum": ["temp", "persistent"],
+        },
+        "route": {
+            "title": "Route",
+            "description": "Which of the model's routes at HiAPI makes the clips, by its name there; an unknown one is "
+            "refused with the names that there are. Left out: the default one.",
+            "type": "string",
+            "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$",
+            "maxLength": 64,
+            "errorMessage": "a route is a name as HiAPI writes it: letters, digits, dots, - and _",
+            "examples": ["ext"],
+        },
+    },
     key_variable="HIAPI_API_KEY",
+    webhook_variable="HIAPI_WEBHOOK_SECRET",
+    callback_in_order=True,
     base_variable="HIAPI_BASE_URL",
     base_url="https://api.hiapi.ai",
 )
@@ -69,6 +101,11 @@ PROMPT_ADVISED = 2500
 """Characters; Kling docs, video omni, read 2026-11."""
 
 model = omni.model
+authorization = plain.bearer
+another_form = plain.another_form
+result_of, result = plain.result_of, plain.result
+find, found = plain.find, plain.found
+upload, uploaded = plain.upload, plain.uploaded
 
 
 def check(film: Film, shot: Shot) -> Sequence[Problem]:
@@ -114,6 +151,10 @@ def _check(film: Film, shot: Shot) -> Iterator[Problem]:
         )
 
 
+def images(settings: Settings, published: bool) -> Images:
+    return "data-uri" if settings.own.get("data_uri", True) and not published else "url"
+
+
 def submit(shot: Shot, inputs: Mapping[str, str], settings: Settings, key: Key, attempt: int) -> Request:
     """`POST /v1/tasks`. The body's bytes are what HiAPI compares with those of an earlier order of the same key."""
     first, last = inputs.get("first_frame"), inputs.get("last_frame")
@@ -129,10 +170,9 @@ def submit(shot: Shot, inputs: Mapping[str, str], settings: Settings, key: Key, 
     given["sound"] = shot.sound
     way = "text-to-video" if first is None else "image-to-video"
     body: Object = {"model": f"{omni.MODEL}/{way}", "input": given}
-    if settings.route is not None:
-        body["route"] = settings.route
-    if settings.storage is not None:
-        body["storage"] = settings.storage
+    for name in ("route", "storage"):
+        if name in settings.own:
+            body[name] = settings.own[name]
     if settings.callback_url is not None:
         body["callback"] = {"url": settings.callback_url, "when": "final"}
     return Request(
@@ -226,11 +266,7 @@ def _error(body: Object | None) -> ErrorText:
     )
 
 
-def another_form(said: Refused, request: Request, settings: Settings) -> Settings | None:
-    return None
-
-
-def poll(task: TaskId, path: str) -> Request:
+def poll(task: TaskId, path: str, urls: Mapping[str, str]) -> Request:
     return Request(method="GET", path=f"/v1/tasks/{reading.step(task)}")
 
 
@@ -296,6 +332,15 @@ def _failure(word: str, error: object) -> Failed:
         kind = FailureClass.PROVIDER_FAULT
     message = reported.message or ("HiAPI gave no reason" if word in _FAILED else f"HiAPI calls the task {word}")
     return Failed(kind=kind, code=reported.code, message=message)
+
+
+def probe() -> Request:
+    return Request(method="GET", path=f"/v1/tasks?page=1&size={caps.list_size}")
+
+
+def probed(answer: Answer) -> str:
+    said = statuses(answer)
+    return said.message if isinstance(said, Later) else ""
 
 
 def poll_many(page: int) -> Request | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from klingflow.core.model import ImageFacts
-from klingflow.providers.base import Caps
+from klingflow.providers.base import Caps, Images
 
 PIXELS = {"720p": 1280 * 720, "1080p": 1920 * 1080, "4K": 3840 * 2160}
 """Of a frame of a clip, whatever its shape: the sellers keep the number and change the sides."""
@@ -14,10 +14,11 @@ def frame_bytes(pixels: int) -> int:
     return pixels * 3 * 1001 // 1000 + 64 * 1024
 
 
-def image_bytes(caps: Caps, *, published: bool) -> int:
-    """How many bytes an image may have on its way to the provider. They are the file's own, also where it goes as
-    Base64 (so MuleRouter's docs speak of a file of 10 MB, and HiAPI's tools measure the file)."""
-    return caps.image_bytes if published or caps.inline_bytes is None else min(caps.image_bytes, caps.inline_bytes)
+def image_bytes(caps: Caps, way: Images) -> int:
+    """How many bytes an image may have on its way to the provider (`Provider.images`). They are the file's own, also
+    where it goes as Base64 (so MuleRouter's docs speak of a file of 10 MB, and HiAPI's tools measure the file)."""
+    inside = way in ("data-uri", "base64") and caps.inline_bytes is not None
+    return min(caps.image_bytes, caps.inline_bytes or 0) if inside else caps.image_bytes
 
 
 def image_problems(

@@ -14,11 +14,10 @@ import hmac
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
 
 from klingflow.core.model import Film, Key, Shot, TaskId
 from klingflow.core.source import Problem
-from klingflow.providers import omni, reading
+from klingflow.providers import omni, plain, reading
 from klingflow.providers.base import (
     Accepted,
     Answer,
@@ -26,6 +25,7 @@ from klingflow.providers.base import (
     Done,
     Failed,
     FailureClass,
+    Images,
     Later,
     Missing,
     Pending,
@@ -38,6 +38,7 @@ from klingflow.providers.base import (
     Unreadable,
     WebhookRefused,
 )
+from klingflow.providers.plain import NOBODY, nobody_is_missing
 from klingflow.providers.reading import ErrorText, Object
 
 name = "mulerouter"
@@ -45,12 +46,15 @@ name = "mulerouter"
 _MODE = {"720p": "std", "1080p": "pro"}
 """MuleRouter docs, text-to-video: std is 720p, pro is 1080p; there is no 4K."""
 
+_REFERENCES = ("reference-to-video", "reference-image-to-video")
+"""Two names of one endpoint: the docs' page, and MuleRouter's client (2026-04-23)."""
+
 caps = Caps(
+    title="MuleRouter",
     seconds=(3, 15),  # MuleRouter docs, image-to-video
     resolutions=tuple(_MODE),
     models=(omni.MODEL,),
     prompt_chars=2500,  # MuleRouter docs, text-to-video
-    frames="inline",
     # MuleRouter docs: format, bytes, sides and ratio of an element's image and of the frames of the sibling kling-v3.
     image_formats=("JPEG", "PNG"),
     image_bytes=10 * 1024 * 1024,
@@ -59,7 +63,32 @@ caps = Caps(
     replay_s=None,
     concurrency=4,  # not documented: klingflow's own choice
     requests_per_minute=None,  # not documented
+    prices=omni.LIST_PRICE,  # MuleRouter's own are not in its documents
+    prices_from=omni.PRICES_FROM,
+    settings={
+        "base64": {
+            "title": "Base64 form",
+            "description": "How frames are written inside the request.",
+            "enum": ["data-uri", "raw"],
+            "default": "data-uri",
+        },
+        "multi_shot": {
+            "title": "Multi-shot form",
+            "description": "How multi_shot is written: MuleRouter's pages say boolean, its clients send text. What is "
+            "refused is sent in the other form.",
+            "enum": ["boolean", "text"],
+            "default": "boolean",
+        },
+        "reference": {
+            "title": "Reference path",
+            "description": "The path for shots with reference images and no first frame: that of MuleRouter's pages, "
+            "or of its client. Where one is not there, the other is asked.",
+            "enum": list(_REFERENCES),
+            "default": _REFERENCES[0],
+        },
+    },
     key_variable="MULEROUTER_API_KEY",
+    webhook_variable="MULEROUTER_WEBHOOK_SECRET",
     base_variable="MULEROUTER_BASE_URL",
     base_url="https://api.mulerouter.ai",
 )
@@ -70,6 +99,11 @@ RATIO_WITHOUT_FRAME = "16:9"
 _ROOT = "/vendors/klingai/v1/kling-v3-omni"
 
 model = omni.model
+authorization = plain.bearer
+poll_many, statuses = plain.poll_many, plain.statuses
+result_of, result = plain.result_of, plain.result
+find, found = plain.find, plain.found
+upload, uploaded = plain.upload, plain.uploaded
 
 
 def check(film: Film, shot: Shot) -> Sequence[Problem]:
@@ -113,6 +147,10 @@ def _check_images(film: Film, shot: Shot) -> Iterator[Problem]:
         )
 
 
+def images(settings: Settings, published: bool) -> Images:
+    return "base64" if settings.own.get("base64") == "raw" else "data-uri"
+
+
 def submit(shot: Shot, inputs: Mapping[str, str], settings: Settings, key: Key, attempt: int) -> Request:
     """The order, at the endpoint of what the shot's images ask for, its fields in the order of the docs' page. `key`
     and `attempt` change nothing: there is no idempotency key."""
@@ -138,17 +176,27 @@ def submit(shot: Shot, inputs: Mapping[str, str], settings: Settings, key: Key, 
         body["aspect_ratio"] = ratio
     body["duration"] = shot.duration
     if multi is not None:
-        body["multi_shot"] = True if settings.multi_shot == "boolean" else "true"
+        body["multi_shot"] = True if settings.own.get("multi_shot", "boolean") == "boolean" else "true"
         body["shot_type"] = multi.by
     if shot.elements:
         body["elements"] = [_element(inputs, i, len(e.reference_images)) for i, e in enumerate(shot.elements)]
-    way = "image-to-video" if first is not None else settings.reference if _referring(shot) else "text-to-video"
+    way = "image-to-video" if first is not None else _reference(settings) if _referring(shot) else "text-to-video"
     return Request(
         method="POST",
         path=f"{_ROOT}/{way}/generation",
         body=omni.compact(body),
         headers={"Content-Type": "application/json"},
     )
+
+
+def _reference(settings: Settings) -> str:
+    return str(settings.own.get("reference", _REFERENCES[0]))
+
+
+def _with(settings: Settings, **own: str) -> Settings:
+    """The settings with some changed. A default is left out: settings that mean the same are equal."""
+    changed = {**settings.own, **own}
+    return replace(settings, own={name: v for name, v in changed.items() if v != caps.settings[name]["default"]})
 
 
 def _referring(shot: Shot) -> bool:
@@ -243,17 +291,10 @@ def _first(*values: object) -> str:
     """The first text among them; a list of complaints, as some frameworks write `detail`, is one text."""
     for value in values:
         parts = [item.get("msg") for item in value if isinstance(item, dict)] if isinstance(value, list) else [value]
-        found = reading.text("; ".join(filter(None, map(reading.text, parts[:5]))))
-        if found:
-            return found
+        known = reading.text("; ".join(filter(None, map(reading.text, parts[:5]))))
+        if known:
+            return known
     return ""
-
-
-_REFERENCES: tuple[Literal["reference-to-video"], Literal["reference-image-to-video"]] = (
-    "reference-to-video",
-    "reference-image-to-video",
-)
-"""Two names of one endpoint: the docs' page, and MuleRouter's client (2026-04-23)."""
 
 
 def another_form(said: Refused, request: Request, settings: Settings) -> Settings | None:
@@ -262,15 +303,15 @@ def another_form(said: Refused, request: Request, settings: Settings) -> Setting
     way = request.path.removeprefix(f"{_ROOT}/").removesuffix("/generation")
     if way in _REFERENCES and said.code == "HTTP 404":
         docs, client = _REFERENCES
-        return replace(settings, reference=client if way == docs else docs)
+        return _with(settings, reference=client if way == docs else docs)
     about_type = re.search(r"multi_shot\W.*(bool|str|type|text|true|enum)", said.message, re.IGNORECASE | re.DOTALL)
     if said.kind is FailureClass.INVALID and about_type and b'"multi_shot":' in (request.body or b""):
         was_text = b'"multi_shot":"' in (request.body or b"")
-        return replace(settings, multi_shot="boolean" if was_text else "text")
+        return _with(settings, multi_shot="boolean" if was_text else "text")
     return None
 
 
-def poll(task: TaskId, path: str) -> Request:
+def poll(task: TaskId, path: str, urls: Mapping[str, str]) -> Request:
     return Request(method="GET", path=f"{path}/{reading.step(task)}")
 
 
@@ -343,12 +384,12 @@ def _kind(word: str, reported: ErrorText) -> FailureClass:
     return known
 
 
-def poll_many(page: int) -> Request | None:
-    return None
+def probe() -> Request:
+    return poll(NOBODY, f"{_ROOT}/image-to-video/generation", {})
 
 
-def statuses(answer: Answer) -> Mapping[TaskId, Status] | Later:
-    return Later(message="MuleRouter has no list of tasks")
+def probed(answer: Answer) -> str:
+    return nobody_is_missing(status(answer, NOBODY), answer)
 
 
 WINDOW_S = 300

@@ -7,7 +7,8 @@ from one satisfies the other.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
 
 from klingflow.core.model import Film, Shot
 from klingflow.core.source import Problem, Severity
@@ -31,6 +32,16 @@ IMAGES_IN_ALL = 7
 RATIOS = ("16:9", "9:16", "1:1")
 """MuleRouter docs, image-to-video, read 2026-11. HiAPI's text-to-video page names the first two, its own tools for this
 model (2026-08-20) and Kling's own API all three."""
+
+
+LIST_PRICE: Mapping[str, tuple[Decimal, Decimal]] = {
+    "720p": (Decimal("0.084"), Decimal("0.112")),
+    "1080p": (Decimal("0.112"), Decimal("0.14")),
+    "4K": (Decimal("0.42"), Decimal("0.42")),
+}
+"""Dollars a second, (silent, with sound), by resolution: Kling's own list price for 3.0 Omni without video input
+(Kling docs, pricing, read 2026-11). A seller whose own prices are not public takes it for an estimate."""
+PRICES_FROM = "Kling's list price, read 2026-11"
 
 
 def model(shot: Shot) -> str:
