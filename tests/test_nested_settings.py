@@ -190,3 +190,5 @@ def test_against_a_ref_every_project_file_that_changed_came_or_went_is_named(pro
         f"{name} is not what it is at main"
         for name in ("ep/deep/klingflow.yaml", "ep/klingflow.yaml", "klingflow.yaml")
     ]
+    project.write("ep/klingflow.prices.yaml", 'hiapi: {date: "2026-11-27", source: here}\n')
+    assert changed()[3:] == ["ep/klingflow.prices.yaml is not what it is at main"]

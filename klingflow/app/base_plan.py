@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from klingflow.app import lock_file, planner
 from klingflow.app.project_loader import LoadedStoryboard, read_declared
@@ -12,7 +13,7 @@ from klingflow.core.errors import KlingflowError, StoryboardError
 from klingflow.core.model import Digest, FileStill, Film, ImageFacts, Inputs
 from klingflow.core.source import Problem, Severity
 from klingflow.io.git import UNSHALLOW, NoFile, Tree
-from klingflow.io.project import PROJECT_FILE, Project, git_root, settings_name
+from klingflow.io.project import PRICE_FILE, PROJECT_FILE, Project, git_root, settings_name
 from klingflow.planning import graph
 from klingflow.planning.compare import Base, Comparison, Side, compare, unknown, unreadable
 from klingflow.planning.plan import FilmPlan, Plan, PlanLookups
@@ -156,23 +157,28 @@ def _warning(rule: str, what: str, mend: str) -> Problem:
 
 def _settings_changed(loaded: LoadedStoryboard, ref: str) -> list[Problem]:
     """A warning for each klingflow.yaml that is not as in the base, from the storyboard's folder up to the root of its
-    repository, also where it came or went: it says where clips are kept and what may be spent."""
+    repository, also where it came or went: it says where clips are kept and what may be spent. And for the project's
+    list of prices: it says how much of that a clip is."""
     folder = (loaded.project.root / loaded.relative).parent
     top = git_root(folder) or loaded.project.root
-    above = [place for place in (folder, *folder.parents) if place.is_relative_to(top)]
-    why = "it says where clips are kept and published, which prices count, what may be spent"
+    why = "where clips are kept and published, which prices count, what may be spent"
+    files = [(place, PROJECT_FILE, why) for place in (folder, *folder.parents)]
+    files.append((loaded.project.root, PRICE_FILE, "what a clip costs, here and wherever a limit counts"))
     found = []
     with Tree(top, ref) as tree:
-        for place in above:
-            now = place / PROJECT_FILE
-            after = Project(place).read_bytes(PROJECT_FILE) if now.is_file() else None
+        for place, name, says in files:
+            if not place.is_relative_to(top):
+                continue
+            now = place / name
+            after = Project(place).read_bytes(name) if now.is_file() else None
+            shown = Path(settings_name(place)).with_name(name)
             try:
                 if tree.read(now.relative_to(top).as_posix()) != after:
-                    what = f"{settings_name(place)} is not what it is at {tree.shown}"
-                    found.append(_warning("settings-changed", what, f"read that change too: {why}"))
+                    what = f"{shown} is not what it is at {tree.shown}"
+                    found.append(_warning("settings-changed", what, f"read that change too: it says {says}"))
             except KlingflowError as bad:
-                what = f"whether {settings_name(place)} changed is unknown: {bad.what}"
-                found.append(_warning("settings-changed", what, bad.mend or why))
+                what = f"whether {shown} changed is unknown: {bad.what}"
+                found.append(_warning("settings-changed", what, bad.mend or f"it says {says}"))
     return found
 
 
