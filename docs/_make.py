@@ -32,7 +32,7 @@ from klingflow.execution.outcome import Failure, RunFailure  # noqa: E402
 from klingflow.io import webhook  # noqa: E402
 from klingflow.planning import price  # noqa: E402
 from klingflow.planning.plan import SIGN  # noqa: E402
-from klingflow.providers import BUILT_IN, hiapi, mulerouter, omni  # noqa: E402
+from klingflow.providers import BUILT_IN, hiapi, mulerouter, omni, schemas  # noqa: E402
 from klingflow.providers.base import Caps, FailureClass, Provider, Settings  # noqa: E402
 from klingflow.providers.failure import RULES  # noqa: E402
 from klingflow.storyboard import prompt, schema  # noqa: E402
@@ -581,7 +581,7 @@ OWN_MEANS: Mapping[RunFailure, str] = {
 
 def include_schema() -> str:
     """The schema of a file that a storyboard includes: the part of the storyboard's own that may be in one."""
-    board = schema.load("storyboard")
+    board = schemas.storyboard(BUILT_IN)
     alone = "only the storyboard says it: an included file has cast and shots"
     made = {
         "$schema": board["$schema"],
@@ -598,6 +598,10 @@ def include_schema() -> str:
         "properties": {name: board["properties"][name] for name in ("notes", "cast", "shots")},
         "$defs": {name: given for name, given in board["$defs"].items() if name != "shows"},
     }
+    return schema_text(made)
+
+
+def schema_text(made: Schema) -> str:
     return json.dumps(made, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -605,6 +609,8 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "format.md": format_page,
     "commands.md": commands_page,
     "providers.md": providers_page,
+    "../schemas/storyboard.schema.json": lambda: schema_text(schemas.storyboard(BUILT_IN)),
+    "../schemas/project.schema.json": lambda: schema_text(schemas.project(BUILT_IN)),
     "../schemas/include.schema.json": include_schema,
 }
 

@@ -12,7 +12,16 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False  # typing's own costs `--version` a third of its time
 if TYPE_CHECKING:
     from klingflow.app.doctor import Finding, PaidProbe, doctor, paid_probe
-    from klingflow.app.library import Planned, PreparedRun, Storyboard, create_project, load_plan, open, schema
+    from klingflow.app.library import (
+        Planned,
+        PreparedRun,
+        Storyboard,
+        create_project,
+        load_plan,
+        open,
+        provider_names,
+        schema,
+    )
     from klingflow.app.lock_file import merge_locks
     from klingflow.app.prices import PriceRow, Refreshed, prices, refresh_prices
     from klingflow.app.runner import FilmRun, RunResult
@@ -42,7 +51,16 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "klingflow.app.doctor": ("Finding", "PaidProbe", "doctor", "paid_probe"),
-    "klingflow.app.library": ("Planned", "PreparedRun", "Storyboard", "create_project", "load_plan", "open", "schema"),
+    "klingflow.app.library": (
+        "Planned",
+        "PreparedRun",
+        "Storyboard",
+        "create_project",
+        "load_plan",
+        "open",
+        "provider_names",
+        "schema",
+    ),
     "klingflow.app.lock_file": ("merge_locks",),
     "klingflow.app.prices": ("PriceRow", "Refreshed", "prices", "refresh_prices"),
     "klingflow.app.runner": ("FilmRun", "RunResult"),
@@ -124,6 +142,7 @@ __all__ = [
     "open",
     "paid_probe",
     "prices",
+    "provider_names",
     "refresh_prices",
     "schema",
     "user_cache",

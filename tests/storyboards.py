@@ -8,6 +8,7 @@ from textwrap import dedent
 from klingflow.core.errors import UsageError
 from klingflow.core.model import Film
 from klingflow.core.source import Problem, Severity
+from klingflow.providers import PROVIDERS
 from klingflow.storyboard import load, schema, yamlread
 
 
@@ -37,6 +38,7 @@ def loaded(
         read=read,
         overrides=overrides or {},
         provider=provider,
+        providers=PROVIDERS,
         trusted=trusted,
     )
 

@@ -65,6 +65,7 @@ HIDDEN = {
     ("klingflow.app.library", "klingflow.io.durable"): "writing: only where a plan is saved",
     ("klingflow.app.library", "klingflow.output.scaffold"): "what a new project holds: only init",
     ("klingflow.app.library", "klingflow.storyboard.schema"): "schemas as text: only where one is printed",
+    ("klingflow.app.library", "klingflow.providers.schemas"): "likewise",
     ("klingflow.app.library", "klingflow.output.planfile"): "the saved plan: only where one is saved or run",
     ("klingflow.app.library", "klingflow.planning.plan"): "planning: a check plans nothing",
     ("klingflow.app.library", "klingflow.planning.price"): "planning: a check plans nothing",

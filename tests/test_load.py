@@ -6,13 +6,19 @@ import time
 import unicodedata
 from fractions import Fraction
 from textwrap import dedent
+from typing import Any
 
 import pytest
 
 from klingflow.core.model import Digest, Element, FileStill, MultiShot, Shot, ShotFrame, ShotId, UrlStill
 from klingflow.core.source import Severity, render
+from klingflow.providers import BUILT_IN, PROVIDERS
 from klingflow.storyboard import load, schema, shots, variables, yamlread
 from tests.storyboards import faults, film, films, loaded
+
+PLAIN: dict[str, Any] = {
+    "name": "film", "folder": "", "read": lambda path: "", "provider": None, "providers": PROVIDERS
+}
 
 HARBOUR = """\
 klingflow: 1
@@ -361,7 +367,7 @@ def test_each_film_of_a_matrix_can_have_its_own_size() -> None:
 )
 def test_a_storyboard_of_any_shape_ends_in_faults_and_never_in_a_crash(text: str) -> None:
     document = yamlread.read("film.yaml", text)
-    load.load(document, name="film", folder="", read=lambda path: "", overrides={"x": "y"}, provider=None)
+    load.load(document, overrides={"x": "y"}, **PLAIN)
 
 
 def test_faults_of_meaning_are_told_beside_faults_of_shape_but_not_because_of_them() -> None:
@@ -375,7 +381,7 @@ def test_faults_of_meaning_are_told_beside_faults_of_shape_but_not_because_of_th
     document = yamlread.read("film.yaml", dedent(text))
     refused = [str(p.span) for p in schema.check(document, "storyboard")]
     assert refused == ["film.yaml:3:13", "film.yaml:4:23", "film.yaml:5:25"]
-    _, problems = load.load(document, name="film", folder="", read=lambda path: "", overrides={}, provider=None)
+    _, problems = load.load(document, overrides={}, **PLAIN)
     told = [(str(p.span), p.rule) for p in problems]
     assert told == [("film.yaml:4:40", "unknown-shot"), ("film.yaml:5:38", "undefined")]
 
@@ -442,7 +448,7 @@ def test_a_fault_is_shown_with_its_line_and_a_caret() -> None:
 def test_load_and_the_schema_name_the_same_values() -> None:
     defs = schema.load("storyboard")["$defs"]
     for name, values in (
-        ("provider", shots.PROVIDERS),
+        ("provider", BUILT_IN),
         ("resolution", shots.RESOLUTIONS),
         ("aspect_ratio", shots.ASPECT_RATIOS),
     ):
@@ -560,7 +566,7 @@ def test_what_the_schema_blanks_out_makes_no_second_fault() -> None:
     document = yamlread.read("film.yaml", dedent(text))
     told, document.data = schema.sift(document, "storyboard")
     assert len(told) == 7
-    _, problems = load.load(document, name="film", folder="", read=lambda path: "", overrides={}, provider=None)
+    _, problems = load.load(document, overrides={}, **PLAIN)
     assert [(str(p.span), p.rule) for p in problems] == [("film.yaml:7:41", "undefined")]
 
 

@@ -6,6 +6,7 @@ are the exceptions of klingflow.core.errors. Nothing here prints, reads the comm
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -508,11 +509,20 @@ def create_project(folder: str | os.PathLike[str], name: str = "film") -> tuple[
 def schema(name: str) -> str:
     """A JSON Schema (2020-12) as text: of "storyboard", "project", "lock", "plan" or "events". Raises UsageError for
     another name."""
+    from klingflow.providers import schemas as composed
     from klingflow.storyboard import schema as schemas
 
     if name not in schemas.SCHEMAS:
         raise UsageError(f"there is no schema '{name}'", f"name one of {', '.join(schemas.SCHEMAS)}")
-    return schemas.text(name)
+    if name not in ("storyboard", "project"):
+        return schemas.text(name)
+    made = composed.storyboard(PROVIDERS) if name == "storyboard" else composed.project(PROVIDERS)
+    return json.dumps(made, indent=2, ensure_ascii=False) + "\n"
+
+
+def provider_names() -> tuple[str, ...]:
+    """The names that a shot's `provider` may have: the built-in ones, and those of installed packages."""
+    return tuple(PROVIDERS)
 
 
 def _ignore(_: object) -> None:

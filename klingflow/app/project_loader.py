@@ -8,7 +8,7 @@ from __future__ import annotations
 import bisect
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -277,9 +277,20 @@ def read_declared(
         read=read,
         overrides=overrides,
         provider=provider,
+        providers=PROVIDERS,
         trusted=frozenset(map(_host, trusted_urls(environ))) - {""},
     )
-    return Declared(document=document, films=films, texts=texts), problems + found
+    return Declared(document=document, films=films, texts=texts), _with_broken_packages(problems + found)
+
+
+def _with_broken_packages(problems: list[Problem]) -> list[Problem]:
+    """The problems; where a provider's name is unknown because its package cannot be loaded, with what is wrong there
+    for a mend."""
+    if not any("provider" in problem.what for problem in problems):
+        return problems
+    broken = PROVIDERS.broken()
+    told = [next((why for name, why in broken.items() if f"'{name}'" in p.what), "") for p in problems]
+    return [replace(p, mend=why) if why else p for p, why in zip(problems, told, strict=True)]
 
 
 def _included(
@@ -364,7 +375,7 @@ def parse(path: str, raw: bytes, kind: str) -> tuple[Document, list[Problem]]:
     if data is not None:
         return yamlread.reopen(path, yamlread.decode(path, raw), data), []
     document = yamlread.read(path, yamlread.decode(path, raw))
-    problems, good = schema.sift(document, kind)
+    problems, good = schema.sift(document, kind, PROVIDERS)
     problems += yamlread.lints(document)
     if not problems:
         remember(kind, digest, scalar.pack(document.data))

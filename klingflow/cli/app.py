@@ -316,7 +316,7 @@ def _vars(p: argparse.ArgumentParser) -> None:
 def _provider(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--provider",
-        choices=("animatic", "hiapi", "mulerouter"),
+        metavar="NAME",
         help="override every shot's provider; animatic is a rehearsal and leaves the lock as it is",
     )
 

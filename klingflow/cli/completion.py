@@ -6,6 +6,7 @@ import sys
 
 import shtab
 
+import klingflow
 from klingflow.cli import app
 from klingflow.core.errors import DONE
 
@@ -16,5 +17,7 @@ def completion(shell: str) -> int:
         for action in command._actions:
             if action.metavar in ("PATH", "FILE") or action.dest == "folder":
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
+            if action.dest == "provider":
+                action.choices = klingflow.provider_names()
     sys.stdout.write(shtab.complete(parser, shell=shell))
     return DONE

@@ -46,7 +46,7 @@ OPTIONS = {
     ),
     **dict.fromkeys(
         ("--parallel", "--parallelism", "--jobs", "-j", "--concurrency"),
-        "how many tasks are made at a time stands in klingflow.yaml: `providers: {hiapi: {concurrency: 4}}`",
+        "how many tasks are made at a time stands in klingflow.yaml: `providers: {NAME: {concurrency: 4}}`",
     ),
     **dict.fromkeys(("--no-color", "--no-colour", "--color"), "set NO_COLOR=1, or FORCE_COLOR=1, in the environment"),
     **dict.fromkeys(("--verbose", "-v", "--debug"), "plan --prompts shows all that is sent, run --json every event"),

@@ -61,7 +61,7 @@ _RULES = (
     (re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"), MARK),
     (
         re.compile(
-            r"""((?:x-(?:amz|goog)-(?:signature|credential|security-token)|x-hiapi-signature|(?:webhook-)?signature"""
+            r"""((?:x-(?:amz|goog)-(?:signature|credential|security-token)|x-[a-z]+-signature|(?:webhook-)?signature"""
             r"""|awsaccesskeyid|\bsig)(?:=|["']?:\s*["']?|["']\s*,\s*["']))[^\s&"'<>,;]+""",
             re.I,
         ),

@@ -35,7 +35,7 @@ from klingflow.io.publish import Publish
 from klingflow.io.remembered import recall, remember
 from klingflow.planning import price
 from klingflow.planning.price import Limits, tightest
-from klingflow.providers import PROVIDERS
+from klingflow.providers import BUILT_IN, PROVIDERS, schemas
 from klingflow.providers.base import Settings
 from klingflow.storyboard import schema, yamlread
 
@@ -196,11 +196,25 @@ def _document(project: Project, name: str = PROJECT_FILE) -> Document | None:
     document = yamlread.read(shown, text)
     if document.data is None:  # every line is commented out
         document.data = {}
-    problems = schema.check(document, kind)
+    strangers = _strangers(document.data) if kind == "project" else []
+    problems = schema.check(document, kind, schemas.project(PROVIDERS.met()) if strangers else None)
     if problems:
         raise StoryboardError(problems)
-    remember(kind, digest, document.data)
+    if not strangers:  # what a package takes may change with the package
+        remember(kind, digest, document.data)
     return document
+
+
+def _strangers(data: Any) -> list[str]:
+    """The providers of packages that the project file has settings or prices of."""
+    named = [data.get(section) for section in ("providers", "prices")] if isinstance(data, dict) else []
+    return [
+        name
+        for section in named
+        if isinstance(section, dict)
+        for name in section
+        if isinstance(name, str) and name not in BUILT_IN and name in PROVIDERS
+    ]
 
 
 def _shown(folder: Path, name: str = PROJECT_FILE) -> str:

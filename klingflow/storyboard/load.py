@@ -18,7 +18,7 @@ from klingflow.core.source import Document, Path, Problem, Span
 from klingflow.storyboard import recovery, variables
 from klingflow.storyboard.include import Joined
 from klingflow.storyboard.scalar import written
-from klingflow.storyboard.shots import PROVIDERS, ShotReader
+from klingflow.storyboard.shots import ShotReader
 from klingflow.storyboard.storyboard_file import Data, Read, Skip, StoryboardFile
 
 _INSTEAD = {"first_frame": ("continues", "meets"), "prompt": ("prompt_file",)}
@@ -33,26 +33,29 @@ def load(
     read: Read,
     overrides: Mapping[str, str],
     provider: str | None,
+    providers: Collection[str],
     trusted: Collection[str] = (),
 ) -> tuple[tuple[Film, ...], list[Problem]]:
     """The films of a storyboard, and everything wrong with it, warnings too. Where there is an error, use no film.
 
     `folder` is the storyboard's folder from the project root, "" at the root; `read` gives the text of a file by its
-    path from the root; `overrides` are the `--var` values, `provider` that of `--provider`;
+    path from the root; `overrides` are the `--var` values, `provider` that of `--provider`,
+    `providers` the names that there are (all of them are looked up only where one is missing);
     `trusted` are the hosts of the environment's URLs, where images may be although the host is private.
     """
     data = recovery.usable(document.data)
     file = StoryboardFile(document, folder, read, trusted)
     if isinstance(document, Joined):
         _faults_of_joining(file, document, len(data["shots"]))
-    if provider is not None and provider not in PROVIDERS:
-        file.fault("unknown-provider", f"there is no provider '{provider}'", file.meant(provider, PROVIDERS), None)
+    if provider is not None and provider not in providers:
+        mend = file.meant(provider, tuple(providers))
+        file.fault("unknown-provider", f"there is no provider '{provider}'", mend, None)
         provider = None
     declared = variables.overridden(file, data, overrides)
     file.names_unsure = variables.lost(document.own.data if isinstance(document, Joined) else document.data, data)
     films = []
     for combination, variant in variables.combinations(file, data):
-        films.append(_film(file, data, declared, combination, variant, name, provider))
+        films.append(_film(file, data, declared, combination, variant, name, provider, providers))
         file.next_film()
     variables.report_unused(file, data.get("vars") or {})
     return tuple(films), sorted(file.problems, key=_place)
@@ -93,6 +96,7 @@ def _film(
     variant: str,
     name: str,
     provider: str | None,
+    providers: Collection[str],
 ) -> Film:
     values: dict[str, object] = {}
     context: dict[str, object] = {**combination, "vars": values, "matrix": combination}
@@ -101,7 +105,7 @@ def _film(
         values[key] = context[key] = done
     defaults = data.get("defaults", {})
     raws: Sequence[Data] = data["shots"]
-    reader = ShotReader(file, raws, defaults, data.get("cast") or {}, provider)
+    reader = ShotReader(file, raws, defaults, data.get("cast") or {}, provider, providers)
     shots = reader.resolved([reader.draft(index, raw, context) for index, raw in enumerate(raws)])
     context.pop("shot", None)
     context.pop("element", None)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from functools import cache
 from itertools import islice
 from typing import Any
@@ -65,16 +65,17 @@ def load(name: str) -> dict[str, Any]:
     return schema
 
 
-def check(document: Document, name: str) -> list[Problem]:
+def check(document: Document, name: str, whole: Mapping[str, Any] | None = None) -> list[Problem]:
     """Everything that is wrong with the document's shape (the first MAX_FAULTS), in order of place.
-    An empty list: it is valid."""
-    return _faults(document, name)[0]
+    An empty list: it is valid. `whole` is another form of the schema of that name, as long as it is not its own."""
+    return _faults(document, name, _validator(name) if whole is None else _strict(whole))[0]
 
 
-def sift(document: Document, name: str) -> tuple[list[Problem], object]:
+def sift(document: Document, name: str, providers: Container[str] = ()) -> tuple[list[Problem], object]:
     """As `check`; and the data with WRONG in the place of what is wrong in it, so that the rest can be looked at in the
-    same go and everything else keeps its place. None where the whole is of the wrong kind."""
-    problems, places = _faults(document, name)
+    same go and everything else keeps its place. None where the whole is of the wrong kind. `providers` are names that
+    the schema does not list and that are right all the same."""
+    problems, places = _faults(document, name, _validator(name), providers)
     if not problems:
         return [], document.data
     data = _copied(document.data)
@@ -108,15 +109,19 @@ def _blank(data: Any, path: Path) -> None:
         data[path[-1]] = WRONG
 
 
-def _faults(document: Document, name: str) -> tuple[list[Problem], list[Path]]:
+def _faults(
+    document: Document, name: str, validator: Any, providers: Container[str] = ()
+) -> tuple[list[Problem], list[Path]]:
     if document.data is None:
         what, mend = f"{_thing(document, name, ())} is empty", _EMPTY.get(name, "")
         return [Problem(rule="empty", what=what, span=document.span(()), mend=mend)], [()]
-    errors = list(islice(_validator(name).iter_errors(document.data), MAX_FAULTS))
+    errors = list(islice(validator.iter_errors(document.data), MAX_FAULTS))
     found: dict[tuple[Path, str], Problem] = {}
     typed = {tuple(error.absolute_path) for error in errors if error.validator == "type"}
     for error in errors:
         path = tuple(error.absolute_path)
+        if error.validator == "anyOf" and path[-1] == "provider" and error.instance in providers:
+            continue
         if error.validator != "type" and path in typed:
             continue  # of the wrong type: nothing else about it matters
         for at, key, problem in _problems(document, name, error, path):
@@ -129,6 +134,10 @@ def _faults(document: Document, name: str) -> tuple[list[Problem], list[Path]]:
 
 @cache
 def _validator(name: str) -> Any:
+    return _strict(load(name))
+
+
+def _strict(whole: Mapping[str, Any]) -> Any:
     import jsonschema  # costs 80 ms; a file that was checked before is not checked again
 
     base = jsonschema.Draft202012Validator
@@ -144,7 +153,6 @@ def _validator(name: str) -> Any:
 
     extend: Any = jsonschema.validators.extend
     strict = extend(base, {"pattern": pattern}, type_checker=base.TYPE_CHECKER.redefine("integer", integer))
-    whole = load(name)
     return strict(_inlined(whole, {**whole.get("$defs", {}), **{key: {} for key in FOR_EDITORS}}, ()))
 
 

@@ -7,7 +7,7 @@ planning's to find.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,7 +20,6 @@ from klingflow.storyboard.frames import Frames, StillOf, Stills
 from klingflow.storyboard.recovery import EMPTY
 from klingflow.storyboard.storyboard_file import Data, Skip, StoryboardFile, each
 
-PROVIDERS = ("hiapi", "mulerouter", "animatic")
 RESOLUTIONS = ("720p", "1080p", "4K")
 ASPECT_RATIOS = ("16:9", "9:16", "1:1")
 
@@ -49,7 +48,6 @@ _TEXTS = frozenset(["title", "notes", "prompt", "negative_prompt", "model"])
 _CHOICES: Mapping[str, Sequence[str]] = {
     "resolution": RESOLUTIONS,
     "aspect_ratio": ASPECT_RATIOS,
-    "provider": PROVIDERS,
 }
 _NUMBERS = frozenset(["duration", "take", "takes"])
 _FLAGS = frozenset(["sound", "hold"])
@@ -87,12 +85,14 @@ class ShotReader:
         defaults: Data,
         cast: Mapping[str, Data],
         provider: str | None,
+        providers: Collection[str],
     ) -> None:
         self.file = file
         self.raws = raws
         self.defaults = {name: value for name, value in defaults.items() if name not in ("vars", "max_chain")}
         self.common_vars = defaults.get("vars") or {}
         self.provider = provider
+        self.providers = providers
         self.ids: dict[str, int] = {}
         self.unsure: set[str] = set()
         """Ids that are no ids, or those of two shots: who refers to one may mean another."""
@@ -206,7 +206,7 @@ class ShotReader:
                 fields[field] = int(value)  # one spelling, because it goes into a key
             elif field in _FLAGS:
                 fields[field] = value
-            elif field in _CHOICES:
+            elif field in _CHOICES or field == "provider":
                 fields[field] = self.choice(field, value, context, self.at(index, field))
             else:
                 fields.update(self.structure(draft, field, value, context, self.at(index, field)))
@@ -214,13 +214,12 @@ class ShotReader:
             draft.skipped[_LATER.get(field, field)] = str(why)
 
     def choice(self, field: str, value: str, context: dict[str, object], at: Path) -> str:
-        if "{" not in value:
-            if value not in _CHOICES[field]:
-                raise Skip  # the schema has reported it
-            return value
+        known = _CHOICES.get(field, self.providers)
+        if "{" not in value and value not in known and field in _CHOICES:
+            raise Skip  # the schema has reported it
         text = self.file.text(value, context, at)
-        if text not in _CHOICES[field]:
-            self.file.fault("value", f"there is no {field} '{text}'", self.file.meant(text, _CHOICES[field]), at)
+        if text not in known:
+            self.file.fault("value", f"there is no {field} '{text}'", self.file.meant(text, tuple(known)), at)
             raise Skip
         return text
 
