@@ -30,6 +30,7 @@ GIVEN = {
     "graph": "graph film.yaml --format svg",
     "listen": "listen film.yaml",
     "doctor": "doctor",
+    "prices": "prices",
     "store": "store film.yaml",
     "cache": "cache",
     "lock": "lock merge a.lock.yaml b.lock.yaml c.lock.yaml",
