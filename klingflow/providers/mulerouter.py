@@ -7,17 +7,13 @@ list: after a lost answer only a person can find out whether an order was taken.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from klingflow.core.model import Film, Key, Shot, TaskId
 from klingflow.core.source import Problem
-from klingflow.providers import omni, plain, reading
+from klingflow.providers import omni, plain, reading, standard_webhooks
 from klingflow.providers.base import (
     Accepted,
     Answer,
@@ -392,10 +388,6 @@ def probed(answer: Answer) -> str:
     return nobody_is_missing(status(answer, NOBODY), answer)
 
 
-WINDOW_S = 300
-"""Seconds that an event's time may be off, either way; Standard Webhooks."""
-
-
 def webhook(headers: Mapping[str, str], body: bytes, secret: str, now_s: float) -> TaskId | None:
     """The account-wide events task.created, task.succeeded, task.failed; balance.low is about no task.
 
@@ -403,24 +395,7 @@ def webhook(headers: Mapping[str, str], body: bytes, secret: str, now_s: float) 
     Standard Webhooks scheme, to which such a secret belongs and which Kling itself uses; it is not proven against
     MuleRouter. An event that does not pass costs only the poll interval.
     """
-    given = {header.lower(): value for header, value in headers.items()}
-    event, stamp = given.get("webhook-id", ""), given.get("webhook-timestamp", "")
-    try:
-        raw = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-    except (binascii.Error, ValueError):
-        raw = b""
-    if not raw:
-        raise WebhookRefused("no webhook secret of the form whsec_… is set")
-    if not event or len(event) > 200 or not event.isascii():
-        raise WebhookRefused("the event has no id")
-    if not re.fullmatch(r"[0-9]{1,12}", stamp):
-        raise WebhookRefused("the timestamp is not a number of seconds")
-    expected = base64.b64encode(hmac.new(raw, f"{event}.{stamp}.".encode() + body, hashlib.sha256).digest())
-    signatures = [part[3:] for part in given.get("webhook-signature", "").split(" ") if part.startswith("v1,")]
-    if not any(hmac.compare_digest(expected, one.encode("utf-8", "replace")) for one in signatures[:8]):
-        raise WebhookRefused("the signature does not fit")
-    if abs(now_s - int(stamp)) > WINDOW_S:
-        raise WebhookRefused(f"the timestamp is more than {WINDOW_S} s off")
+    standard_webhooks.verify(headers, body, secret, now_s)
     read = reading.parsed(body)
     if read is None:
         raise WebhookRefused("the body is not a JSON object")
