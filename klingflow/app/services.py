@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import ChainMap
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from klingflow.core.model import ANIMATIC, Digest, TaskId
 from klingflow.core.redact import redact
 from klingflow.execution.account import Account, account
 from klingflow.execution.seller import Seller
-from klingflow.io import api, config, http, store_origin, webhook
+from klingflow.io import api, config, http, published_keys, store_origin, webhook
 from klingflow.io.downloads import Downloads
 from klingflow.io.project import IMAGE_BYTES, BadFile, Project, picture
 from klingflow.io.publish import Publisher
@@ -78,6 +79,8 @@ class Services:
     """URLs of the environment that may be plain http or private: stand-ins and publish folders."""
     listen: str | None
     secrets: Mapping[str, str]
+    published_keys: Mapping[str, str]
+    """Where providers publish the keys with which they sign callbacks, by name."""
 
     @asynccontextmanager
     async def opened(self, store: Store, scratch: Path, rng: random.Random) -> AsyncIterator[Doors]:
@@ -122,16 +125,30 @@ class Services:
         urls = {name: own.callback_url for name, own in self.settings.items() if own.callback_url is not None}
         paths = {urlsplit(url).path or "/" for url in urls.values()}
         also = {path: tuple(urls) for path in paths}
-        async with webhook.listen(
-            host, port, secrets=self.secrets, providers=PROVIDERS.met(), also=also, wake=told, refused=notify
-        ) as at:
-            notify(f"listening for callbacks on {at.host}:{at.port} ({', '.join(sorted(at.paths.values()))})")
-            yield
+        keys: dict[str, str] = {}
+        downloads = Downloads(self.trusted, proxy=http.proxy_for("https://", self.environ))
+        try:
+            async with published_keys.kept(self.published_keys, downloads, keys, notify):
+                signing = ChainMap(keys, dict(self.secrets))
+                async with webhook.listen(
+                    host, port, secrets=signing, providers=PROVIDERS.met(), also=also, wake=told, refused=notify
+                ) as at:
+                    notify(f"listening for callbacks on {at.host}:{at.port} ({', '.join(sorted(at.paths.values()))})")
+                    yield
+        finally:
+            await downloads.close()
 
 
 def base_of(provider: Provider, environ: Mapping[str, str]) -> str:
     """The base URL of a provider's API: the environment's, where one is set."""
     return environ.get(provider.caps.base_variable) or provider.caps.base_url
+
+
+def _published_at(provider: Provider, environ: Mapping[str, str]) -> str:
+    """Where a provider publishes the keys of its callbacks: beside its API where the environment moves that. Empty where
+    it publishes none."""
+    at, moved = provider.caps.webhook_keys, environ.get(provider.caps.base_variable)
+    return f"{moved.rstrip('/')}{urlsplit(at).path}" if at and moved else at
 
 
 def api_of(
@@ -181,11 +198,13 @@ def open_services(
     if unsendable is not None:
         raise StoryboardError([unsendable])
     secrets = {}
+    published = {}
     if listen is not None:
         variables = {name: p.caps.webhook_variable for name, p in PROVIDERS.met().items() if p.caps.webhook_variable}
         found = {name: config.secret(environ, variable) for name, variable in variables.items()}
         secrets = {name: secret for name, secret in found.items() if secret}
-        if not secrets:
+        published = {name: url for name in keys if (url := _published_at(PROVIDERS[name], environ))}
+        if not secrets and not published:
             raise UsageError(
                 "--listen needs the secret that callbacks are signed with",
                 f"export {' or '.join(variables.values())}",
@@ -201,6 +220,7 @@ def open_services(
         trusted=trusted_urls(environ),
         listen=listen,
         secrets=secrets,
+        published_keys=published,
     )
 
 

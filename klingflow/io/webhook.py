@@ -88,8 +88,9 @@ async def listen(
     for path, names in (also or {}).items():
         if callers := [name for name in names if name in known]:
             served[path] = callers
-    for secret in secrets.values():
-        register(secret)
+    for name in known:
+        if not providers[name].caps.webhook_keys:
+            register(secrets[name])
     receiver = _Receiver(providers=providers, secrets=secrets, served=served, wake=wake, refused=refused, now=now)
     try:
         server = await asyncio.start_server(receiver.connection, host, port, limit=HEAD_BYTES)

@@ -218,6 +218,9 @@ class Caps:
     """That of the key's second half, where it has one."""
     webhook_variable: str = ""
     """That of the secret with which callbacks are signed; empty where there are none."""
+    webhook_keys: str = ""
+    """In place of that: where it publishes the keys with which its callbacks are signed. What stands there is the
+    `secret` of `Provider.webhook`, though it is none."""
     callback_in_order: bool = False
     """Whether an order names where its callback goes (`Settings.callback_url`)."""
     base_variable: str = ""
