@@ -32,7 +32,7 @@ from klingflow.execution.outcome import Failure, RunFailure  # noqa: E402
 from klingflow.io import webhook  # noqa: E402
 from klingflow.planning import price  # noqa: E402
 from klingflow.planning.plan import SIGN  # noqa: E402
-from klingflow.providers import BUILT_IN, hiapi, mulerouter, omni, schemas  # noqa: E402
+from klingflow.providers import BUILT_IN, fal, hiapi, kling, mulerouter, omni, schemas  # noqa: E402
 from klingflow.providers.base import Caps, FailureClass, Provider, Settings  # noqa: E402
 from klingflow.providers.failure import RULES  # noqa: E402
 from klingflow.storyboard import prompt, schema  # noqa: E402
@@ -278,6 +278,8 @@ def format_page() -> str:
             ),
             "hiapi_url": hiapi.caps.base_url,
             "mulerouter_url": mulerouter.caps.base_url,
+            "fal_url": fal.caps.base_url,
+            "kling_url": kling.caps.base_url,
         },
     )
 
@@ -432,7 +434,7 @@ def providers_page() -> str:
                         name,
                         " and ".join(map(code, c.variables)),
                         f"`{c.base_variable}`, else `{c.base_url}`",
-                        code(c.webhook_variable) if c.webhook_variable else "none",
+                        f"none: keys of `{c.webhook_keys}`" if c.webhook_keys else code(c.webhook_variable),
                     )
                     for name, c in caps.items()
                     if c.paid

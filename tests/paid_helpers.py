@@ -13,10 +13,12 @@ import pytest
 
 from tests.cli import Project
 from tests.standins import Purchase, StandIn, movie
+from tests.standins.fal import Fal
 from tests.standins.hiapi import HiAPI
+from tests.standins.kling import Kling
 from tests.standins.mulerouter import MuleRouter
 
-APIS: dict[str, Any] = {"hiapi": HiAPI, "mulerouter": MuleRouter}
+APIS: dict[str, Any] = {"hiapi": HiAPI, "mulerouter": MuleRouter, "fal": Fal, "kling": Kling}
 STILL = movie.STILL
 LAST = 72
 """The last frame of a stand-in's clip of 3 s: 24 a second, and one more, counted from 0."""
@@ -81,3 +83,5 @@ def asked(purchase: Purchase) -> dict[str, Any]:
 
 
 both = pytest.mark.parametrize("name", ["hiapi", "mulerouter"])
+sellers = pytest.mark.parametrize("name", list(APIS))
+"""Every seller: for what each module has to get right by itself."""

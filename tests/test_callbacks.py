@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests import standins
 from tests.paid_helpers import asked, studio
 from tests.standins.hiapi import HiAPI
 
@@ -150,3 +151,37 @@ def test_a_detached_run_names_a_receiver_on_another_machine(tmp_path: Path) -> N
         assert left.code == 7, left.said
         assert api.purchases[0].body["callback"] == {"url": PUBLIC, "when": "final"}
         assert "listening" not in left.said
+
+
+def test_a_callback_of_fal_is_believed_by_the_keys_that_fal_publishes(tmp_path: Path, port: int) -> None:
+    with studio(tmp_path, "fal", ONE, finish_s=1.0) as (project, api):
+        through(api, port)
+        where = ["--listen", f"127.0.0.1:{port}", "--callback-url", PUBLIC]
+        ran = project.run("run", "film.yaml", "--yes", *where)
+        assert ran.code == 0, ran.said
+        assert api.calls("POST")[0].query == {"fal_webhook": PUBLIC}
+        assert [answered for _, answered in api.deliveries] == [200]
+        (keys,) = api.calls("GET /.well-known/jwks.json")
+        assert "authorization" not in keys.headers
+
+
+def test_where_fals_keys_cannot_be_had_nothing_is_believed_and_polls_go_on(tmp_path: Path, port: int) -> None:
+    with studio(tmp_path, "fal", ONE, finish_s=1.0) as (project, api):
+        through(api, port)
+        api.faults.add("GET /.well-known/jwks.json", standins.answer(404), times=-1)
+        where = ["--listen", f"127.0.0.1:{port}", "--callback-url", PUBLIC]
+        ran = project.run("run", "film.yaml", "--yes", *where)
+        assert ran.code == 0, ran.said
+        assert "callbacks of fal are not believed: its keys at " in ran.err
+        assert {answered for _, answered in api.deliveries} <= {404, 0}
+
+
+def test_a_callback_of_kling_is_ordered_and_believed(tmp_path: Path, port: int) -> None:
+    with studio(tmp_path, "kling", ONE, finish_s=1.0) as (project, api):
+        through(api, port)
+        where = ["--listen", f"127.0.0.1:{port}", "--callback-url", PUBLIC]
+        ran = project.run("run", "film.yaml", "--yes", *where)
+        assert ran.code == 0, ran.said
+        (one,) = api.purchases
+        assert one.body["callback_url"] == PUBLIC
+        assert {(told, answered) for _, told, answered in api.deliveries} >= {("processing", 200), ("succeed", 200)}

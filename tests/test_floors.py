@@ -32,6 +32,7 @@ HOUSES = {
         "klingflow.output.sound",
     },
     "h11": {"klingflow.io.webhook"},
+    "cryptography": {"klingflow.providers.fal"},
     "jsonschema": {"klingflow.storyboard.schema"},
     "yaml": {"klingflow.storyboard.yamlread"},
     "jinja2": {"klingflow.storyboard.prompt"},

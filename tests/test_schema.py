@@ -98,7 +98,11 @@ film: {shots: [a, b], audio: 5}
         ("title: 5", "title of shot 'dawn' must be text, not 5", 'write it in quotes: "5"'),
         ("tags: night", "tags of shot 'dawn' must be a list, not 'night'", "write a list: [night]"),
         ("tags: [a, a]", "tags of shot 'dawn' holds 'a' twice", "remove one of them"),
-        ("provider: kling", "provider of shot 'dawn' cannot be 'kling'", "it is one of animatic, hiapi, mulerouter"),
+        (
+            "provider: sora",
+            "provider of shot 'dawn' cannot be 'sora'",
+            "it is one of animatic, hiapi, mulerouter, fal, kling",
+        ),
         (
             "first_frame: file:///etc/passwd",
             "first_frame of shot 'dawn' cannot be 'file:///etc/passwd'",
@@ -233,8 +237,9 @@ def test_keys_and_addresses_in_the_project_file_are_sent_to_the_environment() ->
     text = "api_key: x\nproviders:\n  hiapi: {concurrency: 4, base_url: https://evil, webhook_secret: y}\n"
     text += "  mulerouter: {key: z}\n"
     mend = "it comes from the environment only, as {}: a pull request must not move it"
+    keys = "HIAPI_API_KEY or MULEROUTER_API_KEY or FAL_KEY or KLING_ACCESS_KEY or KLING_SECRET_KEY"
     assert told(text, "project") == [
-        ("1:1", "klingflow.yaml has no field 'api_key'", mend.format("HIAPI_API_KEY or MULEROUTER_API_KEY")),
+        ("1:1", "klingflow.yaml has no field 'api_key'", mend.format(keys)),
         ("3:27", "hiapi of providers has no field 'base_url'", mend.format("HIAPI_BASE_URL")),
         ("3:51", "hiapi of providers has no field 'webhook_secret'", mend.format("HIAPI_WEBHOOK_SECRET")),
         ("4:16", "mulerouter of providers has no field 'key'", mend.format("MULEROUTER_API_KEY")),

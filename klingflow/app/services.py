@@ -145,8 +145,8 @@ def base_of(provider: Provider, environ: Mapping[str, str]) -> str:
 
 
 def _published_at(provider: Provider, environ: Mapping[str, str]) -> str:
-    """Where a provider publishes the keys of its callbacks: beside its API where the environment moves that. Empty where
-    it publishes none."""
+    """Where a provider publishes the keys of its callbacks: beside its API where the environment moves that. Empty
+    where it publishes none."""
     at, moved = provider.caps.webhook_keys, environ.get(provider.caps.base_variable)
     return f"{moved.rstrip('/')}{urlsplit(at).path}" if at and moved else at
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import cast
 
-from klingflow.providers import animatic, hiapi, installed, mulerouter
+from klingflow.providers import animatic, fal, hiapi, installed, kling, mulerouter
 from klingflow.providers.base import Provider
 
-BUILT_IN: Mapping[str, Provider] = {module.name: cast(Provider, module) for module in (animatic, hiapi, mulerouter)}
+BUILT_IN: Mapping[str, Provider] = {
+    module.name: cast(Provider, module) for module in (animatic, hiapi, mulerouter, fal, kling)
+}
 
 
 class Table(Mapping[str, Provider]):

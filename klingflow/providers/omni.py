@@ -1,7 +1,7 @@
 """Kling 3.0 Omni, whoever sells it: its neutral name, and the shots that no seller can make.
 
-HiAPI and MuleRouter resell this one model under two names. A key holds the neutral one, so that a clip bought
-from one satisfies the other.
+HiAPI, MuleRouter and fal.ai resell this one model, and Kling sells it itself, under four names. A key holds the neutral
+one, so that a clip bought from one satisfies the others.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from klingflow.core.source import Problem, Severity
 from klingflow.providers.base import Caps
 
 MODEL = "kling-3.0-omni"
-ALIASES = {MODEL: MODEL, "kling-v3-omni": MODEL}
-"""Names that a storyboard may use. "kling-v3-omni" is MuleRouter's and the legacy Kling API's (read 2026-11)."""
+ALIASES = {MODEL: MODEL, "kling-v3-omni": MODEL, "kling-o3": MODEL}
+"""Names that a storyboard may use. "kling-v3-omni" is MuleRouter's and the legacy Kling API's, "O3" is fal.ai's (read
+2026-11). A turbo (kling-3.0-turbo), kling-3.0 without "omni" and 4.0 are other models, which no seller here has."""
 
 SEGMENTS = 6
 """Shots of one multi_shot; MuleRouter docs, image-to-video, and Kling docs, Omni-Video, read 2026-11."""
 SEGMENT_CHARS = 512
 """Characters of the prompt of one of them; Kling docs, Omni-Video, and MuleRouter's client, read 2026-11."""
 ELEMENT_IMAGES = 3
-"""Reference images of one element; MuleRouter docs, model page, read 2026-11."""
+"""Reference images of one element; MuleRouter docs, model page, and fal.ai's client, read 2026-11."""
 ELEMENTS_WITH_FRAMES = 3
 """Kling docs, video omni, and MuleRouter docs, image-to-video, read 2026-11."""
 IMAGES_IN_ALL = 7
@@ -88,7 +89,7 @@ def faults(film: Film, shot: Shot, caps: Caps, seller: str) -> Iterator[Problem]
         )
     if shot.resolution not in caps.resolutions:
         sold = ", ".join(caps.resolutions)
-        other = " (HiAPI makes 4K)" if shot.resolution == "4K" else ""
+        other = " (hiapi, fal and kling make 4K)" if shot.resolution == "4K" else ""
         yield problem(
             film,
             shot,
@@ -160,8 +161,20 @@ def multi_shot_faults(film: Film, shot: Shot, seller: str) -> Iterator[Problem]:
             )
 
 
-def image_faults(film: Film, shot: Shot, seller: str) -> Iterator[Problem]:
-    """Too many elements, images and frames."""
+def prompt_faults(film: Film, shot: Shot, seller: str) -> Iterator[Problem]:
+    """For sellers that make nothing without a prompt, also where there is a first frame."""
+    if shot.first_frame is not None and shot.multi_shot is None and not shot.prompt.strip():
+        what = f"{seller} makes no clip without a prompt, also from a first frame"
+        yield problem(film, shot, "prompt", what, "write a prompt, or use provider: hiapi", rule="no-prompt")
+
+
+def lacking(film: Film, shot: Shot, field: str, what: str, mend: str) -> Problem:
+    """That a seller has no such field, or not for such a shot."""
+    return problem(film, shot, field, what, mend, rule="not-offered")
+
+
+def image_faults(film: Film, shot: Shot, seller: str, *, needs_reference: bool = False) -> Iterator[Problem]:
+    """Too many elements, images and frames. `needs_reference`: an element without a reference image is refused."""
     framed = shot.first_frame is not None
     if framed and len(shot.elements) > ELEMENTS_WITH_FRAMES:
         yield problem(
@@ -182,7 +195,7 @@ def image_faults(film: Film, shot: Shot, seller: str) -> Iterator[Problem]:
                 f"element {number} has {has} reference images; {seller} names 1 to {ELEMENT_IMAGES}",
                 "add one" if has == 0 else f"keep {ELEMENT_IMAGES}",
                 rule="element-images",
-                warning=has == 0,
+                warning=has == 0 and not needs_reference,
             )
     total = len(shot.elements) + len(shot.images) + framed + (shot.last_frame is not None)
     if total > IMAGES_IN_ALL:

@@ -471,6 +471,10 @@ class StandIn:
         """The account's task of that id, or None: also where the task is another account's."""
         return next((one for one in self.bought_by(account) if str(one.task) == task), None)
 
+    def caller(self, seen: Seen) -> str:
+        """The account that a request comes from, as its credentials name it; empty without them."""
+        return seen.bearer
+
     def lets_in(self, seen: Seen) -> bool:
         return seen.headers.get("authorization") in [f"Bearer {key}" for key in self.accounts]
 
@@ -529,7 +533,7 @@ class StandIn:
             outcome = self._outcome(body)
             bought = Purchase(
                 number=number,
-                account=seen.bearer,
+                account=self.caller(seen),
                 task=outcome.task or task,
                 body=body,
                 raw=seen.body,
