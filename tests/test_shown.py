@@ -367,3 +367,26 @@ def test_git_is_asked_anew_in_a_folder_of_somebody_else_and_after_another_settin
     monkeypatch.setattr(os, "geteuid", lambda: another)
     ask(*PLAN)
     assert not ask(*PLAN)[1]
+
+
+def test_where_providers_of_packages_were_looked_for_nothing_is_kept(
+    film: Path, ask: Callable[..., tuple[object, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They run code of their own, which may ask anything."""
+    from klingflow.providers import PROVIDERS
+
+    monkeypatch.setattr(PROVIDERS, "_found", None)
+    edit("film.yaml", "animatic", "somebody")(film)
+    before, _ = ask(*CHECK)
+    assert "somebody" in str(before)
+    monkeypatch.setattr(PROVIDERS, "_found", None)
+    assert ask(*CHECK) == (before, False)
+
+
+def test_another_path_of_packages_is_another_question(
+    film: Path, ask: Callable[..., tuple[object, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(*CHECK)
+    assert ask(*CHECK)[1]
+    monkeypatch.setattr(sys, "path", [*sys.path, "/another"])
+    assert not ask(*CHECK)[1]
