@@ -47,7 +47,7 @@ def silent(source: Path) -> Path:
 
 
 def piece(file: Path, drop: bool) -> Piece:
-    return Piece(clip=file, facts=media.facts(file, of_bytes(file.read_bytes())), drop_first=drop)
+    return Piece(clip=file, facts=media.facts(file, of_bytes(file.read_bytes())), drop=int(drop))
 
 
 def ffmpeg(files: list[Path], to: Path) -> None:

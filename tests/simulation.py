@@ -510,7 +510,7 @@ class Media:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def check(self, path: Path, digest: Digest, seconds: int) -> ClipFacts:
+    def check(self, path: Path, digest: Digest, seconds: int | None) -> ClipFacts:
         data = path.read_bytes()
         if not data.startswith(b"CLIP ") or not data.endswith(b" END"):
             raise MediaError("it does not decode", "")
@@ -521,6 +521,10 @@ class Media:
     def cut(self, clip: Path, frame: str, to: Path) -> None:
         source = clip_of(self._world.billed[0]) if self._world.sins.old_frames else clip.read_bytes()
         to.write_bytes(frame_of(_sha(source), frame))
+
+
+    def end(self, clip: Path, seconds: int, to: Path) -> None:
+        raise AssertionError("no shot has a reference video")
 
 
 def frame_of(clip: Digest, frame: str) -> bytes:
@@ -1015,6 +1019,9 @@ class Publisher:
 class Stills:
     def read_image(self, path: str) -> tuple[bytes, str]:
         return STILL, "PNG"
+
+    def read_video(self, path: str) -> bytes:
+        raise AssertionError("no shot has one")
 
 
 async def _no_still(url: str) -> tuple[bytes, str]:

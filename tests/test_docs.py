@@ -271,6 +271,7 @@ OTHER: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "meets": ({"meets": "up"}, {"meets": "on"}),
     "images": ({}, {"images": ["a"]}),
     "elements": ({}, {"elements": [{"frontal_image": "a"}]}),
+    "videos": ({"videos": ["a.mp4"]}, {"videos": ["b.mp4"]}),
     "multi_shot": ({}, {"multi_shot": {"by": "intelligence"}}),
     "duration": ({}, {"duration": 7}),
     "resolution": ({}, {"resolution": "720p"}),

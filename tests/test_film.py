@@ -21,8 +21,8 @@ from tests import clips
 NONE = Digest("0" * 64)
 
 
-def piece(clip: Path, drop_first: bool = False) -> Piece:
-    return Piece(clip=clip, facts=media.facts(clip, of_bytes(clip.read_bytes())), drop_first=drop_first)
+def piece(clip: Path, drop: int = 0) -> Piece:
+    return Piece(clip=clip, facts=media.facts(clip, of_bytes(clip.read_bytes())), drop=drop)
 
 
 def music(path: Path, seconds: float, level: float = 0.5) -> Path:

@@ -49,6 +49,7 @@ HIDDEN = {
     ("klingflow.cli.app", "klingflow.cli.error_report"): "the error tree, after `--version` and `--help` are answered",
     ("klingflow.app.outputs", "klingflow.io.media"): "av: a run with nothing to make never looks at a clip",
     ("klingflow.app.outputs", "klingflow.output.film"): "av: a film that stands already is not joined again",
+    ("klingflow.app.outputs", "klingflow.output.echo"): "av, likewise: what two clips share is measured once",
     ("klingflow.io.project", "klingflow.io.media"): "av: a clip that was looked into once is known by its digest",
     ("klingflow.io.project", "klingflow.io.picture_digest"): "decoding: only a file that the lock does not know",
     ("klingflow.io.picture_digest", "klingflow.io.media"): "av: no still needs it",

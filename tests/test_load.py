@@ -460,8 +460,8 @@ def test_load_reads_every_field_that_the_schema_has() -> None:
         "title": "t", "notes": "n", "tags": ["t"], "prompt": "p", "prompt_file": "f",
         "negative_prompt": "n",
         "first_frame": "a.png", "last_frame": "b.png", "continues": "z", "meets": "z", "images": ["i.png"],
-        "elements": [{"frontal_image": "e.png"}], "multi_shot": {"by": "intelligence"}, "duration": 6,
-        "resolution": "4K",
+        "elements": [{"frontal_image": "e.png"}], "videos": ["v.mp4"], "multi_shot": {"by": "intelligence"},
+        "duration": 6, "resolution": "4K",
         "sound": True, "aspect_ratio": "1:1", "model": "m", "provider": "hiapi", "take": 2, "takes": 2, "hold": True,
         "clip": "c.mp4", "vars": {"v": 1},
     }  # fmt: skip

@@ -19,8 +19,8 @@ from klingflow.output.film import Piece, assemble
 from tests import clips
 
 
-def piece(clip: Path, drop_first: bool = False) -> Piece:
-    return Piece(clip=clip, facts=media.facts(clip, of_bytes(clip.read_bytes())), drop_first=drop_first)
+def piece(clip: Path, drop: int = 0) -> Piece:
+    return Piece(clip=clip, facts=media.facts(clip, of_bytes(clip.read_bytes())), drop=drop)
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_a_clip_that_did_not_change_is_opened_for_its_packets_alone(
         return real(path, *how)
 
     made = [piece(clips.make(tmp_path / f"{n}.mp4", frames=8, first=100 * n)) for n in range(4)]
-    cut = [Piece(clip=each.clip, facts=each.facts, drop_first=True) for each in made]
+    cut = [Piece(clip=each.clip, facts=each.facts, drop=1) for each in made]
     monkeypatch.setattr(media, "_container", container)
     kept = tmp_path / "kept"
 

@@ -170,7 +170,11 @@ film: {shots: [a, b], audio: 5}
         ("take: two", "take of shot 'dawn' must be a whole number, not 'two'", "write 2"),
         ('take: "2"', "take of shot 'dawn' must be a whole number, not '2'", "write 2 without quotes"),
         ("take: 0", "take of shot 'dawn' must be from 1 to 999, not 0", "write 1"),
-        ("continues: [a]", "continues of shot 'dawn' must be text, not a list", "write one text, not a list: a"),
+        (
+            "continues: [a]",
+            "continues of shot 'dawn' must be text or a mapping of fields, not a list",
+            "write one text, not a list: a",
+        ),
         ("resolution: 1080", "resolution of shot 'dawn' must be text, not 1080", "write 1080p"),
         ("resolution: 4", "resolution of shot 'dawn' must be text, not 4", "write 4K"),
         ("max_chain: 2", "shot 'dawn' has no field 'max_chain'", "it stands in `defaults`"),
@@ -319,7 +323,8 @@ def test_the_examples_and_defaults_of_the_schemas_are_valid() -> None:
 
 def test_the_schema_and_the_shot_have_the_same_fields() -> None:
     fields = set(schema.load("storyboard")["$defs"]["shot"]["properties"])
-    assert fields - {"prompt_file", "continues", "vars"} == set(Shot.__dataclass_fields__) - {"index", "left_out"}
+    made = set(Shot.__dataclass_fields__) - {"index", "left_out", "motion_s"}
+    assert fields - {"prompt_file", "continues", "vars"} == made
 
 
 def test_an_editor_and_the_check_agree_on_what_does_not_go_with_a_clip() -> None:

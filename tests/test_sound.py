@@ -217,7 +217,7 @@ def test_shots_shorter_than_a_block_are_heard_in_their_place(tmp_path: Path) -> 
     facts = [media.facts(file, of_bytes(file.read_bytes())) for file in (clip, short)]
     pieces = [
         Piece(clip=clip, facts=facts[0]),
-        *(Piece(clip=short, facts=facts[1], drop_first=True) for _ in range(9)),
+        *(Piece(clip=short, facts=facts[1], drop=1) for _ in range(9)),
         Piece(clip=clip, facts=facts[0]),
     ]
     joined(pieces, tmp_path / "film.mp4")

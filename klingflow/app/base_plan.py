@@ -10,7 +10,7 @@ from klingflow.app import lock_file, planner
 from klingflow.app.project_loader import LoadedStoryboard, read_declared
 from klingflow.app.session import Session
 from klingflow.core.errors import KlingflowError, StoryboardError
-from klingflow.core.model import Digest, FileStill, Film, ImageFacts, Inputs
+from klingflow.core.model import Digest, FileStill, FileVideo, Film, ImageFacts, Inputs
 from klingflow.core.source import Problem, Severity
 from klingflow.io.git import UNSHALLOW, NoFile, Tree
 from klingflow.io.project import PRICE_FILE, PROJECT_FILE, Project, git_root, settings_name
@@ -210,7 +210,8 @@ def _base(
     if broken and left_out and len(files.unread) == noted:  # a text that could not be read is a fault in here, too
         files.note(relative, StoryboardError(broken), "cannot be read in full")
     stills = {frame.path for shot in shots for _, frame in shot.frames() if isinstance(frame, FileStill)}
-    own = {*(film.audio for film in films), *(shot.clip for shot in shots)} - {None}
+    videos = {video.path for shot in shots for video in shot.videos if isinstance(video, FileVideo)}
+    own = {*(film.audio for film in films), *(shot.clip for shot in shots), *videos} - {None}
     inputs = Inputs(
         stills={path: _seen(files.digest(path)) for path in sorted(stills)},
         clips={path: files.digest(path) for path in sorted(filter(None, own))},

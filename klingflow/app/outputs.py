@@ -20,14 +20,16 @@ from klingflow.app import lock_file
 from klingflow.app.project_loader import LoadedStoryboard, deaf_beds
 from klingflow.core import digest as digests
 from klingflow.core.errors import KlingflowError, StoryboardError
-from klingflow.core.model import ClipFacts, Digest, Film, Inputs, Shot, ShotFrame, ShotId
+from klingflow.core.model import ANIMATIC, ClipFacts, Digest, Film, Inputs, Shot, ShotFrame, ShotId
 from klingflow.execution.outcome import Emit, Event, Outcome
 from klingflow.io import durable
-from klingflow.io.remembered import cache_folder
+from klingflow.io.remembered import cache_folder, recall, remember
 from klingflow.io.store import Store
 from klingflow.storyboard import lock as locks
 from klingflow.storyboard.lock import Entry, Lock
 
+ECHO = 1
+"""Raised when what counts as a repetition is measured otherwise."""
 RECIPE = 4
 """Raised when the film of the same clips would come out otherwise."""
 
@@ -42,7 +44,7 @@ MOST_BYTES = 16 << 20
 class MediaOnDemand:
     """io.media behind a door that opens only when a clip is looked at: a run with nothing to make never loads it."""
 
-    def check(self, path: Path, digest: Digest, seconds: int) -> ClipFacts:
+    def check(self, path: Path, digest: Digest, seconds: int | None) -> ClipFacts:
         from klingflow.io import media
 
         return media.check(path, seconds=seconds, digest=digest)
@@ -51,6 +53,11 @@ class MediaOnDemand:
         from klingflow.io import media
 
         media.cut(clip, frame, to)
+
+    def end(self, clip: Path, seconds: int, to: Path) -> None:
+        from klingflow.io import media
+
+        media.end(clip, seconds, to)
 
 
 def write_lock(loaded: LoadedStoryboard, lock: Lock, ran: Sequence[tuple[Film, tuple[Outcome, ...]]]) -> bool:
@@ -229,7 +236,7 @@ def _film(
     clip_of = {shot: clip for shot, (clip, _) in clips.items()}
     by_id = film.by_id()
     drops = [
-        n > 0 and _continues(film.variant, film.cut[n - 1], by_id[shot], clip_of, lock)
+        _repeated(film.variant, film.cut[n - 1], by_id[shot], clip_of, lock, store) if n else 0
         for n, shot in enumerate(film.cut)
     ]
     bed = loaded.inputs.clips[film.audio] if film.audio else None
@@ -252,7 +259,7 @@ def _film(
     facts = joining.assemble(
         [
             joining.Piece(
-                clip=store.blob(clips[shot][0]), facts=clips[shot][1], drop_first=drop, ordered=side, slate=slate
+                clip=store.blob(clips[shot][0]), facts=clips[shot][1], drop=drop, ordered=side, slate=slate
             )
             for shot, drop, side, slate in zip(film.cut, drops, ordered, slates, strict=True)
         ],
@@ -284,6 +291,24 @@ def _continues(variant: str, before: ShotId, shot: Shot, clip_of: Mapping[ShotId
         return True
     # A held clip may begin with the last frame of a clip that is no longer shown before it.
     return held.parts.get("first_frame") in (None, f"last of {clip_of[before][:12]}")
+
+
+def _repeated(
+    variant: str, before: ShotId, shot: Shot, clip_of: Mapping[ShotId, Digest], lock: Lock, store: Store
+) -> int:
+    """How many frames at the start of a shot's clip repeat the end of the one that the film shows before it."""
+    if not _continues(variant, before, shot, clip_of, lock):
+        return 0
+    if shot.motion_s is None or shot.provider == ANIMATIC:
+        return 1
+    pair = digests.of_bytes(digests.canonical([ECHO, clip_of[before], clip_of[shot.id], shot.motion_s]))
+    known = recall("echo", pair)
+    if not isinstance(known, int):
+        from klingflow.output import echo  # loads the media library
+
+        known = echo.frames(store.blob(clip_of[before]), store.blob(clip_of[shot.id]), shot.motion_s)
+        remember("echo", pair, known)
+    return max(1, known)
 
 
 def _copy(source: Path, target: Path) -> None:

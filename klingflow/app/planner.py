@@ -15,7 +15,7 @@ from klingflow.app import lock_file
 from klingflow.app.project_loader import LoadedStoryboard, own_frames
 from klingflow.core.digest import of_bytes
 from klingflow.core.errors import KlingflowError, StoreError, UsageError
-from klingflow.core.model import ClipRecord, Digest, Film, Key, Shot, ShotFrame, ShotId, UrlStill
+from klingflow.core.model import ANIMATIC, ClipRecord, Digest, Film, Key, Shot, ShotFrame, ShotId, UrlStill
 from klingflow.core.source import Problem, Severity
 from klingflow.execution import form, host
 from klingflow.execution.host import Host
@@ -121,6 +121,7 @@ def lookups(loaded: LoadedStoryboard, store: Store, notes: TaskNotes) -> PlanLoo
             PROVIDERS[shot.provider].caps.shipped,
             listed,
             by_text=shot.first_frame is None,
+            with_video=bool(shot.videos),
         ),
         expect=expected,
         find=find,
@@ -242,6 +243,9 @@ def unsendable(loaded: LoadedStoryboard, plan: Plan) -> Problem | None:
         for step in film_plan.steps:
             if not step.orders or loaded.config.publish is not None:
                 continue
+            video = _unpublished_video(film, shots[step.shot], step)
+            if video is not None:
+                return video
             if way(loaded.config, PROVIDERS[step.provider]) != "url":
                 continue
             for role, frame in own_frames(shots[step.shot]):
@@ -254,6 +258,22 @@ def unsendable(loaded: LoadedStoryboard, plan: Plan) -> Problem | None:
                         f"folder behind a web server, or object storage){_another_of(step.provider)}",
                         span=film.where(step.shot, role),
                     )
+    return None
+
+
+def _unpublished_video(film: Film, shot: Shot, step: Step) -> Problem | None:
+    """That a shot sends a reference video, which goes by URL alone, and nothing is published."""
+    for i, video in enumerate(shot.videos):
+        if isinstance(video, UrlStill) or step.provider == ANIMATIC:
+            continue
+        end = shot.motion_s is not None and i == len(shot.videos) - 1
+        return Problem(
+            rule="unpublished",
+            what=f"shot '{step.shot}' sends a reference video to {step.provider}, which takes videos by URL alone, and "
+            "this project publishes nowhere",
+            mend="set publish.to in klingflow.yaml: a folder behind a web server, or object storage",
+            span=film.where(step.shot, "continues.motion" if end else f"videos.{i}"),
+        )
     return None
 
 

@@ -18,7 +18,19 @@ from klingflow.app import out_folder
 from klingflow.core.alike import difference
 from klingflow.core.digest import of_bytes
 from klingflow.core.errors import KlingflowError, StoryboardError, UsageError
-from klingflow.core.model import ANIMATIC, ClipLook, Digest, FileStill, Film, Frame, ImageFacts, Inputs, Shot, ShotId
+from klingflow.core.model import (
+    ANIMATIC,
+    ClipLook,
+    Digest,
+    FileStill,
+    FileVideo,
+    Film,
+    Frame,
+    ImageFacts,
+    Inputs,
+    Shot,
+    ShotId,
+)
 from klingflow.core.source import Document, Problem, Severity, Span
 from klingflow.io import config as project_file
 from klingflow.io.config import Config
@@ -225,9 +237,22 @@ def read_films(
         problems += cycles or [*graph.chain_warnings(film), *pictures.warnings(film, inputs), *captions.warnings(film)]
         for shot in film.shots:
             if shot.clip is None and shot.provider in PROVIDERS:
-                problems += PROVIDERS[shot.provider].check(film, shot)
+                problems += [*_videos(film, shot), *PROVIDERS[shot.provider].check(film, shot)]
     content = Content(films=declared.films, inputs=inputs, texts=declared.texts)
     return content, _causes(declared.document, problems)
+
+
+def _videos(film: Film, shot: Shot) -> list[Problem]:
+    """That a shot's provider takes no reference videos, or fewer; said where the first one too many is."""
+    most = PROVIDERS[shot.provider].caps.videos
+    if len(shot.videos) <= most:
+        return []
+    written = len(shot.videos) - (shot.motion_s is not None)
+    field = f"videos.{most}" if most < written else "continues.motion"
+    takers = " or ".join(sorted(name for name, one in PROVIDERS.items() if one.caps.paid and one.caps.videos))
+    what = f"shot '{shot.id}': {shot.provider} takes {most or 'no'} reference video{'' if most == 1 else 's'}"
+    mend = f"keep {most}" if most else f"describe the motion in the prompt, or use provider: {takers}"
+    return [Problem(rule="videos", what=what, span=film.where(shot.id, field), mend=mend)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -424,6 +449,12 @@ def _files(films: Sequence[Film], project: Project, config: Config | None) -> tu
                         note(film.where(shot.id, role), "image", f"{frame.path}: {what}", mend)
                     for what, mend in image_doubts(caps, facts, shrinks):
                         note(film.where(shot.id, role), "image", f"{frame.path}: {what}", mend, Severity.WARNING)
+            for i, video in enumerate(shot.videos):
+                if isinstance(video, FileVideo):
+                    if _look(video.path, project.clip, clips, bad) is None:
+                        error = bad[video.path]
+                        note(film.where(shot.id, f"videos.{i}"), "video", error.what, error.mend)
+                    look_equal(video.path, film, shot.id, f"videos.{i}")
             if shot.clip is not None and _look(shot.clip, project.clip, clips, bad) is None:
                 error = bad[shot.clip]
                 note(film.where(shot.id, "clip"), "clip", error.what, error.mend)

@@ -31,6 +31,9 @@ from klingflow.planning.plan import Action, Plan
 from klingflow.providers import PROVIDERS
 from klingflow.providers.base import Provider, Settings
 
+VIDEO_BYTES = 200 * 1024 * 1024
+"""Of a reference video; MuleRouter docs, reference-video-to-video, read 2026-11."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProjectStills:
@@ -40,6 +43,9 @@ class ProjectStills:
 
     def read_image(self, path: str) -> tuple[bytes, str]:
         return self.project.read_bytes(path, IMAGE_BYTES), self.project.image(path).format
+
+    def read_video(self, path: str) -> bytes:
+        return self.project.read_bytes(path, VIDEO_BYTES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,21 @@ from dataclasses import dataclass
 
 import rfc8785
 
-from klingflow.core.model import ANIMATIC, Digest, FileStill, Frame, ImageFacts, Key, Shot, ShotFrame, ShotId, UrlStill
+from klingflow.core.model import (
+    ANIMATIC,
+    Digest,
+    FileStill,
+    FileVideo,
+    Frame,
+    ImageFacts,
+    Key,
+    Shot,
+    ShotFrame,
+    ShotId,
+    ShotVideo,
+    UrlStill,
+    Video,
+)
 
 RECIPE = 1
 """Raised only when the meaning of a part changes. Raising it buys every clip in the world again."""
@@ -35,8 +49,8 @@ def parts(
     """The parts of the key of one shot's active take; None while a clip that it needs is not known.
 
     `model` is the neutral model name; `stills` are the project's images by path, `clips` the clips of the other
-    shots, `files` the digests of clips of one's own by path. Empty fields are left out, so that a field which is
-    added to the format later changes no key that does not use it.
+    shots, `files` the digests of clips and videos of one's own by path. Empty fields are left out, so that a field
+    which is added to the format later changes no key that does not use it.
     """
     if shot.clip is not None:
         return {"recipe": RECIPE, "clip": files[shot.clip]}
@@ -64,6 +78,11 @@ def parts(
         if part is None:
             return None
         out[role] = part
+    for i, video in enumerate(shot.videos):
+        part = _video(video, files, clips)
+        if part is None:
+            return None
+        out[f"videos.{i}"] = part
     if shot.take != 1:
         out["take"] = shot.take
     return out
@@ -77,6 +96,18 @@ def _frame(frame: Frame, stills: Mapping[str, ImageFacts], clips: Mapping[ShotId
             return {"sha256": digest} if digest else {"url": url}
         case ShotFrame(shot, name):
             return {"clip": clips[shot], "frame": name} if shot in clips else None
+
+
+def _video(video: Video, files: Mapping[str, Digest], clips: Mapping[ShotId, Digest]) -> dict[str, object] | None:
+    match video:
+        case FileVideo(path):
+            return {"sha256": files[path]}
+        case UrlStill(url, digest):
+            return {"sha256": digest} if digest else {"url": url}
+        case ShotVideo(shot, last_s):
+            if shot not in clips:
+                return None
+            return {"clip": clips[shot]} if last_s is None else {"clip": clips[shot], "last_s": last_s}
 
 
 def canonical(value: object) -> bytes:
@@ -121,7 +152,7 @@ def brief(listed: Mapping[str, object]) -> dict[str, str | int | bool]:
         elif isinstance(value, dict) and "sha256" in value:
             out[name] = str(value["sha256"])[:12]
         elif isinstance(value, dict) and "clip" in value:
-            out[name] = f"{value['frame']} of {str(value['clip'])[:12]}"
+            out[name] = _readable(value)
         else:
             out[name] = hashlib.sha256(canonical(value)).hexdigest()[:12]
     return out
@@ -169,6 +200,10 @@ def _readable(value: object) -> str:
             return digest[:12]
         case {"clip": str(clip), "frame": str(name)}:
             return f"{name} of {clip[:12]}"
+        case {"clip": str(clip), "last_s": int(seconds)}:
+            return f"last {seconds} s of {clip[:12]}"
+        case {"clip": str(clip)}:
+            return clip[:12]
         case str() | int():
             return str(value)
         case _:

@@ -79,6 +79,24 @@ class Element:
 
 
 @dataclass(frozen=True, slots=True)
+class FileVideo:
+    """A video file of the project; `path` is relative to its root, with forward slashes."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShotVideo:
+    """Another shot's clip, or only its last whole seconds."""
+
+    shot: ShotId
+    last_s: int | None = None
+
+
+Video = FileVideo | UrlStill | ShotVideo
+
+
+@dataclass(frozen=True, slots=True)
 class MultiShot:
     """`by` is "customize" (then `shots` holds (prompt, seconds) pairs) or "intelligence"."""
 
@@ -105,6 +123,10 @@ class Shot:
     last_frame: Frame | None = None
     images: tuple[Frame, ...] = ()
     elements: tuple[Element, ...] = ()
+    videos: tuple[Video, ...] = ()
+    """Reference videos. The end of the clip that the shot continues is the last of them, where its motion goes on."""
+    motion_s: int | None = None
+    """How many seconds of the clip that it continues go along so: what it repeats of them is cut from the film."""
     multi_shot: MultiShot | None = None
     duration: int = 5
     """Seconds, 3 to 15."""
@@ -141,13 +163,23 @@ class Shot:
             out += [(f"elements.{i}.reference_images.{j}", image) for j, image in enumerate(element.reference_images)]
         return tuple(out)
 
+    def roles(self) -> tuple[str, ...]:
+        """What each frame and reference video that goes in is called."""
+        return (*(role for role, _ in self.frames()), *(f"videos.{i}" for i in range(len(self.videos))))
+
+    @property
+    def follows_length(self) -> bool:
+        """Whether the clip gets as long as its reference video, whatever `duration` says: the shot has no frame."""
+        return bool(self.videos) and not self.frames()
+
     def needs(self) -> tuple[ShotId, ...]:
         """The shots whose clips this one waits for, each once, in order of mention."""
         if not (
-            isinstance(self.last_frame, ShotFrame) or self.images or self.elements
+            isinstance(self.last_frame, ShotFrame) or self.images or self.elements or self.videos
         ):  # nearly every shot, often asked
             return (self.first_frame.shot,) if isinstance(self.first_frame, ShotFrame) else ()
-        return tuple(dict.fromkeys(f.shot for _, f in self.frames() if isinstance(f, ShotFrame)))
+        given = [*(frame for _, frame in self.frames()), *self.videos]
+        return tuple(dict.fromkeys(one.shot for one in given if isinstance(one, ShotFrame | ShotVideo)))
 
     def takes_made(self) -> tuple[int, ...]:
         """The takes that this shot asks for: 1..takes, or the one `take`."""

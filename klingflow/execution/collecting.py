@@ -260,7 +260,8 @@ class Collector:
         try:
             digest = await seller.service.fetch(done.url, path, lambda have, of: None)
             try:
-                facts: ClipFacts | None = await self._media_calls(self._media.check, path, digest, order.shot.duration)
+                seconds = None if order.shot.follows_length else order.shot.duration
+                facts: ClipFacts | None = await self._media_calls(self._media.check, path, digest, seconds)
                 why = ""
             except MediaError as bad:
                 facts, why = None, bad.what.replace(path.name, "its clip")
@@ -304,10 +305,6 @@ class Collector:
         """A task without a clip: on record, where it is read again to say what follows (`_final_failure`)."""
         detail = {"class": status.kind.value, "code": status.code, "message": redact(status.message), "charged": None}
         await self._sender.record(job, Kind.FAILED, detail)
-
-
-def _roles(order: Order) -> list[str]:
-    return [role for role, _ in order.shot.frames()]
 
 
 def seller_of(job: Job) -> str:

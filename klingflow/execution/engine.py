@@ -15,7 +15,18 @@ from typing import Protocol
 
 from klingflow.core import digest
 from klingflow.core.errors import KlingflowError
-from klingflow.core.model import ANIMATIC, ClipRecord, Digest, Film, Inputs, Key, Shot, ShotFrame, ShotId
+from klingflow.core.model import (
+    ANIMATIC,
+    ClipRecord,
+    Digest,
+    FileStill,
+    FileVideo,
+    Film,
+    Inputs,
+    Key,
+    Shot,
+    ShotId,
+)
 from klingflow.execution.buyer import Buyer
 from klingflow.execution.order import Order
 from klingflow.execution.outcome import Emit, Event, Failure, Outcome, Result, RunFailure
@@ -141,7 +152,7 @@ async def run(
             key=key,
             parts=parts,
             clips=frames_of,
-            stills={path: facts.digest for path, facts in inputs.stills.items()} if _has_stills(shot) else {},
+            stills=_files(shot, inputs),
             provider=step.provider,
             model=step.model,
             price=cost.amount,
@@ -211,8 +222,10 @@ def _absent(step: Step) -> Outcome:
     )
 
 
-def _has_stills(shot: Shot) -> bool:
-    return any(not isinstance(frame, ShotFrame) for _, frame in shot.frames())
+def _files(shot: Shot, inputs: Inputs) -> dict[str, Digest]:
+    """The project's files that go into a shot, by path."""
+    stills = {f.path: inputs.stills[f.path].digest for _, f in shot.frames() if isinstance(f, FileStill)}
+    return stills | {video.path: inputs.clips[video.path] for video in shot.videos if isinstance(video, FileVideo)}
 
 
 def _weights(film: Film, expect: Callable[[Shot], float]) -> dict[ShotId, float]:

@@ -19,7 +19,7 @@ from klingflow.providers.failure import RULES, recorded
 def of(provider: Provider, shot: Shot, key: Key, settings: Settings, images_by: str) -> Digest:
     """The digest of how an order for a key is written under the project's settings. `images_by` is the way that its
     images go (app.services). The address of callbacks counts for nothing."""
-    roles = {role: role for role, _ in shot.frames()}
+    roles = {role: role for role in shot.roles()}
     request = provider.submit(shot, roles, replace(settings, callback_url=None), key, 1)
     body = (request.body or b"").decode("utf-8", "replace")
     written = "raw" if provider.images(settings, False) == "base64" else "data-uri"
@@ -32,7 +32,7 @@ def path(provider: Provider, shot: Shot, settings: Settings, job: Job) -> str:
     only says which of the two it was, where the order may have been written anew after a refusal."""
     intent = job.last(Kind.INTENT)
     recorded = intent.detail.get("path") if intent is not None else None
-    roles = {role: "" for role, _ in shot.frames()}
+    roles = dict.fromkeys(shot.roles(), "")
     request = provider.submit(shot, roles, settings, job.key, 1)
     if request.path != recorded:
         gone = Refused(kind=FailureClass.INVALID, code="HTTP 404", message="")

@@ -7,13 +7,13 @@ import asyncio
 import base64
 import hashlib
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from klingflow.core.errors import KlingflowError, MediaError, StoreError
-from klingflow.core.model import ClipFacts, Digest, FileStill, Frame, ShotFrame, UrlStill
+from klingflow.core.model import ClipFacts, Digest, FileStill, FileVideo, Frame, ShotFrame, ShotVideo, UrlStill
 from klingflow.core.redact import redact
 from klingflow.execution.offload import Offload
 from klingflow.execution.order import Order
@@ -42,11 +42,16 @@ class Images:
 class Media(Protocol):
     """What is asked of media files (io.media; a fake in the simulation)."""
 
-    def check(self, path: Path, digest: Digest, seconds: int) -> ClipFacts:
-        """Facts of a clip that is whole, decodes, and is about as long as ordered. Raises MediaError."""
+    def check(self, path: Path, digest: Digest, seconds: int | None) -> ClipFacts:
+        """Facts of a clip that is whole, decodes, and is about as long as ordered (None: no length was). Raises
+        MediaError."""
         ...
 
     def cut(self, clip: Path, frame: str, to: Path) -> None: ...
+
+    def end(self, clip: Path, seconds: int, to: Path) -> None:
+        """Writes the last seconds of a clip as MP4. Raises MediaError."""
+        ...
 
 
 class Stills(Protocol):
@@ -54,6 +59,10 @@ class Stills(Protocol):
 
     def read_image(self, path: str) -> tuple[bytes, str]:
         """The bytes and the format by content (PNG, JPEG, WEBP). Raises KlingflowError."""
+        ...
+
+    def read_video(self, path: str) -> bytes:
+        """Raises KlingflowError."""
         ...
 
 
@@ -114,13 +123,55 @@ class InputImages:
             out.texts[role] = await self._as_sent(way, seller, digest, data, form)
             if way == "url":
                 out.published.add(out.texts[role])
+        for i, video in enumerate(order.shot.videos):
+            role = f"videos.{i}"
+            if isinstance(video, UrlStill):
+                out.texts[role] = video.url
+                if video.digest:
+                    out.digests[role] = video.digest
+            elif way != "blob":
+                out.digests[role], out.texts[role] = await self._video(order, video)
+                out.published.add(out.texts[role])
         return out
+
+    async def _video(self, order: Order, video: FileVideo | ShotVideo) -> tuple[Digest, str]:
+        """The digest of a reference video, and the URL under which it is published: inside the request it would be far
+        too large."""
+        if self._publisher is None:
+            raise KlingflowError("a reference video goes by URL alone", "set `publish` in klingflow.yaml")
+        suffix = ".mp4"
+        match video:
+            case FileVideo(path):
+                data = await self._store_calls(self._stills.read_video, path)
+                digest, suffix = order.stills[path], ".mov" if path.lower().endswith(".mov") else ".mp4"
+                if await self._media_calls(_sha256, data) != digest:
+                    raise KlingflowError(f"{path} changed while the run was going on", "run again")
+            case ShotVideo(shot, last_s):
+                clip = order.clips[shot]
+                digest = clip if last_s is None else await self._once((clip, f"end {last_s}"), self._end(clip, last_s))
+                data = await self._store_calls(lambda: self._store.blob(digest).read_bytes())
+        return digest, await self._store_calls(self._publisher.put, digest, data, suffix)
+
+    async def _end(self, clip: Digest, seconds: int) -> Digest:
+        path = self._temp("end.mp4")
+        try:
+            blob = await self._store_calls(self._store.blob, clip)
+            await self._media_calls(self._media.end, blob, seconds, path)
+            return await self._store_calls(self._store.put, path, move=True)
+        finally:
+            path.unlink(missing_ok=True)
 
     async def frame(self, clip: Digest, name: str) -> Digest:
         """The digest of a frame's PNG, cut once from a clip of the store and kept there."""
-        task = self._frames.get((clip, name))
+        return await self._once((clip, name), self._cut(clip, name))
+
+    async def _once(self, what: tuple[Digest, str], make: Coroutine[object, object, Digest]) -> Digest:
+        """What is made of a clip, made by the first who asks for it."""
+        task = self._frames.get(what)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = self._frames[clip, name] = asyncio.create_task(self._cut(clip, name))
+            task = self._frames[what] = asyncio.create_task(make)
+        else:
+            make.close()
         return await asyncio.shield(task)
 
     async def _bytes(self, order: Order, frame: Frame) -> tuple[bytes, str]:

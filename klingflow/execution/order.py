@@ -19,7 +19,7 @@ class Order:
     clips: Mapping[ShotId, Digest]
     """The clips of the shots that it needs."""
     stills: Mapping[str, Digest]
-    """The project's images by path, as they were planned."""
+    """The project's images and videos by path, as they were planned."""
     provider: str
     model: str
     price: Decimal | None

@@ -156,11 +156,12 @@ def _lowered_prices(
         provider = str(way[1] if way[0] == "prices" else way[0])
         for resolution, rates in resolutions.items():
             for kind, rate in rates.items():
-                sound = kind == "sound"
-                stated = [price.a_second(provider, resolution, sound, prices) for prices in outer]
+                sound, video = kind == "sound", kind == "video"
+                stated = [price.a_second(provider, resolution, kind, prices) for prices in outer]
                 least = max((one for one in stated if one is not None), default=None)
                 if least is None:
-                    least = price.of(provider, resolution, sound, 1, {}, PROVIDERS[provider].caps.shipped).amount
+                    shipped = PROVIDERS[provider].caps.shipped
+                    least = price.of(provider, resolution, sound, 1, {}, shipped, with_video=video).amount
                 if least is not None and Decimal(str(rate)) < least:
                     span = document.span((*way, resolution, kind))
                     what = f"{rate} a second is less than the {least} that the spend limit of {file} counts with"

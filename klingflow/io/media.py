@@ -268,6 +268,53 @@ def cut(path: Path, frame: str, to: Path) -> None:
     durable.replace(to, png.getvalue())
 
 
+def end(path: Path, seconds: int, to: Path) -> None:
+    """Writes the last `seconds` of a clip, or all of a shorter one, as MP4 (H.264, no sound), near to the original: a
+    model looks at it. Raises MediaError."""
+    line = timeline(path)
+    first = line.shown_at(max(Fraction(0), line.seconds - seconds))
+    begins = line.begins[first:]
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(f"file:{to}", "w", format="mp4", options={"fflags": "bitexact", "movflags": "faststart"}) as made:
+        video: VideoStream | None = None
+        with opened(path) as (container, source):
+            for frame in _decoded(container, source):
+                if frame.pts is None or frame.pts < begins[0]:
+                    continue
+                picture = frame.reformat(format="yuv420p")
+                if video is None:
+                    video = made.add_stream("libx264", rate=line.rate)
+                    video.width, video.height, video.pix_fmt = picture.width, picture.height, "yuv420p"
+                    video.time_base = source.time_base
+                    video.codec_context.options = {"preset": "fast", "crf": "12", "threads": "2"}
+                picture.pts, picture.time_base = frame.pts - begins[0], source.time_base
+                picture.pict_type = 0
+                made.mux(video.encode(picture))
+        if video is None:
+            raise MediaError(f"{path.name} is damaged: its end does not decode", _AGAIN)
+        made.mux(video.encode(None))
+
+
+SMALL = (96, 54)
+"""Of the pictures that are compared: enough to tell two moments of one shot apart."""
+
+
+def small(path: Path, first: int, most: int | None = None) -> list[Image.Image]:
+    """The displayed frames from number `first` on, `most` of them, in grey and small. Raises MediaError."""
+    begin = timeline(path).begins[first]
+    out: list[Image.Image] = []
+    with opened(path) as (container, video):
+        for frame in _decoded(container, video):
+            if frame.pts is None or frame.pts < begin:
+                continue
+            if most is not None and len(out) == most:
+                break
+            grey = frame.reformat(width=SMALL[0], height=SMALL[1], format="gray")
+            plane = grey.planes[0]
+            out.append(Image.frombytes("L", SMALL, bytes(plane), "raw", "L", plane.line_size))
+    return out
+
+
 def _index(path: Path, line: Timeline, frame: str) -> int:
     count = len(line.begins)
     if frame in ("first", "last"):

@@ -1,4 +1,4 @@
-"""How a frame reaches an API that takes only URLs: a place to write it, and the URL under which it is read back.
+"""How a frame or a video reaches an API that takes only URLs: a place to write it, and the URL under which it is read.
 
 Knows no provider, and asks no network whether the URL works (io.downloads does). A frame's public name is the digest of
 its bytes: nobody can guess it, and writing it twice is writing it once.
@@ -23,7 +23,14 @@ LEAST_S = 25 * 3600
 MOST_S = 7 * 24 * 3600
 """Signature V4 allows no longer life (AWS docs, read 2026-11)."""
 
-TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
+TYPES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+    ".mp4": "video/mp4",
+    ".mov": "video/quicktime",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +52,7 @@ class Publisher(Protocol):
     """The place as shown to people."""
 
     def put(self, digest: Digest, data: bytes, suffix: str) -> str:
-        """Publishes an image once and returns a URL that reads it. `suffix` is ".png", ".jpg" or ".webp".
+        """Publishes an image or a video once and returns a URL that reads it. `suffix` is one of TYPES.
 
         A presigned URL is made anew each time: its life begins now. Blocks. Raises StoreError.
         """
@@ -55,7 +62,7 @@ class Publisher(Protocol):
 def checked(digest: Digest, data: bytes, suffix: str) -> str:
     """The public name. What is published under a digest must have it: the API would read another picture."""
     if hashlib.sha256(data).hexdigest() != digest or suffix not in TYPES:
-        raise ValueError(f"not an image of the digest {digest[:12]}, or no image: {suffix!r}")
+        raise ValueError(f"not a file of the digest {digest[:12]}, or neither image nor video: {suffix!r}")
     return f"{digest}{suffix}"
 
 

@@ -81,8 +81,8 @@ class Piece:
 
     clip: Path
     facts: ClipFacts
-    drop_first: bool = False
-    """Its first frame is the last frame of the piece before it."""
+    drop: int = 0
+    """So many frames at its start repeat the end of the piece before it, and are not shown."""
     ordered: int = 0
     """The shorter side of the picture that was ordered, in pixels; 0 for a clip of one's own."""
     slate: tuple[str, str] | None = None
@@ -157,7 +157,7 @@ def assemble(
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
         with durable.replacing(to) as temporary:
-            alone = len(pieces) == 1 and not (pieces[0].drop_first or pieces[0].slate) and audio is None and as_said
+            alone = len(pieces) == 1 and not (pieces[0].drop or pieces[0].slate) and audio is None and as_said
             copied = alone and _copy(pieces[0].clip, parts[0].line, temporary)
             if not copied:
                 form = Form(size=(width, height), rate=rate, preset=preset)
@@ -228,7 +228,7 @@ def _parts(pieces: Sequence[Piece], rate: Fraction, room: Path | None) -> list[_
         line = _timeline(piece, room)
         picks = _picks(line, rate)
         # A slower clip shows its first frame for several output frames: all of them repeat the frame before.
-        skipped = sum(1 for pick in picks if pick == 0) if piece.drop_first else 0
+        skipped = sum(1 for pick in picks if pick < piece.drop)
         out.append(_Part(piece=piece, line=line, picks=tuple(picks[skipped:]), skipped=skipped, start=start))
         start += len(picks) - skipped
     return out

@@ -20,6 +20,7 @@ from klingflow.core.model import (
     Digest,
     Element,
     FileStill,
+    FileVideo,
     Film,
     Frame,
     ImageFacts,
@@ -28,7 +29,9 @@ from klingflow.core.model import (
     Shot,
     ShotFrame,
     ShotId,
+    ShotVideo,
     UrlStill,
+    Video,
 )
 from klingflow.core.source import Problem
 from klingflow.planning import graph
@@ -241,6 +244,9 @@ def unreadable(shot: Shot, unread: Mapping[str, str]) -> dict[str, str]:
     for role, frame in shot.frames():
         if isinstance(frame, FileStill) and frame.path in unread:
             out[role.partition(".")[0]] = unread[frame.path]
+    for video in shot.videos:
+        if isinstance(video, FileVideo) and video.path in unread:
+            out["videos"] = unread[video.path]
     if shot.clip is not None and shot.clip in unread:
         out["clip"] = unread[shot.clip]
     if "provider" in out:
@@ -297,6 +303,16 @@ def _declared(shot: Shot, side: _Side, names: Mapping[ShotId, ShotId]) -> dict[s
     def element(value: Element) -> str:
         return " + ".join((frame(value.frontal_image), *(frame(image) for image in value.reference_images)))
 
+    def video(value: Video) -> str:
+        match value:
+            case FileVideo(path):
+                return _own_file(side, path)
+            case UrlStill():
+                return frame(value)
+            case ShotVideo(other, last_s):
+                part = "" if last_s is None else f"the last {last_s} s of "
+                return f"{part}the clip of {names.get(other, other)}"
+
     return {
         "title": shot.title,
         "prompt": shot.prompt,
@@ -306,6 +322,7 @@ def _declared(shot: Shot, side: _Side, names: Mapping[ShotId, ShotId]) -> dict[s
         "last_frame": frame(shot.last_frame),
         "images": ", ".join(frame(image) for image in shot.images),
         "elements": ", ".join(element(value) for value in shot.elements),
+        "videos": ", ".join(video(value) for value in shot.videos),
         "clip": _own_file(side, shot.clip),
         "duration": f"{shot.duration} s",
         "resolution": shot.resolution,
@@ -333,7 +350,10 @@ def _multi(value: MultiShot | None) -> str:
     return "\n".join([value.by, *(f"{seconds} s: {prompt}" for prompt, seconds in value.shots)])
 
 
-_SHOWN_NEW = ("prompt", "negative_prompt", "multi_shot", "first_frame", "last_frame", "images", "elements", "clip")
+_SHOWN_NEW = (
+    *("prompt", "negative_prompt", "multi_shot"),
+    *("first_frame", "last_frame", "images", "elements", "videos", "clip"),
+)
 
 
 def _new(shot: Shot, head: _Side) -> ShotChange:

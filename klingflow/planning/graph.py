@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 
 from klingflow.core.errors import StoryboardError
-from klingflow.core.model import Film, Shot, ShotFrame, ShotId
+from klingflow.core.model import Film, Shot, ShotFrame, ShotId, ShotVideo
 from klingflow.core.source import Problem, Severity
 
 
@@ -95,7 +95,8 @@ def cycles(film: Film) -> list[Problem]:
 
 def _field(shot: Shot, other: ShotId) -> str:
     """The field by which a shot waits for another."""
-    return next(role for role, frame in shot.frames() if isinstance(frame, ShotFrame) and frame.shot == other)
+    given = [*shot.frames(), *((f"videos.{i}", video) for i, video in enumerate(shot.videos))]
+    return next(role for role, one in given if isinstance(one, ShotFrame | ShotVideo) and one.shot == other)
 
 
 def _groups(film: Film) -> list[list[ShotId]]:

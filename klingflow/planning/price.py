@@ -78,18 +78,19 @@ def of(
     listed: Mapping[str, object] | None = None,
     *,
     by_text: bool = False,
+    with_video: bool = False,
 ) -> Price:
     """The price of one clip. `overrides` is the project's `prices`: provider, resolution, {silent, sound} a second;
     `shipped` what klingflow ships of that provider, (silent, with sound) a second by resolution, None for a free one;
     `listed` is klingflow.prices.yaml: as `overrides`, below the way, with a date. `by_text`: the clip begins with no
-    frame."""
+    frame. `with_video`: a reference video goes in, whose price only the project can state."""
     if shipped is None:
         return Price(amount=Decimal(0))
-    stated = a_second(provider, resolution, sound, overrides)
-    if stated is not None:
-        return Price(amount=stated * seconds)
+    kind = "video" if with_video else "sound" if sound else "silent"
+    stated = a_second(provider, resolution, kind, overrides)
+    if stated is not None or with_video:
+        return Price(amount=None if stated is None else stated * seconds)
     seller = (listed or {}).get(provider)
-    kind = "sound" if sound else "silent"
     way = "text-to-video" if by_text else "image-to-video"
     rate = _stated(listed or {}, provider, way, resolution, kind)
     if rate is not None and isinstance(seller, Mapping):
@@ -99,9 +100,10 @@ def of(
     return Price(amount=None)
 
 
-def a_second(provider: str, resolution: str, sound: bool, overrides: Mapping[str, object]) -> Decimal | None:
-    """The price of one second that the project's `prices` state; None where they do not."""
-    return _stated(overrides, provider, resolution, "sound" if sound else "silent")
+def a_second(provider: str, resolution: str, kind: str, overrides: Mapping[str, object]) -> Decimal | None:
+    """The price of one second that the project's `prices` state; None where they do not. `kind`: silent, sound or
+    video."""
+    return _stated(overrides, provider, resolution, kind)
 
 
 def _stated(overrides: Mapping[str, object], *path: str) -> Decimal | None:

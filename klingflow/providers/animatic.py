@@ -51,6 +51,7 @@ caps = Caps(
     image_side=2,
     image_ratio=50.0,
     replay_s=math.inf,
+    videos=4,  # as many as a storyboard can name: the drawing is the same
     concurrency=4,
     requests_per_minute=None,
     paid=False,

@@ -200,6 +200,8 @@ class Caps:
     """None where no limit is documented."""
     inline_bytes: int | None = None
     """Of an image that goes inside the request, where that takes less; None where it is alike."""
+    videos: int = 0
+    """Reference videos that one order takes."""
     list_size: int = 0
     """Tasks that one list request returns at most; 0: there is no list."""
     paid: bool = True

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from klingflow.core.model import Film, Key, Shot, TaskId
+from klingflow.core.model import Film, Key, Shot, ShotVideo, TaskId
 from klingflow.core.source import Problem
 from klingflow.providers import omni, plain, reading, standard_webhooks
 from klingflow.providers.base import (
@@ -36,6 +36,7 @@ from klingflow.providers.base import (
 )
 from klingflow.providers.plain import NOBODY, nobody_is_missing
 from klingflow.providers.reading import ErrorText, Object
+from klingflow.storyboard import mentions
 
 name = "mulerouter"
 
@@ -44,6 +45,9 @@ _MODE = {"720p": "std", "1080p": "pro"}
 
 _REFERENCES = ("reference-to-video", "reference-image-to-video")
 """Two names of one endpoint: the docs' page, and MuleRouter's client (2026-04-23)."""
+_VIDEOS = ("reference-video-to-video", "video-to-video")
+"""The endpoint for reference videos by its newer page, and by the older one; the vendor's CLI (2026-05) says that the
+newer one is live."""
 
 caps = Caps(
     title="MuleRouter",
@@ -57,6 +61,7 @@ caps = Caps(
     image_side=300,
     image_ratio=2.5,
     replay_s=None,
+    videos=1,  # MuleRouter docs, reference-video-to-video
     concurrency=4,  # not documented: klingflow's own choice
     requests_per_minute=None,  # not documented
     prices=omni.LIST_PRICE,  # MuleRouter's own are not in its documents
@@ -82,6 +87,13 @@ caps = Caps(
             "enum": list(_REFERENCES),
             "default": _REFERENCES[0],
         },
+        "video": {
+            "title": "Reference video path",
+            "description": "The path for shots with a reference video and no frame: that of MuleRouter's newer page, "
+            "or of its older one, which is also asked where a shot has frames, and where the newer is not there.",
+            "enum": list(_VIDEOS),
+            "default": _VIDEOS[0],
+        },
     },
     key_variable="MULEROUTER_API_KEY",
     webhook_variable="MULEROUTER_WEBHOOK_SECRET",
@@ -89,6 +101,11 @@ caps = Caps(
     base_url="https://api.mulerouter.ai",
 )
 
+VIDEO_SECONDS = (3, 10)
+"""Of a reference video; MuleRouter's client 0.4.3, reference-video-to-video, read 2026-11. It also says mp4 or mov,
+sides of 720 to 2160 pixels and at most 200 MB."""
+IMAGES_WITH_VIDEO = 4
+"""Images, elements and frames beside a reference video; MuleRouter docs, reference-video-to-video."""
 RATIO_WITHOUT_FRAME = "16:9"
 """A shot without a first frame must name its ratio; this is what MuleRouter's client sends when its user names none."""
 
@@ -113,6 +130,37 @@ def _check(film: Film, shot: Shot) -> Iterator[Problem]:
         yield omni.too_long(film, shot, "negative_prompt", "the negative prompt", has, most, "MuleRouter")
     yield from _check_multi_shot(film, shot)
     yield from _check_images(film, shot)
+    if shot.videos:
+        yield from _check_video(film, shot)
+
+
+def _check_video(film: Film, shot: Shot) -> Iterator[Problem]:
+    def wrong(field: str, what: str, mend: str, *, warning: bool = False) -> Problem:
+        return omni.problem(film, shot, field, f"with a reference video {what}", mend, rule="videos", warning=warning)
+
+    if not shot.prompt.strip():
+        yield wrong("videos", "MuleRouter needs a prompt", "write what is to be made of it")
+    if shot.sound:
+        yield wrong("sound", "MuleRouter makes no sound", "drop sound")
+    if shot.multi_shot is not None:
+        yield wrong("multi_shot", "MuleRouter takes no multi_shot", "drop one of the two")
+    total = len(shot.elements) + len(shot.images) + (shot.first_frame is not None) + (shot.last_frame is not None)
+    if total > IMAGES_WITH_VIDEO:
+        field = "images" if shot.images else "elements"
+        has = f"MuleRouter takes {IMAGES_WITH_VIDEO} frames, images and elements together, not {total}"
+        yield wrong(field, has, f"drop {total - IMAGES_WITH_VIDEO}")
+    video = shot.videos[0]
+    if not isinstance(video, ShotVideo):
+        return
+    field = "videos.0" if shot.motion_s is None else "continues.motion"
+    seconds = video.last_s or film.shot(video.shot).duration
+    least, most = VIDEO_SECONDS
+    if not least <= seconds <= most:
+        what = f"MuleRouter wants {least} to {most} seconds of it, not {seconds}"
+        yield wrong(field, what, f"write {least}s to {most}s")
+    elif shot.follows_length and seconds != shot.duration:
+        what = f"alone the clip gets as long as that, {seconds} s, not {shot.duration}"
+        yield wrong(field, what, f"write duration: {seconds}", warning=True)
 
 
 def _check_multi_shot(film: Film, shot: Shot) -> Iterator[Problem]:
@@ -150,6 +198,8 @@ def images(settings: Settings, published: bool) -> Images:
 def submit(shot: Shot, inputs: Mapping[str, str], settings: Settings, key: Key, attempt: int) -> Request:
     """The order, at the endpoint of what the shot's images ask for, its fields in the order of the docs' page. `key`
     and `attempt` change nothing: there is no idempotency key."""
+    if shot.videos:
+        return _with_video(shot, inputs, settings)
     first = inputs.get("first_frame")
     body: Object = {}
     if first is not None:
@@ -193,6 +243,41 @@ def _with(settings: Settings, **own: str) -> Settings:
     """The settings with some changed. A default is left out: settings that mean the same are equal."""
     changed = {**settings.own, **own}
     return replace(settings, own={name: v for name, v in changed.items() if v != caps.settings[name]["default"]})
+
+
+def _with_video(shot: Shot, inputs: Mapping[str, str], settings: Settings) -> Request:
+    """The order at the endpoint for reference videos. Its newer page takes no frames, no images and no duration: a shot
+    that has some goes to the older one, which takes frames (and, by MuleRouter's client, a duration)."""
+    older = bool(shot.first_frame or shot.images) or settings.own.get("video") == _VIDEOS[1]
+    body: Object = {"prompt": mentions.replaced(shot.prompt, _spelled)}
+    if older:
+        body["video_list"] = [
+            {"video_url": inputs["videos.0"], "refer_type": "feature", "keep_original_sound": "no"}
+        ]
+        body |= {name: inputs[name] for name in ("first_frame", "last_frame") if name in inputs}
+        if shot.images:
+            body["images"] = [inputs[f"images.{i}"] for i in range(len(shot.images))]
+    else:
+        body["video"] = inputs["videos.0"]
+    if shot.negative_prompt:
+        body["negative_prompt"] = shot.negative_prompt
+    body["mode"] = _MODE[shot.resolution]
+    if shot.aspect_ratio or shot.first_frame is None:
+        body["aspect_ratio"] = shot.aspect_ratio or RATIO_WITHOUT_FRAME
+    if older and not shot.follows_length:
+        body["duration"] = shot.duration
+    if shot.elements:
+        body["elements"] = [_element(inputs, i, len(e.reference_images)) for i, e in enumerate(shot.elements)]
+    return Request(
+        method="POST",
+        path=f"{_ROOT}/{_VIDEOS[older]}/generation",
+        body=omni.compact(body),
+        headers={"Content-Type": "application/json"},
+    )
+
+
+def _spelled(kind: str, number: int) -> str:
+    return f"@Video{number}" if kind == "video" else mentions.spelled(kind, number)
 
 
 def _referring(shot: Shot) -> bool:
@@ -297,6 +382,8 @@ def another_form(said: Refused, request: Request, settings: Settings) -> Setting
     """Two guesses have a second form: the path for reference images (one of the two answers 404), and `multi_shot` as
     boolean, as the docs have it, or as text, as the clients of 2026-04 send it (a 400 complains about the field)."""
     way = request.path.removeprefix(f"{_ROOT}/").removesuffix("/generation")
+    if way == _VIDEOS[0] and said.code == "HTTP 404":
+        return _with(settings, video=_VIDEOS[1])
     if way in _REFERENCES and said.code == "HTTP 404":
         docs, client = _REFERENCES
         return _with(settings, reference=client if way == docs else docs)

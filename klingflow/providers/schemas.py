@@ -14,7 +14,7 @@ from klingflow.storyboard import schema
 from klingflow.storyboard.shots import RESOLUTIONS
 
 _RATE = {"title": "USD per second", "type": "number", "minimum": 0, "maximum": 1000}
-_RATES = {
+_RATES: dict[str, Any] = {
     "type": "object",
     "additionalProperties": False,
     "minProperties": 1,
@@ -69,7 +69,11 @@ def _settings(caps: Caps) -> dict[str, Any]:
 
 
 def _prices(caps: Caps) -> dict[str, Any]:
-    rates = {name: {"title": name, **_RATES} for name in dict.fromkeys((*RESOLUTIONS, *caps.resolutions))}
+    kinds = {**_RATES["properties"]}
+    if caps.videos:
+        kinds["video"] = {**_RATE, "description": "With a reference video."}
+    one = {**_RATES, "properties": kinds}
+    rates = {name: {"title": name, **one} for name in dict.fromkeys((*RESOLUTIONS, *caps.resolutions))}
     return {"title": _title(caps), "type": "object", "additionalProperties": False, "properties": rates}
 
 

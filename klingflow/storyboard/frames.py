@@ -15,7 +15,18 @@ from typing import cast as cast_to
 
 from klingflow.core.address import is_inside, is_vouched
 from klingflow.core.errors import KlingflowError
-from klingflow.core.model import Digest, Element, FileStill, Frame, ShotFrame, ShotId, UrlStill
+from klingflow.core.model import (
+    Digest,
+    Element,
+    FileStill,
+    FileVideo,
+    Frame,
+    ShotFrame,
+    ShotId,
+    ShotVideo,
+    UrlStill,
+    Video,
+)
 from klingflow.core.source import Path, Severity
 from klingflow.storyboard import paths
 from klingflow.storyboard.storyboard_file import Data, Skip, StoryboardFile, each
@@ -165,6 +176,33 @@ class Frames:
         others = value.get("reference_images", ())
         rest = each(others, (*at, "reference_images"), lambda one, at: self.frame(one, context, at, owner))
         return Element(cast_to(Frame, front), cast_to(tuple[Frame, ...], rest), name)
+
+
+    def video(self, value: Any, context: dict[str, object], at: Path, owner: str) -> Video:
+        """A reference video, as a shot writes it."""
+        if isinstance(value, str):
+            text = self.file.text(value, context, at)
+            if not paths.is_url(text):
+                return FileVideo(self.file.path(text, at))
+            return self.unpinned(self.url(text, at), at)
+        if "url" in value:
+            made = self.frame(value, context, at, owner)
+            assert isinstance(made, UrlStill)
+            return made
+        shot = self.shot(value["shot"], context, (*at, "shot"), owner)
+        return ShotVideo(shot, self.seconds(value.get("last"), shot, (*at, "last")))
+
+    def seconds(self, text: str | None, shot: str, at: Path) -> int | None:
+        """Whole seconds at the end of a shot's clip. Raises Skip where it does not last so long."""
+        if text is None:
+            return None
+        seconds = int(text[:-1])
+        other = self.raws[self.ids[shot]]
+        length = other.get("duration") or self.defaults.get("duration") or 5
+        if seconds > length and "clip" not in other:
+            self.file.fault("seconds", f"'{shot}' lasts {length} s: it has no last {seconds} s", "name fewer", at)
+            raise Skip
+        return seconds
 
 
 class Stills:

@@ -1,5 +1,5 @@
-"""What a prompt says of the images that go along: `<<<element_2>>>` is the shot's second element, `<<<image_1>>>` its
-first reference image.
+"""What a prompt says of the images and videos that go along: `<<<element_2>>>` is the shot's second element,
+`<<<image_1>>>` its first reference image, `<<<video_1>>>` its first reference video.
 
 The spelling is Kling's own, of its omni models: MuleRouter's client and the legacy Kling API document it for elements
 (read 2026-11); for images it is Kling's, and MuleRouter does not mention it. A seller that spells them otherwise
@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 _MENTION = re.compile(r"<<<([^<>]{0,64})>>>")
-_NUMBERED = re.compile(r"(element|image)_([1-9][0-9]{0,3})")
-_GIVEN = {"element": "elements", "image": "images"}
+_NUMBERED = re.compile(r"(element|image|video)_([1-9][0-9]{0,3})")
+_GIVEN = {"element": "elements", "image": "images", "video": "videos"}
 """The field of a shot that each kind counts in."""
 
 
@@ -32,7 +32,7 @@ class Fault:
 
 
 def spelled(kind: str, number: int) -> str:
-    """How a prompt mentions the image of that number, from 1; `kind` is "element" or "image"."""
+    """How a prompt mentions the one of that number, from 1; `kind` is "element", "image" or "video"."""
     return f"<<<{kind}_{number}>>>"
 
 
@@ -47,14 +47,14 @@ def replaced(text: str, spell: Callable[[str, int], str]) -> str:
 
 
 def wrong(texts: Sequence[str], given: Mapping[str, int]) -> Iterator[Fault]:
-    """Mentions that mean nothing, in the prompts of one shot. `given` has how many elements and images it has, by
-    "element" and "image"."""
+    """Mentions that mean nothing, in the prompts of one shot. `given` has how many elements, images and
+    videos it has, by "element", "image" and "video"."""
     for index, text in enumerate(texts):
         for found in _MENTION.finditer(text):
             read = _NUMBERED.fullmatch(found[1])
             if read is None:
                 what = f"{found[0]} is no mention of an image"
-                mend = "write <<<element_1>>> for the first of `elements`, or <<<image_1>>> for the first of `images`"
+                mend = "write <<<element_1>>> for the first of `elements`, <<<image_1>>> or <<<video_1>>> likewise"
             elif int(read[2]) > given[read[1]]:
                 has, field = given[read[1]], _GIVEN[read[1]]
                 what = f"{found[0]} is mentioned, and the shot has {has or 'no'} {read[1] if has == 1 else field}"
@@ -65,11 +65,11 @@ def wrong(texts: Sequence[str], given: Mapping[str, int]) -> Iterator[Fault]:
 
 
 def missing(texts: Sequence[str], given: Mapping[str, int]) -> Iterator[Fault]:
-    """Elements that no prompt mentions; and images, where others are mentioned (alone they may set a style)."""
+    """Elements that no prompt mentions; and images or videos, where others are mentioned: alone they set a style."""
     used = {found[1] for text in texts for found in _MENTION.finditer(text)}
     for kind, count in given.items():
         left = [n for n in range(1, count + 1) if f"{kind}_{n}" not in used]
-        if left and (kind == "element" or len(left) < count):
+        if left and (kind == "element" or 0 < len(left) < count):
             names = " and ".join(spelled(kind, n) for n in left)
             are, it = ("are", "them") if len(left) > 1 else ("is", "it")
             yield Fault(

@@ -21,7 +21,7 @@ class _Empty:
 
 EMPTY = _Empty()
 _MAY_BE_EMPTY = frozenset(
-    ["tags", "prompt", "negative_prompt", "images", "elements", "multi_shot", "aspect_ratio", "model"]
+    ["tags", "prompt", "negative_prompt", "images", "elements", "videos", "multi_shot", "aspect_ratio", "model"]
 )
 
 
@@ -121,6 +121,19 @@ def _elements(value: Any) -> bool:
     return _all(lambda one: _text(one) or _element(one))(value)
 
 
+def _video(value: Any) -> bool:
+    if isinstance(value, dict):
+        sources = [name for name in ("url", "shot") if name in value]
+        return len(sources) == 1 and _text(value[sources[0]]) and all(map(_text, value.values()))
+    return type(value) is str
+
+
+def _continues(value: Any) -> bool:
+    if isinstance(value, dict):
+        return _text(value.get("shot")) and _text(value.get("motion", ""))
+    return _text(value)
+
+
 def _multi_shot(value: Any) -> bool:
     if not isinstance(value, dict) or value.get("by") not in ("customize", "intelligence"):
         return False
@@ -145,6 +158,7 @@ _COMMON: Mapping[str, Kind] = {
     "negative_prompt": _text,
     "images": _all(_frame),
     "elements": _elements,
+    "videos": _all(_video),
     "multi_shot": _multi_shot,
     "duration": _number,
     "resolution": _text,
@@ -161,7 +175,7 @@ _SHOT: Mapping[str, Kind] = {
     "id": _text,
     "first_frame": _frame,
     "last_frame": _frame,
-    "continues": _text,
+    "continues": _continues,
     "meets": _text,
     "take": _number,
     "clip": _text,

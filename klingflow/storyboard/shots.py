@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from klingflow.core.alike import difference, same
 from klingflow.core.errors import KlingflowError
-from klingflow.core.model import MultiShot, Shot, ShotFrame
+from klingflow.core.model import MultiShot, Shot, ShotFrame, ShotVideo
 from klingflow.core.source import Path, Problem, Severity
 from klingflow.storyboard import mentions, variables
 from klingflow.storyboard.frames import Frames, StillOf, Stills
@@ -34,6 +34,7 @@ _NOT_WITH_CLIP = (
     "meets",
     "images",
     "elements",
+    "videos",
     "multi_shot",
     "duration",
     "resolution",
@@ -141,6 +142,9 @@ class ShotReader:
                 draft.skipped[_LATER.get(field, field)] = ""
             elif field not in ("id", "vars", "resolution", "tags"):
                 self.field(draft, field, value, context)
+        if draft.fields.get("motion_s") is not None:
+            end = ShotVideo(draft.fields["first_frame"].shot, draft.fields["motion_s"])
+            draft.fields["videos"] = (*draft.fields.get("videos", ()), end)
         if self.provider is not None:
             draft.fields["provider"] = self.provider
         self.check(draft, raw, merged)
@@ -234,7 +238,15 @@ class ShotReader:
             case "tags":
                 return {"tags": each(value, at, lambda tag, at: self.tag(tag, context, at))}
             case "continues":
-                return {"first_frame": ShotFrame(self.frames.shot(value, context, at, draft.id))}
+                name, place = (value["shot"], (*at, "shot")) if isinstance(value, dict) else (value, at)
+                other = self.frames.shot(name, context, place, draft.id)
+                motion = value.get("motion") if isinstance(value, dict) else None
+                return {
+                    "first_frame": ShotFrame(other),
+                    "motion_s": self.frames.seconds(motion, other, (*at, "motion")),
+                }
+            case "videos":
+                return {"videos": each(value, at, lambda one, at: self.frames.video(one, context, at, draft.id))}
             case "meets":
                 met = self.frames.shot(value, context, at, draft.id)
                 return {"first_frame": StillOf(met, at), "meets": met}
@@ -287,7 +299,7 @@ class ShotReader:
             markup = _MARKUP.search(fields.get(field) or "")
             if markup:
                 self.markup(draft, field, markup[0], merged)
-        if not draft.skipped.keys() & {"prompt", "multi_shot", "elements", "images"}:
+        if not draft.skipped.keys() & {"prompt", "multi_shot", "elements", "images", "videos"}:
             self.mentions(draft, merged)
         take, takes = fields.get("take", 1), fields.get("takes", 1)
         if takes > 1 and take > takes:
@@ -322,6 +334,7 @@ class ShotReader:
         multi = fields.get("multi_shot")
         texts = [fields.get("prompt", ""), *(text for text, _ in (multi.shots if multi is not None else ()))]
         given = {"element": len(fields.get("elements", ())), "image": len(fields.get("images", ()))}
+        given["video"] = len(fields.get("videos", ()))
         for fault in mentions.wrong(texts, given):
             written = merged.get("prompt")
             at = self.at(fields["index"], "prompt" if written is not None else "prompt_file")

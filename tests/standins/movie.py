@@ -110,6 +110,22 @@ def read_number(picture: bytes | Path | Image.Image) -> tuple[int, int] | None:
     return word >> 12, word & 0xFFF
 
 
+def length(data: bytes) -> float:
+    """Seconds of a clip; 0 where it is none."""
+    try:
+        with av.open(io.BytesIO(data)) as container:
+            video = container.streams.video[0]
+            return sum(1 for _ in container.decode(video)) / float(video.average_rate or 24)
+    except (av.error.FFmpegError, IndexError):
+        return 0.0
+
+
+def numbers(data: bytes) -> list[tuple[int, int] | None]:
+    """What every frame of a clip says: (task, frame)."""
+    with av.open(io.BytesIO(data)) as container:
+        return [read_number(frame.to_image()) for frame in container.decode(video=0)]
+
+
 def last_number(data: bytes) -> tuple[int, int] | None:
     """The number of a clip's last picture, by decoding all of it: slow and sure."""
     with av.open(io.BytesIO(data)) as container:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from urllib.parse import unquote
 
 from tests import standins
-from tests.standins import BadImage, Purchase, Reply, Seen, StandIn, says
+from tests.standins import BadImage, Purchase, Reply, Seen, StandIn, movie, says
 
 ROOT = "/vendors/klingai/v1/kling-v3-omni"
 CAPABILITIES = {
@@ -26,6 +26,8 @@ CAPABILITIES = {
     f"{ROOT}/text-to-video/generation": "text",
     f"{ROOT}/reference-to-video/generation": "reference",
     f"{ROOT}/reference-image-to-video/generation": "reference",
+    f"{ROOT}/reference-video-to-video/generation": "video",
+    f"{ROOT}/video-to-video/generation": "older video",
 }
 COMMON = {
     "prompt", "multi_prompt", "negative_prompt", "sound", "mode", "aspect_ratio", "duration", "multi_shot", "shot_type",
@@ -36,7 +38,11 @@ ALLOWED = {
     "image": COMMON | FRAMES | {"images", "elements"},
     "text": COMMON,
     "reference": COMMON | FRAMES | {"images", "elements"},
-}
+    "video": {"prompt", "video", "negative_prompt", "keep_audio", "elements", "mode", "aspect_ratio"},
+    "older video": {
+        "prompt", "video_list", "negative_prompt", "images", "elements", "mode", "aspect_ratio", "duration", *FRAMES,
+    },
+}  # fmt: skip
 FORMATS = ("JPEG", "PNG")
 WORDS = {
     "endpoint": ("pending", "processing", "completed", "failed"),
@@ -52,8 +58,8 @@ class Wrong(Exception):
 
 class MuleRouter(StandIn):
     """`vocabulary` and `errors` choose among the two documented sets of words and shapes. `base64` says which form of
-    inline images is taken. `reference` is the path that is live for reference images, and `multi_shot` the type of that
-    field (docs and client disagree about both)."""
+    inline images is taken. `reference` and `video` are the paths that are live for reference images and
+    videos, and `multi_shot` the type of that field (docs and clients disagree about all three)."""
 
     key = "mr-standin-0001"
 
@@ -65,6 +71,7 @@ class MuleRouter(StandIn):
         inline: Literal["both", "raw", "data-uri"] = "both",
         reference: Literal["both", "reference-to-video", "reference-image-to-video"] = "both",
         multi_shot: Literal["both", "boolean", "text"] = "both",
+        video: Literal["both", "reference-video-to-video", "video-to-video"] = "both",
         webhook_url: str | None = None,
         webhook_secret: str | None = None,
         **options: Any,
@@ -72,6 +79,9 @@ class MuleRouter(StandIn):
         super().__init__(**options)
         self.vocabulary, self.errors, self.inline, self.reference = vocabulary, errors, inline, reference
         self.multi_shot = multi_shot
+        self.video = video
+        self.videos: list[bytes] = []
+        """The reference videos of the orders, as they were fetched."""
         self.webhook_url = webhook_url
         self.webhook_secret = webhook_secret or "whsec_" + base64.b64encode(b"standin-events-0001").decode()
         self._stopping = threading.Event()
@@ -94,7 +104,9 @@ class MuleRouter(StandIn):
         if not self.lets_in(seen):
             return says(401, {"detail": "invalid token"})
         path = seen.path
-        if self.reference != "both" and "reference" in path and f"/{self.reference}/" not in path:
+        capability = next((kind for start, kind in CAPABILITIES.items() if path.startswith(start)), "")
+        live = self.reference if capability == "reference" else self.video if "video" in capability else "both"
+        if live != "both" and f"/{live}/" not in path:
             return says(404, {"detail": "Not Found"})
         trace = {"traceparent": f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"}
         try:
@@ -157,6 +169,8 @@ class MuleRouter(StandIn):
         if type(seconds) is not int or not 3 <= seconds <= 15:
             raise Wrong("duration must be an integer from 3 to 15")
         self._shots(body, seconds)
+        if "video" in capability:
+            seconds = self._video(body, seconds)
         images, size = self._images(body)
         if capability == "image" and "first_frame" not in body:
             raise Wrong("image-to-video needs first_frame")
@@ -202,6 +216,33 @@ class MuleRouter(StandIn):
                     raise Wrong("intelligence takes a prompt and no multi_prompt")
             case _:
                 raise Wrong("multi_shot needs shot_type")
+
+    def _video(self, body: dict[str, Any], seconds: int) -> int:
+        """Judges the reference video; how long the clip gets: as long as it, where the order names no duration."""
+        if not body.get("prompt", "").strip():
+            raise Wrong("prompt is required")
+        listed = body.get("video_list", [{"video_url": body.get("video"), "refer_type": "feature"}])
+        if not isinstance(listed, list) or len(listed) != 1 or not isinstance(listed[0], dict):
+            raise Wrong("video_list must have 1 item")
+        if listed[0].keys() - {"video_url", "refer_type", "keep_original_sound"}:
+            raise Wrong("a video has video_url, refer_type and keep_original_sound")
+        if listed[0].get("refer_type") not in ("feature", "base"):
+            raise Wrong("refer_type must be feature or base")
+        url = listed[0]["video_url"]
+        if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+            raise Wrong("the video must be a URL")
+        if sum(name in body for name in FRAMES) + len(body.get("images", [])) + len(body.get("elements", [])) > 4:
+            raise Wrong("images and elements are more than 4 beside a video")
+        if "aspect_ratio" not in body and "first_frame" not in body:
+            raise Wrong("aspect_ratio is required with a reference video")
+        try:
+            self.videos.append(standins.fetched(url))
+            length = movie.length(self.videos[-1])
+        except BadImage as exc:
+            raise Wrong(f"the video {exc}") from exc
+        if not 2.9 <= length <= 10.1:
+            raise Wrong(f"the video must have 3 to 10 seconds, not {length:.1f}")
+        return int(body["duration"]) if "duration" in body else round(length)
 
     def _images(self, body: dict[str, Any]) -> tuple[dict[str, bytes], tuple[int, int] | None]:
         if "last_frame" in body and "first_frame" not in body:
