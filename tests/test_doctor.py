@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Any
 
 import pytest
 
+import klingflow
+from klingflow.app import preflight
+from klingflow.io import media
 from tests import standins
 from tests.cli import Ended, Project
 from tests.paid_helpers import studio
@@ -38,7 +42,7 @@ def test_prices_are_those_of_the_storyboards_own_shots(house: tuple[Project, Any
     project, _, other = house
     told = project.run("doctor", "film.yaml", **other.environment())
     assert told.code == 0, told.said
-    assert "storyboard: 2 shots, no problem" in told.out
+    assert "film.yaml: 2 shots, no problem" in told.out
     assert "price: a second at hiapi: 720p $0.084 (estimates:" in told.out
     assert "1080p" not in told.out
     assert "at mulerouter:" not in told.out
@@ -138,3 +142,84 @@ def test_looking_makes_no_store(house: tuple[Project, Any, Any]) -> None:
 def test_a_path_that_is_not_there_is_told(tmp_path: Path) -> None:
     ended = Project(tmp_path, {}).run("doctor", "no/film.yaml")
     assert (ended.code, "there is no file or folder 'no/film.yaml'" in ended.err) == (2, True)
+
+
+BOARD = """
+klingflow: 1
+title: Another
+defaults: {provider: hiapi, duration: 3, resolution: 720p}
+shots:
+  - {id: lamp, first_frame: frames/dusk.png, prompt: a lamp}
+"""
+
+
+def test_several_storyboards_are_looked_at_in_one_go_each_by_what_a_run_would_make(
+    house: tuple[Project, Any, Any],
+) -> None:
+    project, api, _ = house
+    project.write("other.yaml", BOARD.replace("hiapi", "animatic"))
+    project.write("ep2/far.yaml", BOARD)
+    project.write("ep2/klingflow.yaml", "limits: {tasks: 0}\n")
+    project.write("ep2/frames/dusk.png", (project.root / "frames/dusk.png").read_bytes())
+    told = project.run("doctor", "film.yaml", "other.yaml", "ep2/far.yaml")
+    said = " ".join(told.out.split())
+    assert told.code == 2, told.said
+    assert "film.yaml: to make: 2 clips, 6 s, $0.50 (estimate)" in said
+    assert "other.yaml: to make: 1 clip, 3 s, free" in said
+    assert "BAD ep2/far.yaml: the limit is 0 tasks a run" in said
+    assert said.count("hiapi: reached, the key is taken") == 1
+    assert said.count("media: clips can be read and films written") == 1
+    assert said.endswith("1 thing to mend")
+    assert api.calls("POST") == []
+
+
+def test_what_is_made_already_needs_no_key(tmp_path: Path) -> None:
+    with studio(tmp_path, "hiapi", publish=False) as (project, _):
+        assert "export HIAPI_API_KEY=" in bad(project.run("doctor", "film.yaml", HIAPI_API_KEY=""))
+        assert project.run("run", "film.yaml", "--yes").code == 0
+        told = project.run("doctor", "film.yaml", HIAPI_API_KEY="")
+        assert (told.code, "film.yaml: to make: nothing" in told.out) == (0, True), told.said
+
+
+def test_what_a_run_would_refuse_or_warn_of_doctor_tells(tmp_path: Path) -> None:
+    with studio(tmp_path, "hiapi", publish=False) as (project, api):
+        project.write("klingflow.yaml", "providers: {hiapi: {data_uri: false}}\n")
+        told = bad(project.run("doctor", "film.yaml"))
+        assert "film.yaml: shot 'dawn' sends a frame to hiapi, and this project publishes nowhere" in told
+        project.write("klingflow.yaml", "")
+        project.write("film.yaml", BOARD.replace("720p", "4K") + "  - {id: after, continues: lamp, prompt: on}\n")
+        large = project.run("doctor", "film.yaml")
+        assert large.code == 0, large.said
+        assert "which may have 23.8 MiB as a PNG" in " ".join(large.out.split())
+        (project.root / "out").write_text("no folder", "utf-8")
+        assert "nothing can be written to" in bad(project.run("doctor", "film.yaml"))
+        assert api.calls("POST") == []
+
+
+def test_a_disk_without_room_for_what_is_made_stops_a_run_before_it_orders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = klingflow.open(str(_written(tmp_path))).plan().plan
+    steps = [step for film in plan.films for step in film.steps]
+    needed = preflight.room(steps)
+    assert needed == preflight.SPARE_BYTES + 2 * 3 * 1280 * 720
+    usage = type(shutil.disk_usage(tmp_path))
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage(needed, 1, needed - 1))
+    with pytest.raises(klingflow.UsageError, match="nothing was ordered"):
+        preflight.refuse_full_disk(plan, [tmp_path / "not" / "there"])
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage(needed, 0, needed))
+    preflight.refuse_full_disk(plan, [tmp_path])
+
+
+def _written(folder: Path) -> Path:
+    path = folder / "film.yaml"
+    path.write_text(BOARD.replace("first_frame: frames/dusk.png, ", ""), "utf-8")
+    return path
+
+
+def test_a_library_that_cannot_write_films_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert preflight.media_fault() is None
+    monkeypatch.setattr(media, "ENCODERS", ("libx264", "no-such-encoder"))
+    fault = preflight.media_fault()
+    assert fault is not None
+    assert fault[0] == "this build of PyAV has no encoder no-such-encoder"

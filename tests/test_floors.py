@@ -75,6 +75,7 @@ HIDDEN = {
     ("klingflow.app.lock_file", "klingflow.io.git"): "git: only where it could not merge a lock",
     ("klingflow.animatic.service", "klingflow.animatic.renderer"): "av: only where a clip is drawn",
     ("klingflow.app.session", "klingflow.io.git"): "git: only where there are notes of paid tasks",
+    ("klingflow.app.preflight", "klingflow.io.media"): "av: a run with nothing to order does not look whether it works",
     ("klingflow.app.settle", "klingflow.io.media"): "av: only --accept looks at a clip",
     ("klingflow.app.take_in", "klingflow.io.media"): "av: a clip that is on record is not looked at",
     ("klingflow.cli.plan", "klingflow.output.markdown"): "only --format markdown",

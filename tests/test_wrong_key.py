@@ -20,6 +20,7 @@ from klingflow.execution.outcome import Event
 from klingflow.output import progress
 from tests.cli import Project
 from tests.paid_helpers import both, studio
+from tests.standins import answer
 
 SHOTS = 32
 BOARD = "klingflow: 1\ntitle: Many\ndefaults: {provider: NAME, duration: 3, resolution: 720p}\nshots:\n" + "".join(
@@ -30,11 +31,43 @@ KEY = {"hiapi": "HIAPI_API_KEY", "mulerouter": "MULEROUTER_API_KEY"}
 
 
 @contextmanager
-def refused(folder: Path, name: str) -> Iterator[tuple[Project, Any, dict[str, str]]]:
-    """A project of 32 shots, its API, and the environment with a key that the API does not know."""
+def refused(folder: Path, name: str) -> Iterator[tuple[Project, Any]]:
+    """A project of 32 shots, and its API, which lets the key read and orders nothing for it."""
     with studio(folder, name, BOARD) as (project, api):
-        yield project, api, {KEY[name]: "not-the-key-of-anybody"}
+        api.lets_in = lambda seen: seen.method != "POST"
+        yield project, api
         assert api.purchases == []
+
+
+@both
+def test_a_wrong_key_is_found_before_anything_is_ordered(tmp_path: Path, name: str) -> None:
+    board = BOARD + "  - {id: other, provider: OTHER, prompt: of another seller}\n"
+    (other,) = KEY.keys() - {name}
+    with (
+        studio(tmp_path, name, board.replace("OTHER", other)) as (project, api),
+        studio(tmp_path / "other", other, BOARD) as (_, second),
+    ):
+        wrong = {**second.environment(), KEY[name]: "not-the-key-of-anybody"}
+        ended = project.run("run", "film.yaml", "--yes", **wrong)
+        assert ended.code == UsageError.code
+        assert f"{name} refuses the key (HTTP 401); nothing was ordered\nmend: copy {KEY[name]} again" in ended.err
+        assert [seen for each in (api, second) for seen in each.requests if seen.method == "POST"] == []
+
+
+def test_a_key_that_may_order_and_not_list_is_no_wrong_key(tmp_path: Path) -> None:
+    with studio(tmp_path, "hiapi") as (project, api):
+        api.faults.add(lambda seen: seen.path == "/v1/tasks" and seen.method == "GET", answer(403), times=-1)
+        ended = project.run("run", "film.yaml", "--yes")
+        assert ended.code == 0, ended.said
+        assert "BAD" not in project.run("doctor").out
+
+
+def test_a_key_that_may_do_nothing_is_told_whatever_the_status(tmp_path: Path) -> None:
+    with studio(tmp_path, "hiapi") as (project, api):
+        api.faults.add("GET", answer(403), times=-1)
+        ended = project.run("run", "film.yaml", "--yes")
+        assert (ended.code, "refuses the key (HTTP 403)" in ended.err) == (2, True), ended.said
+        assert api.calls("POST") == []
 
 
 def told_once(text: str, name: str) -> None:
@@ -52,8 +85,8 @@ def told_once(text: str, name: str) -> None:
 @both
 @pytest.mark.parametrize("quiet", [[], ["--quiet"]], ids=["log", "quiet"])
 def test_a_wrong_key_is_one_error_for_32_shots(tmp_path: Path, name: str, quiet: list[str]) -> None:
-    with refused(tmp_path, name) as (project, _, wrong):
-        ended = project.run("run", "film.yaml", "--yes", *quiet, **wrong)
+    with refused(tmp_path, name) as (project, _):
+        ended = project.run("run", "film.yaml", "--yes", *quiet)
         assert ended.code == UsageError.code
         told_once(ended.err, name)
         assert ended.out == ""
@@ -65,8 +98,8 @@ def test_a_wrong_key_is_one_error_for_32_shots(tmp_path: Path, name: str, quiet:
 
 @both
 def test_every_event_of_a_wrong_key_is_there_for_programs(tmp_path: Path, name: str) -> None:
-    with refused(tmp_path, name) as (project, _, wrong):
-        ended = project.run("run", "film.yaml", "--yes", "--json", **wrong)
+    with refused(tmp_path, name) as (project, _):
+        ended = project.run("run", "film.yaml", "--yes", "--json")
         assert ended.code == UsageError.code
         assert ended.err == ""
         events = [json.loads(line) for line in ended.out.splitlines()]
@@ -79,9 +112,9 @@ def test_every_event_of_a_wrong_key_is_there_for_programs(tmp_path: Path, name: 
 
 
 def test_a_wrong_key_is_one_error_on_a_terminal(tmp_path: Path) -> None:
-    with refused(tmp_path, "hiapi") as (project, _, wrong):
+    with refused(tmp_path, "hiapi") as (project, _):
         ours, theirs = pty.openpty()
-        env = project.environment(wrong) | {"TERM": "xterm", "COLUMNS": "200", "NO_COLOR": "1"}
+        env = project.environment({}) | {"TERM": "xterm", "COLUMNS": "200", "NO_COLOR": "1"}
         env.pop("CI", None)
         command = [sys.executable, "-m", "klingflow", "run", "film.yaml", "--yes"]
         with subprocess.Popen(command, cwd=project.root, env=env, stdin=subprocess.DEVNULL, stderr=theirs) as process:

@@ -18,11 +18,13 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
+from klingflow.app import planner, preflight, runner
 from klingflow.app.planner import open_project_store
 from klingflow.app.project_loader import StoryboardFile, trusted_urls
-from klingflow.app.services import api_of, base_of, key_of, no_key, provider_hosts
+from klingflow.app.services import USING, api_of, base_of, key_of, no_key, provider_hosts
+from klingflow.app.session import Session, open_session
 from klingflow.core.digest import of_bytes
-from klingflow.core.errors import KlingflowError, StoreError, UsageError
+from klingflow.core.errors import KlingflowError, StoreError, StoryboardError, UsageError
 from klingflow.core.model import Key, Shot, ShotId
 from klingflow.core.redact import redact
 from klingflow.core.source import Severity
@@ -35,6 +37,7 @@ from klingflow.io.storage_factory import open_publisher
 from klingflow.io.store import FolderStore, proves_create_only
 from klingflow.output.words import count, duration
 from klingflow.planning import price
+from klingflow.planning.plan import Plan, Step, totals
 from klingflow.planning.price import Price
 from klingflow.providers import BUILT_IN, PROVIDERS
 from klingflow.providers.base import Accepted, Answer, Provider, Settings
@@ -54,17 +57,32 @@ class Finding:
     mend: str = ""
 
 
-def doctor(path: str | os.PathLike[str] = ".", *, environ: Mapping[str, str] = os.environ) -> tuple[Finding, ...]:
-    """Looks at keys, APIs, clock, store, disk, publishing and prices of a storyboard's or a folder's project. Asks the
-    APIs only what is free, and publishes one tiny picture. Raises UsageError where the path is not there,
-    StoryboardError for a broken project file. Blocks."""
-    start = _start(path)
-    root = _root(start)
+def doctor(*paths: str | os.PathLike[str], environ: Mapping[str, str] = os.environ) -> tuple[Finding, ...]:
+    """Looks at keys, APIs, clock, store, disk, media, publishing and prices of the projects of storyboards or folders
+    (here, where none is named), and at all that a run of these storyboards would refuse. Asks the APIs only what is
+    free, and publishes one tiny picture. Raises UsageError where a path is not there, StoryboardError for a broken
+    project file. Blocks."""
+    starts = [_start(path) for path in paths or (".",)]
+    projects: dict[Path, list[Path]] = {}
+    for start in starts:
+        projects.setdefault(_root(start), []).append(start)
+    found = [finding for root, own in projects.items() for finding in _project(root, own, environ)]
+    return tuple(dict.fromkeys(found))
+
+
+def _project(root: Path, starts: Sequence[Path], environ: Mapping[str, str]) -> list[Finding]:
     settings = config.load(root, environ)
-    shots, findings = _shots(start, environ)
-    findings += [*_store(start, environ), *_disk(root, settings.store)]
-    findings += asyncio.run(_network(settings, environ, {shot.provider for shot in shots}))
-    return (*findings, *_prices(settings, shots))
+    looked = [_looked_at(start, environ) for start in starts if not start.is_dir()]
+    steps = [step for one in looked for step in one.steps if step.action in USING]
+    used = {step.provider for step in steps}
+    used |= {shot.provider for one in looked if one.session is None for shot in one.shots}  # it cannot be planned
+    findings = [finding for one in looked for finding in one.findings]
+    findings += _store(starts[0], environ)
+    findings += _disk(root, settings.store, preflight.room(steps) if looked else FREE_BYTES)
+    findings += [*_media(), *asyncio.run(_network(settings, environ, used))]
+    for one in looked:
+        findings += _refused(one, findings)
+    return findings + _prices(settings, [shot for one in looked for shot in one.shots] if looked else None)
 
 
 def _start(path: str | os.PathLike[str]) -> Path:
@@ -78,17 +96,68 @@ def _root(start: Path) -> Path:
     return find_root(start / "x" if start.is_dir() else start)
 
 
-def _shots(start: Path, environ: Mapping[str, str]) -> tuple[list[Shot], list[Finding]]:
-    """The shots that are made, of a storyboard that was named."""
-    if start.is_dir():
-        return [], []
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Looked:
+    """A storyboard that was named."""
+
+    shots: Sequence[Shot] = ()
+    """Those that are made."""
+    session: Session | None = None
+    """None where it has a fault, or cannot be planned: the findings say it."""
+    plan: Plan | None = None
+    findings: Sequence[Finding] = ()
+
+    @property
+    def steps(self) -> list[Step]:
+        return [step for film in self.plan.films for step in film.steps] if self.plan is not None else []
+
+
+def _looked_at(start: Path, environ: Mapping[str, str]) -> _Looked:
     opened, problems = StoryboardFile(path=str(start), environ=environ).inspect()
     errors = sum(problem.severity is Severity.ERROR for problem in problems)
     shots = [shot for film in opened.films for shot in film.shots if shot.clip is None] if opened else []
-    if errors:
+    if errors or opened is None:
         mend = f"klingflow check {shlex.quote(str(start))} tells them"
-        return shots, [Finding(False, f"storyboard: {count(errors, 'problem')}", mend)]
-    return shots, [Finding(True, f"storyboard: {count(len(shots), 'shot')}, no problem")]
+        return _Looked(shots=shots, findings=[Finding(False, f"{start}: {count(errors, 'problem')}", mend)])
+    good = Finding(True, f"{start}: {count(len(shots), 'shot')}, no problem")
+    try:
+        session = open_session(opened)
+        plan = session.plan()
+    except KlingflowError as bad:
+        return _Looked(shots=shots, findings=[good, Finding(False, f"{start}: {bad.what}", bad.mend)])
+    sums = totals(plan.films)
+    basis = price.noted(step.basis for film in plan.films for step in film.steps if step.orders)
+    amount = "price unknown" if sums.spend is None else f"{price.money(sums.spend)}{basis}" if sums.spend else "free"
+    to_make = f"{count(sums.tasks, 'clip')}, {sums.seconds} s, {amount}" if sums.tasks else "nothing"
+    findings = [good, Finding(True, f"{start}: to make: {to_make}")]
+    large = planner.too_large_perhaps(opened, plan)
+    if large is not None:
+        findings.append(Finding(True, f"{start}: {large.what}; {large.mend}"))
+    return _Looked(shots=shots, session=session, plan=plan, findings=findings)
+
+
+def _refused(one: _Looked, told: Sequence[Finding]) -> list[Finding]:
+    """What a run of the storyboard would refuse before it sends anything, unless it was told already: a lack of a key
+    is one fault."""
+    if one.session is None or one.plan is None:
+        return []
+    try:
+        runner.refuse(one.session, one.plan, runner.RunOptions(limits=one.session.loaded.config.limits))
+    except StoryboardError as bad:
+        return [Finding(False, f"{one.session.loaded.path}: {p.what}", p.mend) for p in bad.problems]
+    except KlingflowError as bad:
+        keys = [key for p in PROVIDERS.values() for key in p.caps.variables if key in bad.what]
+        if any(key in finding.what for key in keys for finding in told if not finding.good):
+            return []
+        return [Finding(False, f"{one.session.loaded.path}: {bad.what}", bad.mend)]
+    return []
+
+
+def _media() -> list[Finding]:
+    fault = preflight.media_fault()
+    if fault is not None:
+        return [Finding(False, f"media: {fault[0]}", fault[1])]
+    return [Finding(True, "media: clips can be read and films written; no ffmpeg is needed")]
 
 
 def _store(start: Path, environ: Mapping[str, str]) -> list[Finding]:
@@ -119,8 +188,9 @@ def _to_make(store: FolderStore) -> Finding:
     return Finding(True, f"store: {store.where} is not there yet; the first run makes it")
 
 
-def _disk(root: Path, store: str) -> list[Finding]:
-    """Room where clips are kept, and where they arrive and the film is put together, if that is another disk."""
+def _disk(root: Path, store: str, needed: int) -> list[Finding]:
+    """Room for so many bytes where clips are kept, and where they arrive and the film is put together, if that is
+    another disk."""
     places = {"the project": root}
     if "://" not in store:
         places = {"the store": Path(store), **places}
@@ -136,41 +206,49 @@ def _disk(root: Path, store: str) -> list[Finding]:
             continue
         if disk not in seen:
             seen.add(disk)
-            what = f"disk of {name}: {free / 2**30:.1f} GiB free"
-            out.append(Finding(free >= FREE_BYTES, what, "make room: a clip takes up to 100 MB"))
+            what = f"disk of {name}: {preflight.gib(free)} free"
+            what += "" if needed == FREE_BYTES else f", and a run may take {preflight.gib(needed)}"
+            out.append(Finding(free >= needed, what, "make room: a clip takes up to 100 MB"))
     return out
 
 
 _ORDER = ("720p", "1080p", "4K")
 
 
-def _prices(settings: config.Config, shots: Sequence[Shot]) -> list[Finding]:
-    """What a second costs of whatever the storyboard orders; without one, of all that can be ordered."""
+def _prices(settings: config.Config, shots: Sequence[Shot] | None) -> list[Finding]:
+    """What a second costs of whatever the storyboards order; without one, of all that can be ordered."""
     out: list[Finding] = []
     for name, provider in PROVIDERS.items():
         if not provider.caps.paid:
             continue
         sold = provider.caps.resolutions
-        wanted = {(s.resolution, s.sound) for s in shots if s.provider == name and s.resolution in sold}
-        if not shots:
-            wanted = {(resolution, sound) for resolution in sold for sound in (False, True)}
-        told: dict[str, list[str]] = {}
+        if shots is None:
+            kinds = {(resolution, sound, False) for resolution in sold for sound in (False, True)}
+        else:
+            mine = [shot for shot in shots if shot.provider == name and shot.resolution in sold]
+            kinds = {(shot.resolution, shot.sound, shot.first_frame is None) for shot in mine}
+        told: dict[str, dict[str, None]] = {}
         unknown: list[str] = []
-        estimated = False
-        for resolution, sound in sorted(wanted, key=lambda kind: (_ORDER.index(kind[0]), kind[1])):
-            cost = price.of(name, resolution, sound, 1, settings.prices, provider.caps.shipped)
-            estimated = estimated or cost.estimate
+        bases = set()
+        for resolution, sound, by_text in sorted(kinds, key=lambda kind: (_ORDER.index(kind[0]), *kind[1:])):
+            shipped = provider.caps.shipped
+            cost = price.of(name, resolution, sound, 1, settings.prices, shipped, settings.listed, by_text=by_text)
+            bases.add(cost.basis)
             if cost.amount is None:
                 unknown.append(f"{resolution}{' with sound' if sound else ''}")
             else:
-                told.setdefault(resolution, []).append(f"{'with sound ' if sound else ''}{price.exact(cost.amount)}")
+                amount = f"{'with sound ' if sound else ''}{price.exact(cost.amount)}"
+                told.setdefault(resolution, {})[amount] = None
         if unknown:
             mend = f"state it in klingflow.yaml: `prices: {{{name}: {{1080p: {{silent: 0.112, sound: 0.14}}}}}}`"
             out.append(Finding(False, f"price: of {', '.join(unknown)} at {name} no price is known", mend))
         if told:
             listed = "; ".join(f"{resolution} {', '.join(amounts)}" for resolution, amounts in told.items())
-            note = f"estimates: {provider.caps.prices_from}; state your own under `prices`"
-            out.append(Finding(True, f"price: a second at {name}: {listed}{f' ({note})' if estimated else ''}"))
+            if price.ESTIMATE in bases:
+                estimates = f"estimates: {provider.caps.prices_from}; state your own under `prices`"
+                bases = {estimates if basis == price.ESTIMATE else basis for basis in bases}
+            note = f" ({'; '.join(sorted(filter(None, bases)))})" if any(bases) else ""
+            out.append(Finding(True, f"price: a second at {name}: {listed}{note}"))
     return out
 
 
@@ -215,9 +293,7 @@ async def _api(name: str, provider: Provider, environ: Mapping[str, str], used: 
 def _heard(name: str, provider: Provider, answer: Answer, environ: Mapping[str, str]) -> Finding:
     """What the answer says of the key and of the address. A page of something in between does not count."""
     if answer.status in (401, 403):
-        variables = " and ".join(provider.caps.variables)
-        mend = f"copy {variables} again from {name}'s console, and see that the key is not disabled"
-        return Finding(False, f"{name}: the key is refused (HTTP {answer.status})", mend)
+        return Finding(False, f"{name}: the key is refused (HTTP {answer.status})", preflight.key_mend(provider))
     why = provider.probed(answer)
     if not why:
         return Finding(True, f"{name}: reached" + (", the key is taken" if provider.caps.variables else ""))

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
-from klingflow.app import outputs, planner, services
+from klingflow.app import outputs, planner, preflight, services
 from klingflow.app.local_clips import LocalClips, contradiction
-from klingflow.app.services import Services
+from klingflow.app.services import Doors, Services
 from klingflow.app.session import Session
 from klingflow.core.errors import (
     DETACHED,
@@ -191,8 +191,7 @@ async def buying(
         scratch = Path(folder)
         store_calls, media_calls = offload.on(store_threads), offload.on(media_threads)
         async with opened.opened(store, scratch, rng) as doors:
-            if planner.publishes(loaded, plan):
-                await services.refuse_bad_publishing(opened, doors.downloads)
+            await _preflight(session, plan, opened, doors)
             media = outputs.MediaOnDemand()
             inputs = InputImages(
                 store=store,
@@ -224,6 +223,26 @@ async def buying(
                 tasks=session.lock.tasks(),
                 detach=options.detach,
             )
+
+
+async def _preflight(session: Session, plan: Plan, opened: Services, doors: Doors) -> None:
+    """Everything that would stop the run after it has paid for something, and takes a connection or a moment to find.
+    Raises UsageError."""
+    loaded = session.loaded
+    orders = [step for film in plan.films for step in film.steps if step.orders]
+    if not orders:
+        return
+    places = [loaded.project.root] if "://" in loaded.config.store else [Path(loaded.config.store), loaded.project.root]
+    preflight.refuse_full_disk(plan, places)
+    fault = await asyncio.to_thread(preflight.media_fault)
+    if fault is not None:
+        raise UsageError(f"{fault[0]}; nothing was ordered", fault[1])
+    for name in sorted({step.provider for step in orders}):
+        seller = doors.sellers.get(name)
+        if seller is not None and seller.paid:
+            await preflight.refuse_bad_key(seller.provider, seller.ask)
+    if planner.publishes(loaded, plan):
+        await services.refuse_bad_publishing(opened, doors.downloads)
 
 
 def sweep(parent: Path) -> None:

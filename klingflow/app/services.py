@@ -186,8 +186,8 @@ def open_services(
     """What the plan needs of the environment. Raises UsageError for a missing key, StoryboardError for a frame that no
     API could read."""
     environ = loaded.environ
-    needed = {step.provider for film in plan.films for step in film.steps if step.action in _USING}
-    if any(step.action is not Action.MAKE for film in plan.films for step in film.steps if step.action in _USING):
+    needed = {step.provider for film in plan.films for step in film.steps if step.action in USING}
+    if any(step.action is not Action.MAKE for film in plan.films for step in film.steps if step.action in USING):
         PROVIDERS.broken()  # a task that was paid for may be at any installed provider: all of them are met
     keys = _keys(needed, environ)
     settings = dict(loaded.config.settings)
@@ -230,7 +230,7 @@ def open_services(
     )
 
 
-_USING = frozenset({Action.MAKE, Action.RESUME, Action.RESOLVE})
+USING = frozenset({Action.MAKE, Action.RESUME, Action.RESOLVE})
 """Steps that may speak to their provider."""
 
 

@@ -89,7 +89,7 @@ COMMANDS = {
     "open": "show the finished film",
     "graph": "draw which shot waits for which",
     "listen": "receive callbacks and collect tasks of detached runs",
-    "doctor": "check keys, endpoints, store, disk, clock and prices",
+    "doctor": "check keys, endpoints, store, disk, clock and prices, and all that a run of storyboards needs",
     "prices": "show the prices that plans count with; --refresh reads HiAPI's list prices into klingflow.prices.yaml",
     "store": "verify the store's clips and frames",
     "cache": "show or clear what is remembered of files that were read before",
@@ -249,7 +249,7 @@ def _listen(p: argparse.ArgumentParser) -> None:
 
 
 def _doctor(p: argparse.ArgumentParser) -> None:
-    p.add_argument("path", nargs="?", metavar="PATH", help="a storyboard, or a folder of the project (default: here)")
+    p.add_argument("paths", nargs="*", metavar="PATH", help="storyboards, or folders of the project (default: here)")
     p.add_argument(
         "--paid-probe", action="store_true", help="prove with one cheap paid request that an order can be sent again"
     )

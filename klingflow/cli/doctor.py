@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import klingflow
@@ -15,14 +16,14 @@ from klingflow.output import terminal
 from klingflow.output.words import count, wrapped
 
 
-def doctor(path: str | None = None, paid_probe: bool = False, yes: bool = False, format: str = "text") -> int:
+def doctor(paths: Sequence[str] = (), paid_probe: bool = False, yes: bool = False, format: str = "text") -> int:
     """Exit code 0 when all is well, 2 when something must be mended."""
     show = _show if format == "text" else _later
-    findings = [*klingflow.doctor(path or ".")]
+    findings = [*klingflow.doctor(*paths)]
     for finding in findings:
         show(finding)
     if paid_probe:
-        probe = klingflow.paid_probe(path or ".")
+        probe = klingflow.paid_probe(*paths[:1])
         amount = probe.cost.amount
         _confirm(probe.provider, "an unknown sum" if amount is None else f"about {money(amount)}", yes)
         findings.append(probe.send())

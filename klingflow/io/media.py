@@ -47,6 +47,21 @@ from klingflow.core.model import ClipFacts, ClipLook, Digest
 from klingflow.io import boxes, durable, hdr
 from klingflow.io.downmix import RATE, SAMPLE, Downmix, names
 
+ENCODERS = ("libx264", "aac")
+"""What a film is written with (output.parts, output.sound)."""
+
+
+def encoders_missing() -> list[str]:
+    """Those of ENCODERS that this build of FFmpeg does not have."""
+    out = []
+    for name in ENCODERS:
+        try:
+            av.Codec(name, "w")
+        except ValueError:
+            out.append(name)
+    return out
+
+
 MAX_SIDE = 8192
 """Pixels."""
 MAX_SECONDS = 1800
