@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -424,3 +425,37 @@ def test_the_events_of_a_run_tell_what_was_ordered_and_how_it_ended(tmp_path: Pa
         assert bought(api, "noon comes").numbers == {"first_frame": (1, LAST)}
 
 
+
+
+# One model, several sellers ------------------------------------------------------------------------------------------
+
+
+def test_a_clip_that_one_seller_made_satisfies_every_other(tmp_path: Path) -> None:
+    with hurried(tmp_path, "kling", words("one")) as (project, api):
+        assert project.run("run", "film.yaml", "--yes").code == 0
+        for other in ("hiapi", "mulerouter", "fal"):
+            planned = project.run("plan", "film.yaml", "--provider", other, "--exit-code")
+            assert planned.code == 0, planned.said
+        assert len(api.purchases) == 1
+
+
+def test_what_was_ordered_from_a_store_that_is_lost_is_the_same_task_at_kling(tmp_path: Path) -> None:
+    with hurried(tmp_path, "kling", words("one")) as (project, api):
+        assert project.run("run", "film.yaml", "--yes").code == 0
+        for lost in (".klingflow", "out", "film.lock.yaml", "film.tasks.jsonl"):
+            path = project.root / lost
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        ran = project.run("run", "film.yaml", "--yes")
+        assert ran.code == 0, ran.said
+        assert len(api.purchases) == 1
+        assert [seen.status for seen in api.calls("POST")] == [200, 400]
+
+
+def test_at_fal_a_doubt_is_settled_by_its_request_id(tmp_path: Path) -> None:
+    with hurried(tmp_path, "fal", words("one")) as (project, api):
+        api.faults.add("POST", standins.drop_after)
+        assert project.run("run", "film.yaml", "--yes").code == 4
+        settled = project.run("resolve", "film.yaml", "one", "--task", api.purchases[0].task)
+        assert settled.code == 0, settled.said
+        assert project.run("run", "film.yaml", "--yes").code == 0
+        assert len(api.purchases) == 1

@@ -114,8 +114,8 @@ vars:                                  # for every prompt
   look: 35 mm film, soft grain, blue hour, warm lamplight
 
 defaults:                              # for every shot that does not say otherwise
-  # The animatic draws rough clips on this machine: free, no account. For the real film write `hiapi` or
-  # `mulerouter` here and set HIAPI_API_KEY or MULEROUTER_API_KEY. Then this rehearses it for nothing:
+  # The animatic draws rough clips on this machine: free, no account. For the real film write `hiapi`, `mulerouter`,
+  # `fal` or `kling` here, and set the key that `klingflow doctor` names. Then this rehearses it for nothing:
   #   klingflow run NAME.yaml --provider animatic
   provider: animatic
   resolution: 720p                     # 720p, 1080p or 4K
@@ -155,7 +155,7 @@ PROJECT = """\
 # yaml-language-server: $schema=schemas/project.schema.json
 #
 # The project: where clips are kept, how stills reach an API, and what a run may spend.
-# Keys never stand in a file: HIAPI_API_KEY and MULEROUTER_API_KEY come from the environment.
+# Keys never stand in a file: HIAPI_API_KEY, MULEROUTER_API_KEY and the others come from the environment.
 
 store: .klingflow/store                # a folder, or s3://bucket/prefix, gs://..., az://...: shared by every runner
 
