@@ -94,6 +94,18 @@ def test_a_task_of_another_address_is_left_alone(tmp_path: Path, name: str) -> N
         assert len(api.purchases) == 1
 
 
+def test_a_task_that_another_key_does_not_know_is_given_up_only_by_force(tmp_path: Path) -> None:
+    """It may be paid for and be made at this moment, in the account that ordered it."""
+    with words(tmp_path, finish_s=3600.0) as (project, api):
+        assert project.run("run", "film.yaml", "--yes", "--detach").code == 7
+        resolve = ("resolve", "film.yaml", "dawn", "--not-bought")
+        refused = project.run(*resolve, **second(api))
+        assert refused.code == 2, refused.said
+        assert "from the account that ordered it" in refused.err
+        assert kinds(project) == ["intent", "accepted"]
+        assert project.run(*resolve, "--force", **second(api)).code == 0
+
+
 def test_listen_leaves_a_task_of_another_key_alone(tmp_path: Path) -> None:
     with words(tmp_path, finish_s=3600.0) as (project, api):
         assert project.run("run", "film.yaml", "--yes", "--detach").code == 7

@@ -23,6 +23,7 @@ from klingflow.core.errors import KlingflowError, UsageError
 from klingflow.core.model import ClipRecord, Digest, Film, Key, Shot, task_id
 from klingflow.core.source import nearest
 from klingflow.execution import form, host
+from klingflow.execution.account import account
 from klingflow.execution.waiting import asked
 from klingflow.execution.wording import KEY_SHOWN
 from klingflow.io import config, ledger
@@ -215,8 +216,8 @@ async def _refuse_if_alive(job: Job, shot: str, path: str, storyboard: Storyboar
     known = await _known(provider, job, storyboard) if provider is not None else None
     if known is None:
         raise UsageError(
-            f"task {job.task} was paid for, and {name} could not be asked about it",
-            f"set the key of {name} and try again, or `klingflow run {path}` to collect it; {over}",
+            f"task {job.task} was paid for, and {name} could not be asked about it from the account that ordered it",
+            f"set the key of {name} that ordered it and try again, or `klingflow run {path}` to collect it; {over}",
         )
     if known:
         raise UsageError(
@@ -227,7 +228,7 @@ async def _refuse_if_alive(job: Job, shot: str, path: str, storyboard: Storyboar
 
 async def _known(provider: Provider, job: Job, storyboard: StoryboardFile) -> str | None:
     """How the provider answers for a task: its state, empty where it does not know the task, None where it cannot be
-    asked."""
+    asked, or only from another account than the one that ordered it, or at another address."""
     environ = storyboard.environ
     try:
         key = services.key_of(provider, environ)
@@ -247,7 +248,8 @@ async def _known(provider: Provider, job: Job, storyboard: StoryboardFile) -> st
         await service.close()
     match status:
         case Missing():
-            return ""
+            own = account(services.base_of(provider, environ), "".join(key))
+            return "" if own.wrote(intent.detail) else None
         case Pending():
             return status.state
         case Done():
