@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import bisect
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,13 +32,13 @@ from klingflow.core.model import (
     Shot,
     ShotId,
 )
-from klingflow.core.source import Document, Problem, Severity, Span
+from klingflow.core.source import Document, Problem, Severity, Span, nearest
 from klingflow.io import config as project_file
 from klingflow.io.config import Config
 from klingflow.io.project import Project, find_root
 from klingflow.io.remembered import recall, remember
 from klingflow.planning import graph, pictures
-from klingflow.providers import PROVIDERS
+from klingflow.providers import BUILT_IN, PROVIDERS
 from klingflow.providers.base import Settings
 from klingflow.providers.images import image_bytes, image_doubts, image_problems
 from klingflow.storyboard import include, load, paths, scalar, schema, yamlread
@@ -305,17 +306,27 @@ def read_declared(
         providers=PROVIDERS,
         trusted=frozenset(map(_host, trusted_urls(environ))) - {""},
     )
-    return Declared(document=document, films=films, texts=texts), _with_broken_packages(problems + found)
+    return Declared(document=document, films=films, texts=texts), _with_packages(problems + found)
 
 
-def _with_broken_packages(problems: list[Problem]) -> list[Problem]:
-    """The problems; where a provider's name is unknown because its package cannot be loaded, with what is wrong there
-    for a mend."""
-    if not any("provider" in problem.what for problem in problems):
+def _with_packages(problems: list[Problem]) -> list[Problem]:
+    """The problems, those about a provider's name with the names that packages bring for a mend, or with what is wrong
+    with the package that brings it."""
+    unknown = [_UNKNOWN.search(problem.what) for problem in problems]
+    if not any(unknown) or (len(PROVIDERS) == len(BUILT_IN) and not PROVIDERS.broken()):
         return problems
-    broken = PROVIDERS.broken()
-    told = [next((why for name, why in broken.items() if f"'{name}'" in p.what), "") for p in problems]
-    return [replace(p, mend=why) if why else p for p, why in zip(problems, told, strict=True)]
+    names = tuple(PROVIDERS)
+
+    def mend(name: str) -> str:
+        close = nearest(name, names)
+        return PROVIDERS.broken().get(name) or (
+            (f"did you mean '{close}'? " if close else "") + f"it is one of {', '.join(names)}"
+        )
+
+    return [replace(p, mend=mend(m[1])) if m else p for p, m in zip(problems, unknown, strict=True)]
+
+
+_UNKNOWN = re.compile(r"^(?:provider of .* cannot be|there is no provider) '(.*)'$")
 
 
 def _included(
