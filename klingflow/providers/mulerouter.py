@@ -170,8 +170,8 @@ def _check_multi_shot(film: Film, shot: Shot) -> Iterator[Problem]:
             film,
             shot,
             "multi_shot",
-            "MuleRouter takes multi_shot together with a first frame, but Kling's own API excludes it: the frames may "
-            "not be met",
+            "MuleRouter takes multi_shot together with a first frame; Kling itself does so since 2026-05 alone, and "
+            "MuleRouter does not say which it passes on: the frames may not be met",
             "drop multi_shot where the first or last frame must be exact",
             rule="multi-shot",
             warning=True,
