@@ -24,7 +24,13 @@ NONE = "{}"
 
 @asynccontextmanager
 async def kept(
-    urls: Mapping[str, str], downloads: Downloads, keys: MutableMapping[str, str], notify: Callable[[str], None]
+    urls: Mapping[str, str],
+    downloads: Downloads,
+    keys: MutableMapping[str, str],
+    notify: Callable[[str], None],
+    *,
+    fresh_s: float = FRESH_S,
+    again_s: float = AGAIN_S,
 ) -> AsyncIterator[None]:
     """Puts the text of each provider's key set into `keys`, by its name, and keeps it fresh until the block is left.
 
@@ -41,8 +47,8 @@ async def kept(
                 told.add(name)
                 why = redact(str(bad)).removesuffix(".")
                 notify(f"callbacks of {name} are not believed: its keys at {redact(url)} cannot be had ({why})")
-            return AGAIN_S
-        return FRESH_S
+            return again_s
+        return fresh_s
 
     async def refresh(name: str, url: str, wait_s: float) -> None:
         while True:
