@@ -335,6 +335,10 @@ def test_a_still_of_more_than_20_mib_is_refused_at_plan_where_it_would_go_inside
         refused = project.run("plan", "film.yaml")
         assert refused.code == 2
         assert "the image has 20.0 MiB; the provider takes 20.0 MiB" in refused.err
+        project.write("klingflow.yaml", "images: {shrink: lossless}")
+        told = project.run("plan", "film.yaml")
+        assert told.code == 0, told.said
+        assert "sends frames/dawn.png, of which a lossless copy may have 20.0 MiB too" in " ".join(told.said.split())
         assert "images: {shrink: lossless}" in refused.err
         project.write("klingflow.yaml", "publish: {to: public, public_url: 'https://x.example'}")
         assert project.run("plan", "film.yaml").code == 0

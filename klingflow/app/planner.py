@@ -15,7 +15,7 @@ from klingflow.app import lock_file
 from klingflow.app.project_loader import LoadedStoryboard, own_frames
 from klingflow.core.digest import of_bytes
 from klingflow.core.errors import KlingflowError, StoreError, UsageError
-from klingflow.core.model import ANIMATIC, ClipRecord, Digest, Film, Key, Shot, ShotFrame, ShotId, UrlStill
+from klingflow.core.model import ANIMATIC, ClipRecord, Digest, FileStill, Film, Key, Shot, ShotFrame, ShotId, UrlStill
 from klingflow.core.source import Problem, Severity
 from klingflow.execution import form, host
 from klingflow.execution.host import Host
@@ -278,12 +278,12 @@ def _unpublished_video(film: Film, shot: Shot, step: Step) -> Problem | None:
 
 
 def too_large_perhaps(loaded: LoadedStoryboard, plan: Plan) -> Problem | None:
-    """That frames of clips may be too large for who gets them, when other shots are paid for already: their PNGs have
-    no size before they are cut. Told once, at the first shot that would send one."""
+    """That frames may be too large for who gets them, when other shots are paid for already: the PNG of a clip's frame
+    has no size before it is cut, nor has a lossless copy of a still. Told once, at the first shot that sends one."""
     if loaded.config.shrink == "high-quality":  # a JPEG always fits
         return None
     films = {film.variant: film for film in loaded.films}
-    found: list[tuple[Film, Step, str, ShotFrame, int, int]] = []
+    found: list[tuple[Film, Step, str, str, int]] = []
     for film_plan in plan.films:
         film = films[film_plan.variant]
         shots = film.by_id()
@@ -299,18 +299,24 @@ def too_large_perhaps(loaded: LoadedStoryboard, plan: Plan) -> Problem | None:
             for role, frame in own_frames(shots[step.shot]):
                 if isinstance(frame, ShotFrame):
                     size = frame_bytes(_pixels(loaded, shots[frame.shot], records.get(frame.shot)))
-                    if size > most:
-                        found.append((film, step, role, frame, size, most))
+                    what = f"a frame of '{frame.shot}', which may have {mib(size)} as a PNG when it is cut"
+                elif isinstance(frame, FileStill):  # check refuses one that is too large where no copy is sent
+                    size = loaded.inputs.stills[frame.path].bytes
+                    what = f"{frame.path}, of which a lossless copy may have {mib(size)} too"
+                else:
+                    continue
+                if size > most:
+                    found.append((film, step, role, what, most))
     if not found:
         return None
-    film, step, role, frame, size, most = found[0]
+    film, step, role, what, most = found[0]
     others = len({one.shot for _, one, *_ in found} - {step.shot})
     more = f" (so may those of {count(others, 'other shot')})" if others else ""
     return Problem(
         rule="frame-size",
-        what=f"shot '{step.shot}' sends a frame of '{frame.shot}', which may have {mib(size)} as a PNG when it is cut, "
-        f"and {step.provider} takes {mib(most)}{more}: the shot would then stop, with what comes before it paid for",
-        mend="set `images: {shrink: high-quality}` in klingflow.yaml: a JPEG is sent where the PNG is too large",
+        what=f"shot '{step.shot}' sends {what}, and {step.provider} takes {mib(most)}{more}: the shot would then stop, "
+        "with what comes before it paid for",
+        mend="set `images: {shrink: high-quality}` in klingflow.yaml: a JPEG is sent where the original is too large",
         span=film.where(step.shot, role),
         severity=Severity.WARNING,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import klingflow
@@ -28,24 +29,30 @@ def prices(path: str | None = None, refresh: bool = False, format: str = "text")
             unclear=list(unclear),
         )
         return DONE
-    for row in unclear:
-        say(f"warning: not understood, and left out: {visible(redact(row))}")
+    for text in unclear:
+        say(f"warning: not understood, and left out: {visible(redact(text))}")
     if refreshed:
         print(f"{visible(refreshed.path)} is written: review the change, and commit it")
     width = terminal.width(sys.stdout)
-    lines = table(HEAD, [Row(_cells(row)) for row in rows], width, right=("USD A SECOND",))
+    kinds: dict[tuple[str, ...], list[PriceRow]] = {}
+    for row in rows:
+        kinds.setdefault((row.provider, CLIPS[row.way], row.resolution), []).append(row)
+    shown = [Row((*kind, *_cells(each))) for kind, each in kinds.items()]
+    lines = table(HEAD, shown, width, right=("SILENT", "WITH SOUND"))
     print(inert("\n".join([*lines, *wrapped(ABOUT, width)])))
     return DONE
 
 
-HEAD = ("PROVIDER", "CLIP", "RESOLUTION", "SOUND", "USD A SECOND", "BASIS")
+HEAD = ("PROVIDER", "CLIP", "RESOLUTION", "SILENT", "WITH SOUND", "BASIS")
+CLIPS = {"image-to-video": "by image", "text-to-video": "by text", None: "any"}
 ABOUT = (
-    "What `prices` in klingflow.yaml states comes first, then klingflow.prices.yaml (--refresh writes it), then "
-    "klingflow's estimates: Kling's own list price."
+    "USD a second. What `prices` in klingflow.yaml states comes first, then klingflow.prices.yaml (--refresh writes "
+    "it), then klingflow's estimates: Kling's own list price."
 )
 
 
-def _cells(row: PriceRow) -> tuple[str, ...]:
-    amount = "unknown" if row.amount is None else f"${row.amount.normalize():f}"
-    basis = row.basis or ("" if row.amount is None else "klingflow.yaml")
-    return row.provider, row.way or "any", row.resolution, "yes" if row.sound else "no", amount, basis
+def _cells(rows: Sequence[PriceRow]) -> tuple[str, ...]:
+    """The amounts, silent and with sound, and what they are."""
+    amounts = ["unknown" if row.amount is None else f"${row.amount.normalize():f}" for row in rows]
+    bases = dict.fromkeys(row.basis or "klingflow.yaml" for row in rows if row.amount is not None)
+    return (*amounts, ", ".join(bases))
