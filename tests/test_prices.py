@@ -162,7 +162,7 @@ def test_a_row_that_is_not_understood_is_named_and_one_list_of_nothing_changes_n
 
 def test_a_broken_list_is_told_at_its_place(tmp_path: Path) -> None:
     with studio(tmp_path, "hiapi") as (project, api):
-        project.write("klingflow.prices.yaml", "hiapi:\n  date: yesterday\n  image-to-video: {720p: {silent: -1}}\n")
+        project.write("klingflow.prices.yaml", "hiapi:\n  date: yesterday\n  image-to-video: {720p: {silent: 0}}\n")
         for command in (("plan", "film.yaml"), ("prices",), ("prices", "--refresh")):
             told = project.run(*command)
             assert told.code == 2, told.said
