@@ -175,6 +175,7 @@ limits:
 #   hiapi: {concurrency: 4}
 
 # What you really pay, in USD a second; klingflow's own figures are estimates.
+# `klingflow prices --refresh` reads HiAPI's list.
 # prices:
 #   hiapi: {720p: {silent: 0.084, sound: 0.112}}
 """
