@@ -578,6 +578,15 @@ OWN_MEANS: Mapping[RunFailure, str] = {
 }
 
 
+# -- docs/writing-a-provider.md
+
+
+def provider_page() -> str:
+    package = DOCS / "example-provider"
+    files = {"pyproject": "pyproject.toml", "module": "klingflow_toy.py", "suite": "test_klingflow_toy.py"}
+    return filled("writing-a-provider.md", {name: (package / file).read_text("utf-8") for name, file in files.items()})
+
+
 # -- schemas/include.schema.json
 
 
@@ -611,6 +620,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "format.md": format_page,
     "commands.md": commands_page,
     "providers.md": providers_page,
+    "writing-a-provider.md": provider_page,
     "../schemas/storyboard.schema.json": lambda: schema_text(schemas.storyboard(BUILT_IN)),
     "../schemas/project.schema.json": lambda: schema_text(schemas.project(BUILT_IN)),
     "../schemas/include.schema.json": include_schema,

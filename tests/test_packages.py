@@ -8,9 +8,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ import pytest
 from tests.cli import ROOT, Project
 from tests.money_helpers import kinds, records
 from tests.paid_helpers import dedented, project_for
-from tests.standins import Outcome, drop_after, drop_before, movie
+from tests.standins import Outcome, answer, drop_after, drop_before, movie
 from tests.standins.toy import Toy
 
 EXAMPLE = ROOT / "docs" / "example-provider"
@@ -197,6 +200,39 @@ def test_a_package_that_cannot_be_loaded_is_named_and_stops_no_other(tmp_path: P
         assert why in " ".join(project.run("doctor").said.split())
         project.write("film.yaml", dedented(ONE).replace("provider: toy", "provider: animatic"))
         assert project.run("run", "film.yaml").code == 0
+
+
+def test_the_suite_of_the_page_passes_where_the_package_is_installed(tmp_path: Path) -> None:
+    target = installed(tmp_path / "site")
+    shutil.copy(EXAMPLE / "test_klingflow_toy.py", tmp_path)
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir", ".", "."],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(target), str(ROOT)))},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_a_free_server_that_forgets_its_task_gets_the_order_again(tmp_path: Path) -> None:
+    with studio(tmp_path, ONE, module=free_module(), free=True, forgets=1) as (project, api):
+        ran = replace(project, pace=20).run("run", "film.yaml", TOY_API_KEY="")
+        assert ran.code == 0, ran.said
+        assert len(api.purchases) == 2
+        by = [record["detail"]["by"] for record in records(project) if record["kind"] == "accepted"]
+        assert by == ["answer", "again"]
+
+
+def test_an_upload_that_is_refused_orders_nothing(tmp_path: Path) -> None:
+    with studio(tmp_path) as (project, api):
+        api.faults.add("POST /v1/images", answer(413, {"error": {"code": "size", "message": "too large"}}), times=-1)
+        ran = replace(project, pace=20).run("run", "film.yaml", "--yes")
+        assert ran.code == 1
+        assert "an image cannot be uploaded to toy: Toy answered HTTP 413" in " ".join(ran.said.split())
+        assert api.purchases == []
+        assert kinds(project) == []
 
 
 def test_nothing_of_the_folder_in_which_it_is_started_is_loaded(tmp_path: Path) -> None:

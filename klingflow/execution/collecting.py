@@ -188,12 +188,12 @@ class Collector:
         now = asyncio.get_running_loop().time()
         tries.unknown_since = now if tries.unknown_since is None else tries.unknown_since
         tries.misses += 1
+        if not seller.paid and tries.misses > 1:  # to order again costs nothing
+            return await self._make_anew(order, seller, job)
         if now - tries.unknown_since < UNKNOWN_TASK_TIMEOUT_S:
             await asyncio.sleep(min(2.0**tries.misses, 15.0))
             fresh = await self._sender.job(order.key)
             return Again() if fresh.state is State.ACCEPTED and fresh.task == task else None
-        if not seller.paid:
-            return await self._make_anew(order, seller, job)
         return self._words.task_unknown(order, seller.name, task)
 
     async def _make_again(self, order: Order, seller: Seller) -> Accepted | Bought:

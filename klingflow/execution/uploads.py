@@ -22,7 +22,7 @@ from klingflow.providers.base import Uploaded
 
 LEAST_S = 900.0
 """For how long an order must still be able to name an image: the provider may fetch it late."""
-TRIES = 4
+TRIES = 3
 PAUSE_S = 1.0
 """Before the second try; twice as long before each further one."""
 

@@ -151,4 +151,4 @@ def probed(answer: Answer) -> str:
 
 
 def _message(body: Mapping[str, object]) -> str:
-    return str(body.get("message") or "the clip could not be drawn")
+    return reading.text(body.get("message")) or "the clip could not be drawn"
