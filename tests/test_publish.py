@@ -76,7 +76,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_what_is_not_the_digests_image_is_never_published(tmp_path: Path) -> None:
     publisher = opened(tmp_path, public_url="https://h")
     for data, suffix in ((b"other", ".png"), (DATA, ".html"), (DATA, "/../x.png")):
-        with pytest.raises(ValueError, match="not an image of the digest"):
+        with pytest.raises(ValueError, match="not a file of the digest"):
             publisher.put(DIGEST, data, suffix)
 
 

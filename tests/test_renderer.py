@@ -532,7 +532,7 @@ def test_a_clip_that_cannot_be_encoded_fails_the_task_in_words(
         try:
             request = order(sound=True)
             task = json.loads((await service.send(request)).body)["task"]
-            return animatic.status(await service.send(animatic.poll(task, request.path)), task)
+            return animatic.status(await service.send(animatic.poll(task, request.path, {})), task)
         finally:
             await service.close()
 
