@@ -106,6 +106,19 @@ def test_a_chained_film_is_bought_from_a_provider_that_no_other_file_knows(tmp_p
         assert len(api.purchases) == 2
 
 
+def test_pip_installs_the_example_and_its_provider_is_there(tmp_path: Path) -> None:
+    source = shutil.copytree(EXAMPLE, tmp_path / "source")  # whatever a build leaves behind stays there
+    target = tmp_path / "site"
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--target", target, source], check=True, capture_output=True)
+    with Toy() as api:
+        path = os.pathsep.join((str(target), str(ROOT)))
+        project = project_for(tmp_path / "project", api, None, PYTHONPATH=path)
+        project.write("film.yaml", dedented(ONE))
+        ended = project.run("check", "film.yaml")
+        assert (ended.code, ended.said.strip()) == (0, "1 storyboard: good")
+
+
 def test_its_settings_and_its_name_are_held_against_what_it_declares(tmp_path: Path) -> None:
     with studio(tmp_path, ONE) as (project, _):
         project.write("klingflow.yaml", "providers: {toy: {style: loud}}\n")
