@@ -170,7 +170,7 @@ def test_a_frame_of_a_clip_that_is_too_large_stops_its_shot_before_money_or_is_s
         assert "the provider takes 10.0 MiB" in stopped.err
         assert "images: {shrink: lossless}" in stopped.err
         assert "cost: nothing in this run" in stopped.err
-        assert api.requests == []
+        assert api.calls("POST") == []
 
         project.write("klingflow.yaml", "images: {shrink: high-quality}\n")
         ran = project.run("run", "film.yaml", "--yes")
