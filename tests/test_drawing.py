@@ -69,6 +69,23 @@ def test_mermaid_shows_each_shot_and_what_it_waits_for() -> None:
     )
 
 
+def test_a_reference_video_of_a_shot_is_a_line_too() -> None:
+    made = film("""\
+        klingflow: 1
+        shots:
+          - {id: a, prompt: a}
+          - {id: b, prompt: b, continues: {shot: a, motion: 3s}}
+          - {id: c, prompt: c, videos: [{shot: a}]}
+          - {id: d, prompt: d, videos: [{shot: b, last: 4s}, x.mp4]}
+    """)
+    edges = [(edge["from"], edge["to"], edge["kind"], edge["label"]) for edge in drawing.data(made)["edges"]]  # type: ignore[attr-defined]
+    assert edges == [
+        ("a", "b", "continues", "with its last 3 s"),
+        ("a", "c", "frame", "clip as a reference"),
+        ("b", "d", "frame", "last 4 s as a reference"),
+    ]
+
+
 def test_dot_quotes_every_text() -> None:
     text = drawing.dot([film(LOOP)])
     assert '  label="Harbour <Dawn> & \\"end\\" `x` (film)";\n' in text

@@ -70,6 +70,15 @@ def test_a_reference_video_goes_to_the_path_that_is_there(tmp_path: Path, live: 
         assert [one.path.split("/")[-2] for one in api.purchases] == [live]
 
 
+def test_a_place_of_publishing_that_nobody_can_read_is_found_before_money(tmp_path: Path) -> None:
+    with studio(tmp_path, "mulerouter", ALONE) as (project, api):
+        project.write("footage/dance.mp4", movie.clip(77, 3))
+        project.env["KLINGFLOW_PUBLISH_URL"] = f"{api.base_url}/nowhere"
+        ran = project.run("run", "film.yaml", "--yes")
+        assert (ran.code, api.purchases) == (2, []), ran.said
+        assert not api.calls("POST")
+
+
 def test_what_a_clip_with_a_video_costs_only_the_project_can_say(tmp_path: Path) -> None:
     with studio(tmp_path, "mulerouter", ALONE) as (project, api):
         project.write("footage/dance.mp4", movie.clip(77, 3))

@@ -397,12 +397,16 @@ def foreign_store(settings: Config) -> tuple[str, str] | None:
 
 
 def publishes(loaded: LoadedStoryboard, plan: Plan) -> bool:
-    """Whether a run of the plan may publish a frame for a provider that takes images by URL."""
+    """Whether a run of the plan may publish a frame, for a provider that takes images by URL, or a video."""
     shots = {film.variant: film.by_id() for film in loaded.films}
+
+    def sends(shot: Shot, provider: Provider) -> bool:
+        by_url = way(loaded.config, provider) == "url"
+        given = [*shot.videos, *((frame for _, frame in shot.frames()) if by_url else ())]
+        return not provider.caps.local and any(not isinstance(one, UrlStill) for one in given)
+
     return any(
-        step.orders
-        and way(loaded.config, PROVIDERS[step.provider]) == "url"
-        and any(not isinstance(frame, UrlStill) for _, frame in shots[film.variant][step.shot].frames())
+        step.orders and sends(shots[film.variant][step.shot], PROVIDERS[step.provider])
         for film in plan.films
         for step in film.steps
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from html import escape
 
-from klingflow.core.model import Film, Shot, ShotFrame, ShotId
+from klingflow.core.model import Film, Shot, ShotFrame, ShotId, ShotVideo
 from klingflow.core.source import visible
 from klingflow.planning import graph
 
@@ -42,9 +42,14 @@ def _edges(film: Film) -> list[_Edge]:
                 continue
             name = "" if frame.frame == "last" else f"{frame.frame} frame" if frame.frame == "first" else frame.frame
             if role == "first_frame" and shot.meets is None:
+                name = name if shot.motion_s is None else f"with its last {shot.motion_s} s"
                 out.append(_Edge(frame.shot, shot.id, _Line.CONTINUES, name))
             else:
                 out.append(_Edge(frame.shot, shot.id, _Line.FRAME, f"{name or 'last frame'} as {role}"))
+        for video in shot.videos if shot.motion_s is None else shot.videos[:-1]:
+            if isinstance(video, ShotVideo):
+                part = "clip" if video.last_s is None else f"last {video.last_s} s"
+                out.append(_Edge(video.shot, shot.id, _Line.FRAME, f"{part} as a reference"))
         if shot.meets is not None and not isinstance(shot.first_frame, ShotFrame):
             out.append(_Edge(shot.meets, shot.id, _Line.MEETS, "meets"))
     return out
