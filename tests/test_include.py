@@ -134,6 +134,14 @@ def test_an_included_file_is_no_storyboard(tmp_path: Path) -> None:
     assert "1 storyboard: good" in ended.said
 
 
+def test_cast_alone_is_told_from_a_storyboard_that_lacks_its_first_line(tmp_path: Path) -> None:
+    ended = project(tmp_path).run("check", "shared/cast.yaml")
+    assert ended.code == 2
+    assert "shared/cast.yaml:1:1: this is a file that storyboards include, not one itself" in ended.said
+    assert ended.said.count("mend: ") == 1
+    assert "mend: name the storyboard that includes it" in ended.said
+
+
 @pytest.mark.parametrize("elements", [[], None])
 def test_the_elements_of_the_defaults_can_be_emptied_for_a_shot(tmp_path: Path, elements: object) -> None:
     made = project(tmp_path, a=("elements: []", f"elements: {json.dumps(elements)}"))

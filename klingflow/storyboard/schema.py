@@ -29,6 +29,8 @@ _EMPTY = {
     "storyboard": "`klingflow init` writes one that runs",
     "include": "write `cast` or `shots`, or remove it from `include`",
 }
+_INCLUDED = frozenset({"notes", "cast"})
+"""The fields of a file in which only cast is declared: no storyboard that lacks its first line."""
 MAX_FAULTS = 1000
 
 FOR_EDITORS = ("together", "inside", "shows")
@@ -115,6 +117,9 @@ def _faults(
     if document.data is None:
         what, mend = f"{_thing(document, name, ())} is empty", _EMPTY.get(name, "")
         return [Problem(rule="empty", what=what, span=document.span(()), mend=mend)], [()]
+    if name == "storyboard" and isinstance(document.data, dict) and {"cast"} <= document.data.keys() <= _INCLUDED:
+        what, mend = "this is a file that storyboards include, not one itself", "name the storyboard that includes it"
+        return [Problem(rule="included", what=what, span=document.span(()), mend=mend)], [()]
     errors = list(islice(validator.iter_errors(document.data), MAX_FAULTS))
     found: dict[tuple[Path, str], Problem] = {}
     typed = {tuple(error.absolute_path) for error in errors if error.validator == "type"}
