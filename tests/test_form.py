@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from klingflow.app import planner
 from klingflow.core.model import Digest, Key
 from klingflow.execution import form
+from klingflow.io import config
 from klingflow.planning.job import Job, Kind, Record
 from klingflow.providers import PROVIDERS
 from klingflow.providers.base import Settings
@@ -60,11 +62,25 @@ def test_a_form_holds_the_settings_and_the_way_of_the_images_and_no_callback() -
     assert form.of(provider, framed, KEY, Settings(), "inside None") == base
     assert form.of(provider, framed, KEY, Settings(callback_url="https://a.example/x"), "inside None") == base
     assert form.of(provider, framed, KEY, Settings(concurrency=9), "inside None") == base
-    assert form.of(provider, framed, KEY, Settings(own={"base64": "raw"}), "inside None") != base
     assert form.of(provider, framed, KEY, Settings(), "inside lossless") != base
     assert form.of(PROVIDERS["hiapi"], framed, KEY, Settings(), "inside None") != base
     text = form.of(provider, several, KEY, Settings(own={"multi_shot": "text"}), "")
     assert text != form.of(provider, several, KEY, Settings(), "")
+
+
+def test_the_way_of_the_images_changes_with_what_decides_it_and_is_the_same_on_every_machine(tmp_path: Path) -> None:
+    def way(name: str, text: str, folder: str = "one") -> str:
+        root = tmp_path / folder
+        root.mkdir(exist_ok=True)
+        (root / "klingflow.yaml").write_text(text, "utf-8")
+        return planner.images_by(config.load(root, {}), PROVIDERS[name])
+
+    published = "publish: {to: public, public_url: https://a.example/frames}\n"
+    inline = ["limits: {tasks: 9}\n", "providers: {mulerouter: {base64: raw}}\n", "images: {shrink: lossless}\n"]
+    assert len({way("mulerouter", text) for text in inline}) == 3
+    assert way("mulerouter", inline[0]) == way("mulerouter", published), "its images are not published"
+    assert way("hiapi", inline[0]) != way("hiapi", published) != way("hiapi", published.replace("a.ex", "b.ex"))
+    assert way("hiapi", published) == way("hiapi", published, "two")
 
 
 def test_a_hiapi_form_has_no_callback_either() -> None:

@@ -9,6 +9,7 @@ import pytest
 from klingflow.core import digest
 from klingflow.core.model import Digest, ShotId
 from klingflow.io import media
+from klingflow.planning import graph
 from tests.paid_helpers import studio
 from tests.standins import Outcome, movie
 from tests.storyboards import faults, film
@@ -151,15 +152,17 @@ def test_a_key_waits_for_the_clip_that_is_a_reference() -> None:
     assert parts("{shot: a, last: 3s}", {}) is None
 
 
-def test_a_circle_through_a_video_is_told() -> None:
-    board = """\
+def test_a_circle_through_a_video_is_told_where_the_video_is_named() -> None:
+    made = film("""\
         klingflow: 1
         shots:
           - {id: a, prompt: a, videos: [{shot: b}]}
           - {id: b, continues: a, prompt: b}
-        """
-    made = film(board)
-    assert [shot.needs() for shot in made.shots] == [("b",), ("a",)]
+        """)
+    (fault,) = graph.cycles(made)
+    assert "a" in fault.what
+    assert fault.span is not None
+    assert (fault.span.line, fault.span.col) == (3, 33)
 
 
 def test_a_video_of_itself_is_told() -> None:

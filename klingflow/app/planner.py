@@ -187,10 +187,9 @@ def way(config: Config, provider: Provider) -> Images:
 
 def images_by(config: Config, provider: Provider) -> str:
     """The way that images go to a provider, as far as the project decides it: what `form.of` wants to know."""
-    publish = config.publish
-    if publish is None or way(config, provider) != "url":
-        return f"inside {config.shrink}"
-    return f"{publish.public_url or publish.to} {config.shrink}"
+    publish, images = config.publish, way(config, provider)
+    place = f" {publish.public_url or publish.to}" if publish is not None and images == "url" else ""
+    return f"{images}{place} {config.shrink}"
 
 
 def _failed_before(job: Job, another: Callable[[], bool]) -> OpenOrder:

@@ -18,12 +18,11 @@ from klingflow.providers.failure import RULES, recorded
 
 def of(provider: Provider, shot: Shot, key: Key, settings: Settings, images_by: str) -> Digest:
     """The digest of how an order for a key is written under the project's settings. `images_by` is the way that its
-    images go (app.services). The address of callbacks counts for nothing."""
+    images go (planner.images_by). The address of callbacks counts for nothing."""
     roles = {role: role for role in shot.roles()}
     request = provider.submit(shot, roles, replace(settings, callback_url=None), key, 1)
     body = (request.body or b"").decode("utf-8", "replace")
-    written = "raw" if provider.images(settings, False) == "base64" else "data-uri"
-    parts = [provider.name, written, images_by, request.method, request.path, body]
+    parts = [provider.name, images_by, request.method, request.path, body]
     return digest.of_bytes(digest.canonical(parts))
 
 
