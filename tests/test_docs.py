@@ -100,6 +100,14 @@ def test_every_variable_that_the_code_reads_is_documented() -> None:
     }
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_of_code_ends_on_a_line_of_its_own(page: Path) -> None:
+    fences = [line.strip() for line in page.read_text("utf-8").splitlines() if "```" in line]
+    assert [line for line in fences if not line.startswith("```")] == []
+    assert len(fences) % 2 == 0
+    assert set(fences[1::2]) <= {"```"}
+
+
 # -- examples
 
 

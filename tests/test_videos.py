@@ -71,6 +71,16 @@ def test_a_reference_video_goes_to_the_path_that_is_there(tmp_path: Path, live: 
         assert [one.path.split("/")[-2] for one in api.purchases] == [live]
 
 
+def test_a_clip_made_by_hand_after_a_video_may_be_as_long_as_that(tmp_path: Path) -> None:
+    with studio(tmp_path, "mulerouter", ALONE) as (project, api):
+        project.write("footage/dance.mp4", movie.clip(77, 4))
+        project.write("console.mp4", movie.clip(9, 4))
+        taken = project.run("take-in", "console.mp4", "film.yaml", "--as", "dance")
+        assert taken.code == 0, taken.said
+        assert "it lasts" not in taken.said
+        assert api.requests == []
+
+
 def test_a_place_of_publishing_that_nobody_can_read_is_found_before_money(tmp_path: Path) -> None:
     with studio(tmp_path, "mulerouter", ALONE) as (project, api):
         project.write("footage/dance.mp4", movie.clip(77, 3))

@@ -245,7 +245,7 @@ def _facts(clip: Path, file: str, shot: Shot, digest: Digest, *, force: bool) ->
     from klingflow.io import media  # the media library is loaded only when a clip is looked at
 
     try:
-        return media.check(clip, seconds=None if force else shot.duration, digest=digest, as_is=force)
+        return media.check(clip, seconds=None if force else shot.ordered_s, digest=digest, as_is=force)
     except MediaError as bad:
         what, mend = bad.what.replace(clip.name, file), bad.mend
     try:
@@ -258,8 +258,8 @@ def _facts(clip: Path, file: str, shot: Shot, digest: Digest, *, force: bool) ->
 
 def _differs(session: Session, film: Film, shot: Shot, facts: ClipFacts, key: str) -> list[str]:
     out = []
-    if not facts.lasts(shot.duration):
-        out.append(f"it lasts {facts.duration} s, and the shot {shot.duration} s")
+    if shot.ordered_s is not None and not facts.lasts(shot.ordered_s):
+        out.append(f"it lasts {facts.duration} s, and the shot {shot.ordered_s} s")
     pixels = facts.width * facts.height
     near = min(_PIXELS, key=lambda name: _times(_PIXELS[name], pixels))
     if near != shot.resolution or _times(_PIXELS[near], pixels) > 2:

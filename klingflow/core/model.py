@@ -172,6 +172,11 @@ class Shot:
         """Whether the clip gets as long as its reference video, whatever `duration` says: the shot has no frame."""
         return bool(self.videos) and not self.frames()
 
+    @property
+    def ordered_s(self) -> int | None:
+        """How many seconds its clip has to have; None where that is not for the order to say."""
+        return None if self.follows_length else self.duration
+
     def needs(self) -> tuple[ShotId, ...]:
         """The shots whose clips this one waits for, each once, in order of mention."""
         if not (

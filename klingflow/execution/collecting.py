@@ -260,7 +260,7 @@ class Collector:
         try:
             digest = await seller.service.fetch(done.url, path, lambda have, of: None)
             try:
-                seconds = None if order.shot.follows_length else order.shot.duration
+                seconds = order.shot.ordered_s
                 facts: ClipFacts | None = await self._media_calls(self._media.check, path, digest, seconds)
                 why = ""
             except MediaError as bad:
