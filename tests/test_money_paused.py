@@ -110,10 +110,16 @@ def test_a_runner_that_was_told_of_its_task_while_it_slept_sends_nothing(tmp_pat
     """A person has bought the same thing by hand, and named the task."""
     with words(tmp_path, ONE, "mulerouter") as (project, api):
         with asleep(project) as sleeper:
-            settled = project.run(*RESOLVE, "--task", "00000000-0000-4000-8000-000000000001")
+            task = "00000000-0000-4000-8000-000000000001"
+            settled = project.run(*RESOLVE, "--task", task)
             assert settled.code == 0, settled.said
             sleeper.send_signal(signal.SIGCONT)
-            until(lambda: api.calls("GET") or sleeper.poll() is not None, "a question about that task")
+
+            def asked() -> bool:
+                return any(task in seen.path for seen in api.calls("GET"))
+
+            until(lambda: asked() or sleeper.poll() is not None, "a question about that task")
+            assert asked()
             sleeper.send_signal(signal.SIGINT)
             ended(sleeper)
         assert posts(api) == 0
