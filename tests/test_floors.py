@@ -35,7 +35,7 @@ HOUSES = {
     "cryptography": {"klingflow.providers.fal"},
     "jsonschema": {"klingflow.storyboard.schema", "klingflow.testing"},
     "yaml": {"klingflow.storyboard.yamlread"},
-    "jinja2": {"klingflow.storyboard.prompt"},
+    "jinja2": {"klingflow.storyboard.prompt", "klingflow.output.page"},
     "rich": {"klingflow.output.progress"},
 }
 """Libraries that are at home in these modules alone."""

@@ -12,8 +12,12 @@ import pytest
 NODE = shutil.which("node") or ""
 
 
+def wanted() -> bool:
+    """Whether a missing program is a failure."""
+    return "KLINGFLOW_TOOLS" in os.environ
+
+
 def needs(install: str, *programs: str | Path) -> pytest.MarkDecorator:
     """Skips what is marked where one of the programs is missing; `install` is the command that brings them."""
     missing = [str(program) for program in programs if not Path(program).is_file()]
-    wanted = "KLINGFLOW_TOOLS" in os.environ
-    return pytest.mark.skipif(bool(missing) and not wanted, reason=f"needs node and: {install}")
+    return pytest.mark.skipif(bool(missing) and not wanted(), reason=f"needs node and: {install}")
