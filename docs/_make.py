@@ -254,6 +254,7 @@ def format_page() -> str:
             "max_output": f"{prompt.MAX_OUTPUT:,}",
             "max_loops": f"{prompt.MAX_LOOPS:,}",
             "lock": fields(entry, lock),
+            "pick": fields(lock["$defs"]["pick"], lock),
             "project": fields(project, project, skip=("providers", "images", "limits", "publish", "prices")),
             "project_publish": fields(project["properties"]["publish"], project),
             "project_providers": fields(

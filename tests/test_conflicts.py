@@ -16,7 +16,7 @@ from klingflow.core.errors import StoryboardError, UsageError
 from klingflow.core.model import Digest, Key, ShotId
 from klingflow.io.project import Project
 from klingflow.storyboard import conflicts, lock, yamlread
-from klingflow.storyboard.lock import Entry, Lock, merged, met
+from klingflow.storyboard.lock import Entry, Lock, Pick, merged, met
 from tests.storyboards import faults, film
 from tests.test_action import git
 from tests.test_lock import entry, reread
@@ -213,3 +213,43 @@ def test_the_driver_never_leaves_one_side_alone_for_the_merged_lock(tmp_path: Pa
     assert conflicts.sides(text)[1].strip() == "klingflow_lock: 99"
     with pytest.raises(UsageError):
         klingflow.merge_locks(tmp_path / "base", tmp_path / "ours", tmp_path / "gone", "film.lock.yaml")
+
+
+def picked(take: int, clip: str = "", *, by: str = "Ada", date: str = "2026-11-27") -> Lock:
+    pick = Pick(take=take, clip=Digest((clip or str(take)) * 64), by=by, date=date)
+    return Lock(picks={"en": {"a": pick}})
+
+
+@pytest.mark.parametrize(
+    ("base", "ours", "theirs", "result"),
+    [
+        (Lock(), picked(2), Lock(), picked(2)),
+        (Lock(), Lock(), picked(2), picked(2)),
+        (picked(1), picked(2), picked(1), picked(2)),
+        (picked(1), picked(1), picked(3), picked(3)),
+        (picked(1), Lock(), picked(1), Lock()),
+        (picked(1), Lock(), picked(3), picked(3)),
+        (picked(1), picked(3), Lock(), picked(3)),
+        (picked(1), picked(2, by="Bea"), picked(2, by="Ada", date="2026-11-28"), picked(2, by="Bea")),
+        (picked(1), picked(2, by="Ada", date="2026-11-28"), picked(2, by="Bea"), picked(2, by="Bea")),
+    ],
+)
+def test_a_pick_of_one_branch_is_taken(base: Lock, ours: Lock, theirs: Lock, result: Lock) -> None:
+    made = met(base, ours, theirs)
+    assert made == result
+    assert made.disputed == ()
+
+
+@pytest.mark.parametrize("theirs", [picked(3), picked(2, "9")])
+def test_where_branches_picked_differently_neither_pick_counts(theirs: Lock, tmp_path: Path) -> None:
+    made = met(picked(1), picked(2), theirs)
+    assert made.pick("en", "a") is None
+    assert made.disputed == ("a [en]",)
+    for name, side in (("base", picked(1)), ("ours", picked(2)), ("theirs", theirs)):
+        (tmp_path / name).write_text(lock.dump(side))
+    said = klingflow.merge_locks(tmp_path / "base", tmp_path / "ours", tmp_path / "theirs", "film.lock.yaml")
+    assert said == (
+        "film.lock.yaml: the branches picked differently for a [en]: neither pick stays; "
+        "pick again with `klingflow takes --set`"
+    )
+    assert (tmp_path / "ours").read_text() == lock.dump(Lock())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from klingflow.core.model import ClipFacts, Digest, Key, ShotId, TaskId
 from klingflow.storyboard import lock, schema, yamlread
-from klingflow.storyboard.lock import Entry, Lock
+from klingflow.storyboard.lock import Entry, Lock, Pick
 from klingflow.storyboard.variables import file_names
 from tests.storyboards import film, films
 
@@ -322,3 +322,65 @@ def test_moving_a_shot_in_the_storyboard_changes_nothing() -> None:
     one = Lock({"": {DAWN: {1: entry("1")}, EVE: {1: entry("2")}}})
     other = Lock({"": {EVE: {1: entry("2")}, DAWN: {1: entry("1")}}})
     assert lock.dump(one) == lock.dump(other)
+
+
+def pick(take: int = 2, clip: str = "2", **fields: Any) -> Pick:
+    values: dict[str, Any] = {"by": "Ada Lovelace", "why": "the boat: it turns", "date": "2026-11-27"}
+    return Pick(take=take, clip=Digest(clip * 64), **{**values, **fields})
+
+
+def test_picks_are_written_by_shot_and_film_and_read_back() -> None:
+    made = Lock(
+        {"": {DAWN: {2: entry("a")}}},
+        picks={"": {"eve": pick(1, "1", why=""), "dawn": pick(), "dawn.first_frame": pick()}, "en": {"dawn": pick()}},
+    )
+    text = lock.dump(made)
+    assert text.endswith(
+        "picks:\n"
+        "  shots:\n"
+        "    dawn:\n"
+        "      take: 2\n"
+        f'      clip: "{"2" * 64}"\n'
+        '      by: "Ada Lovelace"\n'
+        '      why: "the boat: it turns"\n'
+        '      date: "2026-11-27"\n'
+        "    dawn.first_frame:\n"
+        "      take: 2\n"
+        f'      clip: "{"2" * 64}"\n'
+        '      by: "Ada Lovelace"\n'
+        '      why: "the boat: it turns"\n'
+        '      date: "2026-11-27"\n'
+        "    eve:\n"
+        "      take: 1\n"
+        f'      clip: "{"1" * 64}"\n'
+        '      by: "Ada Lovelace"\n'
+        '      date: "2026-11-27"\n'
+        "  films:\n"
+        "    en:\n"
+        "      dawn:\n"
+        "        take: 2\n"
+        f'        clip: "{"2" * 64}"\n'
+        '        by: "Ada Lovelace"\n'
+        '        why: "the boat: it turns"\n'
+        '        date: "2026-11-27"\n'
+    )
+    assert reread(text) == made
+    assert made.pick("", "dawn") == pick()
+    assert made.pick("en", "dawn.first_frame") is None
+
+
+@pytest.mark.parametrize("why", ['say "no"', "two\nlines", "\u2028", "日本", "#", "", "x" * 300])
+def test_a_note_of_any_text_is_read_back(why: str) -> None:
+    made = Lock(picks={"": {"dawn": pick(why=why)}})
+    assert reread(lock.dump(made)) == made
+
+
+def test_a_run_keeps_picks_while_their_shot_lives() -> None:
+    picks = {"": {"dawn": pick(), "dawn.last_frame": pick(), "eve": pick()}, "old": {"dawn": pick()}}
+    before = Lock({"": {DAWN: {1: entry("1")}}}, picks=picks)
+    after = lock.merged(before, start=Lock(), films=[TWO], made={("", NOON, 1): entry("2")})
+    assert after.picks == {"": {"dawn": pick(), "dawn.last_frame": pick()}}
+    assert lock.with_former(before).picks == picks, "of a storyboard that was renamed"
+    chosen = lock.with_pick(before, "", "dawn", pick(3))
+    assert chosen.picks == {**picks, "": {**picks[""], "dawn": pick(3)}}
+    assert lock.with_pick(Lock(), "en", "eve", pick()).picks == {"en": {"eve": pick()}}

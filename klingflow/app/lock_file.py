@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from klingflow.app.project_loader import LoadedStoryboard, Reader, parse
@@ -58,6 +61,16 @@ def _former_locks(folder: Path) -> list[Path]:
         names = {entry.name for entry in entries}
     stems = sorted(name.removesuffix(".lock.yaml") for name in names if name.endswith(".lock.yaml"))
     return [folder / f"{stem}.lock.yaml" for stem in stems if not names & {f"{stem}.yaml", f"{stem}.yml"}]
+
+
+@contextmanager
+def held(loaded: LoadedStoryboard) -> Iterator[None]:
+    """Holds the right to write the lock (and a choice in its storyboard): other processes on this machine wait."""
+    path = loaded.project.to_write(f".klingflow/{loaded.name}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def read_lock(files: Reader, shown: str, relative: str) -> Lock:
@@ -117,14 +130,26 @@ def merge_locks(
         Path(ours).write_text(locks.dump(lock), "utf-8")
     except OSError as bad:
         raise UsageError(f"{bad.filename} cannot be used: {bad.strerror}", "git names the three files") from bad
-    if not lock.conflicts:
-        return ""
-    return f"{name}: both branches made {_counted(lock.conflicts)} anew; both clips stay, and the next run chooses"
+    said = _disputed(lock)
+    if lock.conflicts:
+        said.insert(0, f"both branches made {_counted(lock.conflicts)} anew; both clips stay, and the next run chooses")
+    return "\n".join(f"{name}: {one}" for one in said)
 
 
-def was_unmerged(name: str, differing: int) -> Problem:
+def _disputed(lock: Lock) -> list[str]:
+    if not lock.disputed:
+        return []
+    listed = ", ".join(lock.disputed[:12]) + (", …" if len(lock.disputed) > 12 else "")
+    return [
+        f"the branches picked differently for {listed}: neither pick stays; pick again with `klingflow takes --set`"
+    ]
+
+
+def was_unmerged(name: str, lock: Lock) -> Problem:
     """The warning about a lock that was read from two sides."""
+    differing = lock.conflicts or 0
     takes = f"{_counted(differing)} differ{'s' if differing == 1 else ''}" if differing else "no take differs"
+    takes = "; ".join([takes, *_disputed(lock)])
     return Problem(
         rule="lock-conflict",
         what=f"git has not merged {name}: both sides were read ({takes}); the clips that answer the storyboard as it "

@@ -6,13 +6,12 @@ again: `.made.json` beside it says from what.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,8 +73,8 @@ def write_lock(loaded: LoadedStoryboard, lock: Lock, ran: Sequence[tuple[Film, t
     path = loaded.lock_path
     if not entries and not path.exists():
         return False
-    with _held(loaded.project.to_write(f".klingflow/{loaded.name}.lock")):
-        disk = lock_file.open_lock(loaded) if path.exists() else Lock()
+    with lock_file.held(loaded):
+        disk = lock_file.open_lock(loaded) if path.exists() else Lock(picks=lock.picks)
         after = locks.merged(disk, start=lock, films=loaded.films, made=entries)
         text = locks.dump(locks.with_pictures(after, _pictures(loaded, after)))
         if path.exists() and path.read_text(encoding="utf-8") == text:
@@ -99,15 +98,6 @@ def _pictures(loaded: LoadedStoryboard, lock: Lock) -> dict[Digest, Digest]:
             if loaded.project.digest(files[file]) == file:  # and not exchanged while the run went on
                 out[file] = picture
     return out
-
-
-@contextmanager
-def _held(path: Path) -> Iterator[None]:
-    """Holds a lock that other processes on this machine wait for."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _entry(film: Film, outcome: Outcome, lock: Lock) -> Entry:

@@ -349,7 +349,7 @@ def warnings(loaded: LoadedStoryboard, lock: Lock, plan: Plan) -> list[Problem]:
         what, mend = foreign
         found.append(Problem(rule="foreign-store", what=what, mend=mend, severity=Severity.WARNING))
     if lock.conflicts is not None:
-        found.append(lock_file.was_unmerged(loaded.lock_path.name, lock.conflicts))
+        found.append(lock_file.was_unmerged(loaded.lock_path.name, lock))
     if loaded.variables and not loaded.rehearsal:
         what = f"variables are overridden, so a run leaves {loaded.lock_path.name} as it is"
         losses = lost(lock, plan)

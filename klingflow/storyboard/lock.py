@@ -17,7 +17,8 @@ for YAML 1.2 and for the older readers too.
 
 A matrix film is under `films: VARIANT:` instead of `shots:`. Under `spare:` is what two branches paid for
 one take (`met`). Under `pictures:` stands, by the SHA-256 of each file of one's own (still or clip) that went into a
-clip, the digest of its decoded picture: a file that was only tagged or packed anew is known again. Knows no file.
+clip, the digest of its decoded picture: a file that was only tagged or packed anew is known again. Under `picks:` is
+who chose the take that the storyboard names, and why. Knows no file.
 """
 
 from __future__ import annotations
@@ -96,6 +97,20 @@ class Entry:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pick:
+    """A person's choice of a take of a shot (or of a proposed picture of one of its frames)."""
+
+    take: int
+    clip: Digest
+    """SHA-256 of the chosen clip; of a proposed picture, of its file."""
+    by: str
+    """Who chose."""
+    why: str = ""
+    date: str
+    """UTC, YYYY-MM-DD."""
+
+
 Takes = Mapping[int, Entry]
 Shots = Mapping[ShotId, Takes]
 
@@ -109,8 +124,12 @@ class Lock:
     """What branches that met paid for the same take, by shot and key."""
     pictures: Mapping[Digest, Digest] = field(default_factory=dict)
     """By the digest of a file of one's own, that of its decoded picture (io.decoded)."""
+    picks: Mapping[str, Mapping[str, Pick]] = field(default_factory=dict)
+    """By variant and what was chosen for: a shot ("dawn"), or a frame of one ("dawn.first_frame")."""
     conflicts: int | None = field(default=None, compare=False)
     """Where it is made of two that met, how many takes they name differently."""
+    disputed: tuple[str, ...] = field(default=(), compare=False)
+    """Likewise, the shots (or frames) that they picked differently for: neither pick counts."""
     _by_key: dict[Key, Entry] = field(init=False, repr=False, compare=False, default_factory=dict)
     _by_picture: dict[Digest, list[Digest]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
@@ -127,6 +146,11 @@ class Lock:
 
     def entry(self, variant: str, shot: ShotId, take: int) -> Entry | None:
         return self.films.get(variant, {}).get(shot, {}).get(take)
+
+    def pick(self, variant: str, shot: str) -> Pick | None:
+        """What was chosen for a shot, or for a frame of one ("dawn.first_frame"); None where nobody chose. It is what
+        a person saw: whether the storyboard and the take's entry still say the same is for the caller to compare."""
+        return self.picks.get(variant, {}).get(shot)
 
     def find(self, key: Key) -> Entry | None:
         """The entry of a key anywhere in the lock: a shot that was renamed finds its clip."""
@@ -216,7 +240,9 @@ class Lock:
 def with_former(lock: Lock) -> Lock:
     """The entries of the lock of a storyboard that is gone (renamed), for keys and held shots to be found in. They are
     in films that no storyboard has, so a run does not write them down again as they are."""
-    return Lock({f"\0{variant}": shots for variant, shots in lock.films.items()}, lock.spare, lock.pictures)
+    return Lock(
+        {f"\0{variant}": shots for variant, shots in lock.films.items()}, lock.spare, lock.pictures, lock.picks
+    )
 
 
 def merged(disk: Lock, *, start: Lock, films: Sequence[Film], made: Mapping[tuple[str, ShotId, int], Entry]) -> Lock:
@@ -228,7 +254,7 @@ def merged(disk: Lock, *, start: Lock, films: Sequence[Film], made: Mapping[tupl
 
     Entries of shots and films that the storyboard no longer has are removed, except where another run changed them,
     and except while a held shot has no entry: it may be one of these under an old name (see Lock.held). Spare entries
-    stay as long as their shot does.
+    and picks stay as long as their shot does.
     """
     out: dict[str, dict[ShotId, dict[int, Entry]]] = {
         variant: {shot: dict(takes) for shot, takes in shots.items()} for variant, shots in disk.films.items()
@@ -248,7 +274,24 @@ def merged(disk: Lock, *, start: Lock, films: Sequence[Film], made: Mapping[tupl
     left = {variant: {name: takes for name, takes in shots.items() if takes} for variant, shots in out.items()}
     declared_ids = {shot.id for film in films for shot in film.shots}
     spare = {shot: entries for shot, entries in disk.spare.items() if shot in declared_ids}
-    return with_pictures(Lock({variant: shots for variant, shots in left.items() if shots}, spare), disk.pictures)
+    living = {film.variant: {shot.id for shot in film.shots} for film in films}
+    picks = {
+        variant: {name: pick for name, pick in picked.items() if name.partition(".")[0] in living.get(variant, ())}
+        for variant, picked in disk.picks.items()
+    }
+    return with_pictures(
+        Lock(
+            {variant: shots for variant, shots in left.items() if shots},
+            spare,
+            picks={variant: picked for variant, picked in picks.items() if picked},
+        ),
+        disk.pictures,
+    )
+
+
+def with_pick(lock: Lock, variant: str, name: str, pick: Pick) -> Lock:
+    """The lock with this pick for a shot, or for a frame of one."""
+    return replace(lock, picks={**lock.picks, variant: {**lock.picks.get(variant, {}), name: pick}})
 
 
 def with_pictures(lock: Lock, pictures: Mapping[Digest, Digest]) -> Lock:
@@ -265,6 +308,9 @@ def met(base: Lock, ours: Lock, theirs: Lock) -> Lock:
     What one of them changed is taken. Where both gave a take another clip, only the storyboard as it is merged tells
     which one counts: the take keeps ours, both are spare, and the next run puts into the take what answers. A take that
     one removed and the other made anew stays. `conflicts` of the result counts the takes that differ.
+
+    Where both picked for one shot, and not the same clip, nobody knows what was agreed on: neither pick stays
+    (`disputed` names them), and somebody picks again.
     """
     out: dict[str, dict[ShotId, dict[int, Entry]]] = {}
     spare: dict[ShotId, dict[Key, Entry]] = {}
@@ -283,7 +329,30 @@ def met(base: Lock, ours: Lock, theirs: Lock) -> Lock:
                 spare.setdefault(shot, {}).update({entry.key: entry for entry in (mine, other)})
         if mine is not None:
             out.setdefault(variant, {}).setdefault(shot, {})[take] = mine
-    return with_pictures(Lock(out, spare, conflicts=conflicts), {**theirs.pictures, **ours.pictures})
+    picks, disputed = _picks_met(base, ours, theirs)
+    return with_pictures(
+        Lock(out, spare, picks=picks, conflicts=conflicts, disputed=disputed), {**theirs.pictures, **ours.pictures}
+    )
+
+
+def _picks_met(base: Lock, ours: Lock, theirs: Lock) -> tuple[dict[str, dict[str, Pick]], tuple[str, ...]]:
+    """The picks of two branches that meet, and what they picked differently for."""
+    picks: dict[str, dict[str, Pick]] = {}
+    disputed: list[str] = []
+    names = {(variant, name) for lock in (base, ours, theirs) for variant, of in lock.picks.items() for name in of}
+    for variant, name in sorted(names):
+        before, mine, other = (lock.pick(variant, name) for lock in (base, ours, theirs))
+        if mine == before or (mine is None and other != before):
+            mine = other
+        elif mine is not None and other not in (None, before):
+            if (mine.take, mine.clip) == (other.take, other.clip):
+                mine = min(mine, other, key=lambda pick: (pick.date, pick.by, pick.why))
+            else:
+                mine = None
+                disputed.append(f"{name} [{variant}]" if variant else name)
+        if mine is not None:
+            picks.setdefault(variant, {})[name] = mine
+    return picks, tuple(disputed)
 
 
 def _fuller(one: Entry, other: Entry) -> Entry:
@@ -302,22 +371,28 @@ def _places(lock: Lock) -> Iterator[tuple[str, ShotId, int]]:
 def parse(document: Document) -> Lock:
     """Reads a lock whose shape the schema has found good."""
     data = cast(Mapping[str, Any], document.data)
-    films = dict(data.get("films", {}))
-    if data.get("shots"):
-        films[""] = data["shots"]
     return Lock(
         {
             variant: {
                 ShotId(shot): {int(take): _entry(raw) for take, raw in takes.items()} for shot, takes in shots.items()
             }
-            for variant, shots in films.items()
+            for variant, shots in _by_variant(data).items()
         },
         {
             ShotId(shot): {Key(key): _entry(raw) for key, raw in kept.items()}
             for shot, kept in data.get("spare", {}).items()
         },
         {Digest(file): Digest(picture) for file, picture in data.get("pictures", {}).items()},
+        {
+            variant: {name: Pick(**raw) for name, raw in picked.items()}
+            for variant, picked in _by_variant(data.get("picks", {})).items()
+        },
     )
+
+
+def _by_variant(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What is under `films` by variant, and under `shots` of a storyboard without a matrix."""
+    return {**data.get("films", {}), **({"": data["shots"]} if data.get("shots") else {})}
 
 
 def _entry(raw: Mapping[str, Any]) -> Entry:
@@ -353,7 +428,28 @@ def dump(lock: Lock) -> str:
     if lock.pictures:
         out.append("pictures:\n")
         out += [f"  {_text(file)}: {_text(lock.pictures[file])}\n" for file in sorted(lock.pictures)]
+    picks = {variant: picked for variant, picked in lock.picks.items() if picked}
+    if picks:
+        out.append("picks:\n")
+        if "" in picks:
+            out.append("  shots:\n")
+            _picks(out, picks.pop(""), "    ")
+        if picks:
+            out.append("  films:\n")
+            for variant in sorted(picks):
+                out.append(f"    {_text(variant)}:\n")
+                _picks(out, picks[variant], "      ")
     return "".join(out)
+
+
+def _picks(out: list[str], picks: Mapping[str, Pick], indent: str) -> None:
+    for name in sorted(picks):
+        pick = picks[name]
+        out.append(f"{indent}{_text(name)}:\n{indent}  take: {pick.take}\n{indent}  clip: {_text(pick.clip)}\n")
+        out.append(f"{indent}  by: {_text(pick.by)}\n")
+        if pick.why:
+            out.append(f"{indent}  why: {_text(pick.why)}\n")
+        out.append(f"{indent}  date: {_text(pick.date)}\n")
 
 
 def _shots(out: list[str], shots: Shots, indent: str) -> None:
