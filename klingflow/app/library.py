@@ -507,8 +507,8 @@ def create_project(folder: str | os.PathLike[str], name: str = "film") -> tuple[
 
 
 def schema(name: str) -> str:
-    """A JSON Schema (2020-12) as text: of "storyboard", "project", "lock", "plan" or "events". Raises UsageError for
-    another name."""
+    """A JSON Schema (2020-12) as text: of "storyboard", "project", "lock", "plan", "events" or "seams", among others.
+    Raises UsageError for another name."""
     from klingflow.providers import schemas as composed
     from klingflow.storyboard import schema as schemas
 

@@ -292,7 +292,8 @@ def _completion(p: argparse.ArgumentParser) -> None:
 
 
 def _schema(p: argparse.ArgumentParser) -> None:
-    p.add_argument("name", choices=("storyboard", "include", "project", "prices", "lock", "plan", "events", "answers"))
+    names = ("storyboard", "include", "project", "prices", "lock", "plan", "events", "answers", "seams")
+    p.add_argument("name", choices=names)
 
 
 def _storyboard(p: argparse.ArgumentParser) -> None:

@@ -23,7 +23,7 @@ from klingflow.core.alike import odd, suggestion
 from klingflow.core.source import Document, Path, Problem, nearest, visible
 from klingflow.storyboard.scalar import written
 
-SCHEMAS = ("storyboard", "include", "project", "prices", "lock", "plan", "events", "answers")
+SCHEMAS = ("storyboard", "include", "project", "prices", "lock", "plan", "events", "answers", "seams")
 
 _EMPTY = {
     "storyboard": "`klingflow init` writes one that runs",
