@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from klingflow.core.errors import StoryboardError
@@ -353,6 +354,57 @@ def _marks(text: str, data: object) -> dict[Path, Mark]:
     except (yaml.YAMLError, _SecondDocument):
         pass
     return marks
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Where in the text a node is written: from `start` to before `end`, counted in characters from 0. `key` is where
+    its key begins, inside a mapping."""
+
+    start: int
+    end: int
+    kind: str
+    """"scalar", "alias", "flow" (a list or mapping in brackets) or "block" (one in lines of its own)."""
+    key: int | None = None
+
+
+def extents(text: str) -> dict[Path, Extent]:
+    """The extent of every node of a text that was read without a fault. What an alias repeats is written elsewhere, and
+    has none here but the alias itself. A block ends where its last node does."""
+    import yaml
+
+    found: dict[Path, Extent] = {}
+    stack: list[list[Any]] = []  # [path, next index or key or None, is a mapping, start of the key, end of the last]
+    for event in _events(text):
+        kind = type(event)
+        start, end = event.start_mark.index, event.end_mark.index
+        if kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+            path, _, _, _, last = stack.pop()
+            begun = found[path]
+            end = max(begun.end, last) if begun.kind == "block" else end
+            found[path] = replace(begun, end=end)
+            if stack:
+                stack[-1][4] = end
+            continue
+        top = stack[-1] if stack else None
+        key = None
+        if top is None:
+            path = ()
+        elif top[2] and top[1] is None:
+            top[1], top[3] = getattr(event, "value", ""), start
+            continue
+        else:
+            path, key = (*top[0], top[1]), top[3] if top[2] else None
+            top[1] = None if top[2] else top[1] + 1
+            top[4] = end
+        if kind is yaml.ScalarEvent or kind is yaml.AliasEvent:
+            name = "alias" if kind is yaml.AliasEvent else "scalar"
+        else:
+            name = "flow" if event.flow_style else "block"
+            mapping = kind is yaml.MappingStartEvent
+            stack.append([path, None if mapping else 0, mapping, None, end])
+        found[path] = Extent(start, end, name, key)
+    return found
 
 
 def _repeat(marks: dict[Path, Mark], data: object, source: Path | None, target: Path) -> None:
