@@ -24,7 +24,7 @@ from typing import cast
 
 import virtual
 
-from klingflow.core.model import ClipFacts, ClipRecord, Digest, Film, Inputs, Key, Shot, ShotFrame, ShotId
+from klingflow.core.model import ClipFacts, ClipRecord, Cut, Digest, Film, Inputs, Key, Shot, ShotFrame, ShotId
 from klingflow.core.source import Span
 from klingflow.execution import engine
 from klingflow.execution.buyer import Buyer
@@ -104,8 +104,8 @@ def random_film(rng: random.Random, shots: int) -> Film:
                 provider="hiapi",
             )
         )
-    ids = tuple(shot.id for shot in made)
-    return Film(name="film", matrix={}, title="film", shots=tuple(made), cut=ids, where=lambda shot, name: SPAN)
+    cut = tuple(Cut(shot.id) for shot in made)
+    return Film(name="film", matrix={}, title="film", shots=tuple(made), cut=cut, where=lambda shot, name: SPAN)
 
 
 def expect(shot: Shot) -> float:

@@ -25,7 +25,7 @@ DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))
 
 from klingflow.cli import app  # noqa: E402
-from klingflow.core.model import Element, FileStill, Film, MultiShot, Shot, ShotId  # noqa: E402
+from klingflow.core.model import Cut, Element, FileStill, Film, MultiShot, Shot, ShotId  # noqa: E402
 from klingflow.core.source import Span  # noqa: E402
 from klingflow.execution import collecting, waiting  # noqa: E402
 from klingflow.execution.outcome import Failure, RunFailure  # noqa: E402
@@ -160,6 +160,7 @@ def limits(node: Schema) -> str:
 NAMED = {
     "frame": "frame",
     "shotId": "shot id",
+    "cut": "cut",
     "shot": "shot id",
     "url": "https URL",
     "vars": "mapping of names to values",
@@ -248,6 +249,7 @@ def format_page() -> str:
             "multi_shot": fields(defs["multi_shot"], board),
             "element": fields(element, board),
             "film": fields(board["properties"]["film"], board),
+            "cut": fields(defs["cutMapping"], board),
             "statements": ", ".join(STATEMENTS[name] for name in STATEMENTS if name in prompt._STATEMENTS),
             "filters": ", ".join(code(name) for name in prompt._FILTERS),
             "tests": ", ".join(code(name) for name in prompt._TESTS),
@@ -484,7 +486,7 @@ def _offers(provider: Provider, **fields: Any) -> bool:
     """Whether the provider's own check takes a shot with these fields."""
     span = Span("film.yaml", 1, 1, 1, "")
     shot = Shot(id=ShotId("a"), index=0, **{"prompt": "a", **fields})
-    film = Film(name="a", shots=(shot,), cut=(shot.id,), title="a", matrix={}, where=lambda shot, field: span)
+    film = Film(name="a", shots=(shot,), cut=(Cut(shot.id),), title="a", matrix={}, where=lambda shot, field: span)
     return not any(problem.rule == "not-offered" for problem in provider.check(film, shot))
 
 

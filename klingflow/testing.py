@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from klingflow.core.model import FileStill, Film, Key, Shot, ShotId, TaskId, UrlStill
+from klingflow.core.model import Cut, FileStill, Film, Key, Shot, ShotId, TaskId, UrlStill
 from klingflow.core.source import Severity, Span
 from klingflow.providers.base import (
     Accepted,
@@ -73,7 +73,7 @@ def film_of(shot: Shot) -> Film:
     def where(name: ShotId | None, field: str) -> Span:
         return Span("film.yaml", 1, 1, 2, f"{name}.{field}")
 
-    return Film(name="film", matrix={}, title="", shots=(shot,), cut=(shot.id,), where=where)
+    return Film(name="film", matrix={}, title="", shots=(shot,), cut=(Cut(shot.id),), where=where)
 
 
 def _shot(**fields: Any) -> Shot:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from klingflow.core.model import Element, FileStill, Film, Key, MultiShot, Shot, ShotFrame, ShotId, UrlStill
+from klingflow.core.model import Cut, Element, FileStill, Film, Key, MultiShot, Shot, ShotFrame, ShotId, UrlStill
 from klingflow.core.source import Problem, Span
 from klingflow.providers.base import Answer, FailureClass, Provider
 
@@ -43,7 +43,7 @@ def where(name: ShotId | None, field: str) -> Span:
 
 
 def film(one: Shot) -> Film:
-    return Film(name="film", matrix={}, title="", shots=(one,), cut=(one.id,), where=where)
+    return Film(name="film", matrix={}, title="", shots=(one,), cut=(Cut(one.id),), where=where)
 
 
 def faults(provider: Provider, one: Shot) -> list[tuple[str, str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from klingflow.core.model import Digest, FileStill, Film, ImageFacts, Key, Shot, ShotFrame, ShotId
+from klingflow.core.model import Cut, Digest, FileStill, Film, ImageFacts, Key, Shot, ShotFrame, ShotId
 from klingflow.core.source import Span
 from klingflow.planning.plan import Action, FilmPlan, Plan, Step
 
@@ -17,7 +17,7 @@ def shot(name: str, *, continues: str | None = None, still: str | None = None, *
 
 
 def film(*shots: Shot, **fields: Any) -> Film:
-    cut = tuple(s.id for s in shots)
+    cut = tuple(Cut(s.id) for s in shots)
     fields = {"name": "harbour", "matrix": {}, "title": "Harbour Dawn", "cut": cut, **fields}
     return Film(shots=shots, where=lambda _shot, _field: Span("harbour.yaml", 1, 1, 2), **fields)
 

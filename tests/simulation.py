@@ -37,6 +37,7 @@ from klingflow.core.errors import MediaError, StoreError
 from klingflow.core.model import (
     ClipFacts,
     ClipRecord,
+    Cut,
     Digest,
     FileStill,
     Film,
@@ -1103,7 +1104,7 @@ def film(shape: str, provider: str) -> Film:
         matrix={},
         title=shape,
         shots=shots,
-        cut=tuple(shot.id for shot in shots),
+        cut=tuple(Cut(shot.id) for shot in shots),
         where=lambda shot, name: span,
     )
 

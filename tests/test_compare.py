@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klingflow.core.model import Digest, Film, Shot, ShotId
+from klingflow.core.model import Cut, Digest, Film, Shot, ShotId
 from klingflow.planning.compare import Comparison, ShotChange, ShotState, Side, compare, words
 from klingflow.planning.plan import Action
 from tests.review_helpers import film, film_plan, image, shot, step
@@ -102,7 +102,7 @@ def test_a_whole_chain_that_is_renamed_is_renamed_shot_by_shot() -> None:
         shot("c", continues="b", prompt="the market"),
         shot("b", continues="a", prompt="the harbour"),
         shot("a", still="frames/dawn.png", prompt="the dawn"),
-        cut=(ShotId("a"), ShotId("b"), ShotId("c")),
+        cut=(Cut(ShotId("a")), Cut(ShotId("b")), Cut(ShotId("c"))),
     )
     found = compare(BASE, side(head, stills=STILLS))
     assert {c.shot: c.was for c in found.shots} == {"a": "dawn", "b": "harbour", "c": "market"}
@@ -127,7 +127,7 @@ def test_added_removed_and_moved_shots_are_named() -> None:
 def test_the_film_itself_changes_in_title_music_and_cut() -> None:
     shots = BASE.film.shots
     base = replace(BASE, film=film(*shots, audio="score.wav"), clips={"score.wav": Digest("a" * 64)})
-    cut = (ShotId("market"), ShotId("dawn"))
+    cut = (Cut(ShotId("market"), end="2.5s"), Cut(ShotId("dawn"), "12", "80"))
     dusk = film(*shots, audio="score.wav", title="Dusk", cut=cut, size=(1280, 720), rate=Fraction(30000, 1001))
     head = replace(BASE, film=dusk, clips={"score.wav": Digest("b" * 64)})
     comparison = compare(base, head)
@@ -136,7 +136,7 @@ def test_the_film_itself_changes_in_title_music_and_cut() -> None:
         ("audio", "score.wav (aaaaaaaa)", "score.wav (bbbbbbbb)", False),
         ("film.size", "", "1280x720", False),
         ("film.rate", "", "29.97", False),
-        ("film.shots", "dawn, harbour, market", "market, dawn", False),
+        ("film.shots", "dawn, harbour, market", "market [start to 2.5s], dawn [12 to 80]", False),
     ]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from klingflow.core.errors import StoreError
-from klingflow.core.model import Digest, Shot, ShotFrame, ShotId
+from klingflow.core.model import Cut, Digest, Shot, ShotFrame, ShotId
 from klingflow.execution import engine
 from klingflow.execution.buyer import Buyer
 from klingflow.execution.order import Bought, Order
@@ -240,7 +240,7 @@ def test_what_the_most_work_hangs_on_is_ordered_first(tmp_path: Path) -> None:
 
     world = quiet(tmp_path)
     shots = (shot("any", 5), shot("short", 3), shot("long", 7), shot("head", 3), shot("tail", 5, "head"))
-    world.film = replace(world.film, shots=shots, cut=tuple(each.id for each in shots))
+    world.film = replace(world.film, shots=shots, cut=tuple(Cut(each.id) for each in shots))
     world.settings = {"hiapi": Settings(concurrency=1)}
     _runs(world, {})
     # The first one that asks gets the one place. From then on it counts what waits: 8 s of clips behind the head.

@@ -15,8 +15,9 @@ from klingflow.core.digest import of_bytes
 from klingflow.core.errors import MediaError
 from klingflow.core.model import ClipFacts, Digest
 from klingflow.io import media
-from klingflow.output.film import Piece, assemble, usual_rate, usual_size
+from klingflow.output.cutting import Sized, usual_rate, usual_size
 from tests import clips
+from tests.joining import Piece, assemble
 
 NONE = Digest("0" * 64)
 
@@ -120,13 +121,13 @@ def test_clips_of_any_size_rate_and_turn_are_conformed(tmp_path: Path) -> None:
     assert second.getpixel((20, 90)) == (0, 0, 0)
 
 
-def shown(size: str, seconds: float = 5, rate: str = "24", ordered: int = 0) -> Piece:
+def shown(size: str, seconds: float = 5, rate: str = "24", ordered: int = 0) -> Sized:
     width, height = (int(side) for side in size.split("x"))
     duration = f"{seconds:.3f}"
     facts = ClipFacts(
         digest=NONE, bytes=1, width=width, height=height, frames=120, duration=duration, rate=rate, audio=False
     )
-    return Piece(clip=Path("x.mp4"), facts=facts, ordered=ordered)
+    return Sized(facts=facts, ordered=ordered)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +150,7 @@ def shown(size: str, seconds: float = 5, rate: str = "24", ordered: int = 0) -> 
         ([shown("961x541")], "960x540"),
     ],
 )
-def test_the_size_of_the_film_is_that_of_what_was_ordered(pieces: list[Piece], size: str) -> None:
+def test_the_size_of_the_film_is_that_of_what_was_ordered(pieces: list[Sized], size: str) -> None:
     assert "{}x{}".format(*usual_size(pieces)) == size
     assert "{}x{}".format(*usual_size(pieces[::-1])) == size
 
@@ -165,7 +166,7 @@ def test_the_size_of_the_film_is_that_of_what_was_ordered(pieces: list[Piece], s
         ([shown("64x64", 9, "12")], "24"),
     ],
 )
-def test_the_rate_of_the_film_is_that_of_most_of_what_was_ordered(pieces: list[Piece], rate: str) -> None:
+def test_the_rate_of_the_film_is_that_of_most_of_what_was_ordered(pieces: list[Sized], rate: str) -> None:
     assert str(usual_rate(pieces)) == str(usual_rate(pieces[::-1])) == rate
 
 

@@ -16,8 +16,8 @@ from PIL import Image
 
 from klingflow.core.model import Digest
 from klingflow.io import hdr, media
-from klingflow.output.film import Piece, assemble
 from tests import clips
+from tests.joining import Piece, assemble
 
 NONE = Digest("0" * 64)
 PATCH = 16

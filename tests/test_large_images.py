@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from klingflow.core.model import ClipFacts, Digest, FileStill, Film, Key, Shot, ShotId
+from klingflow.core.model import ClipFacts, Cut, Digest, FileStill, Film, Key, Shot, ShotId
 from klingflow.core.source import Span
 from klingflow.execution.account import account
 from klingflow.execution.budget import Budget
@@ -138,7 +138,7 @@ def _order() -> Order:
         id=ShotId("dawn"), index=0, prompt="dawn", first_frame=FileStill("dawn.png"), provider="mulerouter", duration=3
     )
     span = Span("film.yaml", 1, 1, 1, "")
-    film = Film(name="film", matrix={}, title="", shots=(shot,), cut=(shot.id,), where=lambda shot, name: span)
+    film = Film(name="film", matrix={}, title="", shots=(shot,), cut=(Cut(shot.id),), where=lambda shot, name: span)
     return Order(
         film=film,
         shot=shot,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from klingflow.core.model import Digest, Element, FileStill, MultiShot, Shot, ShotFrame, ShotId, UrlStill
+from klingflow.core.model import Cut, Digest, Element, FileStill, MultiShot, Shot, ShotFrame, ShotId, UrlStill
 from klingflow.core.source import Severity, render
 from klingflow.providers import BUILT_IN, PROVIDERS
 from klingflow.storyboard import load, schema, shots, variables, yamlread
@@ -58,7 +58,7 @@ shots:
   - id: insert
     clip: footage/insert.mp4
 film:
-  shots: [dawn, insert, dawn]
+  shots: [dawn, {shot: insert, in: 2, out: 2.50s}, {shot: dawn, out: "{{ 4 }}s"}]
   audio: score.wav
   size: 1920x1080
   rate: 23.976
@@ -70,7 +70,8 @@ def test_a_storyboard_becomes_a_film_of_shots() -> None:
     made = film(HARBOUR, FILES, folder="pipelines")
     dawn, harbour, market, closing, insert = made.shots
     assert (made.name, made.variant, made.title, made.max_chain) == ("film", "", "Harbour a red boat", 2)
-    assert (made.cut, made.audio) == (("dawn", "insert", "dawn"), "pipelines/score.wav")
+    assert made.cut == (Cut(ShotId("dawn")), Cut(ShotId("insert"), "2", "2.5s"), Cut(ShotId("dawn"), end="4s"))
+    assert made.audio == "pipelines/score.wav"
     assert (made.size, made.rate) == ((1920, 1080), Fraction(24000, 1001))
     assert dawn.prompt == "Waves, a red boat.\nShot 1 of 4 s, night+sea"
     assert (dawn.first_frame, dawn.tags, dawn.index) == (FileStill("pipelines/frames/dawn.png"), ("night", "sea"), 0)
@@ -652,3 +653,33 @@ def test_an_image_that_is_not_pinned_is_a_warning_once() -> None:
         ("film.yaml:5:37", "unpinned-url", Severity.WARNING, "write {url: …, sha256: …}"),
         ("film.yaml:5:78", "unpinned-url", Severity.WARNING, "write {url: …, sha256: …}"),
     ]
+
+
+def test_every_fault_of_the_cut_is_told_at_its_place() -> None:
+    text = """
+        klingflow: 1
+        vars: {at: 3s}
+        shots:
+          - {id: a, prompt: x, duration: 3}
+          - {id: own, clip: own.mp4}
+        film:
+          shots:
+            - {shot: a, in: "{{ at }}"}
+            - {shot: a, out: 181}
+            - {shot: b, in: 1s}
+            - {shot: a, in: 30, out: 30}
+            - {shot: a, in: 2s, out: 1.5s}
+            - {shot: own, in: "0", out: 900s}
+            - {shot: a, in: 1, out: "{{ at }}"}
+            - {shot: a, in: "{{ 'x' }}"}
+        """
+    assert faults(text) == [
+        "9:21 cut: 'a' lasts 3 s: it has no frame at 3s",
+        "10:22 cut: 'a' lasts 3 s: it has no frame 181",
+        "11:14 unknown-shot: there is no shot 'b'",
+        "12:30 cut: 'a' is shown from 30 to 30: that is nothing",
+        "13:30 cut: 'a' is shown from 2s to 1.5s: that is nothing",
+        "16:21 cut: 'x' is no place in a clip",
+    ]
+    made, _ = loaded(text)
+    assert dict(made[0].left_out)["film.shots"] == "'a' lasts 3 s: it has no frame at 3s"

@@ -15,8 +15,8 @@ from klingflow.core.digest import of_bytes
 from klingflow.io import media
 from klingflow.output import film as joining
 from klingflow.output import parts
-from klingflow.output.film import Piece, assemble
 from tests import clips
+from tests.joining import Piece, assemble
 
 
 def piece(clip: Path, drop: int = 0) -> Piece:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from klingflow.core.model import ClipLook, Digest, FileStill, Film, ImageFacts, Inputs, Shot, ShotFrame, ShotId
+from klingflow.core.model import ClipLook, Cut, Digest, FileStill, Film, ImageFacts, Inputs, Shot, ShotFrame, ShotId
 from klingflow.io import media
 from klingflow.io.project import Project as Files
 from klingflow.planning.pictures import warnings
@@ -96,13 +96,13 @@ def test_the_shots_of_a_film_have_one_shape(shots: list[Any], size: tuple[int, i
 
 
 def test_a_shot_that_is_not_in_the_film_may_have_any_shape() -> None:
-    assert told(film(shot("a"), shot("b", still="tall.png"), cut=(ShotId("a"),))) == []
+    assert told(film(shot("a"), shot("b", still="tall.png"), cut=(Cut(ShotId("a")),))) == []
 
 
 @pytest.mark.parametrize("first", [shot("first", clip="tall.mp4"), shot("first", still="tall.png")])
 def test_what_continues_a_shot_that_is_not_in_the_film_is_told_by_its_shape(first: Shot) -> None:
     shots = (shot("a"), shot("c"), first, shot("b", continues="first"), shot("d", continues="b"))
-    made = film(*shots, cut=tuple(ShotId(name) for name in ("a", "c", "b")))
+    made = film(*shots, cut=tuple(Cut(ShotId(name)) for name in ("a", "c", "b")))
     assert told(made) == ["shot 'b' is 9:16 in a film of 16:9: there will be bars at its sides"]
 
 
@@ -162,9 +162,9 @@ def test_a_bed_is_listened_to_once(tmp_path: Any, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_shots_of_a_film_are_not_searched_for_each_of_them() -> None:
-    class Cut(tuple[ShotId, ...]):
+    class Cuts(tuple[Cut, ...]):
         def __contains__(self, name: object) -> bool:
             raise AssertionError("each look costs as much as the film is long")
 
     made = film(shot("a", still="wide.png"), shot("b", continues="a"), shot("c", still="tall.png"))
-    assert told(replace(made, cut=Cut(made.cut))) == told(made)
+    assert told(replace(made, cut=Cuts(made.cut))) == told(made)

@@ -12,6 +12,7 @@ from klingflow.core import digest
 from klingflow.core.model import (
     ClipFacts,
     ClipRecord,
+    Cut,
     Digest,
     FileStill,
     Film,
@@ -47,7 +48,7 @@ def film(*shots: Shot, **fields: object) -> Film:
         "name": "f",
         "matrix": {},
         "title": "",
-        "cut": tuple(s.id for s in shots),
+        "cut": tuple(Cut(s.id) for s in shots),
         "where": where,
     }
     return Film(shots=numbered, **{**values, **fields})  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from PIL import Image
 from klingflow.animatic.renderer import Planes
 from klingflow.core.model import Digest
 from klingflow.io import media
-from klingflow.output.film import Piece, assemble
+from tests.joining import Piece, assemble
 
 SIDE = 64
 HOPS = 10

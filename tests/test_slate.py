@@ -16,9 +16,9 @@ from klingflow.animatic import design
 from klingflow.animatic.slate import Slate
 from klingflow.core.model import Digest
 from klingflow.io import media
-from klingflow.output.film import Piece, assemble
 from tests import clips
 from tests.cli import Project
+from tests.joining import Piece, assemble
 from tests.shared import once
 from tests.test_renderer import draw, inside, order, pictures, psnr, still
 

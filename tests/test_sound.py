@@ -16,8 +16,8 @@ import pytest
 from klingflow.core.digest import of_bytes
 from klingflow.io import media
 from klingflow.output import sound
-from klingflow.output.film import Piece, assemble
 from tests import clips
+from tests.joining import Piece, assemble
 
 SIZE = (32, 32)
 LONG = 12 * 2000

@@ -19,11 +19,12 @@ from klingflow.app import lock_file
 from klingflow.app.project_loader import LoadedStoryboard, deaf_beds
 from klingflow.core import digest as digests
 from klingflow.core.errors import KlingflowError, StoryboardError
-from klingflow.core.model import ANIMATIC, ClipFacts, Digest, Film, Inputs, Shot, ShotFrame, ShotId
+from klingflow.core.model import ANIMATIC, ClipFacts, Digest, Film, Inputs, Shot, ShotId
 from klingflow.execution.outcome import Emit, Event, Outcome
 from klingflow.io import durable
 from klingflow.io.remembered import cache_folder, recall, remember
 from klingflow.io.store import Store
+from klingflow.output import cutting
 from klingflow.storyboard import lock as locks
 from klingflow.storyboard.lock import Entry, Lock
 
@@ -34,7 +35,6 @@ RECIPE = 4
 
 _OURS = re.compile(r"film\.mp4|shots/[a-z0-9][a-z0-9_.-]*\.mp4|frames/[a-z0-9][a-z0-9_-]*\.last\.png")
 """The names that we write: whatever else stands in a `.made.json` was not written by us, and is not touched."""
-_SHORTER_SIDE = {"720p": 720, "1080p": 1080, "4K": 2160}
 
 MOST_BYTES = 16 << 20
 """Of a `.made.json`, which may have come with a pull request."""
@@ -179,7 +179,7 @@ def deliver(
             target.parent.mkdir(parents=True, exist_ok=True)
             MediaOnDemand().cut(store.blob(facts.digest), "last", target)
     told = {outcome.shot for outcome in outcomes}
-    whole = all(shot in clips for shot in film.cut)
+    whole = all(cut.shot in clips for cut in film.cut)
     try:
         if whole:
             _film(loaded, film, clips, lock, store, made, folder, show)
@@ -203,7 +203,11 @@ def _deliver_clip(shot: Shot, inputs: Inputs, blob: Path, facts: ClipFacts, to: 
         return
     from klingflow.output import film as joining
 
-    joining.assemble([joining.Piece(clip=blob, facts=facts)], to)
+    clip = cutting.Clip(facts=facts, times=joining.frame_times(blob, facts))
+    one = [cutting.Sized(facts=facts)]
+    size, rate = cutting.usual_size(one), cutting.usual_rate(one)
+    piece = joining.Piece(clip=blob, facts=facts, times=clip.times, shown=cutting.whole(clip, shot.id, rate))
+    joining.assemble([piece], to, size=size, rate=rate, as_it_is=True)
 
 
 def check_beds(loaded: LoadedStoryboard) -> None:
@@ -223,17 +227,17 @@ def _film(
     folder: Path,
     show: Emit,
 ) -> None:
-    clip_of = {shot: clip for shot, (clip, _) in clips.items()}
+    facts = {shot: each for shot, (_, each) in clips.items()}
     by_id = film.by_id()
-    drops = [
-        _repeated(film.variant, film.cut[n - 1], by_id[shot], clip_of, lock, store) if n else 0
-        for n, shot in enumerate(film.cut)
-    ]
+    places = _places(loaded, film, facts, lock)
+    repeats = _repeats(film, places, facts, store)
     bed = loaded.inputs.clips[film.audio] if film.audio else None
-    ordered = [0 if by_id[shot].clip else _SHORTER_SIDE[by_id[shot].resolution] for shot in film.cut]
-    slates = [_slate(by_id[shot], n) for n, shot in enumerate(film.cut, 1)]
+    sized = cutting.sized(film, facts)
+    slates = [_slate(by_id[place.shot], n) for n, place in enumerate(places, 1)]
     form = [list(film.size or ()), str(film.rate or "")]
-    pieces = [[clips[shot][0], *how] for shot, *how in zip(film.cut, drops, ordered, strict=True)]
+    pieces = [
+        [facts[place.shot].digest, repeats[n], sized[n].ordered, *_cut(places, n)] for n, place in enumerate(places)
+    ]
     recipe: dict[str, object] = {"recipe": RECIPE, "pieces": pieces, "bed": bed, "form": form}
     if any(slates):
         recipe["slates"] = [list(slate or ()) for slate in slates]
@@ -246,23 +250,76 @@ def _film(
     def progress(done: int, of: int) -> None:
         show(Event(event="film", film=film.label, data={"fraction": round(done / max(1, of), 3)}))
 
-    facts = joining.assemble(
+    kept = _parts_folder()
+    at_hand = _at_hand(film, facts, store)
+    size, rate = film.size or cutting.usual_size(sized), film.rate or cutting.usual_rate(sized)
+    joined = joining.assemble(
         [
             joining.Piece(
-                clip=store.blob(clips[shot][0]), facts=clips[shot][1], drop=drop, ordered=side, slate=slate
+                clip=store.blob(shown.clip),
+                facts=facts[shown.shot],
+                times=at_hand[shown.shot].times,
+                shown=shown,
+                slate=slate,
             )
-            for shot, drop, side, slate in zip(film.cut, drops, ordered, slates, strict=True)
+            for shown, slate in zip(cutting.cut_list(film, at_hand, rate, places, repeats), slates, strict=True)
         ],
         folder / "film.mp4",
+        size=size,
+        rate=rate,
         audio=loaded.project.resolve(film.audio) if film.audio else None,
-        size=film.size,
-        rate=film.rate,
+        as_it_is=cutting.keeps_its_form(sized[0].facts, film.size, film.rate),
         progress=progress,
-        kept=Path(cache, "parts") if (cache := cache_folder()) is not None else None,
+        kept=kept,
     )
     path = (folder / "film.mp4").relative_to(loaded.project.root).as_posix()
-    data = {"path": path, "frames": facts.frames, "seconds": float(facts.duration)}
+    data = {"path": path, "frames": joined.frames, "seconds": float(joined.duration)}
     show(Event(event="film", film=film.label, data=data))
+
+
+def cut_list(
+    loaded: LoadedStoryboard, film: Film, facts: Mapping[ShotId, ClipFacts], lock: Lock, store: Store
+) -> tuple[cutting.Shown, ...]:
+    """What the film shows, frame by frame, of the clips of its shots, all of which are in the store. Opens those that
+    it does not know. Raises StoryboardError where `film.shots` names a frame that a clip does not have, MediaError
+    where a clip cannot be read."""
+    places = _places(loaded, film, facts, lock)
+    rate = film.rate or cutting.usual_rate(cutting.sized(film, facts))
+    return cutting.cut_list(film, _at_hand(film, facts, store), rate, places, _repeats(film, places, facts, store))
+
+
+def _at_hand(film: Film, facts: Mapping[ShotId, ClipFacts], store: Store) -> dict[ShotId, cutting.Clip]:
+    from klingflow.output import film as joining
+
+    kept = _parts_folder()
+    return {
+        shot: cutting.Clip(facts=one, times=joining.frame_times(store.blob(one.digest), one, kept))
+        for shot, one in ((cut.shot, facts[cut.shot]) for cut in film.cut)
+    }
+
+
+def _parts_folder() -> Path | None:
+    return Path(cache, "parts") if (cache := cache_folder()) is not None else None
+
+
+def _places(
+    loaded: LoadedStoryboard, film: Film, facts: Mapping[ShotId, ClipFacts], lock: Lock
+) -> tuple[cutting.Place, ...]:
+    made_of = {}
+    for shot in film.shots:
+        entry = lock.entry(film.variant, shot.id, shot.take) if shot.hold else None
+        if entry is not None and shot.id in facts and entry.clip == facts[shot.id].digest:
+            made_of[shot.id] = entry.parts
+    clips = {shot: each.digest for shot, each in facts.items()}
+    return cutting.places(film, clips, loaded.inputs.stills, made_of)
+
+
+def _cut(places: Sequence[cutting.Place], n: int) -> list[str]:
+    """What of a clip is shown, for the film's recipe; empty where no word of it is said."""
+    place, after = places[n], places[n + 1] if n + 1 < len(places) else None
+    early = after.frame if after is not None and after.join is cutting.Join.EARLIER else ""
+    said = [place.start or "", place.end or "", early]
+    return said if any(said) else []
 
 
 def _slate(shot: Shot, number: int) -> tuple[str, str] | None:
@@ -271,32 +328,29 @@ def _slate(shot: Shot, number: int) -> tuple[str, str] | None:
     return (f"Shot {number}", shot.title) if shot.provider == "animatic" and shot.clip is None else None
 
 
-def _continues(variant: str, before: ShotId, shot: Shot, clip_of: Mapping[ShotId, Digest], lock: Lock) -> bool:
-    """Whether the film shows `shot` right after the clip whose last frame it begins with."""
-    first = shot.first_frame
-    if not (isinstance(first, ShotFrame) and first.shot == before and first.frame in ("last", "-1")):
-        return False
-    held = lock.entry(variant, shot.id, shot.take) if shot.hold else None
-    if held is None or held.clip != clip_of[shot.id]:
-        return True
-    # A held clip may begin with the last frame of a clip that is no longer shown before it.
-    return held.parts.get("first_frame") in (None, f"last of {clip_of[before][:12]}")
+def _repeats(
+    film: Film, places: Sequence[cutting.Place], facts: Mapping[ShotId, ClipFacts], store: Store
+) -> dict[int, int]:
+    """How many frames at the start of each clip repeat the end of the one that the film shows before it."""
+    shots = film.by_id()
+    out = {}
+    for n, place in enumerate(places):
+        shot = shots[place.shot]
+        out[n] = int(place.join is not cutting.Join.NONE)
+        if place.join is cutting.Join.CONTINUES and shot.motion_s is not None and shot.provider != ANIMATIC:
+            before = facts[places[n - 1].shot].digest
+            out[n] = _echo(before, facts[place.shot].digest, shot.motion_s, store)
+    return out
 
 
-def _repeated(
-    variant: str, before: ShotId, shot: Shot, clip_of: Mapping[ShotId, Digest], lock: Lock, store: Store
-) -> int:
-    """How many frames at the start of a shot's clip repeat the end of the one that the film shows before it."""
-    if not _continues(variant, before, shot, clip_of, lock):
-        return 0
-    if shot.motion_s is None or shot.provider == ANIMATIC:
-        return 1
-    pair = digests.of_bytes(digests.canonical([ECHO, clip_of[before], clip_of[shot.id], shot.motion_s]))
+def _echo(before: Digest, clip: Digest, seconds: int, store: Store) -> int:
+    """How many frames of a clip repeat the last seconds of the one before, which went along; one at least."""
+    pair = digests.of_bytes(digests.canonical([ECHO, before, clip, seconds]))
     known = recall("echo", pair)
     if not isinstance(known, int):
         from klingflow.output import echo  # loads the media library
 
-        known = echo.frames(store.blob(clip_of[before]), store.blob(clip_of[shot.id]), shot.motion_s)
+        known = echo.frames(store.blob(before), store.blob(clip), seconds)
         remember("echo", pair, known)
     return max(1, known)
 

@@ -98,6 +98,14 @@ def _frame(frame: Frame, stills: Mapping[str, ImageFacts], clips: Mapping[ShotId
             return {"clip": clips[shot], "frame": name} if shot in clips else None
 
 
+def frame_brief(frame: Frame, stills: Mapping[str, ImageFacts], clips: Mapping[ShotId, Digest]) -> str | None:
+    """A frame as `brief` has it in a lock; None while its clip, or its file, is not known."""
+    if isinstance(frame, FileStill) and frame.path not in stills:
+        return None
+    part = _frame(frame, stills, clips)
+    return None if part is None else str(brief({"frame": part})["frame"])
+
+
 def _video(video: Video, files: Mapping[str, Digest], clips: Mapping[ShotId, Digest]) -> dict[str, object] | None:
     match video:
         case FileVideo(path):

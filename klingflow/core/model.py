@@ -191,6 +191,25 @@ class Shot:
         return tuple(range(1, self.takes + 1)) if self.takes > 1 else (self.take,)
 
 
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One place in the finished film: a shot, and which part of its clip is shown there.
+
+    `start` is the first frame that is shown, `end` the one after the last: a frame's number from 0 ("12"), or a time in
+    the clip ("2.5s"). None where the storyboard says nothing: then the film decides (output.cutting).
+    """
+
+    shot: ShotId
+    start: str | None = None
+    end: str | None = None
+
+    def __str__(self) -> str:
+        """As reviewers read it: `harbour`, or `harbour [12 to 80]`."""
+        if self.start is None and self.end is None:
+            return self.shot
+        return f"{self.shot} [{self.start or 'start'} to {self.end or 'end'}]"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Film:
     """One film: a storyboard, or one combination of its matrix."""
@@ -202,7 +221,7 @@ class Film:
     matrix: Mapping[str, str]
     title: str
     shots: tuple[Shot, ...]
-    cut: tuple[ShotId, ...]
+    cut: tuple[Cut, ...]
     """The shots of the finished film in order; a shot may be in it more than once, or not at all."""
     audio: str | None = None
     """The music bed, a file of the project."""

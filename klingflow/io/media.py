@@ -20,9 +20,8 @@ import io
 import re
 import struct
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -43,6 +42,7 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from klingflow.core.errors import MediaError
+from klingflow.core.frametimes import CLOCK, FrameTimes, is_steady
 from klingflow.core.model import ClipFacts, ClipLook, Digest
 from klingflow.io import boxes, durable, hdr
 from klingflow.io.downmix import RATE, SAMPLE, Downmix, names
@@ -91,37 +91,8 @@ _COMMON_RATES = tuple(
     Fraction(n, d)
     for n, d in ((24, 1), (25, 1), (30, 1), (24000, 1001), (30000, 1001), (50, 1), (60, 1), (60000, 1001), (48, 1))
 )
-_CLOCK = Fraction(1, 1000)
-"""Seconds of a tick of WebM and Matroska; a file that was once one keeps its rounding in an MP4 of a finer clock."""
 _AGAIN = "fetch or export the clip again"
 _EXPORT = "export it again as MP4 (H.264)"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timeline:
-    """When each frame that a player shows begins, in units of `base` seconds, in display order."""
-
-    base: Fraction
-    begins: tuple[int, ...]
-    keys: tuple[int, ...]
-    """Those of `begins` at which decoding can start, sorted."""
-    seconds: Fraction
-    """From the first frame's appearance until the last one leaves the screen."""
-    rate: Fraction
-    """Frames a second: exact where the frames stand at equal distance, else their mean."""
-
-    @property
-    def start_s(self) -> Fraction:
-        """Where the picture begins on the file's own clock, which its sound shares."""
-        return self.begins[0] * self.base
-
-    def shown_at(self, seconds: Fraction) -> int:
-        """The index of the frame on the screen `seconds` after the first one appeared."""
-        return bisect.bisect_right(self.begins, self.begins[0] + seconds / self.base) - 1
-
-    def is_steady(self, rate: Fraction) -> bool:
-        """Whether the frames stand at equal distance, `rate` a second, but for the rounding of a clock."""
-        return _is_steady(self.begins, self.base, rate, max(self.base, _CLOCK))
 
 
 # ---------------------------------------------------------------- measure, check
@@ -204,7 +175,7 @@ def _refuse_unusual(path: Path, *, ordered: bool) -> None:
             raise MediaError(f"{path.name} is coded as {context.name}, which few players read", _EXPORT)
 
 
-def timeline(path: Path) -> Timeline:
+def timeline(path: Path) -> FrameTimes:
     """Reads the whole index of a clip without decoding a picture: a few milliseconds. Raises MediaError."""
     _refuse_other_files(path)
     _walk(path)
@@ -245,24 +216,17 @@ def timeline(path: Path) -> Timeline:
     rate = _rate(begins, base, mean)
     if rate is None:
         rate = Fraction(len(begins) / seconds).limit_denominator(1001)
-    elif abs(seconds - len(begins) / rate) <= 2 * max(base, _CLOCK):
+    elif abs(seconds - len(begins) / rate) <= 2 * max(base, CLOCK):
         # A clock of a thousandth of a second rounds every time; the rate knows better.
         seconds = len(begins) / rate
-    return Timeline(base=base, begins=tuple(begins), keys=tuple(sorted(keys)), seconds=seconds, rate=rate)
+    return FrameTimes(base=base, begins=tuple(begins), keys=tuple(sorted(keys)), seconds=seconds, rate=rate)
 
 
 def _rate(begins: list[int], base: Fraction, mean: Fraction) -> Fraction | None:
     """The rate that puts every frame in its place but for a clock's rounding; None where the distances vary."""
     likely = (mean, *_COMMON_RATES) if mean in _COMMON_RATES else (*_COMMON_RATES, mean)
-    slacks = (base, _CLOCK) if base < _CLOCK else (base,)
-    return next((rate for slack in slacks for rate in likely if _is_steady(begins, base, rate, slack)), None)
-
-
-def _is_steady(begins: Sequence[int], base: Fraction, rate: Fraction, slack: Fraction) -> bool:
-    step = 1 / (rate * base)
-    # A clock as coarse as the frames are long does not hide that one is missing.
-    most = min(slack / base, step / 2)
-    return all(abs(begin - begins[0] - i * step) <= most for i, begin in enumerate(begins))
+    slacks = (base, CLOCK) if base < CLOCK else (base,)
+    return next((rate for slack in slacks for rate in likely if is_steady(begins, base, rate, slack)), None)
 
 
 # ---------------------------------------------------------------- one frame
@@ -330,24 +294,20 @@ def small(path: Path, first: int, most: int | None = None) -> list[Image.Image]:
     return out
 
 
-def _index(path: Path, line: Timeline, frame: str) -> int:
-    count = len(line.begins)
-    if frame in ("first", "last"):
-        return 0 if frame == "first" else count - 1
+def _index(path: Path, line: FrameTimes, frame: str) -> int:
+    found = line.index(frame)
+    if found is not None:
+        return found
     if re.fullmatch(r"-[1-9][0-9]{0,8}", frame):
-        if -int(frame) > count:
-            raise MediaError(f"{path.name} has no frame {frame}: it has {count} frames", f"choose -1 to -{count}")
-        return count + int(frame)
+        count = len(line.begins)
+        raise MediaError(f"{path.name} has no frame {frame}: it has {count} frames", f"choose -1 to -{count}")
     if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,9})?s", frame):
-        seconds = Fraction(frame[:-1])
-        if seconds >= line.seconds:
-            end = f"{float(line.seconds):.3f} s"
-            raise MediaError(f"{path.name} has no frame at {frame}: it ends at {end}", 'write "last"')
-        return line.shown_at(seconds)
+        end = f"{float(line.seconds):.3f} s"
+        raise MediaError(f"{path.name} has no frame at {frame}: it ends at {end}", 'write "last"')
     raise MediaError(f"'{frame}' names no frame", 'write "last", "first", "-3" or "2.5s"')
 
 
-def _picture(path: Path, line: Timeline, begin: int) -> Image.Image:
+def _picture(path: Path, line: FrameTimes, begin: int) -> Image.Image:
     """Decodes the frame that begins at `begin`: from the key frame before it, or from the start where that fails.
 
     Starting at a key frame that is shown no later than the frame is exact: what follows it on the screen needs nothing

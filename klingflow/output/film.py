@@ -1,4 +1,4 @@
-"""Joins clips into the film: the repeated frame of a continued seam shown once, sound joined to the sample.
+"""Joins clips into the film: what output.cutting says of each, sound joined to the sample.
 
 Knows no storyboard and no store: clips come as files with their facts, in film order.
 
@@ -6,13 +6,7 @@ Each piece is encoded on its own, several side by side, and kept (output.parts),
 film is their packets one after the other, so that a change costs the encode of what changed. The picture of clips of
 one encoder that need no change at all is joined as it is.
 
-Size and rate: what the storyboard says; else what was ordered decides, and clips of one's own only in a film of nothing
-else: the shape of most of the film at the size of its largest clip, and the usual rate of most of it (24 where none is
-usual). A clip of one's own is larger than that only up to the resolution that was ordered.
-Other sizes are scaled to fit, with black bars. At another rate, each output frame shows what is on the
-screen in the middle of its time; the first and last are always the clip's own first and last, so seams stay exact.
-Seam: a continuing clip begins with the API's own encoding of the frame that the clip before ends with. The earlier
-clip's last frame is the original and stays; the later clip's first frame goes, and its share of the sound with it.
+Other sizes than the film's are scaled to fit, with black bars. The sound of frames that are not shown goes with them.
 Slate: into the strip of an animatic's clip go the shot's number and title and the time in the film (animatic.slate).
 Picture: H.264, yuv420p, colour sited left, BT.709, limited range, faststart; HDR is tone-mapped, what is transparent
 lies on black (io.media). The same input gives the same bytes on the same libraries.
@@ -27,10 +21,8 @@ faded out over the last 2 seconds, where it is shorter it is not repeated. Sound
 
 from __future__ import annotations
 
-import bisect
 import json
 import tempfile
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -48,10 +40,11 @@ from PIL import Image
 from klingflow.animatic.slate import Slate
 from klingflow.core.digest import canonical, of_bytes
 from klingflow.core.errors import MediaError
+from klingflow.core.frametimes import FrameTimes
 from klingflow.core.model import ClipFacts
 from klingflow.io import durable, media
 from klingflow.io.downmix import RATE
-from klingflow.io.media import Timeline
+from klingflow.output.cutting import Shown
 from klingflow.output.parts import (
     Form,
     Task,
@@ -69,24 +62,29 @@ from klingflow.output.parts import (
 )
 from klingflow.output.sound import Sound, Span, packets, track
 
-USUAL_RATES = frozenset(
-    Fraction(r) for r in ("24", "25", "30", "48", "50", "60", "24000/1001", "30000/1001", "60000/1001")
-)
 _TAIL_S = Fraction(1, 10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """One clip of the film."""
+    """One clip of the film, and what of it is shown."""
 
     clip: Path
     facts: ClipFacts
-    drop: int = 0
-    """So many frames at its start repeat the end of the piece before it, and are not shown."""
-    ordered: int = 0
-    """The shorter side of the picture that was ordered, in pixels; 0 for a clip of one's own."""
+    times: FrameTimes
+    shown: Shown
     slate: tuple[str, str] | None = None
     """The shot's number and title: written into the strip of an animatic's clip, with the time in the film."""
+
+    @property
+    def uncut(self) -> bool:
+        """Whether the clip is shown from its first frame to its last."""
+        return (self.shown.first, self.shown.end) == (0, len(self.times.begins))
+
+    @property
+    def whole(self) -> bool:
+        """Whether every frame of the clip is shown once."""
+        return self.shown.picks == tuple(range(len(self.times.begins)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,138 +103,62 @@ class FilmFacts:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
-    """A piece on the film's timeline: `picks` are the indices of its displayed frames, one an output frame."""
-
-    piece: Piece
-    line: Timeline
-    picks: tuple[int, ...]
-    skipped: int
-    """Output frames dropped at its start."""
-    start: int
-
-    @property
-    def whole(self) -> bool:
-        """Whether every frame of the clip is shown once."""
-        return self.picks == tuple(range(len(self.line.begins)))
-
-
 def assemble(
     pieces: Sequence[Piece],
     to: Path,
     *,
+    size: tuple[int, int],
+    rate: Fraction,
     audio: Path | None = None,
-    size: tuple[int, int] | None = None,
-    rate: Fraction | None = None,
+    as_it_is: bool = False,
     progress: Callable[[int, int], None] | None = None,
     kept: Path | None = None,
     preset: str = "veryfast",
 ) -> FilmFacts:
-    """Writes the film to `to` (MP4), which appears whole or not at all. `audio` is the music bed; `size` (even numbers)
-    and `rate` are what the storyboard says, see the top of this module.
+    """Writes the film to `to` (MP4), which appears whole or not at all. `size` has even numbers, `rate` is that of the
+    decisions in `pieces`, `audio` the music bed. With `as_it_is` a clip that is the whole film may keep its own.
 
     `progress(frames done, frames in all)` is called now and then; what it raises stops the work. `kept` is the folder
     in which encoded parts, and what is known of clips, are kept and found again; `preset` is x264's. H.264 clips of one
-    encoder, of that size and rate, with nothing dropped and no slate, are not encoded anew, and a single one without a
-    bed is copied with its sound. Memory does not grow with the film. Raises MediaError when a clip or the bed cannot
-    be read.
+    encoder, of that size and rate, with nothing dropped and no slate, are not encoded anew. Memory does not grow with
+    the film. Raises MediaError when a clip or the bed cannot be read.
     """
     if not pieces:
         raise MediaError("the film has no clip", "make at least one shot, or name one under film.shots")
     own = pieces[0].facts
-    as_said = size in (None, (own.width, own.height)) and rate in (None, Fraction(own.rate))
-    rate = rate or usual_rate(pieces)
     if kept is not None and not is_writable(kept):
         kept = None
-    parts = _parts(pieces, rate, kept)
-    total = parts[-1].start + len(parts[-1].picks)
-    if total == 0:
-        raise MediaError("the film has no frame")
-    width, height = size or usual_size(pieces)
+    total = pieces[-1].shown.film_end
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
         with durable.replacing(to) as temporary:
-            alone = len(pieces) == 1 and not (pieces[0].drop or pieces[0].slate) and audio is None and as_said
-            copied = alone and _copy(pieces[0].clip, parts[0].line, temporary)
+            alone = as_it_is and len(pieces) == 1 and pieces[0].uncut and not pieces[0].slate and audio is None
+            copied = alone and _copy(pieces[0].clip, pieces[0].times, temporary)
             if not copied:
-                form = Form(size=(width, height), rate=rate, preset=preset)
-                _join(parts, temporary, form, total, audio, progress or (lambda done, of: None), kept)
+                form = Form(size=size, rate=rate, preset=preset)
+                _join(pieces, temporary, form, total, audio, progress or (lambda done, of: None), kept)
             elif progress is not None:
                 progress(total, total)
     except (av.error.FFmpegError, OSError) as exc:
         raise MediaError(f"{to.name} cannot be written: {exc.strerror or exc}") from exc
     return FilmFacts(
-        width=width,
-        height=height,
+        width=size[0],
+        height=size[1],
         frames=own.frames if copied else total,
         rate=own.rate if copied else str(rate),
         duration=own.duration if copied else f"{float(total / rate):.3f}",
         audio=audio is not None or any(piece.facts.audio for piece in pieces),
-        starts=tuple(part.start for part in parts),
+        starts=tuple(piece.shown.film_start for piece in pieces),
         copied=copied,
         bytes=to.stat().st_size,
     )
 
 
-def usual_size(pieces: Sequence[Piece]) -> tuple[int, int]:
-    """The size of a film whose storyboard says none."""
-    ordered = max(piece.ordered for piece in pieces)
-    seconds: defaultdict[tuple[int, int], Fraction] = defaultdict(Fraction)
-    for piece in _deciding(pieces):
-        seconds[piece.facts.width, piece.facts.height] += Fraction(piece.facts.duration)
-
-    def alike(size: tuple[int, int], other: tuple[int, int]) -> bool:
-        return abs(size[0] * other[1] / (size[1] * other[0]) - 1) < 0.02
-
-    def weight(size: tuple[int, int]) -> tuple[Fraction, int]:
-        return sum((s for other, s in seconds.items() if alike(size, other)), Fraction(0)), size[0] * size[1]
-
-    most = max(seconds, key=weight)
-    sizes = [_at_most(piece, ordered) for piece in pieces if alike((piece.facts.width, piece.facts.height), most)]
-    width, height = max(sizes, key=lambda size: size[0] * size[1])
-    return max(2, width // 2 * 2), max(2, height // 2 * 2)
-
-
-def _at_most(piece: Piece, ordered: int) -> tuple[int, int]:
-    """A piece's size; of a clip of one's own, no more than what was ordered, if anything was."""
-    width, height = piece.facts.width, piece.facts.height
-    if piece.ordered or not 0 < ordered < min(width, height):
-        return width, height
-    return round(width * ordered / min(width, height)), round(height * ordered / min(width, height))
-
-
-def usual_rate(pieces: Sequence[Piece]) -> Fraction:
-    """The rate of a film whose storyboard says none."""
-    seconds: defaultdict[Fraction, Fraction] = defaultdict(Fraction)
-    for piece in _deciding(pieces):
-        own = Fraction(piece.facts.rate)
-        near = min(USUAL_RATES, key=lambda usual: abs(usual - own))
-        if abs(near / own - 1) < 0.02:  # a phone's clip has 30 a second on average
-            seconds[near] += Fraction(piece.facts.duration)
-    return max(seconds, key=lambda rate: (seconds[rate], rate), default=Fraction(24))
-
-
-def _deciding(pieces: Sequence[Piece]) -> Sequence[Piece]:
-    return [piece for piece in pieces if piece.ordered] or pieces
-
-
-def _parts(pieces: Sequence[Piece], rate: Fraction, room: Path | None) -> list[_Part]:
-    out: list[_Part] = []
-    start = 0
-    for piece in pieces:
-        line = _timeline(piece, room)
-        picks = _picks(line, rate)
-        # A slower clip shows its first frame for several output frames: all of them repeat the frame before.
-        skipped = sum(1 for pick in picks if pick < piece.drop)
-        out.append(_Part(piece=piece, line=line, picks=tuple(picks[skipped:]), skipped=skipped, start=start))
-        start += len(picks) - skipped
-    return out
-
-
-def _timeline(piece: Piece, room: Path | None) -> Timeline:
-    base, seconds, rate, begins, keys = _found("timeline", piece, room, _measure)
-    return Timeline(
+def frame_times(clip: Path, facts: ClipFacts, kept: Path | None = None) -> FrameTimes:
+    """When each frame of a clip is shown, kept in that folder: a clip that did not change is not opened for it."""
+    room = kept if kept is not None and is_writable(kept) else None
+    base, seconds, rate, begins, keys = _found("timeline", clip, facts, room, _measure)
+    return FrameTimes(
         base=Fraction(base), begins=tuple(begins), keys=tuple(keys), seconds=Fraction(seconds), rate=Fraction(rate)
     )
 
@@ -246,42 +168,31 @@ def _measure(clip: Path) -> list[Any]:
     return [str(line.base), str(line.seconds), str(line.rate), line.begins, line.keys]
 
 
-def _found(what: str, piece: Piece, room: Path | None, find: Callable[[Path], Any]) -> Any:
-    """What `find` says of a clip (JSON), kept in `room`: a clip that did not change is not opened for it."""
+def _found(what: str, clip: Path, facts: ClipFacts, room: Path | None, find: Callable[[Path], Any]) -> Any:
+    """What `find` says of a clip (JSON), kept in `room`."""
     if room is None:
-        return find(piece.clip)
-    file = room / kept_name([what, piece.facts.digest], "json")
-    data = read_kept(file) if _is_whole(piece) else None
+        return find(clip)
+    file = room / kept_name([what, facts.digest], "json")
+    data = read_kept(file) if _is_whole(clip, facts) else None
     if data is None:
-        data = json.dumps(find(piece.clip)).encode()
+        data = json.dumps(find(clip)).encode()
         write_kept(file, data)
     return json.loads(data)
 
 
-def _is_whole(piece: Piece) -> bool:
+def _is_whole(clip: Path, facts: ClipFacts) -> bool:
     """Whether as many bytes are there as were measured; where not, the clip is looked at, and says what is wrong."""
     try:
-        return piece.clip.stat().st_size == piece.facts.bytes
+        return clip.stat().st_size == facts.bytes
     except OSError:
         return False
-
-
-def _picks(line: Timeline, rate: Fraction) -> list[int]:
-    count = max(1, round(line.seconds * rate))
-    # As `line.shown_at((n + Fraction(1, 2)) / rate)`, in whole numbers: a film has many frames.
-    half = 1 / (2 * rate * line.base)
-    ticks = (line.begins[0] + (2 * n + 1) * half.numerator // half.denominator for n in range(count))
-    picks = [max(0, bisect.bisect_right(line.begins, tick) - 1) for tick in ticks]
-    if count > 1:
-        picks[0], picks[-1] = 0, len(line.begins) - 1
-    return picks
 
 
 # ---------------------------------------------------------------- the parts
 
 
 def _join(
-    parts: Sequence[_Part],
+    pieces: Sequence[Piece],
     to: Path,
     form: Form,
     total: int,
@@ -290,22 +201,22 @@ def _join(
     kept: Path | None,
 ) -> None:
     work = Work()
-    heard = bed is not None or any(part.piece.facts.audio for part in parts)
+    heard = bed is not None or any(piece.facts.audio for piece in pieces)
     with tempfile.TemporaryDirectory(prefix="klingflow-film-", ignore_cleanup_errors=True) as temporary:
         room = kept or Path(temporary)
         tasks: list[Task] = []
-        alike = _alike(parts, form, kept)
-        coded = [part.piece.clip if alike else room / form.name(_shows(part)) for part in parts]
+        alike = _alike(pieces, form, kept)
+        coded = [piece.clip if alike else room / form.name(_shows(piece)) for piece in pieces]
         orders: dict[Path, Sequence[int]] = alike or {}
-        for file, part in dict(zip(coded, parts, strict=True)).items() if not alike else ():
-            found = kept_order(file, len(part.picks))
+        for file, piece in dict(zip(coded, pieces, strict=True)).items() if not alike else ():
+            found = kept_order(file, len(piece.shown.picks))
             if found is None:
-                tasks.append(partial(_encode_part, part, file, form, work))
+                tasks.append(partial(_encode_piece, piece, file, form, work))
             else:
                 orders[file] = found
         add_sound = None
         if heard:
-            sound = Sound([_span(part, form.rate) for part in parts], bed)
+            sound = Sound([_span(piece, form.rate) for piece in pieces], bed)
             windows = [(window, room / sound.name(window)) for window in sound.windows]
             missing = {file: window for window, file in windows if packets(file, window) is None}
             encodes = sound.tasks([(window, file) for file, window in missing.items()], work)
@@ -313,53 +224,53 @@ def _join(
             tasks = [*tasks, *encodes] if bed is None else [*encodes, *tasks]
             add_sound = partial(track, windows, sound.total)
         work.run(tasks, lambda done: progress(min(done, total), total))
-        for file, part in zip(coded, parts, strict=True):
+        for file, piece in zip(coded, pieces, strict=True):
             if file not in orders:
                 orders[file] = order(file)
-            if len(orders[file]) != len(part.picks):
-                count = len(orders[file])
-                raise MediaError(f"{file.name} has {count} frames where {len(part.picks)} were encoded", "run again")
+            if len(orders[file]) != len(piece.shown.picks):
+                has, wanted = len(orders[file]), len(piece.shown.picks)
+                raise MediaError(f"{file.name} has {has} frames where {wanted} were encoded", "run again")
         join(coded, orders, form.rate, add_sound, to)
         if room is kept:
             tidy(room)
     progress(total, total)
 
 
-def _span(part: _Part, rate: Fraction) -> Span:
+def _span(piece: Piece, rate: Fraction) -> Span:
     return Span(
-        clip=part.piece.clip,
-        digest=part.piece.facts.digest if part.piece.facts.audio else "",
-        origin=part.line.start_s + part.skipped / rate,
-        start=_samples_at(part.start, rate),
-        end=_samples_at(part.start + len(part.picks), rate),
+        clip=piece.clip,
+        digest=piece.facts.digest if piece.facts.audio else "",
+        origin=piece.times.start_s + piece.shown.start_s,
+        start=_samples_at(piece.shown.film_start, rate),
+        end=_samples_at(piece.shown.film_end, rate),
     )
 
 
-def _shows(part: _Part) -> object:
-    """What a part shows, but for the film's size and rate."""
-    picks = of_bytes(canonical(list(part.picks)))
-    shown: dict[str, object] = {"clip": part.piece.facts.digest, "picks": picks}
-    if part.piece.slate is not None:
-        shown |= {"slate": list(part.piece.slate), "start": part.start}
+def _shows(piece: Piece) -> object:
+    """What a piece shows, but for the film's size and rate."""
+    picks = of_bytes(canonical(list(piece.shown.picks)))
+    shown: dict[str, object] = {"clip": piece.facts.digest, "picks": picks}
+    if piece.slate is not None:
+        shown |= {"slate": list(piece.slate), "start": piece.shown.film_start}
     return shown
 
 
-def _encode_part(part: _Part, to: Path, form: Form, work: Work) -> None:
-    encode(_pictures(part, form), to, form, work)
+def _encode_piece(piece: Piece, to: Path, form: Form, work: Work) -> None:
+    encode(_pictures(piece, form), to, form, work)
 
 
-def _alike(parts: Sequence[_Part], form: Form, room: Path | None) -> dict[Path, Sequence[int]] | None:
+def _alike(pieces: Sequence[Piece], form: Form, room: Path | None) -> dict[Path, Sequence[int]] | None:
     """The `order` of every clip, where all are as the film shall be, and of one encoder, so that their packets can
     follow each other."""
-    if any(part.piece.slate is not None or not part.whole for part in parts):
+    if any(piece.slate is not None or not piece.whole for piece in pieces):
         return None
     orders: dict[Path, Sequence[int]] = {}
     forms = set()
-    for clip, part in {part.piece.clip: part for part in parts}.items():
-        line = part.line
+    for clip, piece in {piece.clip: piece for piece in pieces}.items():
+        line = piece.times
         if not (line.is_steady(form.rate) and line.keys[:1] == line.begins[:1]):
             return None
-        found = _found("as it is", part.piece, room, _as_it_is)
+        found = _found("as it is", piece.clip, piece.facts, room, _as_it_is)
         if found is None:
             return None
         size, made, orders[clip] = found
@@ -389,13 +300,13 @@ def _samples_at(frame: int, rate: Fraction) -> int:
     return round(frame * RATE / rate)
 
 
-def _pictures(part: _Part, form: Form) -> Iterator[VideoFrame]:
+def _pictures(piece: Piece, form: Form) -> Iterator[VideoFrame]:
     fit = _Fit(form.size)
-    slate = Slate(*part.piece.slate, form.rate) if part.piece.slate is not None else None
-    wanted = iter(enumerate(part.picks, part.start))
+    slate = Slate(*piece.slate, form.rate) if piece.slate is not None else None
+    wanted = iter(enumerate(piece.shown.picks, piece.shown.film_start))
     n, want = next(wanted, (0, None))
     last = -1
-    for last, (frame, video) in enumerate(media.frames(part.piece.clip)):
+    for last, (frame, video) in enumerate(media.frames(piece.clip)):
         if want is None:
             break
         shown = None
@@ -405,8 +316,8 @@ def _pictures(part: _Part, form: Form) -> Iterator[VideoFrame]:
             yield shown
             n, want = next(wanted, (0, None))
     if want is not None:
-        count = len(part.line.begins)
-        raise MediaError(f"{part.piece.clip.name} is damaged: {last + 1} of its {count} frames decode")
+        count = len(piece.times.begins)
+        raise MediaError(f"{piece.clip.name} is damaged: {last + 1} of its {count} frames decode")
 
 
 class _Fit:
@@ -486,7 +397,7 @@ def _graph(
 # ---------------------------------------------------------------- no encode
 
 
-def _copy(clip: Path, line: Timeline, to: Path) -> bool:
+def _copy(clip: Path, line: FrameTimes, to: Path) -> bool:
     """Delivers the one clip as it is when every player shows it as it should be; False when it has to be encoded."""
     with media.opened(clip) as (container, video):
         audio, channels = media.sound_track(clip, container)

@@ -10,13 +10,14 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Literal
 
 from klingflow.core import digest
 from klingflow.core.model import (
+    Cut,
     Digest,
     Element,
     FileStill,
@@ -384,8 +385,10 @@ def _film(base: Side, head: Side, new_ids: Mapping[ShotId, ShotId]) -> tuple[Fie
         said["film.size"] = "{}x{}".format(*film.size) if film.size else ""
         said["film.rate"] = f"{float(film.rate):g}" if film.rate else ""
     if not (_whole(base.film) and _whole(head.film)):
-        old["film.shots"] = ", ".join(new_ids.get(shot, shot) for shot in base.film.cut)
-        new["film.shots"] = ", ".join(head.film.cut)
+        old["film.shots"] = ", ".join(
+            str(replace(cut, shot=new_ids.get(cut.shot, cut.shot))) for cut in base.film.cut
+        )
+        new["film.shots"] = ", ".join(map(str, head.film.cut))
     return tuple(_change(name, old[name], new[name]) for name in new if old[name] != new[name])
 
 
@@ -401,13 +404,13 @@ def _named(digest: Digest) -> str:
 
 def _whole(film: Film) -> bool:
     """True where the film is every shot in order: then the lists of new, removed and moved shots are enough."""
-    return film.cut == tuple(shot.id for shot in film.shots)
+    return film.cut == tuple(Cut(shot.id) for shot in film.shots)
 
 
 def _moved(base: Film, head: Film, new_ids: Mapping[ShotId, ShotId]) -> dict[ShotId, tuple[int, int]]:
     """The fewest shots that must change their place to turn the old order into the new one, among those that stayed."""
-    before = _places(new_ids[shot] for shot in base.cut if shot in new_ids)
-    after = _places(head.cut)
+    before = _places(new_ids[cut.shot] for cut in base.cut if cut.shot in new_ids)
+    after = _places(cut.shot for cut in head.cut)
     stayed = [shot for shot in after if shot in before]
     still = _longest_rise([before[shot] for shot in stayed])
     return {shot: (before[shot], after[shot]) for i, shot in enumerate(stayed) if i not in still}

@@ -43,7 +43,7 @@ def shapes_of(film: Film, inputs: Inputs) -> Mapping[ShotId, Fraction | None]:
 def _odd_shapes(film: Film, shapes: Mapping[ShotId, Fraction | None]) -> Iterator[Problem]:
     """The shots that have bars in the finished film, each where its shape comes from."""
     shots = film.by_id()
-    known = [(shots[name], shape) for name in film.cut if (shape := shapes.get(name)) is not None]
+    known = [(shots[cut.shot], shape) for cut in film.cut if (shape := shapes.get(cut.shot)) is not None]
     if not known:
         return
     # A clip of one's own decides only in a film of nothing else (output.film).
@@ -51,7 +51,7 @@ def _odd_shapes(film: Film, shapes: Mapping[ShotId, Fraction | None]) -> Iterato
     tally = Counter(map(said, deciding))
     usual = max(deciding, key=lambda shape: tally[said(shape)])  # of equals the first
     whole = Fraction(*film.size) if film.size else usual
-    shown = set(film.cut)
+    shown = {cut.shot for cut in film.cut}
     for shot, shape in dict(known).items():
         told_before = isinstance(shot.first_frame, ShotFrame) and shot.first_frame.shot in shown
         if alike(shape, whole) or told_before:

@@ -21,6 +21,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
+from fractions import Fraction
 from itertools import islice, product
 
 from klingflow.core import digest
@@ -279,15 +280,32 @@ def _length(film: Film, active: Mapping[ShotId, Step]) -> float | None:
     """The length of the finished film, to a frame at each seam."""
     shots = film.by_id()
     total = 0.0
-    for name in film.cut:
-        step = active[name]
-        if step.record is not None:
-            total += float(step.record.facts.duration)
-        elif step.provider == OWN:
+    for n, cut in enumerate(film.cut):
+        step = active[cut.shot]
+        if step.record is None and step.provider == OWN:
             return None
-        else:
-            total += shots[name].duration
+        seconds, rate = float(shots[cut.shot].duration), _NEAR_RATE
+        if step.record is not None:
+            seconds, rate = float(step.record.facts.duration), float(Fraction(step.record.facts.rate))
+        end = seconds if cut.end is None else min(seconds, _seconds(cut.end, seconds, rate))
+        begins = shots[film.cut[n + 1].shot].first_frame if n + 1 < len(film.cut) else None
+        if cut.end is None and isinstance(begins, ShotFrame) and begins.shot == cut.shot and begins.frame != "first":
+            end = min(seconds, _seconds(begins.frame, seconds, rate))
+        total += max(0.0, end - _seconds(cut.start or "0", seconds, rate))
     return total
+
+
+_NEAR_RATE = 24.0
+"""Frames a second of a clip that is not made yet."""
+
+
+def _seconds(frame: str, clip: float, rate: float) -> float:
+    """Where in a clip of so many seconds a frame is: a number from 0, as in ShotFrame, or a time."""
+    if frame == "last":
+        return clip
+    if frame.endswith("s"):
+        return float(frame[:-1])
+    return clip + int(frame) / rate if frame.startswith("-") else int(frame) / rate
 
 
 def _decide(

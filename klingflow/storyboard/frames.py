@@ -31,7 +31,7 @@ from klingflow.core.source import Path, Severity
 from klingflow.storyboard import paths
 from klingflow.storyboard.storyboard_file import Data, Skip, StoryboardFile, each
 
-_MOST_RATE = 60
+MOST_RATE = 60
 """Frames a second that no clip of a provider exceeds: a frame before that is not there, whatever the rate will be."""
 
 
@@ -133,7 +133,7 @@ class Frames:
         other = self.raws[self.ids[shot]]
         length = other.get("duration") or self.defaults.get("duration") or 5
         if re.fullmatch(r"-[1-9][0-9]{0,5}", text):
-            if -int(text) > length * _MOST_RATE and "clip" not in other:
+            if -int(text) > length * MOST_RATE and "clip" not in other:
                 what = f"'{shot}' lasts {length} s: it has no frame {text}"
                 self.file.fault("frame", what, "name a later frame, or `first`", at)
                 raise Skip

@@ -9,13 +9,12 @@ Opens no file (texts come through `read`) and knows no provider's limits; circle
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from fractions import Fraction
 
-from klingflow.core.model import Film, ShotId
+from klingflow.core.model import Cut, Film, ShotId
 from klingflow.core.source import Document, Path, Problem, Span
-from klingflow.storyboard import recovery, variables
+from klingflow.storyboard import film_section, recovery, variables
 from klingflow.storyboard.include import Joined
 from klingflow.storyboard.scalar import written
 from klingflow.storyboard.shots import ShotReader
@@ -116,19 +115,14 @@ def _film(
     except Skip as why:
         left_out["title"] = str(why)
     film = data.get("film", {})
-    cut = []
+    cut: list[Cut] = []
     for i, entry in enumerate(film.get("shots") or ()):
-        at = ("film", "shots", i)
         try:
-            wanted = file.text(entry, context, at)
+            if entry is None:
+                raise Skip
+            cut.append(film_section.cut(reader.frames, entry, context, ("film", "shots", i)))
         except Skip as why:
-            left_out["film.shots"] = str(why)
-            continue
-        if wanted in reader.ids:
-            cut.append(ShotId(wanted))
-        else:
-            left_out["film.shots"] = f"there is no shot '{wanted}'"
-            reader.frames.unknown(wanted, at)
+            left_out.setdefault("film.shots", str(why))
     audio = None
     if film.get("audio") is not None:
         try:
@@ -138,7 +132,7 @@ def _film(
     size = None
     if film.get("size") is not None:
         try:
-            size = _size(file, file.text(film["size"], context, ("film", "size")), ("film", "size"))
+            size = film_section.size(file, file.text(film["size"], context, ("film", "size")), ("film", "size"))
         except Skip as why:
             left_out["film.size"] = str(why)
     rate = film.get("rate")
@@ -148,7 +142,7 @@ def _film(
         matrix={axis: written(value) for axis, value in combination.items()},
         title=title or name,
         shots=shots,
-        cut=tuple(cut) if film.get("shots") else tuple(shot.id for shot in shots),
+        cut=tuple(cut) if film.get("shots") else tuple(Cut(shot.id) for shot in shots),
         audio=audio,
         size=size,
         rate=None if rate is None else _RATES.get(rate, Fraction(rate)),
@@ -169,19 +163,6 @@ def _written(field: Path, value: object, steps: Path) -> Path:
 
 
 _RATES = {23.976: Fraction(24000, 1001), 29.97: Fraction(30000, 1001), 59.94: Fraction(60000, 1001)}
-MOST_PIXELS = 8192
-"""A side of the film."""
-
-
-def _size(file: StoryboardFile, text: str, at: Path) -> tuple[int, int]:
-    """Raises Skip."""
-    sides = re.fullmatch(r"([0-9]{1,4})x([0-9]{1,4})", text.strip())
-    width, height = (int(side) for side in sides.groups()) if sides else (0, 0)
-    if width % 2 or height % 2 or not (16 <= width <= MOST_PIXELS and 16 <= height <= MOST_PIXELS):
-        what = f"'{text}' is no size of a film"
-        file.fault("film-size", what, f"write width x height, even numbers of 16 to {MOST_PIXELS}: 1920x1080", at)
-        raise Skip
-    return width, height
 
 
 def _where(

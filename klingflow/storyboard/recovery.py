@@ -41,7 +41,10 @@ def usable(data: object) -> Data:
         axes = {name: value for name, value in (out["matrix"] or {}).items() if _axis(name, value)}
         out = _put(out, "matrix", axes)
     if "film" in out:
-        out = _put(out, "film", _fields(out["film"] or {}, _FILM))
+        film = _fields(out["film"] or {}, _FILM)
+        if not all(map(_cut, film.get("shots") or ())):
+            film = {**film, "shots": [cut if _cut(cut) else None for cut in film["shots"]]}
+        out = _put(out, "film", film)
     shots = out.get("shots") or ()
     kept = [_shot(i, shot) for i, shot in enumerate(shots)]
     if any(new is not old for new, old in zip(kept, shots, strict=True)) or not shots:
@@ -143,6 +146,13 @@ def _multi_shot(value: Any) -> bool:
     return all(isinstance(one, dict) and _text(one.get("prompt")) and _number(one.get("duration")) for one in shots)
 
 
+def _cut(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return _text(value)
+    known = value.keys() <= {"shot", "in", "out"} and _text(value.get("shot"))
+    return known and all(_text(value[name]) or _number(value[name]) for name in value.keys() - {"shot"})
+
+
 def _axis(name: str, value: Any) -> bool:
     if name == "exclude":
         return isinstance(value, list) and all(isinstance(rule, dict) for rule in value)
@@ -182,7 +192,7 @@ _SHOT: Mapping[str, Kind] = {
 }
 _DEFAULTS: Mapping[str, Kind] = {**_COMMON, "max_chain": _number}
 _FILM: Mapping[str, Kind] = {
-    "shots": _all(_text),
+    "shots": _list,
     "audio": _text,
     "size": _text,
     "rate": lambda value: isinstance(value, int | float) and not isinstance(value, bool),

@@ -236,6 +236,8 @@ def _type(thing: str, value: object, wanted: Any, schema: Mapping[str, Any]) -> 
         mend = f"write {meant}{quotes}" if clear else "write true or false, without quotes"
     elif kinds[0] in ("integer", "number") and not isinstance(value, bool):
         mend = _number_mend(value, schema, whole=kinds[0] == "integer")
+        if "string" in kinds and isinstance(value, float) and re.search(schema.get("pattern", ""), f"{value}s"):
+            mend = f"{mend}; or {written(value)}s, a time"
     elif "string" in kinds and isinstance(value, bool | int | float):
         text = written(value)
         close = [name for name in _names(schema) if name.startswith(text)] if not isinstance(value, bool) else []
