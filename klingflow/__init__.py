@@ -26,7 +26,19 @@ if TYPE_CHECKING:
     from klingflow.app.prices import PriceRow, Refreshed, prices, refresh_prices
     from klingflow.app.runner import FilmRun, RunResult
     from klingflow.app.settle import Verdict
-    from klingflow.app.store_check import StoreReport, verify_store
+    from klingflow.app.store_check import Damage, StoreReport, verify_store
+    from klingflow.app.store_upkeep import (
+        YOUNG_DAYS,
+        Copied,
+        Garbage,
+        StoredClip,
+        StoredKey,
+        pull_store,
+        push_store,
+        store_garbage,
+        stored_clips,
+        stored_key,
+    )
     from klingflow.app.take_in import TakenIn
     from klingflow.app.takes import TakeRow
     from klingflow.app.tasks import TaskRow, Tasks
@@ -65,7 +77,19 @@ _HOMES = {
     "klingflow.app.prices": ("PriceRow", "Refreshed", "prices", "refresh_prices"),
     "klingflow.app.runner": ("FilmRun", "RunResult"),
     "klingflow.app.settle": ("Verdict",),
-    "klingflow.app.store_check": ("StoreReport", "verify_store"),
+    "klingflow.app.store_check": ("Damage", "StoreReport", "verify_store"),
+    "klingflow.app.store_upkeep": (
+        "Copied",
+        "Garbage",
+        "StoredClip",
+        "StoredKey",
+        "YOUNG_DAYS",
+        "pull_store",
+        "push_store",
+        "store_garbage",
+        "stored_clips",
+        "stored_key",
+    ),
     "klingflow.app.take_in": ("TakenIn",),
     "klingflow.app.takes": ("TakeRow",),
     "klingflow.app.tasks": ("TaskRow", "Tasks"),
@@ -91,6 +115,8 @@ _HOMES = {
 
 __all__ = [
     "Action",
+    "Copied",
+    "Damage",
     "Event",
     "Failure",
     "FailureClass",
@@ -98,6 +124,7 @@ __all__ = [
     "FilmPlan",
     "FilmRun",
     "Finding",
+    "Garbage",
     "Interrupted",
     "KlingflowError",
     "Limits",
@@ -122,6 +149,8 @@ __all__ = [
     "Step",
     "StoreError",
     "StoreReport",
+    "StoredClip",
+    "StoredKey",
     "Storyboard",
     "StoryboardError",
     "TakeRow",
@@ -133,6 +162,7 @@ __all__ = [
     "UserCache",
     "Verdict",
     "WouldMake",
+    "YOUNG_DAYS",
     "clear_cache",
     "create_project",
     "doctor",
@@ -143,8 +173,13 @@ __all__ = [
     "paid_probe",
     "prices",
     "provider_names",
+    "pull_store",
+    "push_store",
     "refresh_prices",
     "schema",
+    "store_garbage",
+    "stored_clips",
+    "stored_key",
     "user_cache",
     "verify_store",
 ]

@@ -224,7 +224,7 @@ def test_the_examples_of_the_commands_work(
     """All that draw and buy nothing."""
     (tmp_path / "film.yaml").write_text(TOWER, "utf-8")
     monkeypatch.chdir(tmp_path)
-    for name in ("check", "plan", "status", "takes", "graph", "store", "schema"):
+    for name in ("check", "plan", "status", "takes", "graph", "schema"):
         [example] = re.findall(r"^```sh\n(.*?)^```$", COMMANDS[name], re.MULTILINE | re.DOTALL)
         for line in example.splitlines():
             assert app.main(shlex.split(line.partition(" >")[0])[1:]) == 0, f"{line}\n{capsys.readouterr()}"

@@ -28,7 +28,7 @@ from klingflow.core.errors import KlingflowError, StoreError, StoryboardError, U
 from klingflow.core.model import Key, Shot, ShotId
 from klingflow.core.redact import redact
 from klingflow.core.source import Severity
-from klingflow.io import config, http
+from klingflow.io import config, http, trust
 from klingflow.io.downloads import Downloads
 from klingflow.io.project import find_root
 from klingflow.io.publish_trial import unreadable
@@ -162,30 +162,34 @@ def _media() -> list[Finding]:
 
 def _store(start: Path, environ: Mapping[str, str]) -> list[Finding]:
     try:
-        place = open_project_store(start, environ)
-        if isinstance(place, FolderStore) and not place.root.exists():
-            return [_to_make(place)]
+        place, trusted = open_project_store(start, environ), trust.of(environ)
+        signed = f", records are signed with '{next(iter(trusted.keys))}'" if trusted.keys else ""
+        if trusted.read_only:
+            next(place.list("clips/"), None)
+            return [Finding(True, f"store: {place.where} can be read; nothing is written ({trust.READONLY})")]
+        if place.folder is not None and not place.folder.exists():
+            return [_to_make(place.folder, place.where)]
         if proves_create_only(place):
-            return [Finding(True, f"store: {place.where} keeps what is there")]
+            return [Finding(True, f"store: {place.where} keeps what is there{signed}")]
         return [Finding(False, f"store: {place.where} overwrites silently", "use a store that honours If-None-Match")]
     except KlingflowError as bad:
         return [Finding(False, f"store: {bad.what}", bad.mend)]
 
 
-def _to_make(store: FolderStore) -> Finding:
+def _to_make(folder: Path, where: str) -> Finding:
     """Tries the folder in which the first run will make the store. The store itself is not made by looking: a mistyped
     one would be there from then on."""
-    above = next(folder for folder in store.root.parents if folder.exists())
+    above = next(above for above in folder.parents if above.exists())
     try:
         with tempfile.TemporaryDirectory(prefix=".klingflow-", dir=above) as trial:
             good = proves_create_only(FolderStore(Path(trial)))
     except (OSError, StoreError) as bad:
         why = bad.what if isinstance(bad, StoreError) else bad.strerror
         mend = "make the folder writable, or name another place: `store` in klingflow.yaml, or KLINGFLOW_STORE"
-        return Finding(False, f"store: cannot write {store.where}: {why}", mend)
+        return Finding(False, f"store: cannot write {where}: {why}", mend)
     if not good:
-        return Finding(False, f"store: {store.where} would overwrite silently", "use another disk")
-    return Finding(True, f"store: {store.where} is not there yet; the first run makes it")
+        return Finding(False, f"store: {where} would overwrite silently", "use another disk")
+    return Finding(True, f"store: {where} is not there yet; the first run makes it")
 
 
 def _disk(root: Path, store: str, needed: int) -> list[Finding]:

@@ -3,6 +3,7 @@ asks."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -19,12 +20,12 @@ from klingflow.core.model import ANIMATIC, ClipRecord, Digest, FileStill, Film, 
 from klingflow.core.source import Problem, Severity
 from klingflow.execution import form, host
 from klingflow.execution.host import Host
-from klingflow.io import config, ledger
+from klingflow.io import config, ledger, trust
 from klingflow.io.config import Config
 from klingflow.io.project import find_root
 from klingflow.io.remembered import cache_folder
 from klingflow.io.storage_factory import open_store
-from klingflow.io.store import FolderStore, Store
+from klingflow.io.store import Store
 from klingflow.io.task_notes import TaskNotes
 from klingflow.output.words import count
 from klingflow.planning import accounts, price, schedule
@@ -52,18 +53,35 @@ CLOCK_SKEW_S = 600.0
 
 
 def store_of(loaded: LoadedStoryboard) -> Store:
-    return _store(loaded.config, loaded.project.root)
+    return _store(loaded.config, loaded.project.root, loaded.environ)
 
 
 def open_project_store(path: Path, environ: Mapping[str, str]) -> Store:
     """The store of the project that a storyboard or a folder belongs to."""
     root = find_root(path / "x" if path.is_dir() else path)
-    return _store(config.load(root, environ), root)
+    return _store(config.load(root, environ), root, environ)
 
 
-def _store(settings: Config, root: Path) -> Store:
-    local = Path(cache_folder() or root / ".klingflow" / "cache") / "store" / of_bytes(settings.store.encode())[:16]
-    return open_store(settings.store, root, local)
+def open_unguarded_store(path: Path, environ: Mapping[str, str]) -> Store:
+    """As `open_project_store`, but with records as they lie there: signatures neither written nor verified."""
+    root = find_root(path / "x" if path.is_dir() else path)
+    return _bare(config.load(root, environ).store, root)
+
+
+def open_other_store(path: Path, place: str, environ: Mapping[str, str]) -> Store:
+    """Another store than the project's: a folder, relative to the folder of the start, or s3://…, gs://…, az://….
+    Records as they lie there."""
+    root = find_root(path / "x" if path.is_dir() else path)
+    return _bare(place if "://" in place else os.path.abspath(place), root)
+
+
+def _store(settings: Config, root: Path, environ: Mapping[str, str]) -> Store:
+    return trust.guarded(_bare(settings.store, root), trust.of(environ))
+
+
+def _bare(place: str, root: Path) -> Store:
+    local = Path(cache_folder() or root / ".klingflow" / "cache") / "store" / of_bytes(place.encode())[:16]
+    return open_store(place, root, local)
 
 
 def lookups(loaded: LoadedStoryboard, store: Store, notes: TaskNotes) -> PlanLookups:
@@ -441,7 +459,7 @@ def only(loaded: LoadedStoryboard, plan: Plan, named: Mapping[str, Collection[Sh
 def absent(store: Store, plan: Plan) -> str:
     """What a person should know of clips that the plan names and this store does not hold; empty where all are there.
     Only a store on this machine is asked: looking up every clip of a remote one would cost a request each."""
-    if not isinstance(store, FolderStore):
+    if store.folder is None:
         return ""
     there = (Action.REUSE, Action.ADOPT, Action.HOLD)
     steps = [s for film in plan.films for s in film.steps if s.action in there and s.provider != planning.OWN]

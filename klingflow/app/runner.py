@@ -36,9 +36,10 @@ from klingflow.execution.budget import Budget
 from klingflow.execution.buyer import Buyer
 from klingflow.execution.inputs import InputImages
 from klingflow.execution.outcome import Emit, Event, Outcome, Result, RunFailure
+from klingflow.io import trust
 from klingflow.output import planfile
 from klingflow.output.words import count
-from klingflow.planning.plan import FilmPlan, Plan, totals
+from klingflow.planning.plan import OWN, Action, FilmPlan, Plan, totals
 from klingflow.planning.price import Limits, exceeded
 
 STORE_THREADS = 8
@@ -120,6 +121,8 @@ def refuse(session: Session, plan: Plan, options: RunOptions) -> Services:
     wrong = contradiction((step for film in plan.films for step in film.steps), session.store)
     if wrong is not None:
         raise wrong
+    if trust.of(session.loaded.environ).read_only:
+        _refuse_writes(session, plan)
     services.refuse_foreign_store(session.loaded, plan)
     opened = services.open_services(
         session.loaded,
@@ -131,6 +134,24 @@ def refuse(session: Session, plan: Plan, options: RunOptions) -> Services:
     if sums.tasks:
         outputs.check_beds(session.loaded)
     return opened
+
+
+def _refuse_writes(session: Session, plan: Plan) -> None:
+    """Refuses a plan that would write to a store which may only be read here. Raises UsageError."""
+    writing = [
+        step
+        for film in plan.films
+        for step in film.steps
+        if step.action in (Action.MAKE, Action.RESUME)
+        or (step.provider == OWN and not (step.clip is not None and session.store.holds(step.clip)))
+    ]
+    if writing:
+        raise UsageError(
+            f"{count(len(writing), 'clip')} would be written to the store {session.store.where}, which this runner may "
+            f"only read ({trust.READONLY}); nothing was made",
+            f"run where {trust.READONLY} is not set; or rehearse in a store of its own: "
+            "KLINGFLOW_STORE=.klingflow/store klingflow run --provider animatic",
+        )
 
 
 async def run(
@@ -178,7 +199,8 @@ async def buying(
 ) -> AsyncIterator[Buyer]:
     """A Buyer with its doors open and a folder of its own for what is on its way."""
     loaded, store = session.loaded, session.store
-    services.claim_store(loaded)
+    if not trust.of(loaded.environ).read_only:
+        services.claim_store(loaded)
     parent = loaded.project.to_write(".klingflow")
     parent.mkdir(exist_ok=True)
     sweep(parent)

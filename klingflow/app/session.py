@@ -7,7 +7,7 @@ from pathlib import Path
 
 from klingflow.app import lock_file, planner
 from klingflow.app.project_loader import LoadedStoryboard
-from klingflow.io.store import FolderStore, Store
+from klingflow.io.store import Store
 from klingflow.io.task_notes import TaskFile
 from klingflow.planning.plan import Plan, PlanLookups
 from klingflow.storyboard.lock import Lock
@@ -47,7 +47,7 @@ def _notes(loaded: LoadedStoryboard, store: Store) -> TaskFile:
     name = f"{loaded.name}.tasks.jsonl"
     inside = f".klingflow/{name}"
     own = loaded.project.root / ".klingflow"
-    if isinstance(store, FolderStore) and Path(loaded.config.store).is_relative_to(own):
+    if store.folder is not None and store.folder.is_relative_to(own):
         inside = loaded.beside(name)
     return TaskFile(loaded.project.root / inside, trusted=lambda: _untracked(loaded.project.root, inside))
 

@@ -1,16 +1,36 @@
-"""Reads every clip and frame of a store and compares it with its digest."""
+"""Reads a whole store: every clip and frame against its digest, every record against its form, its signature and the
+records around it. What is damaged is named, and mended from another store where one is given."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
-from klingflow.app.planner import open_project_store
+from klingflow.app import planner
 from klingflow.core.errors import StoreError, UsageError
-from klingflow.core.model import Digest
-from klingflow.io.store import FolderStore
+from klingflow.core.model import Digest, Key
+from klingflow.io import ledger, trust
+from klingflow.io.store import MARKER, Store, blob_name, missing, removed_name
+from klingflow.planning.job import Job, Kind, Record, fold
+from klingflow.providers import PROVIDERS
+
+RESTORE = "bring it back from a backup, or mend the store from another one: klingflow store verify --from PLACE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """One thing that is wrong in a store."""
+
+    name: str
+    """The object in the store, as "clips/KEY.json"."""
+    what: str
+    mend: str
+    healed: bool = False
+    """The good one was brought from another store."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,23 +43,194 @@ class StoreReport:
     """False where no run has made it yet."""
     good: int
     """How many clips and frames are what their names say."""
-    damaged: tuple[StoreError, ...]
-    """Those that are not, each with its mend; they were set aside."""
+    records: int
+    """How many records of orders and clips can be read and agree."""
+    signed: Mapping[str, int]
+    """How many of them each key signed, by its id; "" counts those without a signature. Empty where no key is set."""
+    damaged: tuple[Damage, ...]
 
 
-def verify_store(path: str | os.PathLike[str] = ".", *, environ: Mapping[str, str] = os.environ) -> StoreReport:
-    """Verifies the store of a storyboard's or a folder's project. Raises StoryboardError or UsageError for a project
-    file or a place that cannot be used, StoreError where the store cannot be read at all."""
+def verify_store(
+    path: str | os.PathLike[str] = ".", *, heal_from: str | None = None, environ: Mapping[str, str] = os.environ
+) -> StoreReport:
+    """Verifies the store of a storyboard's or a folder's project. Damaged clips and frames are set aside.
+
+    `heal_from` is another store (a folder, or s3://…): what is damaged here and good there is copied from there, and a
+    damaged record is kept in quarantine/. Raises StoryboardError or UsageError for a project file or a place that
+    cannot be used, StoreError where the store cannot be read at all.
+    """
     if not os.path.exists(path):
         what = f"there is no file or folder '{os.fspath(path)}'"
         raise UsageError(what, "name a storyboard, or a folder of the project")
-    place = open_project_store(Path(path), environ)
-    there = not isinstance(place, FolderStore) or place.root.exists()
-    good, damaged = 0, []
+    bare = planner.open_unguarded_store(Path(path), environ)
+    trusted = trust.of(environ)
+    place = trust.guarded(bare, trusted)
+    other = None
+    if heal_from is not None:
+        if trusted.read_only:
+            raise UsageError(f"nothing can be mended: {trust.READONLY} is set", "run it where the store may be written")
+        source = planner.open_other_store(Path(path), heal_from, environ)
+        other = trust.guarded(source, replace(trusted, read_only=True))
+        if other.folder is not None and not other.folder.is_dir():
+            raise UsageError(f"there is no store {other.where}", "name the folder or URL of another store after --from")
+    there = bare.folder is None or bare.folder.exists()
+    found: list[Damage] = []
+    good: Counter[str] = Counter()
+    for one in _all(place, bare) if there else ():
+        if isinstance(one, Damage):
+            found.append(one)
+        else:
+            good[one.partition("/")[0]] += 1
+    if other is not None:
+        found = [replace(damage, healed=_heal(damage, place, bare, other)) for damage in found]
+    return StoreReport(
+        store=place.where,
+        there=there,
+        good=good["blobs"],
+        records=good["ledger"] + good["clips"],
+        signed=dict(place.seen) if isinstance(place, trust.SignedStore) else {},
+        damaged=tuple(found),
+    )
+
+
+def _all(place: Store, bare: Store) -> Iterator[str | Damage]:
+    """The name of each object that is good, and each damage."""
+    try:
+        bare.read(MARKER)
+    except StoreError as bad:
+        yield Damage(name=MARKER, what=bad.what, mend=bad.mend)
+        return
+    sizes: dict[Digest, int | None] = {}
+    """Of each blob that was read; None for one that is damaged or missing, and named."""
     for name in place.list("blobs/"):
+        digest = Digest(name.removeprefix("blobs/").replace("/", ""))
         try:
-            place.blob(Digest(name.removeprefix("blobs/").replace("/", "")))
-            good += 1
+            sizes[digest] = place.verify(digest)
+            yield name
+        except ValueError:
+            what = f"{name} in {place.where} is no clip or frame of klingflow's"
+            yield Damage(name=name, what=what, mend="remove it")
         except StoreError as bad:
-            damaged.append(bad)
-    return StoreReport(store=place.where, there=there, good=good, damaged=tuple(damaged))
+            sizes[digest] = None
+            yield Damage(name=name, what=bad.what, mend=bad.mend)
+    keys: set[str] = set()
+    for folder, names in groupby(place.list("ledger/"), lambda name: name.rpartition("/")[0]):
+        key = Key(folder.removeprefix("ledger/"))
+        keys.add(key)
+        yield from _key(place, key, list(names), sizes)
+    for name in place.list("clips/"):
+        key = Key(name.removeprefix("clips/").removesuffix(".json"))
+        if key not in keys:
+            yield from _key(place, key, [], sizes)
+
+
+def _key(
+    place: Store, key: Key, names: Sequence[str], sizes: dict[Digest, int | None]
+) -> Iterator[str | Damage]:
+    """One key's records: each for itself, in their order, and against what the key bought."""
+    records: list[Record] = []
+    unread = False
+    for name in names:
+        try:
+            records.append(ledger.record(place, name))
+            yield name
+        except StoreError as bad:
+            unread = True
+            yield Damage(name=name, what=bad.what, mend=bad.mend)
+    job = fold(key, records)
+    if not unread:
+        yield from _gaps(place, key, records)
+    name = f"clips/{key}.json"
+    stored = job.last(Kind.STORED)
+    try:
+        clip = ledger.clip(place, key)
+    except StoreError as bad:
+        yield Damage(name=name, what=bad.what, mend=bad.mend)
+        return
+    if clip is None:
+        if stored is not None:
+            what = f"{name} is not in {place.where}, and the ledger says that its clip was stored"
+            yield Damage(name=name, what=what, mend=RESTORE)
+        return
+    digest = clip.facts.digest
+    if stored is not None and stored.detail.get("clip") != digest:
+        ordered = str(stored.detail.get("clip"))[:12]
+        what = f"{name} in {place.where} names the clip {digest[:12]}, and the ledger says that {ordered} was bought"
+        yield Damage(name=name, what=what, mend=RESTORE)
+    elif not unread and not _accounted(job, clip.provider, clip.task):
+        what = f"{name} in {place.where} names a clip of {clip.provider} that the ledger has no order for"
+        yield Damage(name=name, what=what, mend=f"find out who wrote it; {RESTORE}")
+    else:
+        yield name
+    if digest not in sizes:
+        sizes[digest] = None
+        if place.read(removed_name(digest)) is None:
+            away = missing(digest, place)
+            yield Damage(name=blob_name(digest), what=away.what, mend=away.mend)
+    size = sizes[digest]
+    if size not in (None, clip.facts.bytes):
+        what = f"{name} in {place.where} says that its clip has {clip.facts.bytes} bytes, and it has {size}"
+        yield Damage(name=name, what=what, mend=RESTORE)
+
+
+def _accounted(job: Job, provider: str, task: str | None) -> bool:
+    """Whether the ledger has the order of a clip of a paid provider."""
+    if provider not in PROVIDERS or not PROVIDERS[provider].caps.paid:
+        return True
+    tasks = {record.detail.get("task") for record in job.records if record.kind is Kind.ACCEPTED}
+    return bool(job.records) and (task is None or task in tasks)
+
+
+def _gaps(place: Store, key: Key, records: Sequence[Record]) -> Iterator[Damage]:
+    """Records that must have been there before those that are: an attempt is numbered from 0, without a gap."""
+    there = {(record.attempt, record.n) for record in records}
+    most = max((attempt for attempt, _ in there), default=0)
+    for attempt in range(1, most + 1):
+        last = max((n for a, n in there if a == attempt), default=0)
+        for n in range(last + 1):
+            if (attempt, n) not in there:
+                name = f"ledger/{key}/{attempt}.{n}" + (f"-{Kind.INTENT}.json" if n == 0 else "")
+                what = f"a record of the ledger is not in {place.where}: {name}"
+                yield Damage(name=name, what=what, mend=RESTORE)
+
+
+def _heal(damage: Damage, place: Store, bare: Store, other: Store) -> bool:
+    """Brings what is damaged from another store, where it is good there."""
+    try:
+        if damage.name.startswith("blobs/"):
+            digest = Digest(damage.name.removeprefix("blobs/").replace("/", ""))
+            if len(digest) != 64 or not other.holds(digest):
+                return False
+            return place.put(other.blob(digest)) == digest
+        if damage.name.startswith("clips/"):
+            return _bring(damage.name, place, bare, other)
+        if damage.name.startswith("ledger/"):
+            # All that the other store has of the key; a record here that it does not have goes, if it is damaged.
+            there = list(other.list(f"{damage.name.rpartition('/')[0]}/"))
+            if there and damage.name not in there:
+                _set_aside(damage.name, bare)
+            lacking = [name for name in there if name == damage.name or bare.read(name) is None]
+            return bool(there) and all([_bring(name, place, bare, other) for name in lacking])  # noqa: C419  # each one
+    except StoreError:
+        pass
+    return False
+
+
+def _bring(name: str, place: Store, bare: Store, other: Store) -> bool:
+    """Copies one record, which is good there; the damaged one goes to quarantine/."""
+    if name.startswith("clips/"):
+        ledger.clip(other, Key(name.removeprefix("clips/").removesuffix(".json")))
+    else:
+        ledger.record(other, name)
+    data = other.read(name)
+    if data is None:
+        return False
+    _set_aside(name, bare)
+    return place.create(name, data)
+
+
+def _set_aside(name: str, bare: Store) -> None:
+    damaged = bare.read(name)
+    if damaged is not None:
+        bare.create(f"quarantine/{name.replace('/', '.')}.{os.urandom(4).hex()}", damaged)
+        bare.delete(name)

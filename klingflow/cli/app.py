@@ -70,7 +70,11 @@ EXAMPLES = {
     "listen": ("klingflow listen film.yaml --listen 0.0.0.0:8477",),
     "doctor": ("klingflow doctor film.yaml",),
     "prices": ("klingflow prices", "klingflow prices --refresh && git diff klingflow.prices.yaml"),
-    "store": ("klingflow store",),
+    "store": (
+        "klingflow store verify --from s3://studio-backup/klingflow",
+        "klingflow store gc --keep main release/1",
+        "klingflow store pull ../other/.klingflow/store",
+    ),
     "cache": ("klingflow cache clear",),
     "schema": ("klingflow schema storyboard > storyboard.schema.json",),
     "completion": ("klingflow completion bash > ~/.local/share/bash-completion/completions/klingflow",),
@@ -91,7 +95,7 @@ COMMANDS = {
     "listen": "receive callbacks and collect tasks of detached runs",
     "doctor": "check keys, endpoints, store, disk, clock and prices, and all that a run of storyboards needs",
     "prices": "show the prices that plans count with; --refresh reads HiAPI's list prices into klingflow.prices.yaml",
-    "store": "verify the store's clips and frames",
+    "store": "verify the store's clips, frames and records; list, copy and tidy it",
     "cache": "show or clear what is remembered of files that were read before",
     "lock": "merge the locks of two branches that met; git calls it",
     "schema": "print the JSON Schema of one of klingflow's files",
@@ -264,7 +268,16 @@ def _prices(p: argparse.ArgumentParser) -> None:
 
 
 def _store(p: argparse.ArgumentParser) -> None:
-    p.add_argument("path", nargs="?", metavar="PATH", help="a storyboard, or a folder of the project (default: here)")
+    p.add_argument(
+        "words",
+        nargs="*",
+        metavar="WHAT",
+        help="verify (the default), ls, show KEY, gc, push PLACE or pull PLACE; then a storyboard, or a folder of the "
+        "project (default: here)",
+    )
+    p.add_argument("--from", dest="heal_from", metavar="PLACE", help="verify: mend from this other store")
+    p.add_argument("--keep", nargs="+", metavar="REF", help="gc: keep what the locks of these git refs name")
+    p.add_argument("--remove", action="store_true", help="gc: remove it; without, it is only shown")
     _format(p, "text", "json")
 
 

@@ -90,6 +90,21 @@ def answer(folder: Path, *words: str) -> bytes:
     return done.stdout
 
 
+def files_at(root: Path, ref: str, ending: str) -> Iterator[bytes]:
+    """The content of every file below `root` whose name ends so, at a ref itself. Raises UsageError where `root` is in
+    no git repository, or has no such ref."""
+    try:
+        found = answer(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+        commit = found.strip().decode()
+        listed = answer(root, "ls-tree", "-r", "-z", "--name-only", commit).split(b"\0")
+    except (GitFailed, FileNotFoundError, subprocess.TimeoutExpired) as bad:
+        what = f"{visible(ref)} is no commit that git knows in {root}"
+        raise UsageError(what, "name a branch, a tag or a commit that is there: git fetch, git branch -a") from bad
+    for name in listed:
+        if name.endswith(ending.encode()):
+            yield answer(root, "cat-file", "blob", f"{commit}:./{name.decode('utf-8', 'surrogateescape')}")
+
+
 def unmerged(root: Path, rel: str) -> tuple[bytes, bytes, bytes] | None:
     """The versions of a file that git could not merge: that of the common ancestor (empty where there is none), ours
     and theirs. None where git has no such file, or there is no git."""

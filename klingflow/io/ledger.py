@@ -46,6 +46,11 @@ def whole(store: Store, record: Record) -> Record:
     return _record(store, record.path, record.key)
 
 
+def record(store: Store, name: str) -> Record:
+    """One record by its name, without the body of its request. Raises StoreError for what is none."""
+    return without_body(_record(store, name, _key(name)))
+
+
 def jobs(store: Store, most: int | None = None) -> Iterator[Job]:
     """Every job of the ledger, in the order of their keys; each record is a read. Without the bodies of the requests.
 

@@ -91,6 +91,7 @@ class ObjectStore:
 
     def __init__(self, objects: Any, once: Any, where: str, identity: str, cache: FolderStore) -> None:
         self.where = where
+        self.folder: Path | None = None
         self._objects = objects
         self._once = once
         self._cache = cache
@@ -159,6 +160,28 @@ class ObjectStore:
 
     def holds(self, digest: Digest) -> bool:
         return self._size(blob_name(digest)) is not None
+
+    def verify(self, digest: Digest) -> int:
+        name = blob_name(digest)
+        for _ in range(2):
+            part = self._cache.root / f"{TEMP}{os.getpid()}-{os.urandom(8).hex()}"
+            try:
+                found = self._fetch(name, part)
+                if found is None:
+                    raise missing(digest, self)
+                if found == digest:
+                    return part.stat().st_size
+            finally:
+                part.unlink(missing_ok=True)
+        self._set_aside(digest, name)
+        raise damaged(digest, self.where)
+
+    def written_s(self, digest: Digest) -> float | None:
+        with self._talking(f"look for {blob_name(digest)}"):
+            try:
+                return float(obstore.head(self._objects, blob_name(digest))["last_modified"].timestamp())
+            except FileNotFoundError:
+                return None
 
     def delete(self, name: str) -> None:
         with self._talking(f"delete {valid(name)}"), suppress(FileNotFoundError):

@@ -5,6 +5,7 @@
     clips/KEY.json                       what a key bought            (io.ledger)
     ledger/KEY/ATTEMPT.N-KIND.json       a paid task's life           (io.ledger)
     quarantine/DIGEST.RANDOM             blobs that were found damaged, set aside
+    removed/DIGEST.json                  blobs that garbage collection removed, and when
 
 Five verbs: read, list, create, put, delete; and `blob`, the way back from a digest to a file. There is no update, hence
 no lock. All of them block: the engine calls them in threads. Knows no record's content.
@@ -43,6 +44,8 @@ _CHUNK = 1 << 20
 class Store(Protocol):
     where: str
     """The place as shown to people; no secret in it."""
+    folder: Path | None
+    """Its folder on this machine, which may not be there yet; None for object storage."""
 
     def read(self, name: str) -> bytes | None:
         """A record's bytes; None where there is none."""
@@ -74,8 +77,16 @@ class Store(Protocol):
         """Whether there is such a blob; it is not read for that."""
         ...
 
+    def verify(self, digest: Digest) -> int:
+        """Reads the blob where it is kept, and not a copy of it; its size in bytes. Raises as `blob`."""
+        ...
+
+    def written_s(self, digest: Digest) -> float | None:
+        """When the blob was written, in seconds since 1970 by the clock of its place; None where there is none."""
+        ...
+
     def delete(self, name: str) -> None:
-        """For garbage collection alone. Nothing happens where there is nothing."""
+        """For upkeep alone. Nothing happens where there is nothing."""
         ...
 
 
@@ -87,6 +98,11 @@ def blob_name(digest: Digest) -> str:
     if not _DIGEST.fullmatch(digest):
         raise ValueError(f"not a SHA-256 digest: {digest!r}")
     return f"blobs/{digest[:2]}/{digest[2:]}"
+
+
+def removed_name(digest: Digest) -> str:
+    """The note that a blob was removed on purpose."""
+    return f"removed/{digest}.json"
 
 
 def valid(name: str) -> str:
@@ -147,6 +163,11 @@ def missing(digest: Digest, store: Store) -> BlobMissing:
             f"the clip or frame {digest[:12]} was damaged and has been set aside in {where}/quarantine",
             "bring the good file back from a backup or another store; `klingflow run` never buys it again by itself",
         )
+    if store.read(removed_name(digest)) is not None:
+        return BlobMissing(
+            f"the clip or frame {digest[:12]} was removed from {where} by `klingflow store gc`",
+            "bring it back from a backup or another store: klingflow store pull PLACE",
+        )
     return BlobMissing(
         f"the clip or frame {digest[:12]} is not in the store {where}",
         "use the store that it was made in (`store:` in klingflow.yaml, or KLINGFLOW_STORE)",
@@ -166,6 +187,7 @@ class FolderStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.folder: Path | None = root
         self.where = redact(str(root))
         self._verified: dict[Digest, tuple[int, ...]] = {}
         self._durable: set[Path] = set()
@@ -230,6 +252,16 @@ class FolderStore:
 
     def holds(self, digest: Digest) -> bool:
         return (self.root / blob_name(digest)).is_file()
+
+    def verify(self, digest: Digest) -> int:
+        self._verified.pop(digest, None)
+        return self.blob(digest).stat().st_size
+
+    def written_s(self, digest: Digest) -> float | None:
+        try:
+            return (self.root / blob_name(digest)).stat().st_mtime
+        except OSError:
+            return None
 
     def delete(self, name: str) -> None:
         path = self.root / valid(name)
