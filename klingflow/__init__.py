@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False  # typing's own costs `--version` a third of its time
 if TYPE_CHECKING:
+    from klingflow.app.choosing import Candidate, Choice, Chosen, Consequences, Effect, Moved, Unmade
     from klingflow.app.doctor import Finding, PaidProbe, doctor, paid_probe
     from klingflow.app.library import (
         Planned,
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from klingflow.providers.base import FailureClass
 
 _HOMES = {
+    "klingflow.app.choosing": ("Candidate", "Choice", "Chosen", "Consequences", "Effect", "Moved", "Unmade"),
     "klingflow.app.doctor": ("Finding", "PaidProbe", "doctor", "paid_probe"),
     "klingflow.app.library": (
         "Planned",
@@ -115,8 +117,13 @@ _HOMES = {
 
 __all__ = [
     "Action",
+    "Candidate",
+    "Choice",
+    "Chosen",
+    "Consequences",
     "Copied",
     "Damage",
+    "Effect",
     "Event",
     "Failure",
     "FailureClass",
@@ -129,6 +136,7 @@ __all__ = [
     "KlingflowError",
     "Limits",
     "MediaError",
+    "Moved",
     "Outcome",
     "PaidProbe",
     "Plan",
@@ -158,6 +166,7 @@ __all__ = [
     "TaskRow",
     "Tasks",
     "Totals",
+    "Unmade",
     "UsageError",
     "UserCache",
     "Verdict",

@@ -70,7 +70,7 @@ def test_every_command_that_shows_something_has_json() -> None:
         for option in (["--json"], ["--format", "json"]):
             assert app.parser(name).parse_args([name, *words, *option]).format == "json"
     assert {*GIVEN, *EVENTS, *WITHOUT, "plan", "resolve", "take-in"} == app.COMMANDS.keys()
-    inner = {"store-ls", "store-show", "store-gc", "store-copy"}
+    inner = {"takes-set", "store-ls", "store-show", "store-gc", "store-copy"}
     assert {*GIVEN, "resolve", "take-in", *inner} == schema.load("answers")["$defs"].keys()
 
 
@@ -100,6 +100,14 @@ def test_the_documents_say_what_the_text_says(project: Project) -> None:
     assert told("cache")["cleared"] is False
     assert told("cache", "clear")["cleared"] is True
     assert told("cache")["known_bytes"] == 0
+
+
+def test_a_choice_prints_one_document_of_the_schema(project: Project) -> None:
+    told = project.run("takes", "--set", "dusk=1", "--json")
+    assert told.code == 0, told.said
+    chosen = good("takes-set", told.out)["chosen"]
+    assert (chosen["shot"], chosen["take"], chosen["was"], chosen["edited"]) == ("dusk", 1, 1, False)
+    assert [one["variant"] for one in chosen["clips"]] == ["en", "de"]
 
 
 def test_what_is_wrong_is_in_the_document_and_in_the_exit_code(project: Project) -> None:

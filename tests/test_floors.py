@@ -57,6 +57,7 @@ HIDDEN = {
     ("klingflow.app.library", "klingflow.app.collector"): "the engine and the network: only collecting",
     ("klingflow.app.library", "klingflow.app.outputs"): "the media library: only where a film is looked for",
     ("klingflow.app.library", "klingflow.app.plan_snapshot"): "the saved plan: only where one is saved or run",
+    ("klingflow.app.library", "klingflow.app.choosing"): "the lock and git: only where a take is chosen",
     ("klingflow.app.library", "klingflow.app.planner"): "planning: a check plans nothing",
     ("klingflow.app.library", "klingflow.app.runner"): "the engine and the network: only a run",
     ("klingflow.app.library", "klingflow.app.session"): "store and ledger: a check has none",

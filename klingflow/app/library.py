@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from typing import Any
 
+    from klingflow.app.choosing import Choice, Chosen, Consequences
     from klingflow.app.runner import RunOptions, RunResult
     from klingflow.app.services import Services
     from klingflow.app.session import Session
@@ -260,6 +261,29 @@ class Storyboard:
         from klingflow.app import takes
 
         return takes.takes(self._session())
+
+    def choices(self) -> tuple[Choice, ...]:
+        """Every shot that has a take, with the clips that a person can choose from: those of the lock, and those that a
+        run which goes on has kept by now. Raises StoryboardError, UsageError or StoreError."""
+        from klingflow.app import choosing
+
+        return choosing.choices(self._session())
+
+    def consider(self, shot: str, take: int) -> Consequences:
+        """What becomes stale, and what making it anew costs, when this take is chosen; nothing is written. Raises
+        StoryboardError, UsageError or StoreError."""
+        from klingflow.app import choosing
+
+        return choosing.consider(self._session(), shot, take)
+
+    def choose(self, shot: str, take: int, *, why: str = "", state: str | None = None) -> Chosen:
+        """Chooses a take: `take: N` is written into the storyboard, of which no other byte changes, and who chose, why
+        and when into the lock. Buys nothing. `state` is that of the `Consequences` that a person saw: raises Moved
+        where the storyboard or its lock is another one by now. Raises StoryboardError, StoreError, or UsageError: there
+        is no such take, or the text cannot be edited."""
+        from klingflow.app import choosing
+
+        return choosing.choose(self._file, shot, take, why=why, state=state)
 
     def delivered(self) -> tuple[Path, ...]:
         """The finished films that stand in `out/`, the newest first, rehearsals too. Raises StoryboardError or

@@ -63,7 +63,7 @@ EXAMPLES = {
         "klingflow take-in lamp.mp4 --as dawn",
         "klingflow take-in lamp.mp4 film.yaml --as dawn --cost 0.56",
     ),
-    "takes": ("klingflow takes film.yaml",),
+    "takes": ("klingflow takes film.yaml", "klingflow takes film.yaml --set dawn=3 --why 'the boat turns'"),
     "film": ("klingflow film film.yaml",),
     "open": ("klingflow open",),
     "graph": ("klingflow graph film.yaml --format svg > film.svg",),
@@ -230,6 +230,8 @@ def _take_in(p: argparse.ArgumentParser) -> None:
 
 def _takes(p: argparse.ArgumentParser) -> None:
     _storyboard(p)
+    p.add_argument("--set", action="append", default=[], metavar="SHOT=N", help="choose take N of a shot: it counts")
+    p.add_argument("--why", metavar="TEXT", help="with --set: a note for the lock, beside who chose and when")
     _format(p, "text", "json")
 
 

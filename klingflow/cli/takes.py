@@ -1,12 +1,15 @@
-"""`klingflow takes`: the takes of each shot, and which one counts."""
+"""`klingflow takes`: the takes of each shot, which one counts, and another choice."""
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
+from decimal import Decimal
 
 import klingflow
-from klingflow import TakeRow, money
+from klingflow import Chosen, Effect, Storyboard, TakeRow, UsageError, money
 from klingflow.cli import answer, storyboards
 from klingflow.core.errors import DONE
 from klingflow.core.source import inert, visible
@@ -15,9 +18,14 @@ from klingflow.output.table import Row, table
 from klingflow.output.words import wrapped
 
 
-def takes(path: str | None, format: str = "text") -> int:
-    """Lists what the lock names: a run keeps every take of a shot that lives, so that a person can go back to one."""
+def takes(path: str | None, set: Sequence[str] = (), why: str | None = None, format: str = "text") -> int:
+    """Lists what the lock names: a run keeps every take of a shot that lives, so that a person can go back to one. With
+    `set`, chooses one."""
     storyboard = klingflow.open(storyboards.one(path))
+    if set:
+        return _choose(storyboard, set, why or "", json=format == "json")
+    if why is not None:
+        raise UsageError("--why says why a take is chosen", "name it with --set SHOT=N")
     rows = storyboard.takes()
     if format == "json":
         answer.show(storyboard=storyboard.relative(), takes=[asdict(row) for row in rows])
@@ -34,9 +42,87 @@ def takes(path: str | None, format: str = "text") -> int:
     return DONE
 
 
-COUNTS = "* counts: the film uses it, and other shots continue it. `take: N` in the storyboard chooses another."
+COUNTS = "* counts: the film uses it, and other shots continue it. --set SHOT=N chooses another."
 HEAD = ("  SHOT", "TAKE", "LENGTH", "PRICE", "PROVIDER", "DATE", "CLIP", "BASIS")
 """BASIS, of the price, only where there is one: it is the last, so that it makes room."""
+
+
+def _choose(storyboard: Storyboard, given: Sequence[str], why: str, *, json: bool) -> int:
+    if len(given) > 1:
+        raise UsageError("--set is here more than once", "choose one take at a time: each may make others stale")
+    shot, equals, number = given[0].partition("=")
+    if not (equals and number.isascii() and number.isdigit() and len(number) < 5):
+        raise UsageError(f"--set {given[0]!r} is no choice", "write SHOT=N: dawn=3")
+    chosen = storyboard.choose(shot, int(number), why=why)
+    if json:
+        answer.show(storyboard=storyboard.relative(), chosen=_plain(chosen))
+        return DONE
+    print(inert("\n".join(_said(storyboard, chosen, terminal.width(sys.stdout)))))
+    return DONE
+
+
+def _plain(chosen: Chosen) -> dict[str, object]:
+    found = chosen.consequences
+    return {
+        "shot": found.shot,
+        "take": found.take,
+        "was": found.was,
+        "clips": [{"variant": variant, "clip": clip} for variant, clip in found.clips.items()],
+        "by": chosen.by,
+        "why": chosen.why,
+        "date": chosen.date,
+        "file": chosen.file,
+        "edited": chosen.edited,
+        "stale": [asdict(effect) for effect in found.stale],
+        "spared": [asdict(effect) for effect in found.spared],
+        "spend": found.spend,
+        "run": found.run,
+    }
+
+
+def _said(storyboard: Storyboard, chosen: Chosen, width: int) -> list[str]:
+    """What was chosen, what that makes stale, and what it comes to."""
+    found = chosen.consequences
+    if found.take == found.was:
+        first = f"{found.shot}: take {found.take} counts, as before; the lock says that {chosen.by} chose it"
+    else:
+        first = f"{found.shot}: take {found.take} counts now, and not take {found.was}: written into {chosen.file}; "
+        first += f"the lock says that {chosen.by} chose it"
+    lines = wrapped(visible(first), width, "", "  ", whole=True)
+    if found.stale:
+        lines += ["", "the next run makes anew because of it:"]
+        lines += _effects(found.stale, width)
+        if len(found.stale) > 1:
+            lines += wrapped(f"together {_price(found.spend, _bases(found.stale))}", width, "  ", "    ")
+    else:
+        lines.append("nothing has to be made anew because of it")
+    if found.spared:
+        names = ", ".join(f"{one.shot}{f' take {one.take}' if one.take > 1 else ''}" for one in found.spared)
+        lines += wrapped(visible(f"no longer to be made: {names}"), width, "", "  ")
+    run = f"klingflow run {shlex.quote(storyboard.path)}"
+    spend = "nothing" if found.run == 0 else _price(found.run)
+    lines += wrapped(f"{run} would spend {spend} in all", width, "", "  ", whole=True)
+    return lines
+
+
+def _effects(effects: Sequence[Effect], width: int) -> list[str]:
+    films = len({effect.variant for effect in effects}) > 1
+    out = []
+    for effect in effects:
+        name = effect.shot + (f" take {effect.take}" if effect.take > 1 else "")
+        name += f" [{effect.variant}]" if films else ""
+        out += wrapped(visible(f"{name}: {effect.reason}, {_price(effect.price)}"), width, "  ", "    ")
+    return out
+
+
+def _price(amount: Decimal | None, bases: Sequence[str] = ()) -> str:
+    if amount is None:
+        return "price unknown"
+    return (money(amount) if amount else "free") + (f" ({', '.join(bases)})" if amount and bases else "")
+
+
+def _bases(effects: Sequence[Effect]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(effect.basis for effect in effects if effect.basis))
 
 
 def _cells(row: TakeRow) -> tuple[str, ...]:

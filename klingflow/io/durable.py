@@ -63,24 +63,24 @@ def make_folder(folder: Path) -> None:
         sync_folder(folder.parent)
 
 
-def replace(path: Path, data: bytes) -> None:
-    """The file holds `data`, or what it held before. Makes no folder."""
-    with replacing(path) as part:
+def replace(path: Path, data: bytes, *, mode: int = MODE) -> None:
+    """The file holds `data`, or what it held before. Makes no folder. `mode` is what it may be read and written by."""
+    with replacing(path, mode) as part:
         part.write_bytes(data)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, mode: int = MODE) -> Iterator[Path]:
     """An empty file beside `path` to be written by its name: it takes the place of `path` when the block ends well, and
     is gone when it does not."""
     # A name that nobody can predict: a link that a pull request brought under it would be followed.
     part = path.with_name(f".{path.name[:100]}.{os.urandom(8).hex()}.part")
-    os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE))
+    os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
         yield part
         fd = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            os.fchmod(fd, MODE)
+            os.fchmod(fd, mode)
             sync(fd)
         finally:
             os.close(fd)

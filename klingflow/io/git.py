@@ -64,6 +64,14 @@ def tracked(root: Path, folder: str) -> bool:
     return found.returncode == 0 and bool(found.stdout)
 
 
+def user_name(root: Path) -> str:
+    """The name with which git would sign a commit in `root`; empty where it knows none, or there is no git."""
+    try:
+        return answer(root, "config", "--get", "user.name").decode(errors="replace").strip()
+    except (GitFailed, OSError, subprocess.SubprocessError):
+        return ""
+
+
 class GitFailed(Exception):
     """git ended with an error."""
 
