@@ -136,6 +136,7 @@ def test_only_harmless_facts_of_a_pull_request_are_read_at_all() -> None:
                 "github.event_name",  # GitHub's word
                 "github.event.pull_request.number",  # a number
                 "github.event.pull_request.head.repo.fork",  # true or false
+                "github.event.repository.default_branch",  # the owner's setting
             )
 
 

@@ -186,6 +186,7 @@ def test_every_whole_storyboard_is_good(project: Project) -> None:
                 project.write(f"{folder}/{Path(name).parent}/{image}", given[".png"])
         for name in re.findall(r"[\w/-]+\.(?:png|txt|wav|mp4)\b", re.sub(r"https?://\S+", "", text)):
             project.write(f"{folder}/{name}", given[Path(name).suffix])
+    (project.root / ".git").mkdir()  # a gate wants a repository
     ended = project.run("check", ".")
     assert ended.code == 0, ended.said
     assert "warning" not in ended.said
@@ -290,6 +291,7 @@ OTHER: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "take": ({}, {"take": 2}),
     "takes": ({}, {"takes": 2}),
     "hold": ({}, {"hold": True}),
+    "gate": ({}, {"gate": "approved"}),
     "clip": ({**OWN, "clip": "a.mp4"}, {**OWN, "clip": "b.mp4"}),
     "vars": ({}, {"vars": {"unused": "v"}}),
 }

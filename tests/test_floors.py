@@ -74,6 +74,7 @@ HIDDEN = {
     ("klingflow.app.library", "klingflow.planning.price"): "planning: a check plans nothing",
     ("klingflow.app.planner", "klingflow.io.store_origin"): "git: only a plan that has paid shots",
     ("klingflow.app.lock_file", "klingflow.io.git"): "git: only where it could not merge a lock",
+    ("klingflow.app.approvals", "klingflow.io.git"): "git: only where something waits for a pick",
     ("klingflow.animatic.service", "klingflow.animatic.renderer"): "av: only where a clip is drawn",
     ("klingflow.app.session", "klingflow.io.git"): "git: only where there are notes of paid tasks",
     ("klingflow.app.preflight", "klingflow.io.media"): "av: a run with nothing to order does not look whether it works",

@@ -464,7 +464,7 @@ def test_load_reads_every_field_that_the_schema_has() -> None:
         "elements": [{"frontal_image": "e.png"}], "videos": ["v.mp4"], "multi_shot": {"by": "intelligence"},
         "duration": 6, "resolution": "4K",
         "sound": True, "aspect_ratio": "1:1", "model": "m", "provider": "hiapi", "take": 2, "takes": 2, "hold": True,
-        "clip": "c.mp4", "vars": {"v": 1},
+        "gate": "approved", "clip": "c.mp4", "vars": {"v": 1},
     }  # fmt: skip
     assert set(fields) | {"id"} == set(schema.load("storyboard")["$defs"]["shot"]["properties"])
     assert set(fields) - set(Shot.__slots__) == {"prompt_file", "continues", "vars"}

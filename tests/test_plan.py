@@ -110,6 +110,7 @@ def lookups(
         find=(store or {}).get,
         open_order=lambda key, shot: (orders or {}).get(shot.id),
         picture=(pictures or {}).get,
+        unapproved=lambda variant, shot, pick: "",
     )
 
 
@@ -162,6 +163,7 @@ def test_the_lock_answers_and_neither_store_nor_ledger_is_asked() -> None:
             find=lambda key: (_ for _ in ()).throw(AssertionError("asked the store")),
             open_order=lambda key, shot: (_ for _ in ()).throw(AssertionError("asked the ledger")),
             picture=lambda path: (_ for _ in ()).throw(AssertionError("decoded a file")),
+            unapproved=lambda variant, shot, pick: (_ for _ in ()).throw(AssertionError("asked git")),
         ),
     )
     assert [step.action for step in found.steps] == [Action.REUSE, Action.REUSE]
@@ -338,6 +340,7 @@ def test_an_unknown_price_makes_the_total_unknown() -> None:
             find=lambda key: None,
             open_order=lambda key, shot: None,
             picture=lambda path: None,
+            unapproved=None,
         ),
     )
     assert planning.totals([found]).spend is None

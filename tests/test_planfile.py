@@ -233,6 +233,7 @@ AT = {"film": "harbour", "shot": "dawn", "take": 1}
         event("step-done", **AT, result="made", key="a" * 64, clip="b" * 64, seconds=5.04, cost=0.56),
         event("step-failed", **AT, **{"class": "moderated", "message": "no", "charged": None, "next": "change it"}),
         event("step-skipped", **AT, because="harbour"),
+        event("step-waiting", **AT, reason="waits for the approval of harbour"),
         event("step-in-doubt", **AT, message="no answer", next="klingflow resolve harbour.yaml dawn"),
         event("film", film="harbour", path="out/harbour/film.mp4", frames=360, seconds=15.0),
         event("done", exit_code=0, spent=None, **{result.value.replace("-", "_"): 1 for result in Result}),

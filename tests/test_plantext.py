@@ -98,7 +98,7 @@ def test_what_stops_many_shots_alike_is_told_once() -> None:
         return Outcome(shot=ShotId(name), take=1, is_active_take=True, result=Result.FAILED, failure=failure)
 
     outcomes = (*(failed(f"s{n}") for n in range(32)), failed("other", "moderated"))
-    text = ending([(film(), outcomes)], "a film.yaml", Decimal(0), 3, interrupted=True)
+    text = ending([(film(), film_plan(), outcomes)], "a film.yaml", Decimal(0), 3, interrupted=True)
     assert text.count("the key is refused") == text.count("shot 's0' failed") == 1
     assert "mend: check the key\nthe same for s1, s2, s3, s4, s5, s6, and 25 more\n\n" in text
     assert "shot 'other' failed: moderated" in text
@@ -167,8 +167,9 @@ def test_log_and_last_line_say_the_plans_words_in_the_past_tense() -> None:
         Outcome(shot=one.id, take=1, is_active_take=True, result=result)
         for one, result in zip(made.shots, Result, strict=True)
     )
-    last = ending([(made, outcomes)], "film.yaml", Decimal(0), 12, False)
-    good, bad = "1 resumed, 1 adopted, 1 reused, 1 held", "1 failed, 1 skipped, 1 in doubt, 1 being made, 1 stopped"
+    last = ending([(made, film_plan(), outcomes)], "film.yaml", Decimal(0), 12, False)
+    good = "1 resumed, 1 adopted, 1 reused, 1 held"
+    bad = "1 failed, 1 skipped, 1 waiting, 1 in doubt, 1 being made, 1 stopped"
     assert f"1 clip made, {good}, {bad}" in " ".join(last.split())
     for result in (Result.MADE, Result.RESUMED, Result.ADOPTED):
         place = {"film": "film", "shot": ShotId("a"), "take": 1}

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from klingflow.app import lock_file
+from klingflow.app import approvals, lock_file
 from klingflow.app.project_loader import LoadedStoryboard, own_frames
 from klingflow.core.digest import of_bytes
 from klingflow.core.errors import KlingflowError, StoreError, UsageError
@@ -145,6 +145,7 @@ def lookups(loaded: LoadedStoryboard, store: Store, notes: TaskNotes) -> PlanLoo
         find=find,
         open_order=order,
         picture=picture,
+        unapproved=None if loaded.rehearsal else approvals.unapproved(loaded),
     )
 
 

@@ -35,7 +35,7 @@ from klingflow.core.model import (
 from klingflow.core.source import Document, Problem, Severity, Span, nearest
 from klingflow.io import config as project_file
 from klingflow.io.config import Config
-from klingflow.io.project import Project, find_root
+from klingflow.io.project import Project, find_root, git_root
 from klingflow.io.remembered import recall, remember
 from klingflow.planning import graph, pictures
 from klingflow.providers import BUILT_IN, PROVIDERS
@@ -239,8 +239,21 @@ def read_films(
         for shot in film.shots:
             if shot.clip is None and shot.provider in PROVIDERS:
                 problems += [*_videos(film, shot), *PROVIDERS[shot.provider].check(film, shot)]
+    problems += _no_approval(project.root, declared.films)
     content = Content(films=declared.films, inputs=inputs, texts=declared.texts)
     return content, _causes(declared.document, problems)
+
+
+def _no_approval(root: Path, films: Sequence[Film]) -> list[Problem]:
+    """That there are gates, and no git that knows what is merged. Told once."""
+    gated = ((film, shot) for film in films for shot in film.shots if shot.gate is not None)
+    found = next(gated, None)
+    if found is None or git_root(root) is not None:
+        return []
+    film, shot = found
+    what = "this project is in no git repository: a pick alone opens a gate, nothing is to be merged"
+    span = film.where(shot.id, "gate")
+    return [Problem(rule="gate-no-git", what=what, span=span, mend="git init", severity=Severity.WARNING)]
 
 
 def _videos(film: Film, shot: Shot) -> list[Problem]:

@@ -109,7 +109,7 @@ def _confirm(planned: Planned, yes: bool) -> None:
 
 def _ending(result: RunResult, path: str, *, json: bool, quiet: bool) -> None:
     if not json:
-        films = [(each.film, each.outcomes) for each in result.films]
+        films = [(each.film, each.plan, each.outcomes) for each in result.films]
         basis = plantext.basis([each.plan for each in result.films])
         say(plantext.ending(films, path, result.spent, result.seconds, result.interrupted, basis))
     for unjoined in result.unjoined:

@@ -140,6 +140,9 @@ class Shot:
     take: int = 1
     takes: int = 1
     hold: bool = False
+    gate: str | None = None
+    """"approved": what continues the shot is not bought until a take of it is picked and the pick is merged
+    (planning.gates). It is no part of a key."""
     clip: str | None = None
     """A clip of one's own: a file of the project, path relative to its root."""
     meets: ShotId | None = None

@@ -83,6 +83,10 @@ async def run(
     weigh = cache(lambda: _weights(film, expect))  # reads what the ledger has learnt: only when something is to be made
 
     async def one(step: Step) -> Outcome:
+        if step.action is Action.WAIT:
+            where = {"film": film.label, "shot": step.shot, "take": step.take}
+            emit(Event(event="step-waiting", data={"reason": step.reason}, **where))  # type: ignore[arg-type]
+            return replace(_outcome(step), result=Result.WAITING)
         shot = shots[step.shot] if step.take == shots[step.shot].take else replace(shots[step.shot], take=step.take)
         frames_of: dict[ShotId, Digest] = {}
         lacks: Outcome | None = None

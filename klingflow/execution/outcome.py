@@ -25,6 +25,8 @@ class Result(StrEnum):
     FAILED = "failed"
     SKIPPED = "skipped"
     """A shot that it needs did not end well: no error of its own."""
+    WAITING = "waiting"
+    """A person decides something first, as its plan says (Action.WAIT): nothing was ordered."""
     IN_DOUBT = "in-doubt"
     OPEN = "being-made"
     """A task is being made: run again to collect."""

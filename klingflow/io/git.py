@@ -129,12 +129,46 @@ def unmerged(root: Path, rel: str) -> tuple[bytes, bytes, bytes] | None:
     return base, ours, theirs
 
 
+def remotes(root: Path) -> list[str]:
+    """The names of the repository's remotes. Raises UsageError where git cannot say."""
+    return _said(root, "remote").split()
+
+
+def default_branch(root: Path, remote: str) -> str:
+    """The default branch of a remote as this clone knows it (refs/remotes/origin/main: a tag may be called
+    origin/main, too); empty where it does not know it, or the branch is not here."""
+    try:
+        name = answer(root, "symbolic-ref", "--quiet", f"refs/remotes/{remote}/HEAD").decode().strip()
+    except (GitFailed, OSError, subprocess.SubprocessError):
+        return ""
+    return name if is_branch(root, name) else ""
+
+
+def is_branch(root: Path, ref: str) -> bool:
+    """Whether a full name (refs/remotes/origin/main) leads to a commit here."""
+    try:
+        return bool(answer(root, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}").strip())
+    except (GitFailed, OSError, subprocess.SubprocessError):
+        return False
+
+
+def _said(root: Path, *words: str) -> str:
+    try:
+        return answer(root, *words).decode(errors="replace")
+    except GitFailed as fault:
+        raise UsageError(f"git {words[0]} failed: {visible(fault.said.strip())}") from None
+    except FileNotFoundError:
+        raise UsageError("git is not installed", "install git") from None
+    except (OSError, subprocess.SubprocessError) as bad:
+        raise UsageError(f"git cannot be asked: {bad}") from None
+
+
 class Tree:
     """The files below `root` as they stand where this branch left `ref`: at their last common commit, so that what
-    others have done on `ref` since is no change of this branch. Paths are relative to `root`. Close it, or use it in a
-    `with`."""
+    others have done on `ref` since is no change of this branch. With `at_tip` as they stand at `ref` itself. Paths are
+    relative to `root`. Close it, or use it in a `with`."""
 
-    def __init__(self, root: Path, ref: str) -> None:
+    def __init__(self, root: Path, ref: str, *, at_tip: bool = False) -> None:
         """Raises UsageError where `root` is in no git repository or `ref` names no commit there."""
         self.root = Path(os.path.realpath(root))
         self.ref = ref
@@ -161,7 +195,8 @@ class Tree:
         """Whether there is a common commit; where none is known, `ref` itself is taken."""
         self.commit = self.tip
         try:
-            self.commit = self._repo.git("merge-base", "HEAD", self.tip).strip()
+            if not at_tip:
+                self.commit = self._repo.git("merge-base", "HEAD", self.tip).strip()
         except GitFailed:
             self.parted = False
         self.shown = visible(ref) if self.commit == self.tip else self.commit[:7]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from decimal import Decimal
 
 from klingflow.output.words import clock, count, duration
+from klingflow.planning import gates
 from klingflow.planning.accounts import Bill, bills
-from klingflow.planning.plan import Action, Dropped, FilmPlan, Plan, Step, Totals, totals
+from klingflow.planning.gates import Wait
+from klingflow.planning.plan import Action, Dropped, FilmPlan, Plan, Step, Sums, Totals, totals
 from klingflow.planning.price import ESTIMATE, Limits, exact, exceeded, money, noted
 
 SHIPPED = (
@@ -109,11 +112,31 @@ def limit(plan: Plan, sums: Totals) -> str:
     return f"{', '.join(named)} a run"
 
 
+def said_once(steps: Iterable[Step]) -> Iterator[Step]:
+    """The steps of a film, those that wait for what another one waits for already with the short reason."""
+    told: set[Wait] = set()
+    for step in steps:
+        first = step.waits_for[0] if step.waits_for else None
+        if first in told and step.reason == gates.reason(step.shot, step.waits_for):
+            step = replace(step, reason=gates.brief(step.shot, step.waits_for))
+        told |= {first} if first else set()
+        yield step
+
+
+def waiting(later: Sums, films: Sequence[FilmPlan]) -> str:
+    """`2 clips, 10 s, $1.12 (estimate) once it is decided`: what waiting steps would come to, in none of the totals."""
+    ways = noted(step.later.basis for film in films for step in film.steps if step.later is not None)
+    cost = "price unknown" if later.spend is None else f"{money(later.spend)}{ways}" if later.spend else "free"
+    return f"{count(later.tasks, 'clip')}, {later.seconds} s, {cost} once decided; in no total"
+
+
 def ready(film: FilmPlan, plan: Plan) -> str:
     """`29 s of film, there about 3 min after a run begins`, as far as it is known."""
     parts = [f"{clock(film.length_s)} of film"] if film.length_s is not None else []
     if film.wall_s >= 1:
-        parts.append(f"ready in about {duration(film.wall_s)}{in_flight(film, plan)}")
+        waits = any(step.action is Action.WAIT for step in film.steps)
+        what = "what does not wait is ready" if waits else "ready"
+        parts.append(f"{what} in about {duration(film.wall_s)}{in_flight(film, plan)}")
     return ", ".join(parts)
 
 

@@ -18,7 +18,7 @@ from klingflow.core.digest import PartChange
 from klingflow.core.model import ShotId
 from klingflow.core.redact import redact
 from klingflow.core.source import Problem, visible
-from klingflow.output.answers import answers, in_flight, refused_by_limit, texts
+from klingflow.output.answers import answers, in_flight, refused_by_limit, said_once, texts
 from klingflow.output.words import clock, count, duration, unknown
 from klingflow.planning.compare import Comparison, FieldChange, Segments, ShotChange, ShotState, words
 from klingflow.planning.plan import SIGN, Action, FilmPlan, Plan, Step, Totals, totals
@@ -144,6 +144,10 @@ def verdict(plan: Plan, sums: Totals) -> str:
         parts.append(f"{count(resumed, 'order')} on the way {are} resumed at no further cost")
     if doubt := len({(step.shot, step.take, step.key) for step in steps if step.action is Action.RESOLVE}):
         parts.append(f"{count(doubt, 'shot')} {'is' if doubt == 1 else 'are'} in doubt and must be settled first")
+    if sums.later.tasks:
+        waits = "waits" if sums.later.tasks == 1 else "wait"
+        cost = "price not known" if sums.later.spend is None else _usd(sums.later.spend) if sums.later.spend else "free"
+        parts.append(f"{count(sums.later.tasks, 'clip')} {waits} for a person's decision, {cost} later")
     if stuck := sum(step.action is Action.MAKE and not step.orders and step.same_as is None for step in steps):
         parts.append(f"{count(stuck, 'shot')} {'is' if stuck == 1 else 'are'} not made in this run")
     if not steps:
@@ -180,7 +184,8 @@ def _lines(plan: Plan, comparisons: Mapping[str, Comparison], base: str, sums: T
         way += f" → … ({len(chain)} shots)" if len(chain) > 6 else ""
         together = in_flight(longest, plan)
         chained = f"; the longest chain takes {duration(longest.chain_s)}" if together else ""
-        out.append(f"Expected time: about {duration(longest.wall_s)}{together}{chained}, along {way}.")
+        waits = "; what waits is not in it" if sums.later.tasks else ""
+        out.append(f"Expected time: about {duration(longest.wall_s)}{together}{chained}, along {way}{waits}.")
         out += [
             f"{code(found.shot)}: <code>meets</code> {code(found.meets)} instead of <code>continues</code> would save "
             f"about {duration(found.saves_s)}."
@@ -314,7 +319,7 @@ def _rows(
     known: dict[tuple[str, ShotId, int], tuple[str, ...]] = {}
     for film in films:
         mine = changes.get(film.variant, {})
-        for step in film.steps:
+        for step in said_once(film.steps):
             change = mine.get(step.shot)
             if step.action is Action.REUSE and change is None:
                 continue
@@ -345,6 +350,9 @@ def _cells_of(step: Step, change: ShotChange | None, room: Room) -> tuple[str, s
     price = _NOTHING
     if step.orders:
         price = "?" if step.price is None else "free" if step.price == 0 else _usd(step.price)
+    elif step.later is not None:
+        later = step.later.price
+        price = "? later" if later is None else f"{_usd(later)} later" if later else "free"
     was = f"{change.depth[0]} → " if change is not None and change.depth else ""
     return code(SIGN[step.action]), name, "; ".join(why), price, f"{was}{step.depth}"
 

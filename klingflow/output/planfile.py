@@ -21,7 +21,8 @@ from klingflow.core.model import Digest, Key, ShotId
 from klingflow.core.redact import redact
 from klingflow.core.source import Document, Problem, Severity, inert, visible
 from klingflow.planning.compare import Base, Comparison, FieldChange
-from klingflow.planning.plan import Action, Dropped, FilmPlan, Plan, Shortcut, Step, Totals, totals
+from klingflow.planning.gates import Wait
+from klingflow.planning.plan import Action, Dropped, FilmPlan, Later, Plan, Shortcut, Step, Totals, totals
 from klingflow.planning.price import ESTIMATE, Limits, exact, exceeded
 from klingflow.storyboard import schema
 
@@ -130,6 +131,8 @@ def _step(step: Step) -> dict[str, object]:
         "clip": step.clip,
         "needs": list(step.needs),
         "after": list(step.after),
+        "waits_for": [{"shot": wait.shot, "frame": wait.frame} for wait in step.waits_for],
+        "later": None if step.later is None else _later(step.later),
         "same_as": step.same_as,
         "same_as_film": step.same_as_film,
         "provider": step.provider,
@@ -147,6 +150,10 @@ def _step(step: Step) -> dict[str, object]:
     }
 
 
+def _later(later: Later) -> dict[str, object]:
+    return {"seconds": later.seconds, "price": _number(later.price), "basis": later.basis}
+
+
 def totals_json(sums: Totals) -> dict[str, object]:
     """The totals as written in the plan file and in the event stream."""
     return {
@@ -154,6 +161,11 @@ def totals_json(sums: Totals) -> dict[str, object]:
         "spend": _number(sums.spend),
         "seconds": sums.seconds,
         "tasks": sums.tasks,
+        "later": {
+            "spend": _number(sums.later.spend),
+            "seconds": sums.later.seconds,
+            "tasks": sums.later.tasks,
+        },
     }
 
 
@@ -299,6 +311,8 @@ def _read_step(data: Mapping[str, Any]) -> Step:
         key=None if data["key"] is None else Key(data["key"]),
         clip=None if data["clip"] is None else Digest(data["clip"]),
         needs=tuple(ShotId(shot) for shot in data["needs"]),
+        waits_for=tuple(Wait(ShotId(wait["shot"]), wait["frame"]) for wait in data.get("waits_for", [])),
+        later=_read_later(data),
         after=tuple(ShotId(shot) for shot in data["after"]),
         same_as=None if data["same_as"] is None else ShotId(data["same_as"]),
         same_as_film=data.get("same_as_film"),
@@ -314,6 +328,15 @@ def _read_step(data: Mapping[str, Any]) -> Step:
         basis=data.get("basis", ESTIMATE if data["estimate"] else ""),
         depth=data["depth"],
     )
+
+
+def _read_later(step: Mapping[str, Any]) -> Later | None:
+    data = step.get("later")
+    if data is None:
+        return None
+    price = None if data["price"] is None else Decimal(data["price"])
+    name = Key(f"{step['shot']} {step['take']}")
+    return Later(purchase=name, seconds=data["seconds"], price=price, basis=data["basis"])
 
 
 def differences(saved: SavedPlan, now: SavedPlan) -> list[str]:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from klingflow.core.model import Film
 from klingflow.core.source import Problem, render, visible
 from klingflow.execution.outcome import Outcome, Result
-from klingflow.output.answers import MOST_NAMES, answers, ready, texts
+from klingflow.output.answers import MOST_NAMES, answers, ready, said_once, texts, waiting
 from klingflow.output.terminal import USUAL
 from klingflow.output.words import count, duration, padded, unknown, wrapped
+from klingflow.planning import gates
 from klingflow.planning.plan import SIGN, Action, FilmPlan, Plan, Step, totals
 from klingflow.planning.price import money, noted
 
@@ -34,6 +35,7 @@ _COLOUR = {
     Action.ADOPT: "36",
     Action.HOLD: "33",
     Action.RESOLVE: "31",
+    Action.WAIT: "33",
     Action.REUSE: "2",
 }
 
@@ -55,6 +57,7 @@ def summary(
     if len(plan.films) > 1:
         sums = totals(plan.films)
         told = _sums(sums.tasks, sums.seconds, sums.spend, basis(plan.films)) if sums.tasks else "nothing to make"
+        told += f"; waiting: {waiting(sums.later, plan.films)}" if sums.later.tasks else ""
         blocks.append("\n".join(wrapped(f"all films: {told}", width, "", "  ")))
     said = [line for question, answer in answers(plan) for line in _answer(question, answer, width)]
     return "\n\n".join([*blocks, "\n".join(said)] if said else blocks)
@@ -82,7 +85,7 @@ def _film(film: FilmPlan, plan: Plan, how: _Shown, against: str, compared: Compa
     shown = tuple(busy) if folded else film.steps
     most = min(how.width * 3 // 10, how.width - 30)
     wide = max((len(name) for name in [*map(_name, shown), *gone] if len(name) <= most), default=most)
-    lines += [line for step in shown for line in _step(step, wide, how, changes.get(step.shot))]
+    lines += [line for step in said_once(shown) for line in _step(step, wide, how, changes.get(step.shot))]
     for shot in gone:
         lines += _row("-", shot, wide, "", "removed; what was bought stays in the store", "", how.width)
     if folded:
@@ -92,8 +95,10 @@ def _film(film: FilmPlan, plan: Plan, how: _Shown, against: str, compared: Compa
     if sums.tasks:
         said = _sums(sums.tasks, sums.seconds, sums.spend, basis([film]))
         lines += wrapped(said, how.width, "  ", "    ")
-    elif all(step.action is Action.REUSE for step in film.steps):
+    elif all(step.action in (Action.REUSE, Action.WAIT) for step in film.steps):
         lines.append("  nothing to make")
+    if sums.later.tasks:
+        lines += wrapped(f"waiting: {waiting(sums.later, [film])}", how.width, "  ", "    ")
     if compared is not None:
         text = f"against {_flat(against)}: {_differs(compared)}"
         lines += wrapped(text, how.width, "  ", "    ")
@@ -141,7 +146,7 @@ def _name(step: Step) -> str:
 
 
 def _step(step: Step, wide: int, how: _Shown, change: ShotChange | None) -> list[str]:
-    price = ""
+    price = f"({_amount(step.later.price)} later)" if step.later is not None and step.later.price != 0 else ""
     if step.orders:
         amount = "price unknown" if step.price is None else money(step.price) if step.price else ""
         price = f"{step.seconds:>4} s {amount:>8}".rstrip()
@@ -160,6 +165,10 @@ def _step(step: Step, wide: int, how: _Shown, change: ShotChange | None) -> list
             said = visible(f"{name}: {text}")
             out += wrapped(said, how.width, pad, pad + "  ")
     return out
+
+
+def _amount(price: Decimal | None) -> str:
+    return "price unknown" if price is None else money(price)
 
 
 def _row(sign: str, name: str, wide: int, action: str, about: str, price: str, width: int) -> list[str]:
@@ -244,7 +253,7 @@ def _cost(outcome: Outcome) -> str:
 
 
 def ending(
-    films: Sequence[tuple[Film, tuple[Outcome, ...]]],
+    films: Sequence[tuple[Film, FilmPlan, tuple[Outcome, ...]]],
     storyboard: str,
     spent: Decimal,
     took_s: float,
@@ -253,7 +262,7 @@ def ending(
 ) -> str:
     """How a run ended: what went wrong with its place and its mend, what was made, what to do next."""
     lines: list[str] = []
-    outcomes = [(film, outcome) for film, ended in films for outcome in ended]
+    outcomes = [(film, outcome) for film, _, ended in films for outcome in ended]
     alike: dict[tuple[object, ...], list[tuple[Film, Outcome]]] = {}
     for film, outcome in outcomes:
         failure = outcome.failure
@@ -277,8 +286,9 @@ def ending(
     if skipped:
         names = ", ".join(f"{o.shot} (needs {o.because})" for o in skipped[:6]) + (", …" if len(skipped) > 6 else "")
         lines.append(f"skipped: {names}")
+    lines += _waits(films)
     ended = Counter(outcome.result for _, outcome in outcomes)
-    waiting = ended[Result.OPEN]
+    open_tasks = ended[Result.OPEN]
     parts = [f"{count(ended[Result.MADE], 'clip')} made"]
     others = (each for each in Result if each is not Result.MADE and ended[each])
     parts += [f"{ended[each]} {each.value.replace('-', ' ')}" for each in others]
@@ -287,6 +297,22 @@ def ending(
     run = f"klingflow run {shlex.quote(storyboard)}"
     if interrupted:
         lines.append(f"interrupted; nothing is half written. To go on and collect: {run}")
-    elif waiting:
+    elif open_tasks:
         lines.append(f"to collect what is being made: {run}")
     return "\n".join(lines)
+
+
+def _waits(films: Sequence[tuple[Film, FilmPlan, tuple[Outcome, ...]]]) -> list[str]:
+    """What waits, a line for each thing that a person does first."""
+    first: dict[str, list[str]] = {}
+    for _, plan, ended in films:
+        waiting = {(outcome.shot, outcome.take) for outcome in ended if outcome.result is Result.WAITING}
+        for step in plan.steps:
+            if (step.shot, step.take) in waiting:
+                first.setdefault(gates.reason(step.shot, step.waits_for[:1]), []).append(_name(step))
+    return [visible(f"waiting: {_names(names)} ({why.removeprefix('waits ')})") for why, names in first.items()]
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more

@@ -334,6 +334,7 @@ def _declared(shot: Shot, side: _Side, names: Mapping[ShotId, ShotId]) -> dict[s
         "take": str(shot.take),
         "takes": str(shot.takes),
         "hold": "on" if shot.hold else "off",
+        "gate": shot.gate or "",
         "tags": ", ".join(shot.tags),
         "notes": shot.notes,
     }

@@ -11,6 +11,9 @@ Nothing turns a step that is no purchase into one: `Step.orders` is False for it
 spends no order without it. The one thing that a reuse or an adoption may become is a free drawing, where the clip of a
 free provider is not in this store (`Step.redraws`).
 
+What would be a purchase, and needs a clip behind a closed gate, is WAIT (planning.gates): such a step orders nothing,
+and only another plan turns it into a purchase.
+
 Knows no file and no provider: what it must ask (is there a clip for this key? what does it cost?) comes in as
 `PlanLookups`.
 """
@@ -28,7 +31,8 @@ from klingflow.core import digest
 from klingflow.core.digest import PartChange
 from klingflow.core.model import ANIMATIC, ClipRecord, Digest, FileStill, Film, Inputs, Key, Shot, ShotFrame, ShotId
 from klingflow.core.source import Problem
-from klingflow.planning import graph
+from klingflow.planning import gates, graph
+from klingflow.planning.gates import Unapproved, Wait
 from klingflow.planning.price import Limits, Price
 from klingflow.storyboard.lock import Entry, Lock
 
@@ -50,6 +54,8 @@ class Action(StrEnum):
     RESOLVE = "resolve"
     """Only the user can settle it: it is not known whether a paid request was taken, a delivered clip is not what was
     ordered, or the records of the order are damaged."""
+    WAIT = "wait"
+    """It would be bought, and a person has not decided yet: `Step.waits_for`."""
 
 
 SIGN = {
@@ -59,7 +65,21 @@ SIGN = {
     Action.RESUME: ">",
     Action.MAKE: "+",
     Action.RESOLVE: "?",
+    Action.WAIT: "~",
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Later:
+    """What a waiting step would order, once it is decided."""
+
+    purchase: Key = field(compare=False)
+    """As `Step.purchase`."""
+    seconds: int
+    price: Decimal | None
+    """USD; None where no price is known."""
+    basis: str = ""
+    """As `Step.basis`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +106,10 @@ class Step:
     needs: tuple[ShotId, ...] = ()
     after: tuple[ShotId, ...] = ()
     """Those of `needs` whose clip is not known yet."""
+    waits_for: tuple[Wait, ...] = ()
+    """WAIT: what a person decides first, in the order in which it comes; empty for every other action."""
+    later: Later | None = None
+    """WAIT: what it would order then. None for every other action."""
     same_as: ShotId | None = None
     """The shot of an earlier step with the same purchase: it is made once, for both (planning.schedule)."""
     same_as_film: str | None = None
@@ -162,6 +186,18 @@ class FilmPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sums:
+    """Several orders together."""
+
+    spend: Decimal | None = Decimal(0)
+    """USD; None when a price is not known."""
+    seconds: int = 0
+    """Seconds of clip to make."""
+    tasks: int = 0
+    """Orders to send."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
     """What a run of several steps would make and spend."""
 
@@ -173,6 +209,8 @@ class Totals:
     """Seconds of clip to make."""
     tasks: int = 0
     """Orders to send."""
+    later: Sums = Sums()
+    """What waiting steps would come to, once they are decided; in none of the other numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +280,8 @@ class PlanLookups:
     picture: Callable[[str], Digest | None]
     """The digest of what a file of one's own shows, by its path; None where it cannot be read. Asked only where the
     lock does not answer, since all of the file is decoded."""
+    unapproved: Unapproved | None
+    """Asked of picks that something waits for. None in a rehearsal, which buys nothing: then no step waits."""
 
 
 def make(
@@ -253,11 +293,16 @@ def make(
     depth = graph.depth(film)
     own = {shot.id: shot.clip for shot in film.shots if shot.clip is not None}
     steps: dict[ShotId, list[Step]] = {}
+    waits: dict[ShotId, tuple[Wait, ...]] = {}
+    """What whoever needs the clip of a shot waits for."""
     for shot in graph.order(film):
         mine = steps[shot.id] = []
+        before = gates.together(wait for need in shot.needs() for wait in waits[need])
         for take in shot.takes_made():
             wanted = shot if take == shot.take else replace(shot, take=take)
             step = _decide(film, wanted, take == shot.take, inputs, own, lock, lookups, clips, pending, depth, variants)
+            if step.orders and before:
+                step = _waiting(step, before)
             if step.orders or step.action is Action.RESUME:
                 step = replace(step, expect_s=lookups.expect(shot))
             mine.append(step)
@@ -266,6 +311,8 @@ def make(
             clips[shot.id] = active.clip
         else:
             pending[shot.id] = active
+        gate = lookups.unapproved and gates.closed(film, shot, active.clip, lock, lookups.unapproved)
+        waits[shot.id] = (*before, gate) if gate and len(before) < _MOST_WAITS else before
     return FilmPlan(
         name=film.name,
         variant=film.variant,
@@ -274,6 +321,10 @@ def make(
         steps=tuple(step for shot in film.shots for step in steps[shot.id]),
         length_s=_length(film, {shot: step for shot in steps for step in steps[shot] if step.is_active_take}),
     )
+
+
+_MOST_WAITS = 100
+"""Of a long chain in which every shot has a gate, so many are named; whatever is behind them waits all the same."""
 
 
 def _length(film: Film, active: Mapping[ShotId, Step]) -> float | None:
@@ -427,6 +478,23 @@ def _ordering(step: Step, shot: Shot, cost: Price, purchase: Key) -> Step:
     return replace(step, purchase=purchase, seconds=shot.duration, price=cost.amount, basis=cost.basis)
 
 
+def _waiting(step: Step, waits: tuple[Wait, ...]) -> Step:
+    """A step that would order, and waits instead."""
+    assert step.purchase is not None  # every step that orders has a name for what it buys
+    why = gates.reason(step.shot, waits)
+    return replace(
+        step,
+        action=Action.WAIT,
+        reason=f"{why}; {step.reason}" if step.action is Action.RESUME else why,
+        waits_for=waits,
+        later=Later(purchase=step.purchase, seconds=step.seconds, price=step.price, basis=step.basis),
+        purchase=None,
+        seconds=0,
+        price=Decimal(0),
+        basis="",
+    )
+
+
 def _held(
     step: Step,
     film: Film,
@@ -487,21 +555,28 @@ def _unknown(
     step = replace(step, action=Action.MAKE, reason=reason, after=after)
     if stops:
         return step
-    named = {need: Digest(f"the clip of {pending[need].purchase or pending[need].key}") for need in after}
+    named = {need: Digest(f"the clip of {_purchase(pending[need])}") for need in after}
     parts = digest.parts(shot, step.model, inputs.stills, {**clips, **named}, inputs.clips)
     assert parts is not None  # every clip that goes in has a name
     return _ordering(step, shot, cost, digest.key(parts))
 
 
 def _comes(step: Step) -> bool:
-    """Whether a run has this step's clip at its end, if nothing fails."""
-    return step.orders or step.action is Action.RESUME
+    """Whether a run has this step's clip at its end, if nothing fails; now, or when what it waits for is decided."""
+    return step.orders or step.action in (Action.RESUME, Action.WAIT)
+
+
+def _purchase(step: Step) -> Key | None:
+    """A name for what a step whose clip is not there buys, or collects."""
+    return step.purchase or (step.later.purchase if step.later else step.key)
 
 
 def _why_not_there(step: Step) -> str:
     """Why a clip that goes in is not known yet."""
     if step.action is Action.RESUME:
         return "which is being made"
+    if step.action is Action.WAIT:
+        return "which waits"
     if step.orders:
         return "which will be made"
     if step.action is Action.HOLD:
@@ -561,13 +636,24 @@ def _makers(lock: Lock, variant: str, frame: str) -> list[ShotId]:
 def totals(films: Iterable[FilmPlan]) -> Totals:
     """What the films would make and spend together. A purchase that steps share is in the first of them alone."""
     steps = {action.value: 0 for action in Action}
-    spend: Decimal | None = Decimal(0)
-    seconds = tasks = 0
+    orders = Sums()
+    later = Sums()
+    named: set[Key] = set()
+    waiting: dict[Key, Later] = {}
     for film in films:
         for step in film.steps:
             steps[step.action.value] += 1
             if step.orders:
-                tasks += 1
-                seconds += step.seconds
-                spend = None if spend is None or step.price is None else spend + step.price
-    return Totals(steps=steps, spend=spend, seconds=seconds, tasks=tasks)
+                orders = _plus(orders, step.seconds, step.price)
+                named |= {step.purchase} if step.purchase else set()
+            elif step.later is not None:
+                waiting.setdefault(step.later.purchase, step.later)
+    for purchase, one in waiting.items():
+        if purchase not in named:  # else it is ordered now, for a step that does not wait
+            later = _plus(later, one.seconds, one.price)
+    return Totals(steps=steps, spend=orders.spend, seconds=orders.seconds, tasks=orders.tasks, later=later)
+
+
+def _plus(sums: Sums, seconds: int, price: Decimal | None) -> Sums:
+    spend = None if sums.spend is None or price is None else sums.spend + price
+    return Sums(spend=spend, seconds=sums.seconds + seconds, tasks=sums.tasks + 1)

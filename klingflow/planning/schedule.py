@@ -41,7 +41,7 @@ def only(
         waiting = {step.shot for step in film_plan.steps if step.is_active_take and step.clip is None}
         for step in film_plan.steps:
             missing = [need for need in step.needs if need in waiting and need not in names]
-            if step.shot in names and missing and step.action is not Action.HOLD:
+            if step.shot in names and missing and step.action not in (Action.HOLD, Action.WAIT):
                 raise UsageError(
                     f"{step.shot} needs a frame of {missing[0]}, whose clip is not there and which is not selected",
                     f"select it too: --select '+{step.shot}'",
@@ -54,7 +54,9 @@ def only(
 def prices_anew(films: Sequence[Film], inputs: Inputs, lookups: PlanLookups) -> dict[str, Decimal | None]:
     """USD for each film, by variant, were nothing there yet; None where a price is not known. What films share is in
     the first of them alone, as in every plan."""
-    nothing = replace(lookups, expect=lambda shot: 0.0, find=lambda key: None, open_order=lambda key, shot: None)
+    nothing = replace(
+        lookups, expect=lambda shot: 0.0, find=lambda key: None, open_order=lambda key, shot: None, unapproved=None
+    )
     free = [replace(film, shots=tuple(replace(shot, hold=False) for shot in film.shots)) for film in films]
     plans = _once(make(film, inputs=inputs, lock=Lock(), lookups=nothing) for film in free)
     return {plan.variant: totals([plan]).spend for plan in plans}

@@ -21,7 +21,7 @@ class _Empty:
 
 EMPTY = _Empty()
 _MAY_BE_EMPTY = frozenset(
-    ["tags", "prompt", "negative_prompt", "images", "elements", "videos", "multi_shot", "aspect_ratio", "model"]
+    ["tags", "prompt", "negative_prompt", "images", "elements", "videos", "multi_shot", "aspect_ratio", "model", "gate"]
 )
 
 
@@ -178,6 +178,7 @@ _COMMON: Mapping[str, Kind] = {
     "provider": _text,
     "takes": _number,
     "hold": _flag,
+    "gate": _text,
     "vars": _mapping,
 }
 _SHOT: Mapping[str, Kind] = {

@@ -44,6 +44,7 @@ _NOT_WITH_CLIP = (
     "provider",
     "take",
     "takes",
+    "gate",
 )
 _TEXTS = frozenset(["title", "notes", "prompt", "negative_prompt", "model"])
 _CHOICES: Mapping[str, Sequence[str]] = {
@@ -51,7 +52,8 @@ _CHOICES: Mapping[str, Sequence[str]] = {
     "aspect_ratio": ASPECT_RATIOS,
 }
 _NUMBERS = frozenset(["duration", "take", "takes"])
-_FLAGS = frozenset(["sound", "hold"])
+_FLAGS = frozenset(["sound", "hold", "gate"])
+"""Fields that are taken as they stand."""
 _MARKUP = re.compile(
     r"</?(?:a|b|br|code|div|em|font|h[1-6]|i|img|li|ol|p|pre|small|span|strong|sub|sup|u|ul)(?: [^<>]*)?/?>"
     r"|&(?:amp|lt|gt|quot|apos|nbsp|#[0-9]+);",
@@ -169,7 +171,8 @@ class ShotReader:
             making = [field for field in raw if field in _NOT_WITH_CLIP]
             if making:
                 say = "says" if len(making) == 1 else "say"
-                what = f"{_quoted(making)} {say} how to make a clip, but '{raw['id']}' brings one of its own"
+                does = "waits for a pick among takes" if making == ["gate"] else f"{say} how to make a clip"
+                what = f"{_quoted(making)} {does}, but '{raw['id']}' brings one of its own"
                 mend = f"remove {' and '.join(making)}, or clip"
                 self.file.fault("exclusive", what, mend, ("shots", index, making[0]), key=True)
             for field in _NOT_WITH_CLIP:
