@@ -1,7 +1,8 @@
 """`python -m tests.killer DOOR N SIDE klingflow's words…`: klingflow, dead at the N-th crossing of one of its doors.
 
-DOOR is create or put (the store), post, poll or fetch (the network); SIDE is before or after the call. The process
-kills itself with SIGKILL, as a runner that vanishes: nothing is tidied up. klingflow itself knows nothing of this.
+DOOR is create (a record), index (an entry of `orders/`) or put (a blob) of the store, or post, poll or fetch of the
+network; SIDE is before or after the call. The process kills itself with SIGKILL, as a runner that vanishes: nothing is
+tidied up. klingflow itself knows nothing of this.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ def cross(door: str, side: str) -> None:
 
 def watched(door: str, call: Any) -> Any:
     def crossing(self: Any, *args: Any, **kwargs: Any) -> Any:
-        cross(door, "before")
+        name = "index" if door == "create" and str(args[0]).startswith("orders/") else door
+        cross(name, "before")
         given = call(self, *args, **kwargs)
-        cross(door, "after")
+        cross(name, "after")
         return given
 
     return crossing

@@ -22,20 +22,22 @@ from tests.standins import movie
 SHORT = CHAIN.replace("    shots:\n", "    film: {shots: [dawn]}\n    shots:\n", 1)
 """The film shows one shot: what follows the last clip is not what dies here."""
 
-CROSSINGS = {"create": 8, "put": 3, "post": 2, "poll": 2, "fetch": 2}
-"""How often each door is crossed by SHORT: four records for each shot; two clips and the frame between them."""
+CROSSINGS = {"create": 8, "index": 5, "put": 3, "post": 2, "poll": 2, "fetch": 2}
+"""How often each door is crossed by SHORT: four records for each shot, and two entries; two clips and the frame between
+them."""
 
 SIDES = ("before", "after")
 EVERY = [(door, n, side) for door, most in CROSSINGS.items() for n in range(1, most + 1) for side in SIDES]
 SAMPLE = {
     "hiapi": [
         ("create", 1, "after"),
+        ("index", 2, "after"),
         ("post", 2, "after"),
         ("create", 6, "after"),
         ("put", 3, "after"),
         ("create", 7, "after"),
     ],
-    "mulerouter": [("post", 2, "after"), ("create", 2, "after"), ("fetch", 2, "after")],
+    "mulerouter": [("post", 2, "after"), ("create", 2, "after"), ("index", 3, "after"), ("fetch", 2, "after")],
 }
 POINTS = [
     pytest.param(name, point, id=f"{name} {point[0]} {point[1]} {point[2]}")

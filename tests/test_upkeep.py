@@ -174,6 +174,38 @@ def test_damage_is_found_named_and_mended_from_another_store(
     assert before == {path: path.read_bytes() for path in backup.rglob("*") if path.is_file()}
 
 
+def test_an_order_that_the_index_lost_is_found_and_indexed_again(project: Project) -> None:
+    entries = list((place(project) / "orders").rglob("*/*.json"))
+    assert len(entries) == 4  # two shots, by storyboard and by task
+    entries[0].unlink()
+    found = verify_store(project.root, environ={})
+    assert [(one.name.split("/")[0], one.healed) for one in found.damaged] == [("orders", True)]
+    assert entries[0].exists()
+    assert verify_store(project.root, environ={}).damaged == ()
+
+
+def test_a_store_without_an_index_gets_one_when_its_orders_are_asked_for(project: Project) -> None:
+    def tasks(**extra: str) -> list[str]:
+        return [row["task"] for row in json.loads(project.run("status", "--json", **extra).out)["tasks"]]
+
+    before = tasks()
+    assert len(before) == 2
+    shutil.rmtree(place(project) / "orders")
+    assert tasks(KLINGFLOW_STORE_READONLY="1") == before
+    assert not (place(project) / "orders").exists()
+    assert tasks() == before
+    assert (place(project) / "orders/complete.json").exists()
+    assert verify_store(project.root, environ={}).damaged == ()
+
+
+def test_status_reads_the_orders_of_its_storyboard_alone(project: Project) -> None:
+    foreign = place(project) / "ledger" / ("f" * 64)
+    foreign.mkdir()
+    (foreign / "1.0-intent.json").write_bytes(b"{ torn")
+    ended = project.run("status", "--json")
+    assert (ended.code, len(json.loads(ended.out)["tasks"])) == (0, 2), ended.said
+
+
 @pytest.mark.parametrize("damage", [flipped_byte, clip_gone, torn_record], ids=lambda damage: damage.__name__)
 def test_damage_that_nothing_mends_is_the_exit_code(project: Project, damage: Callable[[Project], None]) -> None:
     damage(project)

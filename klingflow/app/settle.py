@@ -113,7 +113,7 @@ def _task(
     task = task_id(text.strip())
     if task is None or task == "ID":  # as messages write it
         raise UsageError("that is no task id", "copy it from the provider's console")
-    other = next((j for j in ledger.jobs(store) if j.task == task and _shot(j) != shot), None)
+    other = next((j for j in ledger.jobs_with_task(store, task) if j.task == task and _shot(j) != shot), None)
     if other is not None:
         raise UsageError(f"task {task} already belongs to shot '{_shot(other)}'", "copy the id of this shot's task")
     meant = _of(jobs, shot, take, key)

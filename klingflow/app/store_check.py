@@ -82,7 +82,9 @@ def verify_store(
         else:
             good[one.partition("/")[0]] += 1
     if other is not None:
-        found = [replace(damage, healed=_heal(damage, place, bare, other)) for damage in found]
+        found = [
+            damage if damage.healed else replace(damage, healed=_heal(damage, place, bare, other)) for damage in found
+        ]
     return StoreReport(
         store=place.where,
         there=there,
@@ -140,6 +142,11 @@ def _key(
     job = fold(key, records)
     if not unread:
         yield from _gaps(place, key, records)
+    for name in ledger.order_names(job) if place.read(ledger.INDEXED) is not None else ():
+        if place.read(name) is None:
+            what = f"{name} is not in {place.where}: `klingflow status` would not show that order"
+            healed = not isinstance(place, trust.ReadOnlyStore) and place.create(name, b"{}\n")
+            yield Damage(name=name, what=what, mend="verify writes it anew where it may write", healed=healed)
     name = f"clips/{key}.json"
     stored = job.last(Kind.STORED)
     try:

@@ -163,16 +163,18 @@ def _copy(source: Store, target: Store) -> Copied:
             target.put(local)
             blobs, size = blobs + 1, size + local.stat().st_size
     records, differing = 0, []
-    for prefix in ("removed/", "clips/", "ledger/"):
+    for prefix in ("removed/", "clips/", "orders/", "ledger/"):
         there = set(target.list(prefix))
         for name in source.list(prefix):
-            if name in there:
+            if name == ledger.INDEXED or name in there:
                 if prefix == "clips/" and _clip_of(source, name) != _clip_of(target, name):
                     differing.append(name)
                 continue
             data = source.read(name)
             if data is not None and target.create(name, data):
                 records += 1
+    if source.read(ledger.INDEXED) is None:
+        target.delete(ledger.INDEXED)  # what was copied may be in no index: the next look reads all of it
     return Copied(
         source=source.where, target=target.where, blobs=blobs, records=records, bytes=size, differing=tuple(differing)
     )

@@ -98,11 +98,7 @@ def jobs_at(path: str, environ: Mapping[str, str]) -> tuple[Store, list[Job]]:
     """The store of a storyboard, and the ledger's jobs that were bought for it. Raises UsageError for no storyboard."""
     store = planner.open_project_store(Path(path), environ)
     relative = below_root(path)
-    found = [
-        job
-        for job in ledger.jobs(store)
-        if any(r.kind is Kind.INTENT and r.detail.get("storyboard") == relative for r in job.records)
-    ]
+    found = list(ledger.jobs_of(store, relative))
     if not found and not Path(path).is_file():
         Project(find_root(Path(path))).resolve(relative)  # says that it is not there, and which name is near
     return store, found

@@ -72,7 +72,8 @@ def _verify(path: str, heal_from: str | None, format: str) -> int:
         print(f"{found.store} is not there yet; the first run makes it")
         return DONE
     for damage in found.damaged:
-        mend = f"mended from {visible(heal_from or '')}" if damage.healed else f"mend: {damage.mend}"
+        source = f" from {visible(heal_from)}" if heal_from and not damage.name.startswith("orders/") else ""
+        mend = f"mended{source}" if damage.healed else f"mend: {damage.mend}"
         print(inert(f"{damage.what}\n{mend}"))
     healed = sum(damage.healed for damage in found.damaged)
     print(

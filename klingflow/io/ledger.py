@@ -1,6 +1,7 @@
 """The ledger and the clip records: JSON files in the store, each written once.
 
     ledger/KEY/ATTEMPT.N-KIND.json    one event of a paid task's life (planning.job says which may follow which)
+    orders/HASH/KEY.json              which keys were ordered for a storyboard, or as a task: where to look, no evidence
     clips/KEY.json                    what a key bought
 
 Reading is strict where money hangs on it: a file that is torn, foreign or of a newer format is an error that names it,
@@ -11,9 +12,11 @@ asked for again byte for byte: an intent's body and token, a task's id and where
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from decimal import Decimal, InvalidOperation
 from itertools import groupby
@@ -26,6 +29,9 @@ from klingflow.io.store import Store
 from klingflow.planning.job import Job, Kind, Record, fold
 
 VERSION = 1
+INDEXED = "orders/complete.json"
+"""That `orders/` names every key of the ledger: written before the first order, or when all of an older ledger was
+read."""
 _EXACT: Mapping[Kind, frozenset[str]] = {
     **dict.fromkeys(Kind, frozenset()),
     Kind.INTENT: frozenset({"body", "token"}),
@@ -62,6 +68,54 @@ def jobs(store: Store, most: int | None = None) -> Iterator[Job]:
         yield fold(key, [without_body(_record(store, name, key)) for name in names])
 
 
+def jobs_of(store: Store, storyboard: str) -> Iterator[Job]:
+    """The jobs that were ordered for a storyboard (its path from the project's root), in the order of their keys;
+    nothing else is read, but once the whole ledger of a store that has no such index yet."""
+    return _indexed(store, ("storyboard", storyboard))
+
+
+def jobs_with_task(store: Store, task: TaskId) -> Iterator[Job]:
+    """As `jobs_of`: the jobs of which an order was accepted as this task."""
+    return _indexed(store, ("task", task))
+
+
+def _indexed(store: Store, which: tuple[str, str]) -> Iterator[Job]:
+    if store.read(INDEXED) is None:
+        for found in jobs(store):
+            if which in _named(found):
+                yield found
+            with suppress(StoreError):  # it may only be read here
+                for name in order_names(found):
+                    store.create(name, b"{}\n")
+        with suppress(StoreError):
+            store.create(INDEXED, b"{}\n")
+        return
+    for name in store.list(f"{_folder(*which)}/"):
+        found = job(store, Key(name.rpartition("/")[2].removesuffix(".json")))
+        if which in _named(found):
+            yield found
+
+
+def order_names(found: Job) -> list[str]:
+    """The entries of a job in `orders/`."""
+    return [f"{_folder(*which)}/{found.key}.json" for which in _named(found)]
+
+
+def _folder(kind: str, value: str) -> str:
+    return f"orders/{hashlib.sha256(f'{kind} {value}'.encode()).hexdigest()[:32]}"
+
+
+def _named(found: Job) -> list[tuple[str, str]]:
+    """What a job is looked for by."""
+    return list(dict.fromkeys(pair for record in found.records for pair in _names_of(record)))
+
+
+def _names_of(record: Record) -> list[tuple[str, str]]:
+    name = {Kind.INTENT: "storyboard", Kind.ACCEPTED: "task"}.get(record.kind)
+    value = record.detail.get(name) if name else None
+    return [(name, value)] if name and isinstance(value, str) else []
+
+
 def without_body(record: Record) -> Record:
     """The record without the body of its request."""
     return replace(record, detail={name: value for name, value in record.detail.items() if name != "body"})
@@ -70,6 +124,13 @@ def without_body(record: Record) -> Record:
 def write(store: Store, record: Record) -> bool:
     """Writes one record; False where another runner wrote the record of that name first. Durable either way. Bytes in
     its detail are written as Base64, and read as that text."""
+    entries = [f"{_folder(*which)}/{record.key}.json" for which in _names_of(record)]
+    if record.kind is Kind.INTENT:
+        # The index first: whoever looks for a storyboard's orders finds each one that may have been paid for.
+        if store.read(INDEXED) is None and next(store.list("ledger/"), None) is None:
+            store.create(INDEXED, b"{}\n")
+        for name in entries:
+            store.create(name, b"{}\n")
     detail = {name: value if name in _EXACT[record.kind] else _clean(value) for name, value in record.detail.items()}
     data = {
         "version": VERSION,
@@ -82,7 +143,12 @@ def write(store: Store, record: Record) -> bool:
         "nonce": os.urandom(8).hex(),
         "detail": detail,
     }
-    return store.create(f"ledger/{record.key}/{record.name}", _dump(data))
+    written = store.create(f"ledger/{record.key}/{record.name}", _dump(data))
+    if record.kind is Kind.ACCEPTED:
+        with suppress(StoreError):  # the task is on record, and that counts
+            for name in entries:
+                store.create(name, b"{}\n")
+    return written
 
 
 def clip(store: Store, key: Key) -> ClipRecord | None:

@@ -3,6 +3,7 @@
     format.json                          {"format": 1}
     blobs/ab/cdef…                       clips and frames by SHA-256
     clips/KEY.json                       what a key bought            (io.ledger)
+    orders/HASH/KEY.json                 which keys were ordered for a storyboard (io.ledger)
     ledger/KEY/ATTEMPT.N-KIND.json       a paid task's life           (io.ledger)
     quarantine/DIGEST.RANDOM             blobs that were found damaged, set aside
     removed/DIGEST.json                  blobs that garbage collection removed, and when
