@@ -128,13 +128,15 @@ def test_the_film_itself_changes_in_title_music_and_cut() -> None:
     shots = BASE.film.shots
     base = replace(BASE, film=film(*shots, audio="score.wav"), clips={"score.wav": Digest("a" * 64)})
     cut = (Cut(ShotId("market"), end="2.5s"), Cut(ShotId("dawn"), "12", "80"))
-    dusk = film(*shots, audio="score.wav", title="Dusk", cut=cut, size=(1280, 720), rate=Fraction(30000, 1001))
+    fields = {"title": "Dusk", "cut": cut, "size": (1280, 720), "aspect": "16:9", "rate": Fraction(30000, 1001)}
+    dusk = film(*shots, audio="score.wav", **fields)
     head = replace(BASE, film=dusk, clips={"score.wav": Digest("b" * 64)})
     comparison = compare(base, head)
     assert [(c.field, c.old, c.new, c.buys) for c in comparison.film] == [
         ("title", "Harbour Dawn", "Dusk", False),
         ("audio", "score.wav (aaaaaaaa)", "score.wav (bbbbbbbb)", False),
         ("film.size", "", "1280x720", False),
+        ("film.aspect", "", "16:9", False),
         ("film.rate", "", "29.97", False),
         ("film.shots", "dawn, harbour, market", "market [start to 2.5s], dawn [12 to 80]", False),
     ]

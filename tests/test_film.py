@@ -6,6 +6,7 @@ from array import array
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -13,11 +14,11 @@ from PIL import Image
 
 from klingflow.core.digest import of_bytes
 from klingflow.core.errors import MediaError
-from klingflow.core.model import ClipFacts, Digest
+from klingflow.core.model import ClipFacts, Cut, Digest, ShotId
 from klingflow.io import media
-from klingflow.output.cutting import Sized, usual_rate, usual_size
+from klingflow.output.cutting import Sized, said_size, usual_rate, usual_size
 from tests import clips
-from tests.joining import Piece, assemble
+from tests.joining import Piece, assemble, of
 
 NONE = Digest("0" * 64)
 
@@ -153,6 +154,24 @@ def shown(size: str, seconds: float = 5, rate: str = "24", ordered: int = 0) -> 
 def test_the_size_of_the_film_is_that_of_what_was_ordered(pieces: list[Sized], size: str) -> None:
     assert "{}x{}".format(*usual_size(pieces)) == size
     assert "{}x{}".format(*usual_size(pieces[::-1])) == size
+
+
+@pytest.mark.parametrize(
+    ("pieces", "fields", "size"),
+    [
+        ([shown("480x270"), shown("1928x1076", ordered=1080)], {}, None),
+        ([shown("480x270"), shown("1928x1076", ordered=1080)], {"size": (640, 360)}, (640, 360)),
+        ([shown("480x270"), shown("1928x1076", ordered=1080)], {"resolution": "720p"}, (1280, 720)),
+        ([shown("1080x1920", ordered=1080)], {"resolution": "4K"}, (2160, 3840)),
+        ([shown("1920x1080", ordered=1080)], {"aspect": "9:16"}, (1080, 1920)),
+        ([shown("1920x1080", ordered=1080)], {"aspect": "2.39:1"}, (2582, 1080)),
+        ([shown("1920x1080", ordered=1080)], {"aspect": "1:1", "resolution": "720p"}, (720, 720)),
+    ],
+)
+def test_the_storyboard_says_the_size_in_any_of_its_ways(
+    pieces: list[Sized], fields: dict[str, Any], size: tuple[int, int] | None
+) -> None:
+    assert said_size(of(Cut(ShotId("a")), **fields), pieces) == size
 
 
 @pytest.mark.parametrize(

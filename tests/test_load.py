@@ -60,7 +60,8 @@ shots:
 film:
   shots: [dawn, {shot: insert, in: 2, out: 2.50s}, {shot: dawn, out: "{{ 4 }}s"}]
   audio: score.wav
-  size: 1920x1080
+  resolution: "{{ 720 }}p"
+  aspect: "2.39 : 1"
   rate: 23.976
 """
 FILES = {"pipelines/market.txt": "A {{ boat }}\r\n{% include 'end.txt' %}\n", "pipelines/end.txt": "The {{ look }}"}
@@ -72,7 +73,8 @@ def test_a_storyboard_becomes_a_film_of_shots() -> None:
     assert (made.name, made.variant, made.title, made.max_chain) == ("film", "", "Harbour a red boat", 2)
     assert made.cut == (Cut(ShotId("dawn")), Cut(ShotId("insert"), "2", "2.5s"), Cut(ShotId("dawn"), end="4s"))
     assert made.audio == "pipelines/score.wav"
-    assert (made.size, made.rate) == ((1920, 1080), Fraction(24000, 1001))
+    assert (made.size, made.resolution, made.aspect, made.shape) == (None, "720p", "2.39:1", Fraction(239, 100))
+    assert made.rate == Fraction(24000, 1001)
     assert dawn.prompt == "Waves, a red boat.\nShot 1 of 4 s, night+sea"
     assert (dawn.first_frame, dawn.tags, dawn.index) == (FileStill("pipelines/frames/dawn.png"), ("night", "sea"), 0)
     assert (dawn.duration, dawn.sound, dawn.provider, dawn.negative_prompt) == (4, True, "hiapi", "blur")
@@ -327,6 +329,11 @@ def test_a_bad_shot_is_refused_at_its_place(shot: str, expected: str) -> None:
             "2:1 matrix: the matrix makes 110 films; there can be 100",
         ),
         ("film: {shots: [b]}", "2:16 unknown-shot: there is no shot 'b'"),
+        ("film: {aspect: '0:9'}", "2:16 film-size: '0:9' is no shape of a film"),
+        ("film: {aspect: '10:1'}", "2:16 film-size: '10:1' is no shape of a film"),
+        ("film: {resolution: '{{ 1080 }}'}", "2:20 film-size: there is no resolution '1080'"),
+        ("film: {size: 640x360, aspect: '16:9'}", "2:23 exclusive: film has both size and aspect"),
+        ("film: {resolution: 720p, size: 640x360}", "2:8 exclusive: film has both size and resolution"),
         ("film: {size: '{{ 1920 }}'}", "2:14 film-size: '1920' is no size of a film"),
         ("film: {size: 8194x1080}", "2:14 film-size: '8194x1080' is no size of a film"),
         ("film: {size: 8x1080}", "2:14 film-size: '8x1080' is no size of a film"),

@@ -25,6 +25,7 @@ def told(made: Film) -> list[str]:
     }
     looks = {
         "wide.mp4": ClipLook(width=1920, height=1080),
+        "small.mp4": ClipLook(width=480, height=270),
         "tall.mp4": ClipLook(width=1080, height=1920),
         "hdr.mov": ClipLook(width=1920, height=1080, hdr="HLG"),
         "glass.mov": ClipLook(width=1920, height=1080, alpha=True),
@@ -168,3 +169,30 @@ def test_the_shots_of_a_film_are_not_searched_for_each_of_them() -> None:
 
     made = film(shot("a", still="wide.png"), shot("b", continues="a"), shot("c", still="tall.png"))
     assert told(replace(made, cut=Cuts(made.cut))) == told(made)
+
+
+@pytest.mark.parametrize(
+    ("shots", "fields", "what"),
+    [
+        ([shot("a"), shot("card", clip="small.mp4")], {}, "shot 'card' is 480x270 in a film of 1920x1080: it is"),
+        ([shot("card", clip="small.mp4"), shot("b", clip="wide.mp4")], {}, "shot 'card' is 480x270 in a film of 1920x"),
+        (
+            [shot("a"), shot("b", resolution="720p"), shot("card", clip="small.mp4")],
+            {},
+            "shot 'b' is ordered at 720p in a film of 1920x1080: it is enlarged, and so are card",
+        ),
+        ([shot("a"), shot("b", resolution="720p")], {"resolution": "720p"}, ""),
+        ([shot("a"), shot("b", resolution="720p")], {"size": (1280, 720)}, ""),
+        ([shot("a"), shot("b", resolution="4K")], {}, "shot 'a' is ordered at 1080p in a film of 3840x2160: it is en"),
+        ([shot("a")], {"resolution": "4K"}, ""),  # meant so
+        ([shot("a"), shot("b")], {"size": (1080, 1920), "aspect": None}, None),  # only of the bars
+        ([shot("own", clip="tall.mp4"), shot("a", aspect_ratio="9:16")], {"aspect": "9:16"}, ""),
+        ([shot("a", provider="animatic"), shot("card", clip="small.mp4")], {}, ""),
+    ],
+)
+def test_a_shot_that_is_much_smaller_than_the_film_is_told(
+    shots: list[Any], fields: dict[str, Any], what: str | None
+) -> None:
+    found = [one for one in told(film(*shots, **fields)) if "enlarged" in one]
+    assert len(found) == bool(what)
+    assert all(one.startswith(what or "") for one in found)

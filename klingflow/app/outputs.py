@@ -234,7 +234,8 @@ def _film(
     bed = loaded.inputs.clips[film.audio] if film.audio else None
     sized = cutting.sized(film, facts)
     slates = [_slate(by_id[place.shot], n) for n, place in enumerate(places, 1)]
-    form = [list(film.size or ()), str(film.rate or "")]
+    said = cutting.said_size(film, sized)
+    form = [list(said or ()), str(film.rate or "")]
     pieces = [
         [facts[place.shot].digest, repeats[n], sized[n].ordered, *_cut(places, n)] for n, place in enumerate(places)
     ]
@@ -252,7 +253,7 @@ def _film(
 
     kept = _parts_folder()
     at_hand = _at_hand(film, facts, store)
-    size, rate = film.size or cutting.usual_size(sized), film.rate or cutting.usual_rate(sized)
+    size, rate = said or cutting.usual_size(sized), film.rate or cutting.usual_rate(sized)
     joined = joining.assemble(
         [
             joining.Piece(
@@ -268,12 +269,18 @@ def _film(
         size=size,
         rate=rate,
         audio=loaded.project.resolve(film.audio) if film.audio else None,
-        as_it_is=cutting.keeps_its_form(sized[0].facts, film.size, film.rate),
+        as_it_is=cutting.keeps_its_form(sized[0].facts, said, film.rate),
         progress=progress,
         kept=kept,
     )
     path = (folder / "film.mp4").relative_to(loaded.project.root).as_posix()
-    data = {"path": path, "frames": joined.frames, "seconds": float(joined.duration)}
+    data = {
+        "path": path,
+        "frames": joined.frames,
+        "seconds": float(joined.duration),
+        "size": f"{joined.width}x{joined.height}",
+        "rate": joined.rate,
+    }
     show(Event(event="film", film=film.label, data=data))
 
 

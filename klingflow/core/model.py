@@ -12,6 +12,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import NewType
 
+from klingflow.core.picture_size import shape_of
 from klingflow.core.source import Span
 
 ShotId = NewType("ShotId", str)
@@ -230,11 +231,15 @@ class Film:
     """The music bed, a file of the project."""
     size: tuple[int, int] | None = None
     """Width and height of the finished film, where the storyboard says them."""
+    resolution: str | None = None
+    """Its resolution (720p, 1080p or 4K), where the storyboard says that and no size."""
+    aspect: str | None = None
+    """Its shape ("16:9"), likewise."""
     rate: Fraction | None = None
     """Its frames a second, likewise."""
     max_chain: int = 4
     left_out: tuple[tuple[str, str], ...] = ()
-    """As with a shot: "title", "audio", "film.size", "film.shots"."""
+    """As with a shot: "title", "audio", "film.size", "film.resolution", "film.aspect", "film.shots"."""
     where: Callable[[ShotId | None, str], Span]
     """The place of a shot's field in the file ("" is the shot itself; None as shot: the top level)."""
 
@@ -245,6 +250,11 @@ class Film:
     def by_id(self) -> Mapping[ShotId, Shot]:
         """Every shot by its name."""
         return {shot.id: shot for shot in self.shots}
+
+    @property
+    def shape(self) -> Fraction | None:
+        """Width by height, where the storyboard says it."""
+        return Fraction(*self.size) if self.size else shape_of(self.aspect) if self.aspect else None
 
     @property
     def label(self) -> str:

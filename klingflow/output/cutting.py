@@ -29,13 +29,13 @@ from klingflow.core import digest as digests
 from klingflow.core.errors import StoryboardError
 from klingflow.core.frametimes import FrameTimes
 from klingflow.core.model import ClipFacts, Digest, Film, Frame, ImageFacts, ShotId
+from klingflow.core.picture_size import SHORTER_SIDE, framed, shape_of
 from klingflow.core.source import Problem
+from klingflow.planning.pictures import said
 
 USUAL_RATES = frozenset(
     Fraction(r) for r in ("24", "25", "30", "48", "50", "60", "24000/1001", "30000/1001", "60000/1001")
 )
-SHORTER_SIDE = {"720p": 720, "1080p": 1080, "4K": 2160}
-"""Pixels of a clip that was ordered at that resolution."""
 
 MadeOf = Mapping[ShotId, Mapping[str, str | int | bool]]
 """The parts in short (core.digest.brief) of clips that may be other than what the storyboard says now."""
@@ -283,6 +283,15 @@ def sized(film: Film, clips: Mapping[ShotId, ClipFacts]) -> list[Sized]:
 def keeps_its_form(clip: ClipFacts, size: tuple[int, int] | None, rate: Fraction | None) -> bool:
     """Whether a clip that is the whole film has the size and the rate that the storyboard says, if it says any."""
     return size in (None, (clip.width, clip.height)) and rate in (None, Fraction(clip.rate))
+
+
+def said_size(film: Film, clips: Sequence[Sized]) -> tuple[int, int] | None:
+    """The size that the storyboard says; what it leaves open of one is that of what was ordered. None: it says none."""
+    if film.size or not (film.resolution or film.aspect):
+        return film.size
+    size = usual_size(clips)
+    side = SHORTER_SIDE[film.resolution] if film.resolution else min(size)
+    return framed(side, film.shape or shape_of(said(Fraction(*size))))
 
 
 def usual_size(clips: Sequence[Sized]) -> tuple[int, int]:

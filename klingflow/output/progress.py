@@ -111,7 +111,7 @@ def sentence(event: Event) -> str:
         case "step-in-doubt":
             return f"{name}: in doubt: {data['message']}"
         case "film" if data.get("fraction") is None:
-            return f"{name}: joined, {data['frames']} frames, {data['seconds']:.3f} s"
+            return f"{name}: joined, {data['frames']} frames, {data['seconds']:.3f} s, {data['size']}"
     return ""
 
 

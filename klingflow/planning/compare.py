@@ -384,6 +384,7 @@ def _film(base: Side, head: Side, new_ids: Mapping[ShotId, ShotId]) -> tuple[Fie
     new = {"title": head.film.title, "audio": _own_file(head, head.film.audio)}
     for film, said in ((base.film, old), (head.film, new)):
         said["film.size"] = "{}x{}".format(*film.size) if film.size else ""
+        said["film.resolution"], said["film.aspect"] = film.resolution or "", film.aspect or ""
         said["film.rate"] = f"{float(film.rate):g}" if film.rate else ""
     if not (_whole(base.film) and _whole(head.film)):
         old["film.shots"] = ", ".join(

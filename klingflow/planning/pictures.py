@@ -9,6 +9,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from klingflow.core.model import ANIMATIC, FileStill, Film, Frame, Inputs, Shot, ShotFrame, ShotId
+from klingflow.core.picture_size import SHORTER_SIDE, framed
 from klingflow.core.source import Problem, Severity
 from klingflow.planning.graph import order
 
@@ -18,8 +19,8 @@ _NAMED = ((16, 9), (9, 16), (1, 1), (4, 3), (3, 4), (3, 2), (2, 3), (4, 5), (5, 
 
 
 def warnings(film: Film, inputs: Inputs) -> Iterator[Problem]:
-    """Frames of one shot, and shots of one film, that differ in shape; a shot that stays a drawing in a film that is
-    paid for; HDR and transparency. The film has no cycle."""
+    """Frames of one shot, and shots of one film, that differ in shape; a shot that is much smaller than the film; one
+    that stays a drawing in a film that is paid for; HDR and transparency. The film has no cycle."""
     shapes = shapes_of(film, inputs)
     for shot in film.shots:
         first, last = shapes[shot.id], _of(shot.last_frame, shapes, inputs)
@@ -27,7 +28,10 @@ def warnings(film: Film, inputs: Inputs) -> Iterator[Problem]:
             what = f"shot '{shot.id}' begins with a picture of {said(first)} and ends with one of {said(last)}"
             mend = "crop one to the shape of the other: the clip has one shape, and the model cuts or stretches"
             yield _warning(film, shot.id, "last_frame", "shapes-differ", what, mend)
-    yield from _odd_shapes(film, shapes)
+    whole = _whole(film, shapes)
+    if whole is not None:
+        yield from _odd_shapes(film, shapes, whole)
+        yield from _enlarged(film, shapes, whole, inputs)
     yield from _drawings(film)
     yield from _not_as_they_are(film, inputs)
 
@@ -40,26 +44,64 @@ def shapes_of(film: Film, inputs: Inputs) -> Mapping[ShotId, Fraction | None]:
     return shapes
 
 
-def _odd_shapes(film: Film, shapes: Mapping[ShotId, Fraction | None]) -> Iterator[Problem]:
-    """The shots that have bars in the finished film, each where its shape comes from."""
+def _whole(film: Film, shapes: Mapping[ShotId, Fraction | None]) -> Fraction | None:
+    """The shape of the finished film."""
     shots = film.by_id()
     known = [(shots[cut.shot], shape) for cut in film.cut if (shape := shapes.get(cut.shot)) is not None]
-    if not known:
-        return
-    # A clip of one's own decides only in a film of nothing else (output.film).
+    if film.shape is not None or not known:
+        return film.shape
+    # A clip of one's own decides only in a film of nothing else (output.cutting).
     deciding = [shape for shot, shape in known if shot.clip is None] or [shape for _, shape in known]
     tally = Counter(map(said, deciding))
-    usual = max(deciding, key=lambda shape: tally[said(shape)])  # of equals the first
-    whole = Fraction(*film.size) if film.size else usual
+    return max(deciding, key=lambda shape: tally[said(shape)])  # of equals the first
+
+
+def _odd_shapes(film: Film, shapes: Mapping[ShotId, Fraction | None], whole: Fraction) -> Iterator[Problem]:
+    """The shots that have bars in the finished film, each where its shape comes from."""
+    shots = film.by_id()
     shown = {cut.shot for cut in film.cut}
-    for shot, shape in dict(known).items():
+    for name in dict.fromkeys(cut.shot for cut in film.cut):
+        shot, shape = shots[name], shapes.get(name)
         told_before = isinstance(shot.first_frame, ShotFrame) and shot.first_frame.shot in shown
-        if alike(shape, whole) or told_before:
+        if shape is None or alike(shape, whole) or told_before:
             continue
         bars = "at its sides" if shape < whole else "above and below it"
         field = "clip" if shot.clip is not None else "first_frame" if shot.first_frame is not None else "aspect_ratio"
         what = f"shot '{shot.id}' is {said(shape)} in a film of {said(whole)}: there will be bars {bars}"
-        yield _warning(film, shot.id, field, "shapes-differ", what, "give it the film's shape, or set film.size")
+        yield _warning(film, shot.id, field, "shapes-differ", what, "give it the film's shape, or set film.aspect")
+
+
+MUCH = Fraction(6, 5)
+"""How much a clip may be enlarged in silence."""
+
+
+def _enlarged(
+    film: Film, shapes: Mapping[ShotId, Fraction | None], whole: Fraction, inputs: Inputs
+) -> Iterator[Problem]:
+    """One warning of the shots that are much smaller than the film."""
+    shots = film.by_id()
+    sizes: dict[ShotId, tuple[int, int]] = {}
+    for name in dict.fromkeys(cut.shot for cut in film.cut):
+        shot, shape, look = shots[name], shapes.get(name), inputs.looks.get(shots[name].clip or "")
+        if look is not None:
+            sizes[name] = look.width, look.height
+        elif shot.clip is None and shot.provider != ANIMATIC and shape is not None:
+            sizes[name] = framed(SHORTER_SIDE[shot.resolution], shape)
+    if not sizes:
+        return
+    ordered = [min(size) for name, size in sizes.items() if shots[name].clip is None]
+    side = max(ordered or map(min, sizes.values()))
+    if film.size or film.resolution:
+        # A film that is larger than all that is in it is meant so.
+        side = min(min(film.size or (SHORTER_SIDE[film.resolution or ""],)), max(map(min, sizes.values())))
+    width, height = framed(side, whole)
+    small = [name for name, size in sizes.items() if min(width / size[0], height / size[1]) >= MUCH]
+    if small:
+        first, others = shots[small[0]], f", and so are {', '.join(small[1:])}" if len(small) > 1 else ""
+        own = "{}x{}".format(*sizes[first.id]) if first.clip is not None else f"ordered at {first.resolution}"
+        what = f"shot '{first.id}' is {own} in a film of {width}x{height}: it is enlarged{others}"
+        mend = "bring it larger, or make the film smaller: film.resolution"
+        yield _warning(film, first.id, "clip" if first.clip is not None else "resolution", "enlarged", what, mend)
 
 
 def _drawings(film: Film) -> Iterator[Problem]:

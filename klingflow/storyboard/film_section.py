@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from klingflow.core.model import Cut, ShotId
+from klingflow.core.picture_size import SHORTER_SIDE
 from klingflow.core.source import Path
 from klingflow.storyboard.frames import MOST_RATE, Frames
 from klingflow.storyboard.storyboard_file import Data, Skip, StoryboardFile
@@ -68,12 +71,67 @@ def _place(frames: Frames, shot: str, value: Any, context: Mapping[str, object],
     raise Skip(what)
 
 
-def size(file: StoryboardFile, text: str, at: Path) -> tuple[int, int]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """Size and rate of the film, as far as the storyboard says them: fields of core.model.Film."""
+
+    size: tuple[int, int] | None = None
+    resolution: str | None = None
+    aspect: str | None = None
+    rate: Fraction | None = None
+
+
+def form(file: StoryboardFile, film: Data, context: Mapping[str, object], left_out: dict[str, str]) -> Form:
+    """What the section says of size and rate. What is wrong is reported, and put into `left_out`."""
+    read: Mapping[str, Callable[[StoryboardFile, str, Path], Any]]
+    read = {"size": _size, "resolution": _resolution, "aspect": _aspect}
+    found: dict[str, Any] = {}
+    for name, reader in read.items():
+        if film.get(name) is None:
+            continue
+        at = ("film", name)
+        try:
+            if name != "size" and film.get("size") is not None:
+                what = f"film has both size and {name}"
+                file.fault("exclusive", what, "keep size, or resolution and aspect", at, key=True)
+                raise Skip(what)
+            found[name] = reader(file, file.text(film[name], context, at), at)
+        except Skip as why:
+            left_out[f"film.{name}"] = str(why)
+    rate = film.get("rate")
+    return Form(**found, rate=None if rate is None else _RATES.get(rate, Fraction(rate)))
+
+
+_RATES = {23.976: Fraction(24000, 1001), 29.97: Fraction(30000, 1001), 59.94: Fraction(60000, 1001)}
+_WIDEST = 3
+"""Width by height, or height by width."""
+
+
+def _resolution(file: StoryboardFile, text: str, at: Path) -> str:
+    if text not in SHORTER_SIDE:
+        what = f"there is no resolution '{text}'"
+        file.fault("film-size", what, file.meant(text, tuple(SHORTER_SIDE)), at)
+        raise Skip(what)
+    return text
+
+
+def _aspect(file: StoryboardFile, text: str, at: Path) -> str:
+    text = text.replace(" ", "")
+    if re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?:[0-9]{1,4}(\.[0-9]{1,3})?", text):
+        width, height = map(Fraction, text.split(":"))
+        if width and height and max(width / height, height / width) <= _WIDEST:
+            return text
+    what = f"'{text}' is no shape of a film"
+    file.fault("film-size", what, f"write width:height, from 1:{_WIDEST} to {_WIDEST}:1, such as 16:9 or 2.39:1", at)
+    raise Skip(what)
+
+
+def _size(file: StoryboardFile, text: str, at: Path) -> tuple[int, int]:
     """Width and height. Raises Skip."""
     sides = re.fullmatch(r"([0-9]{1,4})x([0-9]{1,4})", text.strip())
     width, height = (int(side) for side in sides.groups()) if sides else (0, 0)
     if width % 2 or height % 2 or not (16 <= width <= MOST_PIXELS and 16 <= height <= MOST_PIXELS):
         what = f"'{text}' is no size of a film"
         file.fault("film-size", what, f"write width x height, even numbers of 16 to {MOST_PIXELS}: 1920x1080", at)
-        raise Skip
+        raise Skip(what)
     return width, height

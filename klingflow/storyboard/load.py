@@ -10,7 +10,6 @@ Opens no file (texts come through `read`) and knows no provider's limits; circle
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from fractions import Fraction
 
 from klingflow.core.model import Cut, Film, ShotId
 from klingflow.core.source import Document, Path, Problem, Span
@@ -129,13 +128,7 @@ def _film(
             audio = file.path(file.text(film["audio"], context, ("film", "audio")), ("film", "audio"))
         except Skip as why:
             left_out["audio"] = str(why)
-    size = None
-    if film.get("size") is not None:
-        try:
-            size = film_section.size(file, file.text(film["size"], context, ("film", "size")), ("film", "size"))
-        except Skip as why:
-            left_out["film.size"] = str(why)
-    rate = film.get("rate")
+    form = film_section.form(file, film, context, left_out)
     return Film(
         name=name,
         variant=variant,
@@ -144,8 +137,10 @@ def _film(
         shots=shots,
         cut=tuple(cut) if film.get("shots") else tuple(Cut(shot.id) for shot in shots),
         audio=audio,
-        size=size,
-        rate=None if rate is None else _RATES.get(rate, Fraction(rate)),
+        size=form.size,
+        resolution=form.resolution,
+        aspect=form.aspect,
+        rate=form.rate,
         max_chain=defaults.get("max_chain") or 4,
         left_out=tuple(left_out.items()),
         where=_where(file.document, raws, defaults, reader.ids),
@@ -160,9 +155,6 @@ def _written(field: Path, value: object, steps: Path) -> Path:
         if isinstance(name, str) and len(steps) > 1:
             return ("cast", name, *steps[1:]) if isinstance(value, list) else (*field, name, *steps[1:])
     return (*field, *steps)
-
-
-_RATES = {23.976: Fraction(24000, 1001), 29.97: Fraction(30000, 1001), 59.94: Fraction(60000, 1001)}
 
 
 def _where(

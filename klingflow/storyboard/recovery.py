@@ -196,6 +196,8 @@ _FILM: Mapping[str, Kind] = {
     "shots": _list,
     "audio": _text,
     "size": _text,
+    "resolution": _text,
+    "aspect": _text,
     "rate": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
 }
 _TOP: Mapping[str, Kind] = {
