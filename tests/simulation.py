@@ -6,6 +6,9 @@ that the runner crosses: a killed runner's doors do nothing any more, while what
 After the storm comes the calm: no faults, one runner, a person who settles what is in doubt by looking at the
 provider's console. Then every shot must have its clip, for as many purchases as there are shots.
 
+Some films have approval gates. A person picks takes, merges picks, takes them back and re-rolls shots while the runners
+plan and buy; nothing may be ordered behind a gate that was closed when its run was planned.
+
 Everything that happens follows from the seed:
 
     python -m tests.simulation SEED     runs one schedule again and prints what happened
@@ -61,11 +64,13 @@ from klingflow.io import ledger
 from klingflow.io.service import Broken, Gone, NotSent, Unanswered
 from klingflow.io.store import BlobMissing, blob_name
 from klingflow.io.task_notes import TaskNote
+from klingflow.planning import plan as planning
 from klingflow.planning.job import Kind, Record, State
-from klingflow.planning.plan import Action, FilmPlan, Inputs, Step
+from klingflow.planning.plan import Action, FilmPlan, Inputs, OpenOrder, PlanLookups, Step
 from klingflow.planning.price import Limits, Price
 from klingflow.providers import PROVIDERS
 from klingflow.providers.base import Answer, Request, Settings
+from klingflow.storyboard.lock import Lock, Pick
 
 DAY_S = 24 * 3600.0
 EPOCH_S = 1_780_000_000.0
@@ -303,10 +308,13 @@ class Api:
             return _json(409, said, {"retry-after": "5"})
         return _json(200, {"code": 200, "data": {"taskId": order.task}}, {"idempotent-replay": "true"})
 
+    def prompt(self, body: bytes) -> str:
+        data = json.loads(body)
+        return str(data["input"]["prompt"] if self.name == "hiapi" else data["prompt"])
+
     def _bill(self, key: Key, body: bytes) -> Task:
         world, now = self.world, asyncio.get_running_loop().time()
-        data = json.loads(body)
-        prompt = data["input"]["prompt"] if self.name == "hiapi" else data["prompt"]
+        prompt = self.prompt(body)
         number = sum(task.prompt == prompt for task in world.billed)
         ends = world.fortune.get(prompt, [])
         rng = world.rng
@@ -461,7 +469,7 @@ class Wire:
                 return _json(402, {"code": 402, "message": "insufficient balance", "error_code": "PAYMENT_REQUIRED"})
             case "turned away":
                 return _json(400, {"code": 400, "message": "not now", "error_code": "MODEL_UNAVAILABLE"})
-        key = world.arrived(self._runner, request)
+        key = world.arrived(self._runner, request, self._api)
         told = self._api.take(request, key, delay)
         done, _ = await asyncio.wait({told}, timeout=rng.uniform(0, delay) if fate == "cut while taken" else 60.0)
         if not done or fate == "cut after":
@@ -563,6 +571,8 @@ class Runner:
         self.sent: dict[bytes, str] = {}
         """Order bodies, and what became of them: "ok" where nothing went wrong with any."""
         self.orders = 0
+        self.behind: frozenset[str] = frozenset()
+        """The prompts of the shots behind a gate that was closed when this run was planned."""
         self.host = SimHost(who="sim", machine=machine, pid=number, started=str(number), world=world)
         self.skew_ms = world.rng.randrange(-120_000, 120_000) if world.skewed else 0
 
@@ -621,6 +631,8 @@ class Sins:
     """Every frame that is cut comes from the first clip of the film."""
     never_done: bool = False
     """No task ever ends."""
+    blind_to_gates: bool = False
+    """The plan sees no gate."""
 
 
 FAULTS = ("slow no", "poll", "lag", "slow task", "no video yet", "short url", "unknown word", "download")
@@ -681,6 +693,21 @@ class World:
         self.poor = (begins, begins + rng.uniform(0, 300)) if rng.random() < 0.1 else (0.0, 0.0)
         self.skewed = rng.random() < 0.4
         self.fortune = {shot.prompt: self._fortune() for shot in self.film.shots}
+        self.person = random.Random(f"person {seed}")
+        """Their own luck: a schedule without a gate is what it was before there were gates."""
+        self.picked: dict[ShotId, Pick] = {}
+        """In the lock of every working tree."""
+        self.merged: dict[ShotId, Pick] = {}
+        """At the approved ref."""
+        self.seen: Counter[str] = Counter()
+        """What happened to gates."""
+        if self.person.random() < 0.5:
+            followed = {need for shot in self.film.shots for need in shot.needs()}
+            gated = {shot for shot in sorted(followed) if self.person.random() < 0.7}
+            self.film = replace(
+                self.film,
+                shots=tuple(replace(s, gate="approved") if s.id in gated else s for s in self.film.shots),
+            )
 
     def _fortune(self) -> list[str]:
         chance = self.rng.random()
@@ -727,9 +754,12 @@ class World:
         self.note(runner, f"{'writes' if new else 'finds'} {name}")
         return new
 
-    def arrived(self, runner: Runner, request: Request) -> Key:
-        """A paid request reached a provider: its intent must be in the store."""
+    def arrived(self, runner: Runner, request: Request, api: Api) -> Key:
+        """A paid request reached a provider: its intent must be in the store, and no closed gate before it."""
         key = self.intents.get(request.body or b"")
+        prompt = api.prompt(request.body or b"{}")
+        if prompt in runner.behind:
+            self.violate(f"run {runner.number} ordered {prompt} behind the closed gate of a shot before it")
         if key is None:
             self.violate("an order was sent before its intent was in the store")
         token = request.headers.get("Idempotency-Key")
@@ -829,15 +859,17 @@ class World:
             media_calls=runner.offload,
             detach=detach,
         )
+        of = self.film
+        plan = self.planned(runner) if self.gated else plan_of(of, orders=not frozen)
         token = RUNNER.set(runner)
         main = asyncio.create_task(
             engine.run(
-                plan_of(self.film, orders=not frozen),
-                self.film,
+                plan,
+                of,
                 buyer=buyer,
                 known={},
                 inputs=INPUTS,
-                clips=NoClips(),
+                clips=StoredClips(self.store) if self.gated else NoClips(),
                 expect=lambda shot: 6.0 * shot.duration,
                 price=lambda shot: Price(amount=PRICE),
                 frozen=frozen,
@@ -870,6 +902,8 @@ class World:
         if [o.shot for o in outcomes] != [shot.id for shot in self.film.shots]:
             self.violate("the outcomes are not those of the plan")
         for outcome in outcomes:
+            if outcome.result is Result.WAITING and self.film.shot(outcome.shot).prompt not in runner.behind:
+                self.violate(f"run {runner.number}: {outcome.shot} waits, and no gate before it was closed")
             at = f"run {runner.number}: {outcome.shot} {outcome.result}"
             self.note(runner, f"{at} {outcome.failure.message if outcome.failure else ''}")
             if outcome.good != (outcome.clip is not None):
@@ -948,7 +982,100 @@ class World:
                 )
 
         machines = [f"machine {rng.randint(1, 2)}" for _ in range(rng.choice((1, 1, 2, 2, 3)))]
-        await asyncio.gather(*(life(machine) for machine in machines))
+        await asyncio.gather(*(life(machine) for machine in machines), *([self.decisions()] if self.gated else ()))
+
+    # -- gates
+
+    @property
+    def gated(self) -> bool:
+        return any(shot.gate for shot in self.film.shots)
+
+    def planned(self, runner: Runner | None = None) -> FilmPlan:
+        """The real plan, of what the store holds by now, and what the run of it may not order."""
+
+        def order(key: Key, shot: Shot) -> OpenOrder | None:
+            match ledger.job(self.store, key).state:
+                case State.ACCEPTED:
+                    return OpenOrder(action=Action.RESUME, reason="a task was paid for")
+                case State.INTENDED:
+                    return OpenOrder(action=Action.RESUME, reason="asked", orders=True)
+            return None
+
+        def unapproved(variant: str, shot: ShotId, pick: Pick) -> str:
+            return "" if self.merged.get(shot) == pick else "merge it"
+
+        blind = self.sins.blind_to_gates or runner is None
+        plan = planning.make(
+            self.film,
+            inputs=INPUTS,
+            lock=Lock(picks={"": dict(self.picked)}),
+            lookups=PlanLookups(
+                model=lambda shot: "kling-3.0-omni",
+                price=lambda shot: Price(amount=PRICE),
+                expect=lambda shot: 6.0 * shot.duration,
+                find=lambda key: ledger.clip(self.store, key),
+                open_order=order,
+                picture=lambda path: None,
+                unapproved=None if blind else unapproved,
+            ),
+        )
+        if runner is not None:
+            runner.behind = self.behind_closed()
+            self.note(runner, "plans: " + ", ".join(f"{s.shot} {s.action}" for s in plan.steps))
+            self.seen["wait"] += sum(step.action is Action.WAIT for step in plan.steps)
+            self.seen["open"] += not runner.behind
+        return plan
+
+    def behind_closed(self) -> frozenset[str]:
+        """The prompts of all shots behind a gate that is closed now, told without the parts that plan."""
+        clips = {step.shot: step.clip for step in self.planned().steps}
+        closed: set[ShotId] = set()
+        for shot in self.film.shots:
+            here, there = self.picked.get(shot.id), self.merged.get(shot.id)
+            known = here is not None and here == there and (here.take, here.clip) == (shot.take, clips[shot.id])
+            closed |= {shot.id} if shot.gate is not None and not known else set()
+        behind: set[ShotId] = set()
+        for _ in self.film.shots:
+            behind |= {shot.id for shot in self.film.shots if (closed | behind) & {*shot.needs()}}
+        return frozenset(shot.prompt for shot in self.film.shots if shot.id in behind)
+
+    async def decisions(self) -> None:
+        """What a person does about gates while runners plan and buy."""
+        luck = self.person
+        for _ in range(luck.randint(2, 8)):
+            await asyncio.sleep(luck.choice((luck.uniform(0, 5), luck.uniform(0, 60), luck.uniform(0, 400))))
+            shot = luck.choice([shot for shot in self.film.shots if shot.gate is not None])
+            match luck.choice(("pick", "pick", "approve", "approve", "merge", "merge", "other", "back", "again")):
+                case "pick":
+                    self.pick(shot)
+                case "approve":
+                    self.pick(shot)
+                    self.merged = dict(self.picked)
+                case "merge":
+                    self.merged = dict(self.picked)
+                case "other":  # the clip of a take that was never made
+                    self.picked[shot.id] = _pick(shot.take, _sha(b"another clip"))
+                    self.merged = dict(self.picked)
+                case "back":
+                    self.merged.pop(shot.id, None)
+                case "again" if shot.take == 1:
+                    other = replace(shot, take=2, duration=6)  # a body of its own: orders are known by their bodies
+                    self.film = replace(
+                        self.film, shots=tuple(other if s.id == shot.id else s for s in self.film.shots)
+                    )
+                    self.seen["re-rolled"] += 1
+            self.note(None, f"a person decides: picked {sorted(self.picked)}, merged {sorted(self.merged)}")
+
+    def pick(self, shot: Shot) -> None:
+        clip = next(step.clip for step in self.planned().steps if step.shot == shot.id)
+        if clip is not None:
+            self.picked[shot.id] = _pick(shot.take, clip)
+
+    def approve_all(self) -> None:
+        for shot in self.film.shots:
+            if shot.gate is not None:
+                self.pick(shot)
+        self.merged = dict(self.picked)
 
     async def peace(self) -> None:
         """No fault any more: whatever happened before, a few runs and a person bring every shot home."""
@@ -956,18 +1083,29 @@ class World:
         self.calm = True
         await asyncio.sleep(120)  # what is still at the door of a provider goes in
         hopeless = {shot.id for shot in self.film.shots if "moderated" in self.fortune[shot.prompt]}
-        for _ in range(12):
+        waiting = set(hopeless)
+        for _ in self.film.shots:
+            waiting |= {shot.id for shot in self.film.shots if waiting & {*shot.needs()}}
+        for _ in range(16 if self.gated else 12):
+            self.approve_all()
             outcomes = await self.run_once()
             if outcomes is None:
                 return
             await asyncio.sleep(150)
             bad = [o for o in outcomes if not o.good]
-            if all((o.shot in hopeless and o.result is Result.FAILED) or o.because in hopeless for o in bad):
+            if all(
+                (o.shot in hopeless and o.result is Result.FAILED)
+                or o.because in hopeless
+                or (o.result is Result.WAITING and o.shot in waiting)
+                for o in bad
+            ):
                 break
             self.settle()
             await asyncio.sleep(self.rng.uniform(0, 4000))
         else:
             self.violate(f"it never ends well: {[(o.shot, o.result, o.failure) for o in bad]}")
+        if self.seen["re-rolled"]:
+            self.settle()  # the take that counts no more may be in doubt still, and no run asks
         self._check_end(outcomes)
 
     def settle(self) -> None:
@@ -989,10 +1127,11 @@ class World:
         lost = {task.id for task in self.billed} - self.on_record()
         if lost:
             self.violate(f"paid, and nowhere on record: {sorted(lost)}")
-        wasted = sum(task.ends != "ok" for task in self.billed)
         keys = {o.key for o in outcomes if o.good}
-        if len(self.billed) - wasted != len(keys):
-            self.violate(f"{len(self.billed) - wasted} clips were bought for {len(keys)} orders")
+        again = self.seen["re-rolled"]  # then the clips of takes that count no more were bought, too
+        bought = [task for task in self.billed if task.ends == "ok" and (not again or task.key in keys)]
+        if len(bought) != len(keys):
+            self.violate(f"{len(bought)} clips were bought for {len(keys)} orders")
         for outcome in outcomes:
             if outcome.clip is None:
                 continue
@@ -1073,6 +1212,16 @@ class NoClips:
 
     def own(self, shot: Shot, key: Key) -> ClipRecord:
         raise AssertionError("no shot has a clip of its own")
+
+
+class StoredClips(NoClips):
+    """Clips that the plan has found in the store."""
+
+    def __init__(self, store: Memory) -> None:
+        self._store = store
+
+    def holds(self, record: ClipRecord) -> bool:
+        return self._store.holds(record.facts.digest)
 
 
 class NoNotes:
@@ -1171,6 +1320,10 @@ def replay(seed: int, sins: Sins = Sins()) -> str:
         world = simulate(seed, Path(folder), sins, tracing=True)
     head = [f"seed {seed}: {world.film.name}, {world.provider}, fortune {world.fortune}"]
     return "\n".join([*head, *(world.trace or []), *(f"VIOLATION {what}" for what in world.violations)])
+
+
+def _pick(take: int, clip: Digest) -> Pick:
+    return Pick(take=take, clip=clip, by="sim", date="2026-11-27")
 
 
 def _json(status: int, body: object, headers: Mapping[str, str] | None = None) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ def test_whatever_goes_wrong_each_take_is_bought_once_and_comes_home(part: int, 
         (Sins(forget_accepted=True), "is nowhere on record"),
         (Sins(old_frames=True), "was ordered with the wrong frames"),
         (Sins(never_done=True), "it never ends well"),
+        (Sins(blind_to_gates=True), "behind the closed gate"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -42,6 +44,15 @@ def test_the_oracle_is_not_blind(sins: Sins, complaint: str, tmp_path: Path) -> 
         if any(complaint in violation for violation in simulation.simulate(seed, tmp_path, sins).violations):
             return
     pytest.fail(f"no schedule of 150 showed it: {complaint}")
+
+
+def test_gates_close_open_and_close_again_in_the_schedules(tmp_path: Path) -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(150):
+        seen += simulation.simulate(seed, tmp_path).seen
+        if {"wait", "open", "re-rolled"} <= seen.keys():
+            return
+    pytest.fail(f"in no schedule of 150: {seen}")
 
 
 def test_a_seed_is_a_schedule(tmp_path: Path) -> None:
