@@ -59,6 +59,7 @@ HIDDEN = {
     ("klingflow.app.library", "klingflow.app.plan_snapshot"): "the saved plan: only where one is saved or run",
     ("klingflow.app.library", "klingflow.app.choosing"): "the lock and git: only where a take is chosen",
     ("klingflow.app.library", "klingflow.app.planner"): "planning: a check plans nothing",
+    ("klingflow.app.library", "klingflow.app.review"): "av and Pillow: only pictures of a change",
     ("klingflow.app.library", "klingflow.app.runner"): "the engine and the network: only a run",
     ("klingflow.app.library", "klingflow.app.session"): "store and ledger: a check has none",
     ("klingflow.app.library", "klingflow.app.settle"): "the network: only resolve",

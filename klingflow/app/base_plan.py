@@ -34,6 +34,9 @@ class Against:
     """By variant."""
     warnings: tuple[Problem, ...]
     """About the comparison, and about what else the change does."""
+    before: Mapping[str, Side] | None
+    """The films of the base by variant; None where its storyboard cannot be read."""
+    now: Mapping[str, Side]
 
 
 def against_ref(session: Session, planned: Plan, ref: str) -> Against:
@@ -55,6 +58,8 @@ def against_ref(session: Session, planned: Plan, ref: str) -> Against:
         base=Base(ref=ref, commit=tree.commit, parted=tree.commit != tree.tip),
         comparisons={variant: replace(one, unread=unread) for variant, one in comparisons.items()},
         warnings=tuple(warnings),
+        before=old,
+        now=head,
     )
 
 

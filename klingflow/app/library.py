@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from typing import Any
 
+    from klingflow.app.base_plan import Against
     from klingflow.app.choosing import Choice, Chosen, Consequences
+    from klingflow.app.review import Pictures
     from klingflow.app.runner import RunOptions, RunResult
     from klingflow.app.services import Services
     from klingflow.app.session import Session
@@ -90,6 +92,7 @@ class Storyboard:
         whole = session.plan()
         comparisons: Mapping[str, Comparison] | None = None
         base: Base | None = None
+        found: Against | None = None
         warnings = list(session.loaded.warnings)
         if against is not None:
             from klingflow.app import base_plan
@@ -112,6 +115,7 @@ class Storyboard:
             against=against,
             base=base,
             comparisons=comparisons,
+            _against=found,
             _whole=whole,
             _session=session,
         )
@@ -337,6 +341,7 @@ class Planned:
     """The commit that it was compared with: where this branch left that ref."""
     comparisons: Mapping[str, Comparison] | None
     """By variant, what differs from that commit."""
+    _against: Against | None = field(repr=False)
     _whole: Plan = field(repr=False)
     """The same without a selection."""
     _session: Session = field(repr=False)
@@ -391,6 +396,16 @@ class Planned:
             raise UsageError(
                 f"{os.fspath(path)} cannot be written: {bad.strerror}", "name a file in a folder that is there"
             ) from bad
+
+    def pictures(self, folder: str | os.PathLike[str]) -> Pictures:
+        """Writes what a reviewer of the change looks at into a folder: a page in one file, one picture of all changed
+        shots, and the frames of each before and now. Nothing where nothing differs. Raises UsageError for a plan that
+        was compared with nothing, and for a folder that holds other files or cannot be written."""
+        from klingflow.app import review
+
+        if self._against is None:
+            raise UsageError("pictures show what changed, and this plan is compared with nothing", "name a git ref")
+        return review.write(self._session, self.plan, self._against, self.warnings, folder)
 
     def prepare(
         self,

@@ -47,6 +47,7 @@ EXAMPLES = {
         "klingflow plan",
         "klingflow plan film.yaml --select 'dawn+ tag:night'",
         "klingflow plan film.yaml --against origin/main --format markdown",
+        "klingflow plan film.yaml --against origin/main --pictures review",
         "klingflow plan film.yaml -o plan.json",
     ),
     "run": (
@@ -171,6 +172,7 @@ def _plan(p: argparse.ArgumentParser) -> None:
     _format(p, "text", "json", "markdown")
     p.add_argument("-o", "--out", metavar="FILE", help="save the plan, for `run --plan FILE`")
     p.add_argument("--against", metavar="GITREF", help="compare with the commit where this branch left that git ref")
+    p.add_argument("--pictures", metavar="DIR", help="with --against: write a page and pictures of what changed")
     p.add_argument("--prompts", action="store_true", help="show every text as it is sent to the provider")
     p.add_argument("--exit-code", action="store_true", help="exit 6 when something would be made")
 

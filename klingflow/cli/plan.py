@@ -30,11 +30,18 @@ def plan(
     format: str = "text",
     out: str | None = None,
     against: str | None = None,
+    pictures: str | None = None,
     exit_code: bool = False,
     prompts: bool = False,
 ) -> int:
     """Several storyboards, one after the other; the forms that other programs read hold one plan."""
+    if pictures is not None and against is None:
+        raise UsageError("--pictures shows what changed, so it needs --against GITREF", "add --against origin/main")
     found = storyboards.several(paths)
+    if len(found) > 1 and pictures is not None:
+        raise UsageError(
+            f"--pictures is for one storyboard, and there are {len(found)}", "name one, with a folder for each"
+        )
     if len(found) > 1 and (out is not None or format != "text"):
         names = ", ".join(map(shlex.quote, found[:10])) + (", …" if len(found) > 10 else "")
         what = "--out" if out is not None else f"--format {format}"
@@ -46,6 +53,8 @@ def plan(
         storyboard = klingflow.open(path, variables=parse_vars(var), provider=provider)
         planned = _planned(storyboard, path, select, exclude, against, format)
         _show(planned, path, format, out, prompts)
+        if pictures is not None:
+            say(planned.pictures(pictures).sentence())
         makes = makes or any(step.action in _BUSY for film in planned.plan.films for step in film.steps)
     return WouldMake.code if exit_code and makes else DONE
 

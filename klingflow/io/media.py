@@ -239,12 +239,16 @@ def cut(path: Path, frame: str, to: Path) -> None:
     the same clip gives the same bytes on the same library versions. Only what is needed is decoded.
     Raises MediaError when the clip has no such frame.
     """
-    line = timeline(path)
-    picture = _picture(path, line, line.begins[_index(path, line, frame)])
     png = io.BytesIO()
-    picture.save(png, "PNG", compress_level=3)
+    picture(path, frame).save(png, "PNG", compress_level=3)
     to.parent.mkdir(parents=True, exist_ok=True)
     durable.replace(to, png.getvalue())
+
+
+def picture(path: Path, frame: str) -> Image.Image:
+    """One displayed frame, named as for `cut`, as RGB. Raises MediaError when the clip has no such frame."""
+    line = timeline(path)
+    return _picture(path, line, line.begins[_index(path, line, frame)])
 
 
 def end(path: Path, seconds: int, to: Path) -> None:
