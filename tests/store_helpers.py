@@ -1,14 +1,55 @@
-"""A small S3 on loopback that can lose answers and overwrite silently, for the object store's tests."""
+"""S3 servers on loopback for the object store's tests: a small one that can lose answers and overwrite silently, and
+Ceph's, where tests/radosgw.sh has started it."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
+
+import obstore
+import pytest
+from obstore.store import S3Store
+
+from tests.tools import wanted
+
+SERVER = os.environ.get("KLINGFLOW_TEST_S3", "")
+"""`http://127.0.0.1:PORT ACCESS_KEY SECRET_KEY` of a real S3 server."""
+needs_s3 = pytest.mark.skipif(
+    not SERVER and not wanted(),
+    reason="needs KLINGFLOW_TEST_S3, 'http://127.0.0.1:PORT ACCESS_KEY SECRET_KEY': tests/radosgw.sh FOLDER up …",
+)
+
+
+@cache
+def real_s3() -> dict[str, str]:
+    """The environment of the real server, on which the bucket `klingflow` is made."""
+    url, access, secret = SERVER.split()
+    client = {"allow_http": True}
+    bucket = S3Store(
+        "klingflow",
+        endpoint=url,
+        access_key_id=access,
+        secret_access_key=secret,
+        region="us-east-1",
+        client_options=client,  # type: ignore[arg-type]
+    )
+    signed = obstore.sign(bucket, "PUT", "", timedelta(minutes=1))
+    urllib.request.urlopen(urllib.request.Request(signed, method="PUT"), timeout=30).close()
+    return {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": access,
+        "AWS_SECRET_ACCESS_KEY": secret,
+        "AWS_REGION": "us-east-1",
+    }
 
 
 class FakeS3:

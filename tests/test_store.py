@@ -21,9 +21,9 @@ from obstore.store import LocalStore, MemoryStore
 from klingflow.core.errors import StoreError, UsageError
 from klingflow.core.model import Digest
 from klingflow.io.objects import ObjectStore
-from klingflow.io.storage_factory import open_store
+from klingflow.io.storage_factory import cache_limit, open_store
 from klingflow.io.store import TEMP, BlobMissing, FolderStore, Store, blob_name, proves_create_only
-from tests.store_helpers import FakeS3, fake_s3
+from tests.store_helpers import FakeS3, fake_s3, needs_s3, real_s3
 
 REPO = Path(__file__).parent.parent
 
@@ -45,7 +45,7 @@ Open = Callable[[], Store]
 """Opens the one place of a test anew, as another process with a cache of its own would."""
 
 
-@pytest.fixture(params=["folder", "memory", "local", "s3"])
+@pytest.fixture(params=["folder", "memory", "local", "s3", pytest.param("radosgw", marks=needs_s3)])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     objects: object
     match request.param:
@@ -55,6 +55,11 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
             objects = MemoryStore()
         case "local":
             objects = LocalStore(tmp_path / "objects", mkdir=True)
+        case "radosgw":
+            for name, value in real_s3().items():
+                request.getfixturevalue("monkeypatch").setenv(name, value)
+            prefix = f"s3://klingflow/{os.urandom(6).hex()}"
+            return lambda: open_store(prefix, tmp_path, tmp_path / os.urandom(4).hex())
         case _:
             request.getfixturevalue("s3")
             return lambda: open_store("s3://bucket/pre/fix", tmp_path, tmp_path / os.urandom(4).hex())
@@ -542,7 +547,7 @@ def test_without_the_extra_object_storage_says_how_to_install_it(tmp_path: Path)
         "import sys; sys.modules['obstore'] = None\n"
         "from pathlib import Path\n"
         "from klingflow.core.errors import UsageError\n"
-        "from klingflow.io.storage_factory import open_store\n"
+        "from klingflow.io.storage_factory import cache_limit, open_store\n"
         "open_store('store', Path(), Path())\n"
         "try: open_store('s3://b/p', Path(), Path())\n"
         "except UsageError as exc: print(exc.what, '|', exc.mend)\n"
@@ -551,3 +556,33 @@ def test_without_the_extra_object_storage_says_how_to_install_it(tmp_path: Path)
     assert run.stdout == (
         "s3://b/p is object storage, and the library for it is not installed | pip install 'klingflow[objects]'\n"
     ), run.stderr
+
+
+def test_the_local_copies_of_a_remote_store_stay_within_their_limit(s3: FakeS3, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    wide = open_store("s3://bucket/x", tmp_path, cache)
+    digests = [wide.put(file(tmp_path, bytes([n]) * 1000)) for n in range(5)]
+    for age, digest in enumerate(digests):
+        os.utime(cache / blob_name(digest), (1_000_000 - age, 1_000_000 - age))
+    lost = digests[4]
+    del s3.objects[f"x/{blob_name(lost)}"]  # the one copy that there is
+    (cache / blob_name(digests[0])).unlink()
+    narrow = open_store("s3://bucket/x", tmp_path, cache, 2500)
+    assert narrow.blob(digests[1]).read_bytes() == b"\x01" * 1000
+    assert narrow.blob(digests[0]).read_bytes() == b"\x00" * 1000
+    there = {digest for digest in digests if (cache / blob_name(digest)).exists()}
+    assert there == {digests[0], digests[1], lost}
+    assert narrow.blob(digests[3]).read_bytes() == b"\x03" * 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"), [("", None), ("50GB", 50 * 10**9), ("1.5 tb", 1_500_000_000_000), ("200MB", 200_000_000)]
+)
+def test_a_limit_of_the_cache_is_a_size(text: str, limit: int | None) -> None:
+    assert cache_limit({"KLINGFLOW_CACHE_LIMIT": text}) == limit
+
+
+@pytest.mark.parametrize("text", ["50", "GB", "-1GB", "all", "5 GBs"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is no size"):
+        cache_limit({"KLINGFLOW_CACHE_LIMIT": text})

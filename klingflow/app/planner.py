@@ -24,7 +24,7 @@ from klingflow.io import config, ledger, trust
 from klingflow.io.config import Config
 from klingflow.io.project import find_root
 from klingflow.io.remembered import cache_folder
-from klingflow.io.storage_factory import open_store
+from klingflow.io.storage_factory import cache_limit, open_store
 from klingflow.io.store import Store
 from klingflow.io.task_notes import TaskNotes
 from klingflow.output.words import count
@@ -65,23 +65,23 @@ def open_project_store(path: Path, environ: Mapping[str, str]) -> Store:
 def open_unguarded_store(path: Path, environ: Mapping[str, str]) -> Store:
     """As `open_project_store`, but with records as they lie there: signatures neither written nor verified."""
     root = find_root(path / "x" if path.is_dir() else path)
-    return _bare(config.load(root, environ).store, root)
+    return _bare(config.load(root, environ).store, root, environ)
 
 
 def open_other_store(path: Path, place: str, environ: Mapping[str, str]) -> Store:
     """Another store than the project's: a folder, relative to the folder of the start, or s3://…, gs://…, az://….
     Records as they lie there."""
     root = find_root(path / "x" if path.is_dir() else path)
-    return _bare(place if "://" in place else os.path.abspath(place), root)
+    return _bare(place if "://" in place else os.path.abspath(place), root, environ)
 
 
 def _store(settings: Config, root: Path, environ: Mapping[str, str]) -> Store:
-    return trust.guarded(_bare(settings.store, root), trust.of(environ))
+    return trust.guarded(_bare(settings.store, root, environ), trust.of(environ))
 
 
-def _bare(place: str, root: Path) -> Store:
+def _bare(place: str, root: Path, environ: Mapping[str, str]) -> Store:
     local = Path(cache_folder() or root / ".klingflow" / "cache") / "store" / of_bytes(place.encode())[:16]
-    return open_store(place, root, local)
+    return open_store(place, root, local, cache_limit(environ))
 
 
 def lookups(loaded: LoadedStoryboard, store: Store, notes: TaskNotes) -> PlanLookups:

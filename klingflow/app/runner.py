@@ -27,6 +27,7 @@ from klingflow.core.errors import (
     Interrupted,
     KlingflowError,
     SpendRefused,
+    StoreError,
     UsageError,
     WouldMake,
 )
@@ -251,7 +252,13 @@ async def _preflight(session: Session, plan: Plan, opened: Services, doors: Door
     """Everything that would stop the run after it has paid for something, and takes a connection or a moment to find.
     Raises UsageError."""
     loaded = session.loaded
-    orders = [step for film in plan.films for step in film.steps if step.orders]
+    steps = [step for film in plan.films for step in film.steps]
+    if any(step.action in (Action.MAKE, Action.RESUME) for step in steps):
+        try:
+            await asyncio.to_thread(session.store.ready)
+        except StoreError as bad:
+            raise UsageError(f"{bad.what}; nothing was made", bad.mend) from bad
+    orders = [step for step in steps if step.orders]
     if not orders:
         return
     places = [loaded.project.root] if "://" in loaded.config.store else [Path(loaded.config.store), loaded.project.root]

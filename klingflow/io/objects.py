@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, PreconditionError
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    GenericError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
 
 from klingflow.core.errors import StoreError, UsageError
 from klingflow.core.model import Digest
@@ -80,21 +88,26 @@ def reason(exc: Exception) -> str:
     return redact(str(exc).split("\n\nDebug source", 1)[0].strip())
 
 
-def open_objects(place: str, cache: FolderStore) -> ObjectStore:
+def open_objects(place: str, cache: FolderStore, limit: int | None = None) -> ObjectStore:
     identity = hashlib.sha256("\n".join([place, *_endpoints().values()]).encode()).hexdigest()
-    return ObjectStore(connect(place), connect(place, retries=0), redact(place.rstrip("/")), identity, cache)
+    return ObjectStore(connect(place), connect(place, retries=0), redact(place.rstrip("/")), identity, cache, limit)
 
 
 class ObjectStore:
     """A store behind obstore. `once` is the same place without retries: a create that is retried underneath would
-    find its own first try and take it for somebody else's. `identity` names the place for the cache."""
+    find its own first try and take it for somebody else's. `identity` names the place for the cache, which holds at
+    most `limit` bytes, but for what this process has used."""
 
-    def __init__(self, objects: Any, once: Any, where: str, identity: str, cache: FolderStore) -> None:
+    def __init__(
+        self, objects: Any, once: Any, where: str, identity: str, cache: FolderStore, limit: int | None = None
+    ) -> None:
         self.where = where
         self.folder: Path | None = None
         self._objects = objects
         self._once = once
         self._cache = cache
+        self._limit = limit
+        self._used: set[Digest] = set()
         self._proof = f"proved/{identity}.json"
         self._format_known = False
         self._marked = False
@@ -116,6 +129,9 @@ class ObjectStore:
                     name = str(found["path"])
                     if not name.rsplit("/", 1)[-1].startswith("."):
                         yield name
+
+    def ready(self) -> None:
+        self._mark()
 
     def create(self, name: str, data: bytes) -> bool:
         record_name(name)
@@ -142,8 +158,12 @@ class ObjectStore:
     def blob(self, digest: Digest) -> Path:
         name = blob_name(digest)
         self._check_format()
+        self._used.add(digest)
         with suppress(StoreError):  # missing, or damaged and set aside: either way the origin has it
-            return self._cache.blob(digest)
+            local = self._cache.blob(digest)
+            with suppress(OSError):
+                os.utime(local)
+            return local
         for _ in range(2):  # the wire may be at fault once
             part = self._cache.root / f"{TEMP}{os.getpid()}-{os.urandom(8).hex()}"
             try:
@@ -152,11 +172,32 @@ class ObjectStore:
                     raise missing(digest, self)
                 if found == digest:
                     self._cache.put(part, move=True)
+                    self._make_room()
                     return self._cache.blob(digest)
             finally:
                 part.unlink(missing_ok=True)
         self._set_aside(digest, name)
         raise damaged(digest, self.where)
+
+    def _make_room(self) -> None:
+        """Removes from the cache what was not used for longest, where it is larger than its limit. Only what the origin
+        has: a copy may be all there is of a clip whose upload failed."""
+        if self._limit is None:
+            return
+        files = [
+            (found.st_mtime_ns, found.st_size, path)
+            for path in (self._cache.root / "blobs").glob("??/*")
+            if not path.name.startswith(TEMP)
+            for found in [path.stat()]
+        ]
+        total = sum(size for _, size, _ in files)
+        for _, size, path in sorted(files):
+            if total <= self._limit:
+                return
+            digest = Digest(path.parent.name + path.name)
+            if digest not in self._used and self._size(blob_name(digest)) == size:
+                path.unlink(missing_ok=True)
+                total -= size
 
     def holds(self, digest: Digest) -> bool:
         return self._size(blob_name(digest)) is not None
@@ -296,10 +337,20 @@ class ObjectStore:
         try:
             yield
         except (BaseError, OSError) as exc:
-            raise StoreError(
-                f"cannot {doing} in {self.where}: {reason(exc)}",
-                "look at the network, the bucket and its credentials; what was saved before is safe, run again",
-            ) from exc
+            raise StoreError(f"cannot {doing} in {self.where}: {reason(exc)}", _mend(exc)) from exc
+
+
+_NO_KEY = re.compile(r"credential|169\.254\.169\.254", re.I)
+"""Where nobody gives a key, the library asks the machine's host for one at the address of the clouds' metadata."""
+
+
+def _mend(exc: Exception) -> str:
+    if isinstance(exc, PermissionDeniedError | UnauthenticatedError) or _NO_KEY.search(str(exc)):
+        return (
+            "set the credentials of an account that may read and write there in the environment: AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or those of GOOGLE_… or AZURE_…"
+        )
+    return "look at the network, the bucket and its credentials; what was saved before is safe, run again"
 
 
 class ObjectPublisher:

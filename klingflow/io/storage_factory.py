@@ -5,7 +5,10 @@ Which of the two is decided here alone, and the library for object storage, an e
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,11 +17,26 @@ from klingflow.core.redact import redact
 from klingflow.io.publish import LEAST_S, MOST_S, FolderPublisher, Publish, Publisher
 from klingflow.io.store import FolderStore, Store
 
+CACHE_LIMIT = "KLINGFLOW_CACHE_LIMIT"
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(MB|GB|TB)", re.I)
+_UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 
-def open_store(place: str, root: Path, cache: Path) -> Store:
+
+def cache_limit(environ: Mapping[str, str]) -> int | None:
+    """How many bytes of clips from a remote store may lie on this machine (KLINGFLOW_CACHE_LIMIT, "50 GB"); None: as
+    many as there are. Raises UsageError for what is no size."""
+    text = environ.get(CACHE_LIMIT, "").strip()
+    found = _SIZE.fullmatch(text)
+    if text and not found:
+        raise UsageError(f"{CACHE_LIMIT} is '{text}', which is no size", "write it like 50GB or 1.5TB")
+    return int(Decimal(found[1]) * _UNITS[found[2].upper()]) if found else None
+
+
+def open_store(place: str, root: Path, cache: Path, limit: int | None = None) -> Store:
     """The store at `place`: a folder (relative to `root`), or s3://bucket/prefix, gs://…, az://….
 
-    `cache` is a local folder for what object storage holds. Nothing is read, written or connected to here.
+    `cache` is a local folder for what object storage holds, of at most `limit` bytes but for what is in use. Nothing is
+    read, written or connected to here.
     """
     if "://" not in place:
         return FolderStore(root / place)
@@ -26,7 +44,7 @@ def open_store(place: str, root: Path, cache: Path) -> Store:
         from klingflow.io import objects  # obstore is an extra, and a folder store must not pay for it
     except ModuleNotFoundError as exc:
         raise missing_extra(place) from exc
-    return objects.open_objects(place, FolderStore(cache))
+    return objects.open_objects(place, FolderStore(cache), limit)
 
 
 def missing_extra(place: str) -> UsageError:

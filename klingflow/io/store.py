@@ -56,6 +56,11 @@ class Store(Protocol):
         """The names under a folder ("ledger/", "ledger/KEY/"), folder by folder, read as they are asked for."""
         ...
 
+    def ready(self) -> None:
+        """Makes the place one that is written to. Raises StoreError where that cannot be: no place, no right to write
+        there, or one that overwrites silently."""
+        ...
+
     def create(self, name: str, data: bytes) -> bool:
         """Writes a record unless one is there; False where one is. Either way it is durable when this returns."""
         ...
@@ -205,6 +210,9 @@ class FolderStore:
         folder = self.root / folder_name(prefix)
         self._check_format()
         return self._walk(folder, prefix)
+
+    def ready(self) -> None:
+        self._mark()
 
     def create(self, name: str, data: bytes) -> bool:
         target = self.root / record_name(name)

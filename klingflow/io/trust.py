@@ -102,6 +102,9 @@ class _Around:
     def list(self, prefix: str) -> Iterator[str]:
         return self._inner.list(prefix)
 
+    def ready(self) -> None:
+        self._inner.ready()
+
     def create(self, name: str, data: bytes) -> bool:
         return self._inner.create(name, data)
 
@@ -179,6 +182,9 @@ def _sign(secret: bytes, name: str, data: bytes) -> str:
 
 class ReadOnlyStore(_Around):
     """Refuses every write, so that a job which is not trusted (a pull request's) cannot change what others paid for."""
+
+    def ready(self) -> None:
+        raise self._refused("write to")
 
     def create(self, name: str, data: bytes) -> bool:
         raise self._refused(f"write {name} to")

@@ -1,0 +1,77 @@
+"""A store on object storage that cannot be used is refused before anything is made, with its mend."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cli import Project
+from tests.store_helpers import FakeS3, fake_s3, needs_s3, real_s3
+
+BOARD = """\
+klingflow: 1
+defaults: {provider: animatic, resolution: 720p, duration: 3}
+shots: [{id: dawn, prompt: A pier.}, {id: dusk, continues: dawn, prompt: A boat.}]
+"""
+
+
+@pytest.fixture
+def s3() -> Iterator[FakeS3]:
+    with fake_s3() as server:
+        yield server
+
+
+def environment(server: FakeS3) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": server.url,
+        "AWS_ACCESS_KEY_ID": "id",
+        "AWS_SECRET_ACCESS_KEY": "secret-of-the-test",
+        "AWS_REGION": "us-east-1",
+        "KLINGFLOW_STORE": "s3://bucket/pre/fix",
+    }
+
+
+@pytest.mark.parametrize(
+    ("fault", "what", "mend"),
+    [
+        ("no_bucket", "s3://bucket/pre/fix does not exist", "make the bucket"),
+        ("forbidden", "cannot write format.json", "AWS_ACCESS_KEY_ID"),
+        ("overwrites", "overwrites silently", "use a storage service that honours it"),
+    ],
+)
+def test_a_place_that_cannot_be_a_store_is_refused_before_anything_is_made(
+    project: Project, s3: FakeS3, fault: str, what: str, mend: str
+) -> None:
+    project.write("film.yaml", BOARD)
+    setattr(s3, fault, True)
+    ended = project.run("run", **environment(s3))
+    assert (ended.code, what in ended.err, mend in ended.err) == (2, True, True), ended.said
+    assert "nothing was made" in ended.err
+    assert "secret-of-the-test" not in ended.said
+    assert not any(name.startswith("pre/fix/blobs/") for name in s3.objects)
+
+
+def test_a_store_without_credentials_says_which_are_missing(project: Project, s3: FakeS3) -> None:
+    project.write("film.yaml", BOARD)
+    given = {name: value for name, value in environment(s3).items() if "ACCESS" not in name}
+    ended = project.run("run", **given, AWS_METADATA_ENDPOINT=s3.url)
+    assert (ended.code, "nothing was made" in ended.err) == (2, True), ended.said
+
+
+@needs_s3
+def test_another_machine_takes_everything_from_a_real_server(project: Project) -> None:
+    place = real_s3() | {"KLINGFLOW_STORE": f"s3://klingflow/{os.urandom(6).hex()}"}
+    project.write("film.yaml", BOARD)
+    assert project.run("run", **place).code == 0
+    film = (project.root / "out/film/film.mp4").read_bytes()
+    assert json.loads(project.run("store", "--json", **place).out)["damaged"] == []
+    other = Project(project.root.with_name("other"), {})
+    other.root.mkdir()
+    other.write("film.yaml", BOARD)
+    other.write("film.lock.yaml", (project.root / "film.lock.yaml").read_bytes())
+    ended = other.run("run", "--frozen", **place)
+    assert ended.code == 0, ended.said
+    assert (other.root / "out/film/film.mp4").read_bytes() == film
