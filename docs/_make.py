@@ -165,7 +165,7 @@ NAMED = {
     "url": "https URL",
     "vars": "mapping of names to values",
 }
-PARTS = {"inside": "file", "frameMapping": "frame"}
+PARTS = {"inside": "file", "frameMapping": "frame", "endMapping": "frame"}
 """What a field is called by the definition that is part of it."""
 
 
@@ -246,6 +246,7 @@ def format_page() -> str:
             ),
             "shot": fields(defs["shot"], board),
             "frame": fields(defs["frameMapping"], board),
+            "proposal": fields(defs["endMapping"], board, skip=list(defs["frameMapping"]["properties"])),
             "multi_shot": fields(defs["multi_shot"], board),
             "element": fields(element, board),
             "film": fields(board["properties"]["film"], board),

@@ -215,6 +215,7 @@ def _base(
     if broken and left_out and len(files.unread) == noted:  # a text that could not be read is a fault in here, too
         files.note(relative, StoryboardError(broken), "cannot be read in full")
     stills = {frame.path for shot in shots for _, frame in shot.frames() if isinstance(frame, FileStill)}
+    stills |= {path for shot in shots for one in shot.proposals() for path in one.stills}
     videos = {video.path for shot in shots for video in shot.videos if isinstance(video, FileVideo)}
     own = {*(film.audio for film in films), *(shot.clip for shot in shots), *videos} - {None}
     inputs = Inputs(

@@ -459,8 +459,8 @@ def _files(films: Sequence[Film], project: Project, config: Config | None) -> tu
                 if role != "meets":
                     look_equal(frame.path, film, shot.id, role)
                 if facts is None:
-                    if role == "meets":
-                        continue  # told where that shot declares it
+                    if role == "meets" or frame.proposal is not None:
+                        continue  # told where that shot declares it, or below
                     error = bad[frame.path]
                     note(film.where(shot.id, role), "image", error.what, error.mend)
                 elif shot.clip is None and shot.provider in PROVIDERS:
@@ -473,6 +473,11 @@ def _files(films: Sequence[Film], project: Project, config: Config | None) -> tu
                         note(film.where(shot.id, role), "image", f"{frame.path}: {what}", mend)
                     for what, mend in image_doubts(caps, facts, shrinks):
                         note(film.where(shot.id, role), "image", f"{frame.path}: {what}", mend, Severity.WARNING)
+            for proposal in shot.proposals():
+                for i, path in enumerate(proposal.stills):
+                    if proposal.shot == shot.id and _look(path, project.image, stills, bad) is None:
+                        error = bad[path]
+                        note(film.where(shot.id, f"{proposal.frame}.stills.{i}"), "image", error.what, error.mend)
             for i, video in enumerate(shot.videos):
                 if isinstance(video, FileVideo):
                     if _look(video.path, project.clip, clips, bad) is None:

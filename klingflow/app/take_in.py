@@ -174,6 +174,8 @@ def _refuse_other_kinds(step: Step, path: str) -> None:
             "name the seller of its model, with `provider:` in the storyboard or --provider here; or bring the file as "
             "footage of your own, with `clip: FILE`",
         )
+    if step.key is None and step.action is Action.WAIT:
+        raise UsageError(f"{name} has no key yet that a clip could answer: {step.reason}", "decide that first")
     if step.key is None:
         raise UsageError(
             f"{name} {step.reason.partition(',')[0]}, which has no clip yet: so it has no key that a clip could answer",
@@ -210,6 +212,8 @@ def _refuse_open(session: Session, step: Step, digest: Digest, path: str) -> Non
         job = ledger.job(session.store, step.key)
     except StoreError:
         job = Job(key=step.key)  # its record cannot be read, as the step's reason says
+    if step.action is Action.WAIT and job.state is not State.INTENDED:
+        return
     if job.state is State.INTENDED and job.taken_in is not None:
         if job.taken_in == digest:
             return

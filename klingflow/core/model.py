@@ -42,10 +42,27 @@ def task_id(value: object) -> TaskId | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Proposal:
+    """Several stills of which a person chooses one for a frame of a shot."""
+
+    shot: ShotId
+    """The shot that declares it."""
+    frame: str
+    """first_frame or last_frame."""
+    stills: tuple[str, ...]
+    """Image files of the project, by path relative to its root: two or more, no two the same."""
+    take: int | None = None
+    """Which of them was chosen, from 1; None while nobody has chosen."""
+
+
+@dataclass(frozen=True, slots=True)
 class FileStill:
     """An image file of the project; `path` is relative to the project root, with forward slashes."""
 
     path: str
+    proposal: Proposal | None = field(default=None, compare=False)
+    """What it was chosen from. While nobody has chosen, it is the first of them: enough for a rehearsal, and nothing
+    that needs it is bought (planning.gates)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +184,11 @@ class Shot:
             out += [(f"elements.{i}.reference_images.{j}", image) for j, image in enumerate(element.reference_images)]
         return tuple(out)
 
+    def proposals(self) -> tuple[Proposal, ...]:
+        """The choices of stills that its frames depend on, those that another shot declares too; each once."""
+        given = (frame.proposal for _, frame in self.frames() if isinstance(frame, FileStill))
+        return tuple(dict.fromkeys(one for one in given if one is not None))
+
     def roles(self) -> tuple[str, ...]:
         """What each frame and reference video that goes in is called."""
         return (*(role for role, _ in self.frames()), *(f"videos.{i}" for i in range(len(self.videos))))
@@ -260,6 +282,10 @@ class Film:
     def label(self) -> str:
         """The film's name, with its variant where there are several."""
         return f"{self.name} [{self.variant}]" if self.variant else self.name
+
+    def proposals(self) -> tuple[Proposal, ...]:
+        """Every choice of stills that its shots declare, in their order, whether it is made or not."""
+        return tuple(one for shot in self.shots for one in shot.proposals() if one.shot == shot.id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

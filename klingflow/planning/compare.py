@@ -289,13 +289,18 @@ _TEXTS = frozenset({"prompt", "negative_prompt", "notes", "title", "multi_shot"}
 def _declared(shot: Shot, side: _Side, names: Mapping[ShotId, ShotId]) -> dict[str, str]:
     """What a shot declares, field by field, as readable text; other shots under their new names."""
 
+    def still(path: str) -> str:
+        facts = side.stills.get(path)
+        return path if facts is None or path in side.unread else f"{path} ({_named(facts.digest)})"
+
     def frame(value: Frame | None) -> str:
         match value:
             case None:
                 return ""
-            case FileStill(path):
-                facts = side.stills.get(path)
-                return path if facts is None or path in side.unread else f"{path} ({_named(facts.digest)})"
+            case FileStill(path, proposal):
+                if proposal is not None and proposal.take is None:
+                    return f"to be chosen: {', '.join(map(still, proposal.stills))}"
+                return still(path)
             case UrlStill(url, pinned):
                 return f"{_bare(url)} ({pinned[:8]})" if pinned else _bare(url)
             case ShotFrame(other, name):

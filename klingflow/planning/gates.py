@@ -1,8 +1,9 @@
-"""What a purchase waits for: a gate that is closed, in words and as a value.
+"""What a purchase waits for: a gate that is closed, or a still that nobody has chosen; in words and as a value.
 
 A shot with `gate: approved` has an open gate when the clip of its take that counts is the very clip that a person
 picked, and that pick is approved: it stands in the lock at the approved git ref too (app.approvals knows which). What
-continues the shot, directly or through other shots, is not bought before. Knows no git and no file.
+continues the shot, directly or through other shots, is not bought before. Where several stills are proposed for a
+frame, nothing that needs it is bought until one of them is chosen in the storyboard. Knows no git and no file.
 """
 
 from __future__ import annotations
@@ -49,6 +50,15 @@ def closed(film: Film, shot: Shot, clip: Digest | None, lock: Lock, unapproved: 
     return Wait(shot.id, todo=todo) if todo else None
 
 
+def undecided(shot: Shot) -> tuple[Wait, ...]:
+    """The choices of stills that nobody has made yet and that the shot depends on."""
+    return tuple(
+        Wait(one.shot, one.frame, f"choose one of {len(one.stills)} stills")
+        for one in shot.proposals()
+        if one.take is None
+    )
+
+
 def reason(shot: ShotId, waits: Sequence[Wait]) -> str:
     """Why a step waits: what a person does first, and the names of what comes after that."""
     first, *others = waits
@@ -58,6 +68,11 @@ def reason(shot: ShotId, waits: Sequence[Wait]) -> str:
     else:
         said = f"waits for the approval of {first.shot}: {first.todo}"
     return said + (f"; then for {_listed(others)}" if others else "")
+
+
+def stands_in(choices: Sequence[Wait]) -> str:
+    """What is said of a clip that is there for the first of stills of which none is chosen."""
+    return f"{choices[0].todo} for {choices[0].frame} of {choices[0].shot}; until then the first stands in"
 
 
 def brief(shot: ShotId, waits: Sequence[Wait]) -> str:

@@ -11,8 +11,8 @@ Nothing turns a step that is no purchase into one: `Step.orders` is False for it
 spends no order without it. The one thing that a reuse or an adoption may become is a free drawing, where the clip of a
 free provider is not in this store (`Step.redraws`).
 
-What would be a purchase, and needs a clip behind a closed gate, is WAIT (planning.gates): such a step orders nothing,
-and only another plan turns it into a purchase.
+What would be a purchase, and needs a clip behind a closed gate or a still that nobody has chosen, is WAIT
+(planning.gates): such a step orders nothing, and only another plan turns it into a purchase.
 
 Knows no file and no provider: what it must ask (is there a clip for this key? what does it cost?) comes in as
 `PlanLookups`.
@@ -298,11 +298,15 @@ def make(
     for shot in graph.order(film):
         mine = steps[shot.id] = []
         before = gates.together(wait for need in shot.needs() for wait in waits[need])
+        choices = gates.undecided(shot) if lookups.unapproved is not None else ()
         for take in shot.takes_made():
             wanted = shot if take == shot.take else replace(shot, take=take)
             step = _decide(film, wanted, take == shot.take, inputs, own, lock, lookups, clips, pending, depth, variants)
-            if step.orders and before:
-                step = _waiting(step, before)
+            if step.orders and (choices or before):
+                step = _waiting(step, gates.together((*choices, *before)))
+                step = replace(step, key=None) if choices else step
+            elif choices and step.action in (Action.REUSE, Action.ADOPT):
+                step = replace(step, reason=f"{step.reason}; {gates.stands_in(choices)}")
             if step.orders or step.action is Action.RESUME:
                 step = replace(step, expect_s=lookups.expect(shot))
             mine.append(step)
@@ -312,7 +316,8 @@ def make(
         else:
             pending[shot.id] = active
         gate = lookups.unapproved and gates.closed(film, shot, active.clip, lock, lookups.unapproved)
-        waits[shot.id] = (*before, gate) if gate and len(before) < _MOST_WAITS else before
+        after = gates.together((*(choices if active.action is not Action.HOLD else ()), *before))
+        waits[shot.id] = (*after, gate) if gate and len(after) < _MOST_WAITS else after
     return FilmPlan(
         name=film.name,
         variant=film.variant,

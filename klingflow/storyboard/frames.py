@@ -21,6 +21,7 @@ from klingflow.core.model import (
     FileStill,
     FileVideo,
     Frame,
+    Proposal,
     ShotFrame,
     ShotId,
     ShotVideo,
@@ -82,6 +83,37 @@ class Frames:
             return StillOf(self.shot(value["still"], context, (*at, "still"), owner), (*at, "still"))
         shot = self.shot(value["shot"], context, (*at, "shot"), owner)
         return ShotFrame(shot, self.frame_name(value.get("frame", "last"), shot, context, (*at, "frame")))
+
+    def end(self, value: Any, context: dict[str, object], at: Path, owner: str) -> Frame | StillOf:
+        """A shot's first or last frame: a frame, or stills to choose one from."""
+        if not isinstance(value, dict) or "stills" not in value:
+            return self.frame(value, context, at, owner)
+        role = str(at[-1])
+        stills = each(value["stills"], (*at, "stills"), lambda one, at: self.proposed(one, context, at))
+        if len(stills) < 2:
+            mend = f"write {role}: {stills[0]}" if stills else "name two or more files"
+            self.file.fault("stills", f"{role} of '{owner}' proposes nothing to choose from", mend, (*at, "stills"))
+            raise Skip
+        for i, still in enumerate(stills):
+            if still in stills[:i]:
+                what = f"{role} of '{owner}' proposes '{still}' twice"
+                self.file.fault("stills", what, "remove one", (*at, "stills", i))
+                raise Skip
+        take = value.get("take")
+        if take is None:
+            return FileStill(stills[0], Proposal(ShotId(owner), role, stills))
+        if take > len(stills):
+            what = f"take {take} of {role} of '{owner}' is chosen, and {len(stills)} stills are proposed"
+            self.file.fault("stills", what, f"choose one of 1 to {len(stills)}", (*at, "take"))
+            raise Skip
+        return FileStill(stills[take - 1], Proposal(ShotId(owner), role, stills, take))
+
+    def proposed(self, value: str, context: dict[str, object], at: Path) -> str:
+        text = self.file.text(value, context, at)
+        if paths.is_url(text):
+            self.file.fault("stills", "a proposed still is a file", "download it into the project", at)
+            raise Skip
+        return self.file.path(text, at)
 
     def url(self, text: str, at: Path) -> str:
         try:

@@ -110,6 +110,13 @@ def _frame(value: Any) -> bool:
     return type(value) is str
 
 
+def _end(value: Any) -> bool:
+    if isinstance(value, dict) and "stills" in value:
+        take = value.get("take")
+        return value.keys() <= {"stills", "take"} and _all(_text)(value["stills"]) and (take is None or _number(take))
+    return _frame(value)
+
+
 def _element(value: Any) -> bool:
     return (
         isinstance(value, dict)
@@ -184,8 +191,8 @@ _COMMON: Mapping[str, Kind] = {
 _SHOT: Mapping[str, Kind] = {
     **_COMMON,
     "id": _text,
-    "first_frame": _frame,
-    "last_frame": _frame,
+    "first_frame": _end,
+    "last_frame": _end,
     "continues": _continues,
     "meets": _text,
     "take": _number,

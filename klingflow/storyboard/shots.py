@@ -254,7 +254,7 @@ class ShotReader:
                 met = self.frames.shot(value, context, at, draft.id)
                 return {"first_frame": StillOf(met, at), "meets": met}
             case "first_frame" | "last_frame":
-                return {field: self.frames.frame(value, context, at, draft.id)}
+                return {field: self.frames.end(value, context, at, draft.id)}
             case "images":
                 return {"images": each(value, at, lambda one, at: self.frames.frame(one, context, at, draft.id))}
             case "elements":
