@@ -86,6 +86,9 @@ class AnimaticService:
         progress(size, size)
         return digest
 
+    def share(self, runners: int) -> None:
+        """Nothing is shared: each machine draws for itself."""
+
     def owns(self, url: str) -> bool:
         return False
 

@@ -32,7 +32,7 @@ from klingflow.core.errors import (
     WouldMake,
 )
 from klingflow.core.model import ClipFacts, Digest, Film, Key, ShotId, TaskId
-from klingflow.execution import engine, host, offload
+from klingflow.execution import engine, host, offload, sharing
 from klingflow.execution.budget import Budget
 from klingflow.execution.buyer import Buyer
 from klingflow.execution.inputs import InputImages
@@ -215,37 +215,40 @@ async def buying(
         store_calls, media_calls = offload.on(store_threads), offload.on(media_threads)
         async with opened.opened(store, scratch, rng) as doors:
             await _preflight(session, plan, opened, doors)
-            media = outputs.MediaOnDemand()
-            inputs = InputImages(
-                store=store,
-                media=media,
-                stills=opened.stills,
-                fetch_still=doors.fetch_still,
-                publisher=opened.publisher,
-                shrinks=loaded.config.shrink,
-                scratch=scratch,
-                store_calls=store_calls,
-                media_calls=media_calls,
-            )
-            yield Buyer(
-                store=store,
-                sellers=doors.sellers,
-                inputs=inputs,
-                media=media,
-                notes=session.notes,
-                budget=Budget(options.limits),
-                storyboard=loaded.relative,
-                shown=str(loaded.path),
-                scratch=scratch,
-                host=host.this(),
-                now_ms=lambda: time.time_ns() // 1_000_000,
-                emit=emit,
-                rng=rng,
-                store_calls=store_calls,
-                media_calls=media_calls,
-                tasks=session.lock.tasks(),
-                detach=options.detach,
-            )
+            at_work = {step.provider for film in plan.films for step in film.steps if step.action in services.USING}
+            used = [seller for name, seller in doors.sellers.items() if name in at_work]
+            async with sharing.shared(store, used, store_calls):
+                media = outputs.MediaOnDemand()
+                inputs = InputImages(
+                    store=store,
+                    media=media,
+                    stills=opened.stills,
+                    fetch_still=doors.fetch_still,
+                    publisher=opened.publisher,
+                    shrinks=loaded.config.shrink,
+                    scratch=scratch,
+                    store_calls=store_calls,
+                    media_calls=media_calls,
+                )
+                yield Buyer(
+                    store=store,
+                    sellers=doors.sellers,
+                    inputs=inputs,
+                    media=media,
+                    notes=session.notes,
+                    budget=Budget(options.limits),
+                    storyboard=loaded.relative,
+                    shown=str(loaded.path),
+                    scratch=scratch,
+                    host=host.this(),
+                    now_ms=lambda: time.time_ns() // 1_000_000,
+                    emit=emit,
+                    rng=rng,
+                    store_calls=store_calls,
+                    media_calls=media_calls,
+                    tasks=session.lock.tasks(),
+                    detach=options.detach,
+                )
 
 
 async def _preflight(session: Session, plan: Plan, opened: Services, doors: Doors) -> None:

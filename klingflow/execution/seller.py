@@ -58,6 +58,12 @@ class Seller:
     def paid(self) -> bool:
         return self.provider.caps.paid
 
+    def share(self, rank: int, runners: int) -> None:
+        """So many runners use this account, this one being the `rank`-th: it keeps to its part of the limits."""
+        self.service.share(runners)
+        self.slots.share(rank, runners)
+        self.poller.share(runners)
+
     async def ask(self, request: Request) -> Answer:
         """A request that costs nothing. Raises NotSent or Unanswered."""
         answer = await self.service.send(request)

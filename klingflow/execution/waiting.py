@@ -102,7 +102,7 @@ class Slots:
     """
 
     def __init__(self, limit: int) -> None:
-        self.most = limit
+        self._whole = self.most = limit
         self.limit = float(limit)
         self._held = 0
         self._queue: list[tuple[float, int, asyncio.Future[None]]] = []
@@ -131,6 +131,14 @@ class Slots:
                 self._coming.append(behind)
                 loop.call_later(min(FOLLOWER_S, (loop.time() - began) * FOLLOWER_SHARE), self._came, behind)
             self._release()
+
+    def share(self, rank: int, runners: int) -> None:
+        """So many runners have tasks there, this one being the `rank`-th, from 0: it keeps to its part, and to one task
+        at least."""
+        most = max(1, self._whole // runners + (rank < self._whole % runners))
+        self.limit = min(self.limit, most) if most <= self.most else self.limit + most - self.most
+        self.most = most
+        self._next()
 
     def throttled(self) -> None:
         self.limit = max(1.0, self.limit / 2)
@@ -210,6 +218,13 @@ def _own(service: Service, urls: Mapping[str, str]) -> dict[str, str]:
     return {name: url for name, url in urls.items() if service.owns(url)}
 
 
+def _least_gap_s(provider: Provider, runners: int) -> float:
+    """The seconds between two polls of one of so many runners that share an account."""
+    limit = provider.caps.requests_per_minute
+    own = UNLIMITED_PER_MINUTE if limit is None else max(1, polls_per_minute(limit) - BURST)
+    return 60 * runners / own
+
+
 class Poller:
     """Asks a provider after all tasks of a run. One for each provider.
 
@@ -222,9 +237,7 @@ class Poller:
         self._provider = provider
         self._service = service
         self._rng = rng
-        limit = provider.caps.requests_per_minute
-        self._least_gap_s = 60 / (UNLIMITED_PER_MINUTE if limit is None else max(1, polls_per_minute(limit) - BURST))
-        self._gap_s = self._least_gap_s
+        self._least_gap_s = self._gap_s = _least_gap_s(provider, 1)
         self._lists = provider.caps.list_size > 0
         self._paid_until = 0.0
         """When all polls that were sent are paid for at one each `_gap_s`."""
@@ -240,6 +253,11 @@ class Poller:
         self._watched: list[_Watch] = []
         self._loop: asyncio.Task[None] | None = None
         self._asking: set[asyncio.Task[None]] = set()
+
+    def share(self, runners: int) -> None:
+        """So many runners ask with this account."""
+        self._least_gap_s = _least_gap_s(self._provider, runners)
+        self._gap_s = max(self._gap_s, self._least_gap_s)
 
     async def ended(
         self,

@@ -135,6 +135,9 @@ class HttpService:
         except _TooLate as exc:
             raise NotSent("it was too late to send it: this machine was paused, or the connection was slow") from exc
 
+    def share(self, runners: int) -> None:
+        self._pace.share(runners)
+
     def owns(self, url: str) -> bool:
         try:
             self._url(url)
@@ -175,8 +178,12 @@ class _Pace:
     """
 
     def __init__(self, limit: int | None) -> None:
-        self._limit = limit
+        self._limit = self._whole = limit
         self._sent: deque[tuple[float, bool]] = deque()
+
+    def share(self, runners: int) -> None:
+        if self._whole is not None:
+            self._limit = max(1, self._whole // runners)
 
     async def turn(self, paid: bool) -> None:
         if self._limit is None:

@@ -58,6 +58,10 @@ class Service(Protocol):
         """
         ...
 
+    def share(self, runners: int) -> None:
+        """So many runners use the account: from now on this one keeps to its part of the requests a minute."""
+        ...
+
     def owns(self, url: str) -> bool:
         """Whether a path or a whole URL leads to the API's own host, so that a request may go there."""
         ...
