@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False  # typing's own costs `--version` a third of its time
 if TYPE_CHECKING:
     from klingflow.app.choosing import Candidate, Choice, Chosen, Consequences, Effect, Moved, Unmade
+    from klingflow.app.credentials import VerifiedFilm, verify_film
     from klingflow.app.doctor import Finding, PaidProbe, doctor, paid_probe
     from klingflow.app.library import (
         Planned,
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "klingflow.app.choosing": ("Candidate", "Choice", "Chosen", "Consequences", "Effect", "Moved", "Unmade"),
+    "klingflow.app.credentials": ("VerifiedFilm", "verify_film"),
     "klingflow.app.doctor": ("Finding", "PaidProbe", "doctor", "paid_probe"),
     "klingflow.app.library": (
         "Planned",
@@ -170,6 +172,7 @@ __all__ = [
     "UsageError",
     "UserCache",
     "Verdict",
+    "VerifiedFilm",
     "WouldMake",
     "YOUNG_DAYS",
     "clear_cache",
@@ -190,6 +193,7 @@ __all__ = [
     "stored_clips",
     "stored_key",
     "user_cache",
+    "verify_film",
     "verify_store",
 ]
 

@@ -34,6 +34,7 @@ GIVEN = {
     "prices": ("prices",),
     "store": ("store",),
     "cache": ("cache",),
+    "verify": ("verify", "out/film/en/film.mp4"),
     "lock": ("lock", "merge", "film.lock.yaml", "film.lock.yaml", "film.lock.yaml"),
 }
 

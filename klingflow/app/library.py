@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from klingflow.app.base_plan import Against
     from klingflow.app.choosing import Choice, Chosen, Consequences
+    from klingflow.app.credentials import Signing
     from klingflow.app.review import Pictures
     from klingflow.app.runner import RunOptions, RunResult
     from klingflow.app.services import Services
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from klingflow.app.tasks import Tasks
     from klingflow.execution.outcome import Event
     from klingflow.output.planfile import SavedPlan
+    from klingflow.output.provenance import FilmRecord
     from klingflow.planning.compare import Base, Comparison
     from klingflow.planning.plan import Plan, Totals
     from klingflow.planning.price import Limits
@@ -132,12 +134,14 @@ class Storyboard:
         frozen: bool = False,
         detach: bool = False,
         update_lock: bool = False,
+        sign: bool = False,
         on_event: Callable[[Event], None] | None = None,
     ) -> RunResult:
         """Does what a plan says (by default the plan of the whole storyboard), keeps every clip, delivers the film.
 
         `confirmed`: money may be spent; without it a run that may spend raises SpendRefused. `limits` narrow those of
-        the project file; `frozen` refuses to make anything new (WouldMake); `detach` leaves while tasks are being made.
+        the project file; `frozen` refuses to make anything new (WouldMake); `detach` leaves while tasks are being made;
+        `sign` signs the films with the key that KLINGFLOW_SIGN_KEY names.
         With overridden variables the lock is left as it is, unless `update_lock` says otherwise.
         Raises KlingflowError for what is found wrong before the first request. A shot that fails raises nothing: it is
         in the result. `on_event` and an interrupt are as with `run_async`.
@@ -152,6 +156,7 @@ class Storyboard:
                 frozen=frozen,
                 detach=detach,
                 update_lock=update_lock,
+                sign=sign,
                 on_event=on_event,
             ),
             "await run_async() instead",
@@ -166,6 +171,7 @@ class Storyboard:
         frozen: bool = False,
         detach: bool = False,
         update_lock: bool = False,
+        sign: bool = False,
         on_event: Callable[[Event], None] | None = None,
         stop: asyncio.Event | None = None,
     ) -> RunResult:
@@ -177,7 +183,7 @@ class Storyboard:
         run is stopped in the same way, and the exception is raised at its end: no clip is lost by it.
         """
         planned = planned if planned is not None else self.plan()
-        prepared = planned.prepare(limits=limits, frozen=frozen, detach=detach, update_lock=update_lock)
+        prepared = planned.prepare(limits=limits, frozen=frozen, detach=detach, update_lock=update_lock, sign=sign)
         if planned.pays and not confirmed:
             raise SpendRefused("this run may spend money, and nobody confirmed it", "pass confirmed=True")
         return await prepared.run(on_event=on_event, stop=stop)
@@ -288,6 +294,13 @@ class Storyboard:
         from klingflow.app import choosing
 
         return choosing.choose(self._file, shot, take, why=why, state=state)
+
+    def film_differences(self, record: FilmRecord) -> tuple[str, ...]:
+        """In what a finished film (`klingflow.verify_film(...).record`) differs from what the storyboard and its lock
+        say now, a sentence each; empty where in nothing. Raises StoryboardError, UsageError or StoreError."""
+        from klingflow.app import credentials
+
+        return credentials.differences(self._session(), record)
 
     def delivered(self) -> tuple[Path, ...]:
         """The finished films that stand in `out/`, the newest first, rehearsals too. Raises StoryboardError or
@@ -416,17 +429,23 @@ class Planned:
         update_lock: bool = False,
         listen: str | None = None,
         callback_url: str | None = None,
+        sign: bool = False,
     ) -> PreparedRun:
         """Finds everything that can refuse a run without a connection, before anything is spent, and raises it
         (KlingflowError). What is left is to confirm the spending and to call `PreparedRun.run`.
 
-        `limits`, `frozen`, `detach` and `update_lock` are as with `Storyboard.run`. `listen` is the HOST:PORT at which
-        callbacks are received while the run waits, and `callback_url` the public https URL under which that, or with
-        `detach` another machine, is reached.
+        `limits`, `frozen`, `detach`, `update_lock` and `sign` are as with `Storyboard.run`. `listen` is the HOST:PORT
+        at which callbacks are received while the run waits, and `callback_url` the public https URL under which that,
+        or with `detach` another machine, is reached.
         """
         from klingflow.app import runner
         from klingflow.planning.price import Limits, tightest
 
+        signing: Signing | None = None
+        if sign:
+            from klingflow.app import credentials
+
+            signing = credentials.signing(self._session.loaded)
         options = runner.RunOptions(
             limits=tightest((self._session.loaded.config.limits, limits or Limits())),
             frozen=frozen,
@@ -434,6 +453,7 @@ class Planned:
             update_lock=update_lock,
             listen=listen,
             callback_url=callback_url,
+            signing=signing,
         )
         services = runner.refuse(self._session, self.plan, options)
         return PreparedRun(planned=self, _options=options, _services=services)
@@ -446,6 +466,11 @@ class PreparedRun:
     planned: Planned
     _options: RunOptions = field(repr=False)
     _services: Services = field(repr=False)
+
+    @property
+    def signer(self) -> str:
+        """Who signs the films, by the certificate; empty where they are not signed."""
+        return self._options.signing.signer.name if self._options.signing is not None else ""
 
     async def run(
         self,

@@ -14,28 +14,35 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from klingflow.app import lock_file
 from klingflow.app.project_loader import LoadedStoryboard, deaf_beds
 from klingflow.core import digest as digests
 from klingflow.core.errors import KlingflowError, StoryboardError
-from klingflow.core.model import ANIMATIC, ClipFacts, Digest, Film, Inputs, Shot, ShotId
+from klingflow.core.model import ANIMATIC, ClipFacts, ClipRecord, Digest, Film, Inputs, Shot, ShotId
 from klingflow.execution.outcome import Emit, Event, Outcome
 from klingflow.io import durable
 from klingflow.io.remembered import cache_folder, recall, remember
 from klingflow.io.store import Store
 from klingflow.output import cutting
+from klingflow.planning.plan import OWN
 from klingflow.storyboard import lock as locks
 from klingflow.storyboard.lock import Entry, Lock
+
+if TYPE_CHECKING:
+    from klingflow.app.credentials import Signing
 
 ECHO = 1
 """Raised when what counts as a repetition is measured otherwise."""
 RECIPE = 4
 """Raised when the film of the same clips would come out otherwise."""
 
-_OURS = re.compile(r"film\.mp4|shots/[a-z0-9][a-z0-9_.-]*\.mp4|frames/[a-z0-9][a-z0-9_-]*\.last\.png")
+_OURS = re.compile(r"film\.mp4(?:\.signature)?|shots/[a-z0-9][a-z0-9_.-]*\.mp4|frames/[a-z0-9][a-z0-9_-]*\.last\.png")
 """The names that we write: whatever else stands in a `.made.json` was not written by us, and is not touched."""
 
+_SIGNATURE = "film.mp4.signature"
+"""Under this name it is kept from what the film was signed, and by whom; there is no such file."""
 MOST_BYTES = 16 << 20
 """Of a `.made.json`, which may have come with a pull request."""
 
@@ -151,17 +158,18 @@ def deliver(
     loaded: LoadedStoryboard,
     film: Film,
     outcomes: Sequence[Outcome],
-    others: Mapping[ShotId, ClipFacts],
+    others: Mapping[ShotId, ClipRecord],
     lock: Lock,
     store: Store,
     show: Emit,
+    signing: Signing | None = None,
 ) -> list[Path]:
     """Brings `out/` up to date with what a film's steps came to. `others` are the clips of shots that the run was not
-    about (--select): the film needs them, and their files stay. Returns where the film is, if it is. Raises
-    KlingflowError when it cannot be joined: nothing but the film is missing then."""
+    about (--select): the film needs them, and their files stay. `signing` signs the film. Returns where the film is, if
+    it is. Raises KlingflowError when it cannot be joined: nothing but the film is missing then."""
     folder = folder_of(loaded, film)
     made = _Made(folder)
-    clips = {shot: (facts.digest, facts) for shot, facts in others.items()}
+    clips = dict(others)
     by_id = film.by_id()
     for outcome in outcomes:
         if outcome.clip is None:
@@ -173,7 +181,7 @@ def deliver(
             _deliver_clip(by_id[outcome.shot], loaded.inputs, store.blob(facts.digest), facts, folder / file)
         if not outcome.is_active_take:
             continue
-        clips[outcome.shot] = (facts.digest, facts)
+        clips[outcome.shot] = outcome.clip
         if made.stale(f"frames/{name}.last.png", facts.digest):
             target = folder / "frames" / f"{name}.last.png"
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -182,7 +190,7 @@ def deliver(
     whole = all(cut.shot in clips for cut in film.cut)
     try:
         if whole:
-            _film(loaded, film, clips, lock, store, made, folder, show)
+            _film(loaded, film, clips, lock, store, made, folder, show, signing)
     except KlingflowError:
         made.forget("film.mp4")
         made.finish(complete=False)
@@ -220,14 +228,15 @@ def check_beds(loaded: LoadedStoryboard) -> None:
 def _film(
     loaded: LoadedStoryboard,
     film: Film,
-    clips: dict[ShotId, tuple[Digest, ClipFacts]],
+    clips: Mapping[ShotId, ClipRecord],
     lock: Lock,
     store: Store,
     made: _Made,
     folder: Path,
     show: Emit,
+    signing: Signing | None,
 ) -> None:
-    facts = {shot: each for shot, (_, each) in clips.items()}
+    facts = {shot: each.facts for shot, each in clips.items()}
     by_id = film.by_id()
     places = _places(loaded, film, facts, lock)
     repeats = _repeats(film, places, facts, store)
@@ -240,13 +249,24 @@ def _film(
         [facts[place.shot].digest, repeats[n], sized[n].ordered, *_cut(places, n)] for n, place in enumerate(places)
     ]
     recipe: dict[str, object] = {"recipe": RECIPE, "pieces": pieces, "bed": bed, "form": form}
+    recipe["says"] = [film.title, loaded.relative, *(_says(place.shot, clips[place.shot]) for place in places)]
     if any(slates):
         recipe["slates"] = [list(slate or ()) for slate in slates]
     source = digests.of_bytes(digests.canonical(recipe))
-    if not made.stale("film.mp4", source):
+    path = folder / "film.mp4"
+    seal = digests.of_bytes(digests.canonical([source, signing.signer.digest])) if signing is not None else None
+    stands = not made.stale("film.mp4", source)
+    if stands and signing is None:
+        made.keep(_SIGNATURE)
+        return
+    signed = made.was(_SIGNATURE)
+    if stands and signing is not None and signed == seal and signing.is_good(path):
+        made.keep(_SIGNATURE)
         return
     check_beds(loaded)
+    from klingflow.app.film_record import film_record
     from klingflow.output import film as joining  # loads the media library
+    from klingflow.output import provenance
 
     def progress(done: int, of: int) -> None:
         show(Event(event="film", film=film.label, data={"fraction": round(done / max(1, of), 3)}))
@@ -254,6 +274,15 @@ def _film(
     kept = _parts_folder()
     at_hand = _at_hand(film, facts, store)
     size, rate = said or cutting.usual_size(sized), film.rate or cutting.usual_rate(sized)
+    cut = cutting.cut_list(film, at_hand, rate, places, repeats)
+    record = film_record(loaded, film, clips, cut, rate, bed, store)
+    music = loaded.project.resolve(film.audio) if film.audio else None
+
+    def finish(part: Path) -> None:
+        provenance.append(part, record)
+        if signing is not None:
+            signing.sign(part, record, {shown.clip: store.blob(shown.clip) for shown in cut}, music)
+
     joined = joining.assemble(
         [
             joining.Piece(
@@ -263,25 +292,37 @@ def _film(
                 shown=shown,
                 slate=slate,
             )
-            for shown, slate in zip(cutting.cut_list(film, at_hand, rate, places, repeats), slates, strict=True)
+            for shown, slate in zip(cut, slates, strict=True)
         ],
-        folder / "film.mp4",
+        path,
         size=size,
         rate=rate,
-        audio=loaded.project.resolve(film.audio) if film.audio else None,
+        audio=music,
         as_it_is=cutting.keeps_its_form(sized[0].facts, said, film.rate),
         progress=progress,
         kept=kept,
+        tags=provenance.tags(record),
+        finish=finish,
     )
-    path = (folder / "film.mp4").relative_to(loaded.project.root).as_posix()
+    if seal is not None:
+        made.stale(_SIGNATURE, seal)
     data = {
-        "path": path,
+        "path": path.relative_to(loaded.project.root).as_posix(),
         "frames": joined.frames,
         "seconds": float(joined.duration),
         "size": f"{joined.width}x{joined.height}",
         "rate": joined.rate,
+        "signature": "signed" if signing is not None else "lost" if signed is not None else "none",
     }
     show(Event(event="film", film=film.label, data=data))
+
+
+def _says(shot: ShotId, clip: ClipRecord) -> list[object]:
+    """All that a film says of a clip, but for what follows from the key."""
+    if clip.provider == OWN:
+        return [shot, OWN]
+    day = "" if clip.provider == ANIMATIC else clip.date
+    return [shot, clip.provider, clip.key, clip.model, clip.task, day, bool(clip.taken_in)]
 
 
 def cut_list(
@@ -382,6 +423,15 @@ class _Made:
         self._now[name] = source
         file = self._folder / name
         return self._before.get(name) != source or file.is_symlink() or not file.is_file()
+
+    def was(self, name: str) -> str | None:
+        """From what it was made before."""
+        return self._before.get(name)
+
+    def keep(self, name: str) -> None:
+        """What was there before under that name, if anything, stays."""
+        if name in self._before:
+            self._now[name] = self._before[name]
 
     def forget(self, name: str) -> None:
         """The file did not come to be after all: it is made the next time."""

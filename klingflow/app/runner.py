@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from klingflow.app import outputs, planner, preflight, services
 from klingflow.app.local_clips import LocalClips, contradiction
@@ -31,7 +32,7 @@ from klingflow.core.errors import (
     UsageError,
     WouldMake,
 )
-from klingflow.core.model import ClipFacts, Digest, Film, Key, ShotId, TaskId
+from klingflow.core.model import ClipRecord, Digest, Film, Key, ShotId, TaskId
 from klingflow.execution import engine, host, offload, sharing
 from klingflow.execution.budget import Budget
 from klingflow.execution.buyer import Buyer
@@ -42,6 +43,9 @@ from klingflow.output import planfile
 from klingflow.output.words import count
 from klingflow.planning.plan import OWN, Action, FilmPlan, Plan, totals
 from klingflow.planning.price import Limits, exceeded
+
+if TYPE_CHECKING:
+    from klingflow.app.credentials import Signing
 
 STORE_THREADS = 8
 MEDIA_THREADS = 2
@@ -61,6 +65,8 @@ class RunOptions:
     listen: str | None = None
     """HOST:PORT at which callbacks are received."""
     callback_url: str | None = None
+    signing: Signing | None = None
+    """Who signs the films."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +185,7 @@ async def run(
         running.buyers.append(buyer)
         films = await execute(session, plan, known, buyer, frozen=options.frozen, emit=emit, stop=stop)
     keep(session, films, update_lock=options.update_lock)
-    delivered, unjoined = await asyncio.to_thread(_deliver, session, films, known, emit, stop)
+    delivered, unjoined = await asyncio.to_thread(_deliver, session, films, known, options.signing, emit, stop)
     code = exit_code(films, stop.is_set()) or max((bad.code for bad in unjoined), default=DONE)
     result = RunResult(
         films=tuple(films),
@@ -351,7 +357,7 @@ def exit_code(films: Sequence[FilmRun], interrupted: bool) -> int:
 
 def other_clips(
     film_run: FilmRun, known: Mapping[str, Mapping[ShotId, Digest]], session: Session
-) -> dict[ShotId, ClipFacts]:
+) -> dict[ShotId, ClipRecord]:
     """The clips of shots that the run was not about (--select), where they are at hand: the film needs them."""
     about = {outcome.shot for outcome in film_run.outcomes}
     out = {}
@@ -359,7 +365,7 @@ def other_clips(
         entry = session.lock.entry(film_run.film.variant, shot.id, shot.take)
         clip = known[film_run.film.variant].get(shot.id)
         if shot.id not in about and entry is not None and entry.clip == clip and session.store.holds(clip):
-            out[shot.id] = entry.facts()
+            out[shot.id] = entry.record()
     return out
 
 
@@ -367,6 +373,7 @@ def _deliver(
     session: Session,
     films: Sequence[FilmRun],
     known: Mapping[str, Mapping[ShotId, Digest]],
+    signing: Signing | None,
     emit: Emit,
     stop: asyncio.Event,
 ) -> tuple[list[Path], list[KlingflowError]]:
@@ -384,7 +391,7 @@ def _deliver(
         try:
             there = other_clips(each, known, session)
             delivered += outputs.deliver(
-                session.loaded, each.film, each.outcomes, there, session.lock, session.store, show
+                session.loaded, each.film, each.outcomes, there, session.lock, session.store, show, signing
             )
         except KlingflowError as bad:
             broken.append(bad)

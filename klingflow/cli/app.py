@@ -65,7 +65,8 @@ EXAMPLES = {
         "klingflow take-in lamp.mp4 film.yaml --as dawn --cost 0.56",
     ),
     "takes": ("klingflow takes film.yaml", "klingflow takes film.yaml --set dawn=3 --why 'the boat turns'"),
-    "film": ("klingflow film film.yaml",),
+    "film": ("klingflow film film.yaml", "klingflow film film.yaml --sign"),
+    "verify": ("klingflow verify out/film/film.mp4", "klingflow verify out/film/film.mp4 film.yaml"),
     "open": ("klingflow open",),
     "graph": ("klingflow graph film.yaml --format svg > film.svg",),
     "listen": ("klingflow listen film.yaml --listen 0.0.0.0:8477",),
@@ -91,6 +92,7 @@ COMMANDS = {
     "take-in": "take in a clip that was made by hand, at a seller's console: it answers a shot as one that was bought",
     "takes": "the takes of each shot that the lock or the store knows",
     "film": "put the film together again from clips that are there; makes nothing new, buys nothing",
+    "verify": "what a finished film says of how it was made; exit 1 where it is not signed, or was changed",
     "open": "show the finished film",
     "graph": "draw which shot waits for which",
     "listen": "receive callbacks and collect tasks of detached runs",
@@ -241,7 +243,15 @@ def _film(p: argparse.ArgumentParser) -> None:
     _storyboard(p)
     _vars(p)
     _provider(p)
+    signing = "sign it: KLINGFLOW_SIGN_KEY and KLINGFLOW_SIGN_CERT name the PEM files of key and certificate"
+    p.add_argument("--sign", action="store_true", help=signing)
     _format(p, "text", "json", help=_EVENTS)
+
+
+def _verify(p: argparse.ArgumentParser) -> None:
+    p.add_argument("film", metavar="FILM", help="the finished film, an MP4; nothing else of its project is needed")
+    p.add_argument("path", nargs="?", metavar="PATH", help="a storyboard to compare with, and its lock (default: none)")
+    _format(p, "text", "json")
 
 
 def _graph(p: argparse.ArgumentParser) -> None:
@@ -354,6 +364,7 @@ ARGUMENTS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
     "take-in": _take_in,
     "takes": _takes,
     "film": _film,
+    "verify": _verify,
     "open": _open,
     "graph": _graph,
     "listen": _listen,

@@ -7,5 +7,7 @@ from collections.abc import Sequence
 from klingflow.cli.run import run
 
 
-def film(path: str | None, var: Sequence[str] = (), provider: str | None = None, format: str = "text") -> int:
-    return run(path, var=var, provider=provider, frozen=True, format=format)
+def film(
+    path: str | None, var: Sequence[str] = (), provider: str | None = None, sign: bool = False, format: str = "text"
+) -> int:
+    return run(path, var=var, provider=provider, frozen=True, sign=sign, format=format)

@@ -38,7 +38,9 @@ def run(
     callback_url: str | None = None,
     format: str = "text",
     quiet: bool = False,
+    sign: bool = False,
 ) -> int:
+    """`sign` is an option of `film` alone: it signs what is there, where nothing is bought."""
     json = format == "json"
     path = storyboards.one(path)
     limits = _limits(max_spend, max_seconds, max_tasks)
@@ -56,12 +58,13 @@ def run(
         update_lock=update_lock,
         listen=listen,
         callback_url=callback_url,
+        sign=sign,
     )
     _confirm(planned, yes)
     with ExitStack() as stack:
         show = stack.enter_context(progress.view(json=json, quiet=quiet))
         result = asyncio.run(_until_signal(prepared, show))
-    _ending(result, path, json=json, quiet=quiet)
+    _ending(result, path, prepared.signer, json=json, quiet=quiet)
     return result.exit_code
 
 
@@ -107,16 +110,17 @@ def _confirm(planned: Planned, yes: bool) -> None:
         raise SpendRefused("not confirmed; nothing was spent", "")
 
 
-def _ending(result: RunResult, path: str, *, json: bool, quiet: bool) -> None:
+def _ending(result: RunResult, path: str, signer: str, *, json: bool, quiet: bool) -> None:
     if not json:
         films = [(each.film, each.plan, each.outcomes) for each in result.films]
         basis = plantext.basis([each.plan for each in result.films])
         say(plantext.ending(films, path, result.spent, result.seconds, result.interrupted, basis))
     for unjoined in result.unjoined:
         say(f"the film was not joined; every clip is kept\n{explained(unjoined)}")
+    signed = f", signed by {visible(signer)}" if signer else ""
     if not json and not quiet:
         for joined in result.delivered:
-            say(f"the film: {visible(_from_here(str(joined)))}")
+            say(f"the film{signed}: {visible(_from_here(str(joined)))}")
 
 
 def _from_here(path: str) -> str:

@@ -113,6 +113,17 @@ def files_at(root: Path, ref: str, ending: str) -> Iterator[bytes]:
             yield answer(root, "cat-file", "blob", f"{commit}:./{name.decode('utf-8', 'surrogateescape')}")
 
 
+def head(root: Path, path: str) -> tuple[str, bool]:
+    """The commit that is checked out, and whether a file that git tracks differs from it, or the one at `path`, from
+    `root`, is in none. An empty text where there is no commit, or no git."""
+    try:
+        commit = answer(root, "rev-parse", "--verify", "--quiet", "HEAD^{commit}").decode().strip()
+        changed = answer(root, "status", "--porcelain", "--untracked-files=no")
+    except (GitFailed, OSError, subprocess.SubprocessError):
+        return "", False
+    return commit, bool(changed) or not tracked(root, path)
+
+
 def unmerged(root: Path, rel: str) -> tuple[bytes, bytes, bytes] | None:
     """The versions of a file that git could not merge: that of the common ancestor (empty where there is none), ours
     and theirs. None where git has no such file, or there is no git."""

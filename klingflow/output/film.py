@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -114,6 +114,8 @@ def assemble(
     progress: Callable[[int, int], None] | None = None,
     kept: Path | None = None,
     preset: str = "veryfast",
+    tags: Mapping[str, str] | None = None,
+    finish: Callable[[Path], None] | None = None,
 ) -> FilmFacts:
     """Writes the film to `to` (MP4), which appears whole or not at all. `size` has even numbers, `rate` is that of the
     decisions in `pieces`, `audio` the music bed. With `as_it_is` a clip that is the whole film may keep its own.
@@ -121,7 +123,8 @@ def assemble(
     `progress(frames done, frames in all)` is called now and then; what it raises stops the work. `kept` is the folder
     in which encoded parts, and what is known of clips, are kept and found again; `preset` is x264's. H.264 clips of one
     encoder, of that size and rate, with nothing dropped and no slate, are not encoded anew. Memory does not grow with
-    the film. Raises MediaError when a clip or the bed cannot be read.
+    the film. `tags` are those of the MP4 (title, comment); `finish` adds to the whole file before it is in its place.
+    Raises MediaError when a clip or the bed cannot be read.
     """
     if not pieces:
         raise MediaError("the film has no clip", "make at least one shot, or name one under film.shots")
@@ -133,12 +136,14 @@ def assemble(
         to.parent.mkdir(parents=True, exist_ok=True)
         with durable.replacing(to) as temporary:
             alone = as_it_is and len(pieces) == 1 and pieces[0].uncut and not pieces[0].slate and audio is None
-            copied = alone and _copy(pieces[0].clip, pieces[0].times, temporary)
+            copied = alone and _copy(pieces[0].clip, pieces[0].times, temporary, tags or {})
             if not copied:
                 form = Form(size=size, rate=rate, preset=preset)
-                _join(pieces, temporary, form, total, audio, progress or (lambda done, of: None), kept)
+                _join(pieces, temporary, form, total, audio, progress or (lambda done, of: None), kept, tags or {})
             elif progress is not None:
                 progress(total, total)
+            if finish is not None:
+                finish(temporary)
     except (av.error.FFmpegError, OSError) as exc:
         raise MediaError(f"{to.name} cannot be written: {exc.strerror or exc}") from exc
     return FilmFacts(
@@ -199,6 +204,7 @@ def _join(
     bed: Path | None,
     progress: Callable[[int, int], None],
     kept: Path | None,
+    tags: Mapping[str, str],
 ) -> None:
     work = Work()
     heard = bed is not None or any(piece.facts.audio for piece in pieces)
@@ -230,7 +236,7 @@ def _join(
             if len(orders[file]) != len(piece.shown.picks):
                 has, wanted = len(orders[file]), len(piece.shown.picks)
                 raise MediaError(f"{file.name} has {has} frames where {wanted} were encoded", "run again")
-        join(coded, orders, form.rate, add_sound, to)
+        join(coded, orders, form.rate, add_sound, to, tags)
         if room is kept:
             tidy(room)
     progress(total, total)
@@ -397,7 +403,7 @@ def _graph(
 # ---------------------------------------------------------------- no encode
 
 
-def _copy(clip: Path, line: FrameTimes, to: Path) -> bool:
+def _copy(clip: Path, line: FrameTimes, to: Path, tags: Mapping[str, str]) -> bool:
     """Delivers the one clip as it is when every player shows it as it should be; False when it has to be encoded."""
     with media.opened(clip) as (container, video):
         audio, channels = media.sound_track(clip, container)
@@ -406,7 +412,7 @@ def _copy(clip: Path, line: FrameTimes, to: Path) -> bool:
             return False
     if audio is not None and any(True for _ in media.sound(clip, line.start_s + line.seconds + _TAIL_S)):
         return False
-    return _remux(clip, to)
+    return _remux(clip, to, tags)
 
 
 def _is_plain(container: InputContainer, video: VideoStream, first: VideoFrame) -> bool:
@@ -423,12 +429,13 @@ def _is_plain(container: InputContainer, video: VideoStream, first: VideoFrame) 
     )
 
 
-def _remux(clip: Path, to: Path) -> bool:
+def _remux(clip: Path, to: Path, tags: Mapping[str, str]) -> bool:
     """Packets as they are into a faststart MP4; False where an edit list hides some of them, which is not copied."""
     with (
         media.opened(clip) as (container, video),
         av.open(f"file:{to}", "w", format="mp4", options={"movflags": "faststart", "fflags": "bitexact"}) as film,
     ):
+        film.metadata.update(tags)
         audio, _ = media.sound_track(clip, container)
         tracks = {s.index: film.add_stream_from_template(s) for s in (video, audio) if s is not None}
         for packet in container.demux([s for s in (video, audio) if s is not None]):

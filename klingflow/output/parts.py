@@ -195,12 +195,15 @@ def join(
     rate: Fraction,
     sound: Callable[[OutputContainer], Heard] | None,
     to: Path,
+    tags: Mapping[str, str] | None = None,
 ) -> None:
     """Writes the film: the packets of every part, of which `order` is given, and those of the sound beside them.
-    `sound` adds its track to the film and gives the packets, each with the seconds at which it is heard."""
+    `sound` adds its track to the film and gives the packets, each with the seconds at which it is heard. `tags` are
+    what players show of it (title, comment)."""
     # A packet is decoded before it is shown, in all parts by as many frames as in the one that needs most.
     delay = max(n - shown for order in orders.values() for n, shown in enumerate(order))
     with av.open(f"file:{to}", "w", format="mp4", options={"movflags": "faststart", "fflags": "bitexact"}) as film:
+        film.metadata.update(tags or {})
         with media.opened(parts[0]) as (_, first):
             video = film.add_stream_from_template(first)
         video.time_base = 1 / rate

@@ -111,8 +111,15 @@ def sentence(event: Event) -> str:
         case "step-in-doubt":
             return f"{name}: in doubt: {data['message']}"
         case "film" if data.get("fraction") is None:
-            return f"{name}: joined, {data['frames']} frames, {data['seconds']:.3f} s, {data['size']}"
+            signature = _SIGNATURES.get(str(data.get("signature")), "")
+            return f"{name}: joined, {data['frames']} frames, {data['seconds']:.3f} s, {data['size']}{signature}"
     return ""
+
+
+_SIGNATURES = {
+    "signed": ", signed",
+    "lost": "; the film before it was signed, this one is not: klingflow film --sign",
+}
 
 
 @contextmanager
