@@ -28,6 +28,7 @@ GIVEN = {
     "check": ("check",),
     "status": ("status",),
     "takes": ("takes",),
+    "report": ("report",),
     "open": ("open",),
     "graph": ("graph",),
     "doctor": ("doctor",),

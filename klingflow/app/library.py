@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from klingflow.app.choosing import Choice, Chosen, Consequences
     from klingflow.app.credentials import Signing
     from klingflow.app.review import Pictures
+    from klingflow.app.report import Written
     from klingflow.app.runner import RunOptions, RunResult
     from klingflow.app.services import Services
     from klingflow.app.session import Session
@@ -301,6 +302,14 @@ class Storyboard:
         from klingflow.app import credentials
 
         return credentials.differences(self._session(), record)
+
+    def report(self, *, embed: bool = False) -> tuple[Written, ...]:
+        """Writes out/NAME/report.html anew, one page a film, as every run does: what it shows is what is there now.
+        With `embed` pictures and clips are inside the page, which then opens anywhere by itself. Raises
+        StoryboardError, UsageError, StoreError or MediaError."""
+        from klingflow.app import report
+
+        return report.write(self._session(), embed=embed)
 
     def delivered(self) -> tuple[Path, ...]:
         """The finished films that stand in `out/`, the newest first, rehearsals too. Raises StoryboardError or

@@ -39,6 +39,12 @@ RECIPE = 4
 """Raised when the film of the same clips would come out otherwise."""
 
 _OURS = re.compile(r"film\.mp4(?:\.signature)?|shots/[a-z0-9][a-z0-9_.-]*\.mp4|frames/[a-z0-9][a-z0-9_-]*\.last\.png")
+POSTER = 1
+"""Raised when the small picture of the same frame would come out otherwise."""
+
+_OURS = re.compile(
+    r"film\.mp4|shots/[a-z0-9][a-z0-9_.-]*\.mp4|frames/[a-z0-9][a-z0-9_.-]*\.(last\.png|(first|last)\.jpg)"
+)
 """The names that we write: whatever else stands in a `.made.json` was not written by us, and is not touched."""
 
 _SIGNATURE = "film.mp4.signature"
@@ -64,6 +70,11 @@ class MediaOnDemand:
         from klingflow.io import media
 
         media.end(clip, seconds, to)
+
+    def poster(self, clip: Path, frame: str, to: Path) -> None:
+        from klingflow.io import media
+
+        media.poster(clip, frame, to)
 
 
 def write_lock(loaded: LoadedStoryboard, lock: Lock, ran: Sequence[tuple[Film, tuple[Outcome, ...]]]) -> bool:
@@ -186,6 +197,9 @@ def deliver(
             target = folder / "frames" / f"{name}.last.png"
             target.parent.mkdir(parents=True, exist_ok=True)
             MediaOnDemand().cut(store.blob(facts.digest), "last", target)
+        _deliver_take(loaded, by_id[outcome.shot], outcome.take, facts, store, made, folder)
+        if outcome.is_active_take:
+            clips[outcome.shot] = (facts.digest, facts)
     told = {outcome.shot for outcome in outcomes}
     whole = all(cut.shot in clips for cut in film.cut)
     try:
@@ -197,6 +211,54 @@ def deliver(
         raise
     made.finish(complete=all(outcome.good for outcome in outcomes) and all(shot.id in told for shot in film.shots))
     return [folder / "film.mp4"] if whole else []
+
+
+def file_name(shot: Shot, take: int) -> str:
+    """What the files of a take are called in `shots/` and `frames/`, without their ending."""
+    return shot.id if take == shot.take else f"{shot.id}.take{take}"
+
+
+def deliver_clips(
+    loaded: LoadedStoryboard, film: Film, clips: Mapping[tuple[ShotId, int], ClipFacts], store: Store
+) -> None:
+    """Brings the files of these takes into `out/`, and joins no film. Raises KlingflowError where a clip cannot be
+    read."""
+    folder = folder_of(loaded, film)
+    made = _Made(folder)
+    by_id = film.by_id()
+    for (shot, take), facts in clips.items():
+        _deliver_take(loaded, by_id[shot], take, facts, store, made, folder)
+    made.finish(complete=False)
+
+
+def there(folder: Path) -> dict[str, str]:
+    """The files in a film's folder that klingflow wrote, each with what it was made from: a clip's digest, for the
+    files of a take (`made_of`)."""
+    found = ((folder / name, name, source) for name, source in _Made(folder).before().items())
+    return {name: source for path, name, source in found if path.is_file() and not path.is_symlink()}
+
+
+def made_of(source: str) -> str:
+    """The digest of the clip that a file of a take was made from."""
+    return source.partition(" ")[0]
+
+
+def _deliver_take(
+    loaded: LoadedStoryboard, shot: Shot, take: int, facts: ClipFacts, store: Store, made: _Made, folder: Path
+) -> None:
+    name, digest = file_name(shot, take), facts.digest
+    clip = f"shots/{name}.mp4"
+    if made.stale(clip, digest):
+        _deliver_clip(shot, loaded.inputs, store.blob(digest), facts, folder / clip)
+    frames = [(f"frames/{name}.first.jpg", "first", f"{digest} {POSTER}")]
+    if take == shot.take:
+        frames.append((f"frames/{name}.last.jpg", "last", f"{digest} {POSTER}"))
+        frames.append((f"frames/{name}.last.png", "last", digest))
+    for file, frame, source in frames:
+        if made.stale(file, source):
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            write = MediaOnDemand().cut if file.endswith(".png") else MediaOnDemand().poster
+            write(store.blob(digest), frame, folder / file)
 
 
 def _deliver_clip(shot: Shot, inputs: Inputs, blob: Path, facts: ClipFacts, to: Path) -> None:
@@ -432,6 +494,10 @@ class _Made:
         """What was there before under that name, if anything, stays."""
         if name in self._before:
             self._now[name] = self._before[name]
+
+    def before(self) -> Mapping[str, str]:
+        """What lay there when this was made, by name."""
+        return self._before
 
     def forget(self, name: str) -> None:
         """The file did not come to be after all: it is made the next time."""

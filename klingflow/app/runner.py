@@ -16,7 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from klingflow.app import outputs, planner, preflight, services
+from klingflow.app import outputs, planner, preflight, report, services
 from klingflow.app.local_clips import LocalClips, contradiction
 from klingflow.app.services import Doors, Services
 from klingflow.app.session import Session
@@ -93,6 +93,10 @@ class RunResult:
     """The films that were brought up to date."""
     unjoined: tuple[KlingflowError, ...] = ()
     """Why a film could not be joined, though its clips are kept."""
+    reports: tuple[Path, ...] = ()
+    """The page of each film, which shows how the run ended."""
+    unreported: KlingflowError | None = None
+    """Why the pages could not be written."""
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
@@ -186,6 +190,8 @@ async def run(
         films = await execute(session, plan, known, buyer, frozen=options.frozen, emit=emit, stop=stop)
     keep(session, films, update_lock=options.update_lock)
     delivered, unjoined = await asyncio.to_thread(_deliver, session, films, known, options.signing, emit, stop)
+    delivered, unjoined = await asyncio.to_thread(_deliver, session, films, known, emit, stop)
+    reports, unreported = await asyncio.to_thread(_report, session, films, stop.is_set())
     code = exit_code(films, stop.is_set()) or max((bad.code for bad in unjoined), default=DONE)
     result = RunResult(
         films=tuple(films),
@@ -195,6 +201,8 @@ async def run(
         interrupted=stop.is_set(),
         delivered=tuple(delivered),
         unjoined=tuple(unjoined),
+        reports=tuple(reports),
+        unreported=unreported,
     )
     emit(_done_event(result))
     return result
@@ -396,6 +404,22 @@ def _deliver(
         except KlingflowError as bad:
             broken.append(bad)
     return delivered, broken
+
+
+def _report(
+    session: Session, films: Sequence[FilmRun], interrupted: bool
+) -> tuple[list[Path], KlingflowError | None]:
+    """Where the pages of the films are, and why they could not be written: no run fails because of its report."""
+    ran = [
+        report.FilmRan(film=each.film, plan=each.plan, outcomes=each.outcomes, interrupted=interrupted)
+        for each in films
+    ]
+    try:
+        return report.after_run(session, ran), None
+    except KlingflowError as bad:
+        return [], bad
+    except OSError as bad:
+        return [], UsageError(f"{bad.filename}: {bad.strerror}", "make room, then: klingflow report")
 
 
 def _plan_event(plan: Plan) -> Event:

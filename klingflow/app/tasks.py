@@ -108,13 +108,13 @@ def tasks(path: str, environ: Mapping[str, str]) -> Tasks:
     """Every order of a storyboard. Raises UsageError for no storyboard, StoreError for a store that cannot be read."""
     store, jobs = jobs_at(path, environ)
     booked = spent(jobs)
-    rows = tuple(_all_rows(path, jobs))
-    basis = noted(row.basis for row in rows if row.price)
-    return Tasks(rows=rows, booked=booked.amount, basis=basis, unpriced=booked.unpriced, store=store.where)
+    found = tuple(rows(path, jobs))
+    basis = noted(row.basis for row in found if row.price)
+    return Tasks(rows=found, booked=booked.amount, basis=basis, unpriced=booked.unpriced, store=store.where)
 
 
-def _all_rows(path: str, jobs: Sequence[Job]) -> list[TaskRow]:
-    """A row for each attempt; what is still open comes first."""
+def rows(path: str, jobs: Sequence[Job]) -> list[TaskRow]:
+    """A row for each attempt; what is still open comes first. `path` is the storyboard's, for the commands in them."""
     me = host.this()
     # A film of a matrix, or a shot that was changed since, may have the same shot and take open under another key.
     open_jobs = Counter(_place(job) for job in jobs if job.open)

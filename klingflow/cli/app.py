@@ -67,6 +67,8 @@ EXAMPLES = {
     "takes": ("klingflow takes film.yaml", "klingflow takes film.yaml --set dawn=3 --why 'the boat turns'"),
     "film": ("klingflow film film.yaml", "klingflow film film.yaml --sign"),
     "verify": ("klingflow verify out/film/film.mp4", "klingflow verify out/film/film.mp4 film.yaml"),
+    "film": ("klingflow film film.yaml",),
+    "report": ("klingflow report", "klingflow report film.yaml --embed"),
     "open": ("klingflow open",),
     "graph": ("klingflow graph film.yaml --format svg > film.svg",),
     "listen": ("klingflow listen film.yaml --listen 0.0.0.0:8477",),
@@ -93,6 +95,7 @@ COMMANDS = {
     "takes": "the takes of each shot that the lock or the store knows",
     "film": "put the film together again from clips that are there; makes nothing new, buys nothing",
     "verify": "what a finished film says of how it was made; exit 1 where it is not signed, or was changed",
+    "report": "write the page that shows the film: shots, seams, changes, money, where each clip comes from",
     "open": "show the finished film",
     "graph": "draw which shot waits for which",
     "listen": "receive callbacks and collect tasks of detached runs",
@@ -251,6 +254,14 @@ def _film(p: argparse.ArgumentParser) -> None:
 def _verify(p: argparse.ArgumentParser) -> None:
     p.add_argument("film", metavar="FILM", help="the finished film, an MP4; nothing else of its project is needed")
     p.add_argument("path", nargs="?", metavar="PATH", help="a storyboard to compare with, and its lock (default: none)")
+
+
+
+def _report(p: argparse.ArgumentParser) -> None:
+    _storyboard(p)
+    _vars(p)
+    _provider(p)
+    p.add_argument("--embed", action="store_true", help="with pictures and clips inside: one file that opens anywhere")
     _format(p, "text", "json")
 
 
@@ -365,6 +376,7 @@ ARGUMENTS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
     "takes": _takes,
     "film": _film,
     "verify": _verify,
+    "report": _report,
     "open": _open,
     "graph": _graph,
     "listen": _listen,

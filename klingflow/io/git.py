@@ -124,6 +124,18 @@ def head(root: Path, path: str) -> tuple[str, bool]:
     return commit, bool(changed) or not tracked(root, path)
 
 
+
+
+def refs(folder: Path, names: Sequence[str]) -> list[str]:
+    """Those of some branches that there are, in the order of `names`: "main", "origin/HEAD"."""
+    places = [f"refs/remotes/{name}" if "/" in name else f"refs/heads/{name}" for name in names]
+    try:
+        listed = answer(folder, "for-each-ref", "--format=%(refname)", *places).decode(errors="replace").split()
+    except (GitFailed, OSError, subprocess.SubprocessError):
+        return []
+    return [name for name, place in zip(names, places, strict=True) if place in listed]
+
+
 def unmerged(root: Path, rel: str) -> tuple[bytes, bytes, bytes] | None:
     """The versions of a file that git could not merge: that of the common ancestor (empty where there is none), ours
     and theirs. None where git has no such file, or there is no git."""

@@ -15,7 +15,6 @@ import shlex
 import stat
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from fractions import Fraction
 from io import BufferedReader
@@ -114,14 +113,41 @@ _MERGING = ("MERGE_HEAD", "REBASE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD")
 def merging(root: Path) -> bool:
     """Whether git is in the middle of a merge, a rebase, a cherry-pick or a revert. Runs no git:
     it is asked for every plan."""
+    place = _git_folder(root)
+    return place is not None and any((place / name).exists() for name in _MERGING)
+
+
+def git_head(root: Path) -> str:
+    """What says which commit is checked out: it changes when that does. Empty outside a repository. Runs no git."""
+    place = _git_folder(root)
+    if place is None:
+        return ""
+    head = _line(place / "HEAD")
+    shared = place / _line(place / "commondir")  # of a linked working tree
+    branch = head.removeprefix("ref: ")
+    if branch == head:
+        return head
+    found = _line(shared / branch)
+    packed = shared / "packed-refs"
+    return f"{head} {found}" if found or not packed.exists() else f"{head} {packed.stat().st_mtime_ns}"
+
+
+def _line(path: Path) -> str:
+    try:
+        return path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _git_folder(root: Path) -> Path | None:
+    """Where git keeps what it knows of the working tree; None outside a repository."""
     for folder in (root, *root.parents):
         place = folder / ".git"
         if place.is_file():  # a linked working tree
-            with suppress(OSError, UnicodeDecodeError):
-                place = folder / place.read_text("utf-8").removeprefix("gitdir:").strip()
+            place = folder / _line(place).removeprefix("gitdir:").strip()
         if place.is_dir():
-            return any((place / name).exists() for name in _MERGING)
-    return False
+            return place
+    return None
 
 
 def empty_submodule(root: Path, rel: str) -> str | None:
