@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ from klingflow.app.project_loader import LoadedStoryboard, deaf_beds
 from klingflow.core import digest as digests
 from klingflow.core.errors import KlingflowError, StoryboardError
 from klingflow.core.model import ANIMATIC, ClipFacts, ClipRecord, Digest, Film, Inputs, Shot, ShotId
+from klingflow.core.frametimes import FrameTimes
+from klingflow.core.model import ANIMATIC, ClipFacts, Digest, Film, Inputs, Shot, ShotId
 from klingflow.execution.outcome import Emit, Event, Outcome
 from klingflow.io import durable
 from klingflow.io.remembered import cache_folder, recall, remember
@@ -398,6 +401,24 @@ def cut_list(
     return cutting.cut_list(film, _at_hand(film, facts, store), rate, places, _repeats(film, places, facts, store))
 
 
+def cut_on_record(
+    loaded: LoadedStoryboard, film: Film, facts: Mapping[ShotId, ClipFacts], lock: Lock
+) -> tuple[tuple[cutting.Shown, ...], Fraction]:
+    """As `cut_list`, with the film's rate, from what is on record of the clips: opens none, and loads no media library.
+    Exact for clips whose frames stand at equal distance. Raises StoryboardError."""
+    places = _places(loaded, film, facts, lock)
+    rate = film.rate or cutting.usual_rate(cutting.sized(film, facts))
+    clips = {shot: cutting.Clip(facts=one, times=_steady(one)) for shot, one in facts.items()}
+    return cutting.cut_list(film, clips, rate, places, _repeats(film, places, facts, None)), rate
+
+
+def _steady(facts: ClipFacts) -> FrameTimes:
+    rate = Fraction(facts.rate)
+    return FrameTimes(
+        base=1 / rate, begins=tuple(range(facts.frames)), keys=(0,), seconds=facts.frames / rate, rate=rate
+    )
+
+
 def _at_hand(film: Film, facts: Mapping[ShotId, ClipFacts], store: Store) -> dict[ShotId, cutting.Clip]:
     from klingflow.output import film as joining
 
@@ -439,9 +460,10 @@ def _slate(shot: Shot, number: int) -> tuple[str, str] | None:
 
 
 def _repeats(
-    film: Film, places: Sequence[cutting.Place], facts: Mapping[ShotId, ClipFacts], store: Store
+    film: Film, places: Sequence[cutting.Place], facts: Mapping[ShotId, ClipFacts], store: Store | None
 ) -> dict[int, int]:
-    """How many frames at the start of each clip repeat the end of the one that the film shows before it."""
+    """How many frames at the start of each clip repeat the end of the one that the film shows before it. Without a
+    store, as far as it was measured before."""
     shots = film.by_id()
     out = {}
     for n, place in enumerate(places):
@@ -453,11 +475,13 @@ def _repeats(
     return out
 
 
-def _echo(before: Digest, clip: Digest, seconds: int, store: Store) -> int:
+def _echo(before: Digest, clip: Digest, seconds: int, store: Store | None) -> int:
     """How many frames of a clip repeat the last seconds of the one before, which went along; one at least."""
     pair = digests.of_bytes(digests.canonical([ECHO, before, clip, seconds]))
     known = recall("echo", pair)
     if not isinstance(known, int):
+        if store is None:
+            return 1
         from klingflow.output import echo  # loads the media library
 
         known = echo.frames(store.blob(before), store.blob(clip), seconds)

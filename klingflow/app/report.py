@@ -7,11 +7,13 @@ files in `out/` and the git commit that this branch left.
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,9 @@ from klingflow.execution.outcome import Outcome, Result
 from klingflow.io import durable, ledger
 from klingflow.io.project import git_head, git_root
 from klingflow.io.store import FolderStore
+from klingflow.output import seams
+from klingflow.output.cutting import Shown
+from klingflow.output.seams import Verdict
 from klingflow.planning.job import Job, Kind
 from klingflow.planning.plan import Action, FilmPlan, Plan
 from klingflow.planning.price import spent
@@ -181,7 +186,10 @@ class _Collected:
         loaded, lock = self._session.loaded, self._session.lock
         plan = self._film_plan(film)
         orders, booked, unpriced = self._orders(film)
-        files = outputs.there(outputs.folder_of(loaded, film))
+        folder = outputs.folder_of(loaded, film)
+        files = outputs.there(folder)
+        facts = {shot: one for (shot, take), one in self.clips(film).items() if film.shot(shot).take == take}
+        shown, rate = self._shown(film, facts)
         return report.Known(
             film=film,
             storyboard=loaded.relative,
@@ -198,6 +206,9 @@ class _Collected:
             orders=orders,
             booked=booked,
             unpriced=unpriced,
+            shown=shown,
+            rate=rate,
+            verdict=_verdict(folder),
             others=tuple(self._others(film)),
         )
 
@@ -211,6 +222,15 @@ class _Collected:
             if facts is not None and store.holds(facts.digest):
                 out[step.shot, step.take] = facts
         return out
+
+    def _shown(self, film: Film, facts: Mapping[ShotId, ClipFacts]) -> tuple[tuple[Shown, ...], Fraction]:
+        """What the film shows of its clips, and its rate; nothing where one is missing."""
+        if not all(cut.shot in facts for cut in film.cut):
+            return (), Fraction(24)
+        try:
+            return outputs.cut_on_record(self._session.loaded, film, facts, self._session.lock)
+        except KlingflowError:  # the film says why it cannot be joined
+            return (), Fraction(24)
 
     def _film_plan(self, film: Film) -> FilmPlan:
         return next(plan for plan in self._plan.films if plan.variant == film.variant)
@@ -253,6 +273,16 @@ class _Collected:
     def _unsettled(self, film: Film) -> list[Key]:
         steps = self._film_plan(film).steps
         return [step.key for step in steps if step.key is not None and step.action is not Action.REUSE]
+
+
+def _verdict(folder: Path) -> Verdict | None:
+    """What was measured of a film's joins; None where nothing was."""
+    try:
+        descriptor = os.open(folder / "seams.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(descriptor, "rb") as file:
+            return seams.load(json.loads(file.read(outputs.MOST_BYTES)))
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def _is_of(job: Job, storyboard: str, film: Film) -> bool:

@@ -18,15 +18,19 @@ Money, all in USD, never mixed:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from itertools import pairwise
 from typing import Literal
 from urllib.parse import quote
 
 from klingflow.core.model import ANIMATIC, ClipRecord, Digest, Film, Shot, ShotFrame, ShotId, ShotVideo
 from klingflow.execution.outcome import Outcome, Result
-from klingflow.output import page
+from klingflow.output import page, seams
+from klingflow.output.cutting import Join as JoinKind
+from klingflow.output.cutting import Shown
+from klingflow.output.seams import KINDS, Seam, Verdict
 from klingflow.output.words import clock, count
 from klingflow.planning.compare import Comparison, Segments, ShotChange, ShotState
 from klingflow.planning.plan import OWN, Action, FilmPlan, Step
@@ -107,6 +111,12 @@ class Known:
     """Of all orders on record; None where that is not known."""
     unpriced: int = 0
     """Orders whose price is not known; not in `booked`."""
+    shown: tuple[Shown, ...] = ()
+    """What the film shows at each place of its cut; empty where a clip is missing."""
+    rate: Fraction = Fraction(24)
+    """Of `shown`."""
+    verdict: Verdict | None = None
+    """What was measured at the joins."""
     others: tuple[tuple[str, str], ...] = ()
     """The storyboard's other films: label, and the path of their page from here."""
 
@@ -160,8 +170,6 @@ class Card:
     reason: str
     seconds: float
     """Of the clip, or as ordered where there is none."""
-    begins: float = 0.0
-    """About where it begins in the film, in seconds."""
     take: int
     clip: str
     poster: str
@@ -213,23 +221,58 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spot:
+    """A place in the film, and the shot that it shows."""
+
+    number: int
+    """From 1."""
+    card: Card
+    begins: float
+    """Seconds of the film; about, where a clip is missing."""
+    seconds: float
+    """How much of the clip is shown."""
+    note: str
+    """Why not all of it is shown; empty where all is, and for the one frame that a shot repeats of the one before."""
+    at: float
+    """Where it begins and how long it is, in percent of the film."""
+    long: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Join:
     """Two clips that the film shows one after the other."""
 
     number: int
     """From 1."""
-    left: Card
-    right: Card
+    left: Spot
+    right: Spot
     kind: Literal["continues", "meets", "frame", "cut"]
+    seam: Seam | None
+    """None where it was not measured."""
+    worst: bool
 
+    @property
+    def tone(self) -> Tone:
+        return "plain" if self.seam is None else "bad" if self.seam.findings else "good"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
-    """A shot on the line of the film: where it begins and how long it is, in percent."""
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What is wrong: "velocity 44 %, more than 25 %"."""
+        found = self.seam.findings if self.seam is not None else ()
+        return tuple(
+            f"{one.kind} {seams.words(one.kind, one.value)}, more than {seams.words(one.kind, one.limit)}"
+            for one in found
+        )
 
-    card: Card
-    at: float
-    long: float
+    @property
+    def numbers(self) -> tuple[tuple[str, str, str], ...]:
+        """Kind, value with its unit, and what it measures, of all that was measured."""
+        values = self.seam.numbers if self.seam is not None else {}
+        return tuple(
+            (kind, seams.words(kind, value), KINDS[kind].text)
+            for kind in KINDS
+            if (value := values.get(kind)) is not None
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,10 +304,15 @@ class View:
     interrupted: bool
     cards: tuple[Card, ...]
     """Every shot once: in film order, those that the film does not have last."""
-    strip: tuple[Card, ...]
-    """The shots of the film in order; a shot may be in it more than once."""
+    strip: tuple[Spot, ...]
+    """The film, place by place; a shot may be in it more than once."""
     joins: tuple[Join, ...]
-    """Between the shots of `strip`."""
+    """Between the places of `strip`."""
+    worst: Join | None
+    measured: bool
+    """Whether the joins were measured."""
+    seam_notes: tuple[str, ...]
+    """What could not be measured, and why."""
     states: tuple[tuple[str, Tone, int], ...]
     tiles: tuple[Tile, ...]
     base: str
@@ -272,7 +320,6 @@ class View:
     """Shots that differ from the base."""
     removed: tuple[str, ...]
     others: tuple[tuple[str, str], ...]
-    segments: tuple[Segment, ...]
     arcs: tuple[Arc, ...]
 
 
@@ -289,50 +336,43 @@ def view(known: Known) -> View:
     """What is to be shown of a film."""
     film = known.film
     number: dict[ShotId, int] = {}
-    for n, shot in enumerate(film.cut, 1):
-        number.setdefault(shot, n)
+    for n, cut in enumerate(film.cut, 1):
+        number.setdefault(cut.shot, n)
     outside = [shot.id for shot in film.shots if shot.id not in number]
     leads = _leads(film)
     cards = {shot: _card(known, film.shot(shot), number.get(shot, 0), leads) for shot in (*number, *outside)}
-    strip = _timed([cards[shot] for shot in film.cut])
-    cards |= {ShotId(card.id): card for card in reversed(strip)}
     every = tuple(cards.values())
+    strip = _strip(known, cards)
+    joins = _joins(known, strip)
     states: dict[tuple[str, Tone], int] = {}
     for card in every:
         states[card.state, card.tone] = states.get((card.state, card.tone), 0) + 1
     changes = known.comparison.shots if known.comparison else ()
     days = sorted({card.made for card in every if card.made})
-    segments = _segments(strip)
     return View(
         title=film.title or film.label,
         storyboard=known.storyboard,
         rehearsal=known.rehearsal,
         drawn=0 if known.rehearsal else sum(card.drawn for card in every),
-        length=clock(sum(card.seconds for card in strip)),
+        length=clock(sum(spot.seconds for spot in strip)),
         dates=" to ".join(dict.fromkeys((days[0], days[-1]))) if days else "",
         film="film.mp4" if "film.mp4" in known.files else "",
-        film_old=any(card.old or not card.clip for card in strip),
+        film_old=any(spot.card.old or not spot.card.clip for spot in strip),
         interrupted=known.ran is not None and known.ran.interrupted,
         cards=every,
-        strip=tuple(strip),
-        joins=tuple(_joins(film, strip)),
+        strip=strip,
+        joins=joins,
+        worst=next((join for join in joins if join.worst), None),
+        measured=any(join.seam is not None for join in joins),
+        seam_notes=known.verdict.notes if known.verdict is not None else (),
         states=tuple((state, tone, n) for (state, tone), n in states.items()),
         tiles=tuple(_tiles(known)),
         base=known.base,
         changed=sum(card.touched for card in every),
         removed=tuple(change.shot for change in changes if change.state is ShotState.REMOVED),
         others=known.others,
-        segments=segments,
-        arcs=tuple(_arcs(segments)),
+        arcs=tuple(_arcs(strip)),
     )
-
-
-def _timed(cards: Sequence[Card]) -> list[Card]:
-    out, at = [], 0.0
-    for card in cards:
-        out.append(replace(card, begins=at))
-        at += card.seconds
-    return out
 
 
 # ---------------------------------------------------------------- one shot
@@ -550,45 +590,72 @@ def _rate(rate: str) -> str:
 # ---------------------------------------------------------------- the film
 
 
-def _joins(film: Film, strip: Sequence[Card]) -> Iterable[Join]:
-    shots = film.by_id()
-    for n, (left, right) in enumerate(pairwise(strip), 1):
-        kinds = [link.kind for link in right.links if link.shot == left.id]
-        first = shots[ShotId(right.id)].first_frame
-        begins = isinstance(first, ShotFrame) and first.shot == left.id
-        kind: Literal["continues", "meets", "frame", "cut"] = (
-            "continues" if "continues" in kinds else "meets" if "meets" in kinds else "frame" if begins else "cut"
+def _strip(known: Known, cards: Mapping[ShotId, Card]) -> tuple[Spot, ...]:
+    lengths = [cards[cut.shot].seconds for cut in known.film.cut]
+    notes = [""] * len(lengths)
+    if len(known.shown) == len(lengths):
+        lengths = [float(len(one.picks) / known.rate) for one in known.shown]
+        notes = [one.reason if one.dropped_at_head > 1 or one.dropped_at_tail else "" for one in known.shown]
+    whole = sum(lengths) or 1.0
+    out, at = [], 0.0
+    for n, (cut, seconds, note) in enumerate(zip(known.film.cut, lengths, notes, strict=True), 1):
+        spot = Spot(
+            number=n,
+            card=cards[cut.shot],
+            begins=at,
+            seconds=seconds,
+            note=note,
+            at=round(at * 100 / whole, 3),
+            long=round(seconds * 100 / whole, 3),
         )
-        yield Join(number=n, left=left, right=right, kind=kind)
+        out.append(spot)
+        at += seconds
+    return tuple(out)
+
+
+_KINDS: Mapping[JoinKind, Literal["continues", "meets", "frame", "cut"]] = {
+    JoinKind.CONTINUES: "continues",
+    JoinKind.EARLIER: "frame",
+    JoinKind.MEETS: "meets",
+    JoinKind.NONE: "cut",
+}
+
+
+def _joins(known: Known, strip: Sequence[Spot]) -> tuple[Join, ...]:
+    measured = known.verdict.seams if known.verdict is not None else ()
+    worst = seams.worst(measured)
+    out = []
+    for n, (left, right) in enumerate(pairwise(strip), 1):
+        seam = next((one for one in measured if one.number == n), None)
+        if seam is not None and (seam.before, seam.after) != (left.card.id, right.card.id):
+            seam = None  # of another cut
+        if len(known.shown) == len(strip):
+            kind = _KINDS[known.shown[n].join]
+        else:
+            kinds = [link.kind for link in right.card.links if link.shot == left.card.id]
+            kind = "continues" if "continues" in kinds else "meets" if "meets" in kinds else "cut"
+        out.append(
+            Join(number=n, left=left, right=right, kind=kind, seam=seam, worst=seam is not None and seam is worst)
+        )
+    return tuple(out)
 
 
 ARC_HIGH = 46
 
 
-def _segments(strip: Sequence[Card]) -> tuple[Segment, ...]:
-    whole = sum(card.seconds for card in strip) or 1.0
-    at = [0.0]
-    for card in strip:
-        at.append(at[-1] + card.seconds * 100 / whole)
-    return tuple(
-        Segment(card=card, at=round(begin, 3), long=round(end - begin, 3))
-        for card, (begin, end) in zip(strip, pairwise(at), strict=True)
-    )
-
-
-def _arcs(segments: Sequence[Segment]) -> Iterable[Arc]:
+def _arcs(strip: Sequence[Spot]) -> Iterable[Arc]:
     """From the middle of a shot to the middle of the one that takes something from it, the higher the farther."""
-    places = {one.card.id: n for n, one in reversed(list(enumerate(segments)))}
-    for n, one in enumerate(segments):
-        for link in one.card.links:
-            if link.shot not in places or places[one.card.id] != n:
+    places = {spot.card.id: spot for spot in reversed(strip)}
+    for card in {spot.card.id: spot.card for spot in strip}.values():
+        for link in card.links:
+            if link.shot not in places:
                 continue
-            far = abs(n - places[link.shot])
+            source, target = places[link.shot], places[card.id]
+            far = abs(target.number - source.number)
             top = max(2, ARC_HIGH - 4 - round(9 * far**0.75) - (5 if link.kind == "frame" else 0))
-            source, target = segments[places[link.shot]], one
             begin, end = (round((spot.at + spot.long / 2) * 10) for spot in (source, target))
             path = f"M{begin} {ARC_HIGH}C{begin} {top} {end} {top} {end} {ARC_HIGH}"
-            yield Arc(path=path, source=link.shot, target=one.card.id, kind=link.kind)
+            yield Arc(path=path, source=link.shot, target=card.id, kind=link.kind)
 
 
 # ---------------------------------------------------------------- money

@@ -42,7 +42,7 @@
     if (opener) return open(opener.dataset.open, opener);
     const box = event.target.closest("dialog");
     if (!box) return;
-    if (event.target.closest("[data-close]")) box.close();
+    if (event.target.closest("[data-close], a[href^='#seam-']")) box.close();
     const go = event.target.closest("[data-go]");
     if (go) step(box, Number(go.dataset.go));
   });
