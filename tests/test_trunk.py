@@ -122,7 +122,7 @@ def test_a_storyboard_becomes_a_film_and_the_second_run_makes_nothing(rendered: 
         *(f"shots/{shot}.mp4" for shot in SHOTS),
     ]
     frames = pictures(out / "film.mp4")
-    assert len(frames) == 72 * 3 - 1  # the seam of dawn and harbour is shown once
+    assert len(frames) == 72 * 3 - 2  # the frame that harbour continues, and the still that market meets, are shown once
     lock = (filmed.root / "film.lock.yaml").read_bytes()
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file() and p.suffix != ".html"}
     second = filmed.run("run", "film.yaml")
@@ -271,7 +271,7 @@ def test_a_clip_of_ones_own_is_brought_in_and_continued(filmed: Project) -> None
     assert ended.code == 0, ended.said
     assert set(actions(filmed).values()) == {"reuse"}
     shown = pictures(filmed.root / "out" / "film" / "film.mp4")
-    assert (len(shown), shown[0].size) == (75 * 5 - 2, (320, 180))
+    assert (len(shown), shown[0].size) == (75 * 5 - 3, (320, 180))
     delivered = filmed.root / "out" / "film" / "shots" / "insert.mp4"
     assert delivered.read_bytes()[8:12] == b"isom", "what is named MP4 is one"
     assert len(pictures(delivered)) == 72
@@ -369,7 +369,7 @@ def test_a_selected_run_leaves_the_others_and_still_delivers_the_film(filmed: Pr
     assert ended.code == 0, ended.said
     out = filmed.root / "out" / "film"
     assert {p.name for p in (out / "shots").iterdir()} == {"dawn.mp4", "harbour.mp4", "market.mp4"}
-    assert len(pictures(out / "film.mp4")) == 72 * 3 - 1
+    assert len(pictures(out / "film.mp4")) == 72 * 3 - 2
     assert (out / "film.mp4").read_bytes() != before, "the film shows the new clip, between clips of the run before"
     assert "the film: out/film/film.mp4" in ended.err
     assert set(actions(filmed).values()) == {"reuse"}
