@@ -199,6 +199,11 @@ def test_doubts_are_summed_and_come_with_what_settles_them() -> None:
 # ---------------------------------------------------------------- shots
 
 
+def test_every_end_and_every_action_has_a_word() -> None:
+    assert report._ENDED.keys() == set(Result)
+    assert report._PLANNED.keys() == set(Action)
+
+
 @pytest.mark.parametrize(
     ("planned", "ended", "state"),
     [
@@ -214,6 +219,7 @@ def test_doubts_are_summed_and_come_with_what_settles_them() -> None:
         (step("noon", Action.MAKE), outcome("noon", Result.SKIPPED, because=ShotId("dawn")), "skipped"),
         (step("noon", Action.MAKE), outcome("noon", Result.IN_DOUBT), "in doubt"),
         (step("noon", Action.MAKE), outcome("noon", Result.STOPPED), "stopped"),
+        (step("noon", Action.WAIT, seconds=0), None, "waiting"),
     ],
 )
 def test_a_shot_says_its_state(planned: Step, ended: Outcome | None, state: str) -> None:

@@ -122,7 +122,7 @@ def test_a_storyboard_becomes_a_film_and_the_second_run_makes_nothing(rendered: 
         *(f"shots/{shot}.mp4" for shot in SHOTS),
     ]
     frames = pictures(out / "film.mp4")
-    assert len(frames) == 72 * 3 - 2  # the frame that harbour continues, and the still that market meets, are shown once
+    assert len(frames) == 72 * 3 - 2  # what harbour continues and the still that market meets are shown once
     lock = (filmed.root / "film.lock.yaml").read_bytes()
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file() and p.suffix != ".html"}
     second = filmed.run("run", "film.yaml")

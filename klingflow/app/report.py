@@ -253,8 +253,12 @@ class _Collected:
         if loaded.rehearsal:
             return (), None, 0
         whole = isinstance(store, FolderStore)
-        jobs = list(ledger.jobs(store)) if whole else [ledger.job(store, key) for key in self._unsettled(film)]
-        mine = [job for job in jobs if _is_of(job, loaded.relative, film)]
+        jobs = (
+            ledger.jobs_of(store, loaded.relative)
+            if whole
+            else (ledger.job(store, key) for key in self._unsettled(film))
+        )
+        mine = [job for job in jobs if _is_of(job, film)]
         booked = spent(mine)
         orders = tuple(
             report.Order(
@@ -285,12 +289,9 @@ def _verdict(folder: Path) -> Verdict | None:
         return None
 
 
-def _is_of(job: Job, storyboard: str, film: Film) -> bool:
-    return any(
-        record.detail.get("storyboard") == storyboard and record.detail.get("film") == film.label
-        for record in job.records
-        if record.kind is Kind.INTENT
-    )
+def _is_of(job: Job, film: Film) -> bool:
+    intents = (record for record in job.records if record.kind is Kind.INTENT)
+    return any(record.detail.get("film") == film.label for record in intents)
 
 
 _BASES = ("origin/HEAD", "origin/main", "origin/master", "main", "master")

@@ -50,6 +50,7 @@ _ENDED: Mapping[Result, tuple[str, Tone]] = {
     Result.IN_DOUBT: ("in doubt", "bad"),
     Result.OPEN: ("being made", "warn"),
     Result.STOPPED: ("stopped", "warn"),
+    Result.WAITING: ("waiting", "warn"),
 }
 _PLANNED: Mapping[Action, tuple[str, Tone]] = {
     Action.REUSE: ("reused", "plain"),
@@ -58,6 +59,7 @@ _PLANNED: Mapping[Action, tuple[str, Tone]] = {
     Action.RESUME: ("being made", "warn"),
     Action.MAKE: ("missing", "warn"),
     Action.RESOLVE: ("in doubt", "bad"),
+    Action.WAIT: ("waiting", "warn"),
 }
 
 
@@ -711,18 +713,31 @@ def _tiles(known: Known) -> Iterable[Tile]:
             meaning="What the plan of this run said that its orders would cost, and what was booked for them. They "
             "differ where a shot failed before it was ordered, was skipped, or was there after all.",
         )
-    left = [step for step in known.plan.steps if step.orders]
-    if left:
-        prices = [step.price for step in left]
-        costs_now = sum((price for price in prices if price is not None), Decimal(0))
-        known_all = None not in prices
+    yield from _to_make(known.plan)
+
+
+def _to_make(plan: FilmPlan) -> Iterable[Tile]:
+    orders = [(step.seconds, step.price) for step in plan.steps if step.orders]
+    waiting = [(step.later.seconds, step.later.price) for step in plan.steps if step.later is not None]
+    notes = [f"{count(len(orders), 'clip')}, {sum(seconds for seconds, _ in orders)} s"] if orders else []
+    if waiting:
+        notes.append(f"{count(len(waiting), 'clip')} for {_sum(waiting)} when what they wait for is decided")
+    if notes:
         yield Tile(
             name="Still to make",
-            value=f"{money(costs_now)}{'' if known_all else ' and more'}" if costs_now or not known_all else "free",
-            notes=(f"{count(len(left), 'clip')}, {sum(step.seconds for step in left)} s",),
+            value=_sum(orders) if orders else "nothing yet",
+            notes=tuple(notes),
             meaning="What a run that begins now would order for this film.",
             tone="warn",
         )
+
+
+def _sum(orders: Sequence[tuple[int, Decimal | None]]) -> str:
+    """What orders of (seconds, price) cost together."""
+    known = [price for _, price in orders if price is not None]
+    unknown = len(known) < len(orders)
+    total = sum(known, Decimal(0))
+    return f"{money(total)}{' and more' if unknown else ''}" if total or unknown else "free"
 
 
 def _saved(known: Known) -> Tile:
