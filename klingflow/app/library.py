@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from klingflow.app.credentials import Signing
     from klingflow.app.review import Pictures
     from klingflow.app.report import Written
+    from klingflow.app.review import Pictures
     from klingflow.app.runner import RunOptions, RunResult
     from klingflow.app.services import Services
     from klingflow.app.session import Session

@@ -251,18 +251,16 @@ def picture(path: Path, frame: str) -> Image.Image:
     return _picture(path, line, line.begins[_index(path, line, frame)])
 
 
-
 POSTER_SIDE = 640
 """Pixels of the longer side of a poster, at most: a page shows it at half of that, on a fine screen."""
 
 
 def poster(path: Path, frame: str, to: Path) -> None:
     """Writes one displayed frame, named as for `cut`, as a small JPEG for pages. Raises MediaError."""
-    line = timeline(path)
-    picture = _picture(path, line, line.begins[_index(path, line, frame)])
-    picture.thumbnail((POSTER_SIDE, POSTER_SIDE), Image.Resampling.LANCZOS)
+    small = picture(path, frame)
+    small.thumbnail((POSTER_SIDE, POSTER_SIDE), Image.Resampling.LANCZOS)
     jpeg = io.BytesIO()
-    picture.save(jpeg, "JPEG", quality=82, optimize=True)
+    small.save(jpeg, "JPEG", quality=82, optimize=True)
     to.parent.mkdir(parents=True, exist_ok=True)
     durable.replace(to, jpeg.getvalue())
 
