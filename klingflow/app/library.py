@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from klingflow.app.base_plan import Against
     from klingflow.app.choosing import Choice, Chosen, Consequences
     from klingflow.app.credentials import Signing
-    from klingflow.app.review import Pictures
     from klingflow.app.report import Written
     from klingflow.app.review import Pictures
     from klingflow.app.runner import RunOptions, RunResult

@@ -21,9 +21,8 @@ from klingflow.app import lock_file
 from klingflow.app.project_loader import LoadedStoryboard, deaf_beds
 from klingflow.core import digest as digests
 from klingflow.core.errors import KlingflowError, StoryboardError
-from klingflow.core.model import ANIMATIC, ClipFacts, ClipRecord, Digest, Film, Inputs, Shot, ShotId
 from klingflow.core.frametimes import FrameTimes
-from klingflow.core.model import ANIMATIC, ClipFacts, Digest, Film, Inputs, Shot, ShotId
+from klingflow.core.model import ANIMATIC, ClipFacts, ClipRecord, Digest, Film, Inputs, Shot, ShotId
 from klingflow.execution.outcome import Emit, Event, Outcome
 from klingflow.io import durable
 from klingflow.io.remembered import cache_folder, recall, remember
@@ -41,12 +40,11 @@ ECHO = 1
 RECIPE = 4
 """Raised when the film of the same clips would come out otherwise."""
 
-_OURS = re.compile(r"film\.mp4(?:\.signature)?|shots/[a-z0-9][a-z0-9_.-]*\.mp4|frames/[a-z0-9][a-z0-9_-]*\.last\.png")
 POSTER = 1
 """Raised when the small picture of the same frame would come out otherwise."""
 
 _OURS = re.compile(
-    r"film\.mp4|shots/[a-z0-9][a-z0-9_.-]*\.mp4|frames/[a-z0-9][a-z0-9_.-]*\.(last\.png|(first|last)\.jpg)"
+    r"film\.mp4(?:\.signature)?|shots/[a-z0-9][a-z0-9_.-]*\.mp4|frames/[a-z0-9][a-z0-9_.-]*\.(last\.png|(first|last)\.jpg)"
 )
 """The names that we write: whatever else stands in a `.made.json` was not written by us, and is not touched."""
 
@@ -188,21 +186,9 @@ def deliver(
     for outcome in outcomes:
         if outcome.clip is None:
             continue
-        facts = outcome.clip.facts
-        name = outcome.shot if outcome.is_active_take else f"{outcome.shot}.take{outcome.take}"
-        file = f"shots/{name}.mp4"
-        if made.stale(file, facts.digest):
-            _deliver_clip(by_id[outcome.shot], loaded.inputs, store.blob(facts.digest), facts, folder / file)
-        if not outcome.is_active_take:
-            continue
-        clips[outcome.shot] = outcome.clip
-        if made.stale(f"frames/{name}.last.png", facts.digest):
-            target = folder / "frames" / f"{name}.last.png"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            MediaOnDemand().cut(store.blob(facts.digest), "last", target)
-        _deliver_take(loaded, by_id[outcome.shot], outcome.take, facts, store, made, folder)
+        _deliver_take(loaded, by_id[outcome.shot], outcome.take, outcome.clip.facts, store, made, folder)
         if outcome.is_active_take:
-            clips[outcome.shot] = (facts.digest, facts)
+            clips[outcome.shot] = outcome.clip
     told = {outcome.shot for outcome in outcomes}
     whole = all(cut.shot in clips for cut in film.cut)
     try:

@@ -190,7 +190,6 @@ async def run(
         films = await execute(session, plan, known, buyer, frozen=options.frozen, emit=emit, stop=stop)
     keep(session, films, update_lock=options.update_lock)
     delivered, unjoined = await asyncio.to_thread(_deliver, session, films, known, options.signing, emit, stop)
-    delivered, unjoined = await asyncio.to_thread(_deliver, session, films, known, emit, stop)
     reports, unreported = await asyncio.to_thread(_report, session, films, stop.is_set())
     code = exit_code(films, stop.is_set()) or max((bad.code for bad in unjoined), default=DONE)
     result = RunResult(

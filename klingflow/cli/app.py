@@ -67,7 +67,6 @@ EXAMPLES = {
     "takes": ("klingflow takes film.yaml", "klingflow takes film.yaml --set dawn=3 --why 'the boat turns'"),
     "film": ("klingflow film film.yaml", "klingflow film film.yaml --sign"),
     "verify": ("klingflow verify out/film/film.mp4", "klingflow verify out/film/film.mp4 film.yaml"),
-    "film": ("klingflow film film.yaml",),
     "report": ("klingflow report", "klingflow report film.yaml --embed"),
     "open": ("klingflow open",),
     "graph": ("klingflow graph film.yaml --format svg > film.svg",),
@@ -254,7 +253,7 @@ def _film(p: argparse.ArgumentParser) -> None:
 def _verify(p: argparse.ArgumentParser) -> None:
     p.add_argument("film", metavar="FILM", help="the finished film, an MP4; nothing else of its project is needed")
     p.add_argument("path", nargs="?", metavar="PATH", help="a storyboard to compare with, and its lock (default: none)")
-
+    _format(p, "text", "json")
 
 
 def _report(p: argparse.ArgumentParser) -> None:

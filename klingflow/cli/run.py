@@ -118,14 +118,11 @@ def _ending(result: RunResult, path: str, signer: str, *, json: bool, quiet: boo
     for unjoined in result.unjoined:
         say(f"the film was not joined; every clip is kept\n{explained(unjoined)}")
     signed = f", signed by {visible(signer)}" if signer else ""
-    if not json and not quiet:
-        for joined in result.delivered:
-            say(f"the film{signed}: {visible(_from_here(str(joined)))}")
     if result.unreported is not None:
         say(f"the report was not written; every clip is kept\n{explained(result.unreported)}")
     if not json and not quiet:
         for joined in result.delivered:
-            say(f"the film: {visible(_from_here(str(joined)))}")
+            say(f"the film{signed}: {visible(_from_here(str(joined)))}")
         for page in result.reports:
             say(f"the report: {visible(_from_here(str(page)))}")
 

@@ -125,7 +125,6 @@ def head(root: Path, path: str) -> tuple[str, bool]:
 
 
 
-
 def refs(folder: Path, names: Sequence[str]) -> list[str]:
     """Those of some branches that there are, in the order of `names`: "main", "origin/HEAD"."""
     places = [f"refs/remotes/{name}" if "/" in name else f"refs/heads/{name}" for name in names]
