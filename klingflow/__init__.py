@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from klingflow.app.choosing import Candidate, Choice, Chosen, Consequences, Effect, Moved, Unmade
     from klingflow.app.credentials import VerifiedFilm, verify_film
     from klingflow.app.doctor import Finding, PaidProbe, doctor, paid_probe
+    from klingflow.app.draft import DraftFilm, DraftShot
     from klingflow.app.library import (
         Planned,
         PreparedRun,
@@ -67,6 +68,7 @@ _HOMES = {
     "klingflow.app.choosing": ("Candidate", "Choice", "Chosen", "Consequences", "Effect", "Moved", "Unmade"),
     "klingflow.app.credentials": ("VerifiedFilm", "verify_film"),
     "klingflow.app.doctor": ("Finding", "PaidProbe", "doctor", "paid_probe"),
+    "klingflow.app.draft": ("DraftFilm", "DraftShot"),
     "klingflow.app.library": (
         "Planned",
         "PreparedRun",
@@ -125,6 +127,8 @@ __all__ = [
     "Consequences",
     "Copied",
     "Damage",
+    "DraftFilm",
+    "DraftShot",
     "Effect",
     "Event",
     "Failure",

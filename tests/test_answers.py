@@ -72,7 +72,7 @@ def test_every_command_that_shows_something_has_json() -> None:
         for option in (["--json"], ["--format", "json"]):
             assert app.parser(name).parse_args([name, *words, *option]).format == "json"
     assert {*GIVEN, *EVENTS, *WITHOUT, "plan", "resolve", "take-in"} == app.COMMANDS.keys()
-    inner = {"takes-set", "store-ls", "store-show", "store-gc", "store-copy"}
+    inner = {"film-draft", "takes-set", "store-ls", "store-show", "store-gc", "store-copy"}
     assert {*GIVEN, "resolve", "take-in", *inner} == schema.load("answers")["$defs"].keys()
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from klingflow.app.base_plan import Against
     from klingflow.app.choosing import Choice, Chosen, Consequences
     from klingflow.app.credentials import Signing
+    from klingflow.app.draft import DraftFilm
     from klingflow.app.report import Written
     from klingflow.app.review import Pictures
     from klingflow.app.runner import RunOptions, RunResult
@@ -310,6 +311,14 @@ class Storyboard:
         from klingflow.app import report
 
         return report.write(self._session(), embed=embed)
+
+    def draft(self, on_event: Callable[[Event], None] | None = None) -> tuple[DraftFilm, ...]:
+        """Joins what is there of each film into `film.draft.mp4` beside it: stale shots as the lock has them, a card in
+        the place of one that has no clip. Makes nothing, buys nothing, writes no lock. `on_event` hears how far it is.
+        Raises WouldMake where no shot has a clip, KlingflowError where a clip cannot be read. Blocks."""
+        from klingflow.app import draft
+
+        return draft.draft(self._session(), on_event or _ignore)
 
     def delivered(self) -> tuple[Path, ...]:
         """The finished films that stand in `out/`, the newest first, rehearsals too. Raises StoryboardError or

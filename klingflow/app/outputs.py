@@ -23,17 +23,20 @@ from klingflow.core import digest as digests
 from klingflow.core.errors import KlingflowError, StoryboardError
 from klingflow.core.frametimes import FrameTimes
 from klingflow.core.model import ANIMATIC, ClipFacts, ClipRecord, Digest, Film, Inputs, Shot, ShotId
+from klingflow.core.picture_size import SHORTER_SIDE, framed
 from klingflow.execution.outcome import Emit, Event, Outcome
 from klingflow.io import durable
 from klingflow.io.remembered import cache_folder, recall, remember
 from klingflow.io.store import Store
 from klingflow.output import cutting
+from klingflow.planning.pictures import USUAL, shapes_of
 from klingflow.planning.plan import OWN
 from klingflow.storyboard import lock as locks
 from klingflow.storyboard.lock import Entry, Lock
 
 if TYPE_CHECKING:
     from klingflow.app.credentials import Signing
+    from klingflow.output.film import FilmFacts
 
 ECHO = 1
 """Raised when what counts as a repetition is measured otherwise."""
@@ -44,7 +47,8 @@ POSTER = 1
 """Raised when the small picture of the same frame would come out otherwise."""
 
 _OURS = re.compile(
-    r"film\.mp4(?:\.signature)?|shots/[a-z0-9][a-z0-9_.-]*\.mp4|frames/[a-z0-9][a-z0-9_.-]*\.(last\.png|(first|last)\.jpg)"
+    r"film\.mp4(?:\.signature)?|film\.draft\.mp4|shots/[a-z0-9][a-z0-9_.-]*\.mp4|"
+    r"frames/[a-z0-9][a-z0-9_.-]*\.(last\.png|(first|last)\.jpg)"
 )
 """The names that we write: whatever else stands in a `.made.json` was not written by us, and is not touched."""
 
@@ -411,7 +415,7 @@ def _at_hand(film: Film, facts: Mapping[ShotId, ClipFacts], store: Store) -> dic
     kept = _parts_folder()
     return {
         shot: cutting.Clip(facts=one, times=joining.frame_times(store.blob(one.digest), one, kept))
-        for shot, one in ((cut.shot, facts[cut.shot]) for cut in film.cut)
+        for shot, one in ((cut.shot, facts[cut.shot]) for cut in film.cut if cut.shot in facts)
     }
 
 
@@ -419,10 +423,103 @@ def _parts_folder() -> Path | None:
     return Path(cache, "parts") if (cache := cache_folder()) is not None else None
 
 
+DRAFT = "film.draft.mp4"
+"""A name of its own, so that nobody takes a draft for the film. A run that is complete removes it."""
+
+
+def deliver_draft(
+    loaded: LoadedStoryboard,
+    film: Film,
+    there: Mapping[ShotId, ClipFacts],
+    stale: cutting.MadeOf,
+    missing: Mapping[ShotId, str],
+    lock: Lock,
+    store: Store,
+    show: Emit,
+) -> tuple[Path, FilmFacts]:
+    """Joins the clips of a film that are `there`, and cards in the place of shots that are `missing`, each with why.
+    `stale`: what those of the clips were made of that the storyboard would have made otherwise. Raises KlingflowError
+    where it cannot be joined."""
+    from klingflow.animatic.missing import Card
+    from klingflow.output import film as joining  # loads the media library
+
+    check_beds(loaded)
+    by_id = film.by_id()
+    rate = film.rate or cutting.usual_rate(cutting.sized(film, there))
+    shapes = shapes_of(film, loaded.inputs)
+    absent = {name: _absent(by_id[name], shapes[name] or USUAL, rate) for name in missing}
+    facts = {**there, **{shot: clip.facts for shot, clip in absent.items()}}
+    places = _places(loaded, film, facts, lock, stale)
+    whole = {**_at_hand(film, there, store), **absent}
+    sized = cutting.sized(film, there)
+    if not sized or any(SHORTER_SIDE[by_id[shot].resolution] > max(s.ordered for s in sized) for shot in missing):
+        sized = cutting.sized(film, facts)
+    size = cutting.said_size(film, sized) or cutting.usual_size(sized)
+    pieces = []
+    for n, shown in enumerate(cutting.cut_list(film, whole, rate, places, _repeats(film, places, there, store)), 1):
+        shot, clip = by_id[shown.shot], whole[shown.shot]
+        card = None
+        if shot.id in missing:
+            card = Card(
+                number=f"Shot {n}", shot=shot.id, title=shot.title, length=f"{shot.duration} s", why=missing[shot.id]
+            )
+        pieces.append(
+            joining.Piece(
+                clip=Path() if card else store.blob(shown.clip),
+                facts=clip.facts,
+                times=clip.times,
+                shown=shown,
+                slate=None if card else _slate(shot, n),
+                card=card,
+            )
+        )
+
+    def progress(done: int, of: int) -> None:
+        show(Event(event="film", film=film.label, data={"fraction": round(done / max(1, of), 3)}))
+
+    path = folder_of(loaded, film) / DRAFT
+    joined = joining.assemble(
+        pieces,
+        path,
+        size=size,
+        rate=rate,
+        audio=loaded.project.resolve(film.audio) if film.audio else None,
+        progress=progress,
+        kept=_parts_folder(),
+    )
+    made = _Made(path.parent)
+    made.stale(DRAFT, "draft")
+    made.finish(complete=False)
+    return path, joined
+
+
+def _absent(shot: Shot, shape: Fraction, rate: Fraction) -> cutting.Clip:
+    """What stands for the clip of a shot that has none: as long and as large as it was ordered."""
+    frames = max(1, round(shot.duration * rate))
+    width, height = framed(SHORTER_SIDE[shot.resolution], shape)
+    facts = ClipFacts(
+        digest=digests.of_bytes(f"missing {shot.id}".encode()),
+        bytes=0,
+        width=width,
+        height=height,
+        frames=frames,
+        duration=f"{shot.duration:.3f}",
+        rate=str(rate),
+        audio=False,
+    )
+    seconds = frames / rate
+    times = FrameTimes(base=1 / rate, begins=tuple(range(frames)), keys=(0,), seconds=seconds, rate=rate)
+    return cutting.Clip(facts=facts, times=times)
+
+
 def _places(
-    loaded: LoadedStoryboard, film: Film, facts: Mapping[ShotId, ClipFacts], lock: Lock
+    loaded: LoadedStoryboard,
+    film: Film,
+    facts: Mapping[ShotId, ClipFacts],
+    lock: Lock,
+    stale: cutting.MadeOf | None = None,
 ) -> tuple[cutting.Place, ...]:
-    made_of = {}
+    made_of = dict(stale or {})
     for shot in film.shots:
         entry = lock.entry(film.variant, shot.id, shot.take) if shot.hold else None
         if entry is not None and shot.id in facts and entry.clip == facts[shot.id].digest:
@@ -456,8 +553,9 @@ def _repeats(
         shot = shots[place.shot]
         out[n] = int(place.join is not cutting.Join.NONE)
         if place.join is cutting.Join.CONTINUES and shot.motion_s is not None and shot.provider != ANIMATIC:
-            before = facts[places[n - 1].shot].digest
-            out[n] = _echo(before, facts[place.shot].digest, shot.motion_s, store)
+            before, clip = facts.get(places[n - 1].shot), facts.get(place.shot)
+            if before is not None and clip is not None:
+                out[n] = _echo(before.digest, clip.digest, shot.motion_s, store)
     return out
 
 

@@ -65,7 +65,7 @@ EXAMPLES = {
         "klingflow take-in lamp.mp4 film.yaml --as dawn --cost 0.56",
     ),
     "takes": ("klingflow takes film.yaml", "klingflow takes film.yaml --set dawn=3 --why 'the boat turns'"),
-    "film": ("klingflow film film.yaml", "klingflow film film.yaml --sign"),
+    "film": ("klingflow film film.yaml", "klingflow film film.yaml --draft", "klingflow film film.yaml --sign"),
     "verify": ("klingflow verify out/film/film.mp4", "klingflow verify out/film/film.mp4 film.yaml"),
     "report": ("klingflow report", "klingflow report film.yaml --embed"),
     "open": ("klingflow open",),
@@ -243,11 +243,14 @@ def _takes(p: argparse.ArgumentParser) -> None:
 
 def _film(p: argparse.ArgumentParser) -> None:
     _storyboard(p)
+    p.add_argument(
+        "--draft", action="store_true", help="join what is there: stale shots as they are, cards for missing ones"
+    )
     _vars(p)
     _provider(p)
     signing = "sign it: KLINGFLOW_SIGN_KEY and KLINGFLOW_SIGN_CERT name the PEM files of key and certificate"
     p.add_argument("--sign", action="store_true", help=signing)
-    _format(p, "text", "json", help=_EVENTS)
+    _format(p, "text", "json", help="json: one event a line on stdout; a draft's one document (default: text)")
 
 
 def _verify(p: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from decimal import Decimal, InvalidOperation
 
 import klingflow
-from klingflow import Event, Limits, Planned, PreparedRun, RunResult, SpendRefused, UsageError, money
+from klingflow import Event, Limits, Planned, PreparedRun, RunResult, SpendRefused, UsageError, WouldMake, money
 from klingflow.cli import storyboards
 from klingflow.cli.error_report import explained, say
 from klingflow.cli.words import parse_vars
@@ -32,6 +32,7 @@ def run(
     max_seconds: str | None = None,
     max_tasks: str | None = None,
     frozen: bool = False,
+    whole: bool = False,
     detach: bool = False,
     update_lock: bool = False,
     listen: str | None = None,
@@ -51,6 +52,8 @@ def run(
         _warn(planned, update_lock)
     if not quiet and not json:
         _show(planned)
+    if whole:
+        _refuse_in_parts(planned)
     prepared = planned.prepare(
         limits=limits,
         frozen=frozen,
@@ -93,6 +96,24 @@ def _show(planned: Planned) -> None:
     note = planned.absent()
     if note:
         say(f"\n{note}")
+
+
+def _refuse_in_parts(planned: Planned) -> None:
+    """Raises WouldMake where a film lacks a clip."""
+    lacking = {step.shot: step.reason for film in planned.plan.films for step in film.steps if step.lacks_clip}
+    if not lacking:
+        return
+    named = [f"{shot} ({reason})" for shot, reason in lacking.items()]
+    listed = ", ".join(named[:MOST_NAMES]) + (", …" if len(named) > MOST_NAMES else "")
+    are = "is" if len(lacking) == 1 else "are"
+    raise WouldMake(
+        f"{count(len(lacking), 'shot')} of the film {are} not there: {visible(listed)}",
+        "`klingflow run` makes what is missing; `klingflow film --draft` joins what is there",
+    )
+
+
+MOST_NAMES = 12
+"""Shots that a sentence lists."""
 
 
 def _confirm(planned: Planned, yes: bool) -> None:

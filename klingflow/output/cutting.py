@@ -274,9 +274,9 @@ class Sized:
 
 
 def sized(film: Film, clips: Mapping[ShotId, ClipFacts]) -> list[Sized]:
-    """The clips of the film in order."""
+    """The clips of the film that there are, in order."""
     shots = film.by_id()
-    made = [(shots[cut.shot], clips[cut.shot]) for cut in film.cut]
+    made = [(shots[cut.shot], clips[cut.shot]) for cut in film.cut if cut.shot in clips]
     return [Sized(facts=facts, ordered=0 if shot.clip else SHORTER_SIDE[shot.resolution]) for shot, facts in made]
 
 
@@ -296,6 +296,8 @@ def said_size(film: Film, clips: Sequence[Sized]) -> tuple[int, int] | None:
 
 def usual_size(clips: Sequence[Sized]) -> tuple[int, int]:
     """The size of a film whose storyboard says none."""
+    if not clips:
+        return 1920, 1080
     ordered = max(clip.ordered for clip in clips)
     seconds: defaultdict[tuple[int, int], Fraction] = defaultdict(Fraction)
     for clip in _deciding(clips):

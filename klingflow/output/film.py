@@ -24,9 +24,10 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from fractions import Fraction
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image
 
+from klingflow.animatic import missing
+from klingflow.animatic.missing import Card
 from klingflow.animatic.slate import Slate
 from klingflow.core.digest import canonical, of_bytes
 from klingflow.core.errors import MediaError
@@ -75,6 +78,8 @@ class Piece:
     shown: Shown
     slate: tuple[str, str] | None = None
     """The shot's number and title: written into the strip of an animatic's clip, with the time in the film."""
+    card: Card | None = None
+    """What is shown instead: there is no clip, and nobody opens `clip`."""
 
     @property
     def uncut(self) -> bool:
@@ -256,6 +261,8 @@ def _shows(piece: Piece) -> object:
     """What a piece shows, but for the film's size and rate."""
     picks = of_bytes(canonical(list(piece.shown.picks)))
     shown: dict[str, object] = {"clip": piece.facts.digest, "picks": picks}
+    if piece.card is not None:
+        shown |= {"card": list(astuple(piece.card)), "drawing": missing.DRAWING}
     if piece.slate is not None:
         shown |= {"slate": list(piece.slate), "start": piece.shown.film_start}
     return shown
@@ -268,7 +275,7 @@ def _encode_piece(piece: Piece, to: Path, form: Form, work: Work) -> None:
 def _alike(pieces: Sequence[Piece], form: Form, room: Path | None) -> dict[Path, Sequence[int]] | None:
     """The `order` of every clip, where all are as the film shall be, and of one encoder, so that their packets can
     follow each other."""
-    if any(piece.slate is not None or not piece.whole for piece in pieces):
+    if any(piece.slate is not None or piece.card is not None or not piece.whole for piece in pieces):
         return None
     orders: dict[Path, Sequence[int]] = {}
     forms = set()
@@ -307,6 +314,13 @@ def _samples_at(frame: int, rate: Fraction) -> int:
 
 
 def _pictures(piece: Piece, form: Form) -> Iterator[VideoFrame]:
+    if piece.card is not None:
+        picture = av.VideoFrame.from_image(piece.card.draw(form.size))  # type: ignore[no-untyped-call]
+        target = "out_color_matrix=bt709:out_range=tv:out_chroma_loc=left"
+        graph = media.chain(picture, ("scale", f"{media.ACCURATE}:{target}"), ("format", "pix_fmts=yuv420p"))
+        graph.vpush(picture)
+        yield from repeat(graph.vpull(), len(piece.shown.picks))
+        return
     fit = _Fit(form.size)
     slate = Slate(*piece.slate, form.rate) if piece.slate is not None else None
     wanted = iter(enumerate(piece.shown.picks, piece.shown.film_start))

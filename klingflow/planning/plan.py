@@ -143,6 +143,11 @@ class Step:
         return self.seconds > 0
 
     @property
+    def lacks_clip(self) -> bool:
+        """Whether there is no clip for it, and none under way."""
+        return self.orders or self.action in (Action.MAKE, Action.WAIT, Action.RESOLVE)
+
+    @property
     def redraws(self) -> bool:
         """Whether a run draws the clip again, free, where the store does not hold it. A frozen run does so too, and
         takes nothing but the very clip that the plan names."""
