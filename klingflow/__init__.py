@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from klingflow.app.lock_file import merge_locks
     from klingflow.app.prices import PriceRow, Refreshed, prices, refresh_prices
+    from klingflow.app.review import Pictures
     from klingflow.app.runner import FilmRun, RunResult
     from klingflow.app.settle import Verdict
     from klingflow.app.store_check import Damage, StoreReport, verify_store
@@ -81,6 +82,7 @@ _HOMES = {
     ),
     "klingflow.app.lock_file": ("merge_locks",),
     "klingflow.app.prices": ("PriceRow", "Refreshed", "prices", "refresh_prices"),
+    "klingflow.app.review": ("Pictures",),
     "klingflow.app.runner": ("FilmRun", "RunResult"),
     "klingflow.app.settle": ("Verdict",),
     "klingflow.app.store_check": ("Damage", "StoreReport", "verify_store"),
@@ -144,6 +146,7 @@ __all__ = [
     "MediaError",
     "Moved",
     "Outcome",
+    "Pictures",
     "PaidProbe",
     "Plan",
     "Planned",

@@ -19,9 +19,10 @@ import yaml
 
 from klingflow.cli.app import parser
 from klingflow.core.model import ShotId
-from klingflow.output import scaffold
+from klingflow.output import markdown, scaffold
 from klingflow.storyboard import lock
 from klingflow.storyboard.lock import Lock
+from tests import review_helpers
 from tests.test_lock import entry, reread
 
 ROOT = Path(__file__).parents[1]
@@ -277,7 +278,7 @@ def installs(runner: Runner, **given: str) -> Done:
     """The install step, with a Python that writes down what pip is given."""
     folder = runner.temp / "klingflow/bin"
     runner.program("python", f'mkdir -p {folder}; cp "$0" {folder}; echo "${{@: -1}}"')
-    given = {"MODE": "plan", "PACKAGE": "", "GITHUB_ACTION_PATH": str(runner.work), **given}
+    given = {"MODE": "plan", "PICTURES": "artifact", "PACKAGE": "", "GITHUB_ACTION_PATH": str(runner.work), **given}
     return runner.run(script("Install klingflow"), **given)
 
 
@@ -295,6 +296,7 @@ def test_the_action_installs_the_wheel_beside_it_or_what_it_is_part_of(runner: R
     refused = installs(runner)
     assert (refused.returncode, "::error::there is more than one wheel" in refused.stdout) == (2, True)
     assert installs(runner, MODE="both").returncode == 2
+    assert installs(runner, PICTURES="all").returncode == 2
 
 
 def test_the_gitlab_jobs_install_the_wheel_that_init_wrote(runner: Runner) -> None:
@@ -319,13 +321,55 @@ def test_the_plan_step_plans_each_storyboard_against_the_base(runner: Runner) ->
     given = {"STORYBOARDS": "a.yaml\nfilms/b c.yaml\n", "AGAINST": "", "STORE": "", "GITHUB_BASE_REF": "main"}
     done = runner.run(script("Plan"), **given)
     assert done.returncode == 0, done.stderr
-    saved = runner.temp / "klingflow-plans"
-    assert runner.text("called").splitlines() == [
+    saved, shown = runner.temp / "klingflow-plans", runner.temp / "klingflow-pictures"
+    plans = [
         f"plan a.yaml --against origin/main --format markdown --out {saved}/a.yaml.json",
         f"plan films/b c.yaml --against origin/main --format markdown --out {saved}/films/b c.yaml.json",
     ]
-    assert runner.text("output").splitlines() == ["tasks=6", "open=4", "code=0"]
+    assert runner.text("called").splitlines() == plans
+    assert runner.text("output").splitlines() == ["tasks=6", "open=4", "code=0", "pages="]
+    (runner.folder / "called").unlink()
+    assert runner.run(script("Plan"), PICTURES="artifact", **given).returncode == 0
+    assert runner.text("called").splitlines() == [
+        f"{plans[0]} --pictures {shown}/a",
+        f"{plans[1]} --pictures {shown}/films/b c",
+    ]
+    assert runner.run(script("Show the plan"), URL="").returncode == 0
     assert runner.text("summary").count("a plan") == 2
+
+
+def test_without_a_base_there_are_no_pictures(runner: Runner) -> None:
+    runner.program("klingflow", PLANNER.format(folder=runner.folder))
+    assert runner.run(script("Plan"), STORYBOARDS="a.yaml", AGAINST="", STORE="", PICTURES="artifact").returncode == 0
+    assert "--pictures" not in runner.text("called")
+
+
+def test_the_comment_links_the_page_where_it_was_uploaded(runner: Runner) -> None:
+    comments = runner.temp / "klingflow-comments"
+    comments.mkdir()
+    shown = markdown.Pictures(shots=3, strip=True)
+    text = markdown.comment(review_helpers.plan(), pictures=shown)
+    (comments / "1.md").write_text(text, "utf-8")
+    (comments / "2.md").write_text("<!-- klingflow:b.yaml -->\n\\a `x` $(touch sprung)\n", "utf-8")
+    url = "https://github.com/studio/film/actions/runs/77/artifacts/1234"
+    assert runner.run(script("Show the plan"), URL=url).returncode == 0
+    linked = (comments / "1.md").read_text("utf-8")
+    assert f"[Download it]({url})" in linked
+    assert markdown.PICTURES_MARK not in linked
+    assert linked.splitlines()[0] == text.splitlines()[0]
+    assert (comments / "2.md").read_text("utf-8") == "<!-- klingflow:b.yaml -->\n\\a `x` $(touch sprung)\n"
+    assert runner.text("summary") == linked + (comments / "2.md").read_text("utf-8")
+    assert not (runner.work / "sprung").exists()
+    assert sorted(file.name for file in comments.iterdir()) == ["1.md", "2.md"]
+
+
+def test_where_the_pictures_will_be_is_told_to_the_plan(runner: Runner) -> None:
+    runner.program("klingflow", f'echo "$KLINGFLOW_PICTURES_URL" >> {runner.folder}/called; exit 2')
+    given = {"STORYBOARDS": "a.yaml\nfilms/b.yaml", "AGAINST": "main", "STORE": "", "PICTURES": "artifact"}
+    runner.run(script("Plan"), PICTURES_URL="https://pictures.example.com/pr-12/", **given)
+    runner.run(script("Plan"), PICTURES_URL="", **given)
+    base = "https://pictures.example.com/pr-12"
+    assert runner.text("called").splitlines() == [f"{base}/a", f"{base}/films/b", "", ""]
 
 
 def test_a_storyboards_name_is_never_a_command(runner: Runner) -> None:
@@ -341,7 +385,7 @@ def test_a_plan_that_fails_is_told_after_its_comment(runner: Runner) -> None:
     runner.program("klingflow", "echo '<!-- klingflow:film.yaml -->'; exit 2")
     done = runner.run(script("Plan"), STORYBOARDS="film.yaml", AGAINST="", STORE="")
     assert done.returncode == 0, done.stderr
-    assert runner.text("output").splitlines() == ["tasks=0", "open=0", "code=2"]
+    assert runner.text("output").splitlines() == ["tasks=0", "open=0", "code=2", "pages="]
     assert (runner.temp / "klingflow-comments" / "1.md").read_text("utf-8")
     assert runner.run(script("Say how it ended"), CHECKED="0", PLANNED="2").returncode == 2
     assert runner.run(script("Say how it ended"), CHECKED="0", PLANNED="0").returncode == 0

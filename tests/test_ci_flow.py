@@ -96,6 +96,10 @@ SHORT = FILM.partition("  - id: harbour")[0]
 """The same with one shot: for what needs no chain."""
 
 
+PAGE = "https://github.example/studio/film/actions/runs/77/artifacts/1"
+"""Where the action uploaded the review page."""
+
+
 @pytest.fixture
 def studio(tmp_path: Path) -> Studio:
     return Studio(tmp_path)
@@ -109,9 +113,10 @@ def good(done: Done) -> str:
 def plan_job(studio: Studio, name: str, branch: str, base: str = "") -> tuple[Runner, dict[str, str]]:
     """The steps of the action's plan mode; answers with the job and what its steps put out."""
     runner = studio.job(name, branch)
-    given = {"AGAINST": "", "STORE": "", **({"GITHUB_BASE_REF": base} if base else {})}
+    given = {"AGAINST": "", "STORE": "", "PICTURES": "artifact", **({"GITHUB_BASE_REF": base} if base else {})}
     good(runner.run(script("Check")))
     good(runner.run(script("Plan"), **given))
+    good(runner.run(script("Show the plan"), URL=PAGE))
     out = dict(line.split("=", 1) for line in runner.text("output").splitlines())
     if base:
         good(runner.run(script("Comment"), NUMBER="1", FORK="false", GH_TOKEN="t"))
@@ -145,6 +150,9 @@ def test_from_a_pull_request_to_a_film_and_a_second_run_that_makes_nothing(studi
     [comment] = studio.comments()
     assert "Against <code>origin/main</code>: 1 changed." in comment
     assert "<del>Gentle</del><ins>Heavy</ins> waves" in comment
+    assert f"[Download it]({PAGE})" in comment
+    assert out["pages"] == "true"
+    assert "Gentle" in (runner.temp / "klingflow-pictures/film/review.html").read_text("utf-8")
     good(runner.run(script("Draw the animatic")))
     assert (runner.work / "out" / "film" / "animatic" / "film.mp4").stat().st_size > 10_000
     assert git(runner.work, "status", "--porcelain") == ""
@@ -210,7 +218,8 @@ def test_a_hostile_storyboard_commands_neither_the_log_nor_the_comment(studio: S
     studio.push("hostile")
     runner = studio.job("pr", "hostile")
     checked = good(runner.run(script("Check")))
-    planned = good(runner.run(script("Plan"), AGAINST="", STORE="", GITHUB_BASE_REF="main"))
+    planned = good(runner.run(script("Plan"), AGAINST="", STORE="", GITHUB_BASE_REF="main", PICTURES="artifact"))
+    good(runner.run(script("Show the plan"), URL=PAGE))
     good(runner.run(script("Comment"), NUMBER="1", FORK="false", GH_TOKEN="t"))
     graphs = [good(runner.run(f"klingflow graph film.yaml --format {name}")) for name in ("svg", "mermaid", "dot")]
     drawn = runner.run("klingflow run film.yaml --provider animatic < /dev/null")
@@ -225,6 +234,9 @@ def test_a_hostile_storyboard_commands_neither_the_log_nor_the_comment(studio: S
     for text in (runner.text("summary"), *studio.comments()):
         assert "<img" not in text
         assert "@everyone" not in text
+    page = (runner.temp / "klingflow-pictures/film/review.html").read_text("utf-8")
+    assert "&lt;img src=x&gt;" in page
+    assert "<img src=x" not in page
 
 
 def test_the_gitlab_jobs_plan_and_run_the_same_film(studio: Studio) -> None:
@@ -245,12 +257,17 @@ def test_the_gitlab_jobs_plan_and_run_the_same_film(studio: Studio) -> None:
         if plan is not None:
             shutil.copy(plan, runner.work)
         lines = recipe[name]["script"]
-        good(runner.run(f"export CI_PROJECT_DIR={runner.work}\n{exports}\n" + "\n".join(lines)))
+        of_gitlab = f"export CI_PROJECT_DIR={runner.work} CI_JOB_URL=https://gitlab.example/studio/film/-/jobs/7"
+        good(runner.run(f"{of_gitlab}\n{exports}\n" + "\n".join(lines)))
         return runner
 
     base = git(studio.bare, "rev-parse", "main")
     merge_request = run("plan merge request", "storm", CI_MERGE_REQUEST_DIFF_BASE_SHA=base)
-    assert "<ins>Heavy</ins>" in (merge_request.work / "plan.md").read_text("utf-8")
+    text = (merge_request.work / "plan.md").read_text("utf-8")
+    assert "<ins>Heavy</ins>" in text
+    assert "(https://gitlab.example/studio/film/-/jobs/7/artifacts/raw/klingflow-pictures/review.html)" in text
+    assert (merge_request.work / "klingflow-pictures/strip.jpg").exists()
+    assert "klingflow-pictures/" in recipe["plan merge request"]["artifacts"]["paths"]
     planned = run("plan main", "main")
     made = run("run main", "main", plan=planned.work / "plan.json", KLINGFLOW_STORE=str(studio.store))
     assert (made.work / "film.lock.yaml").exists()

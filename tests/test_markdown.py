@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 from klingflow.core.digest import PartChange
 from klingflow.core.model import ShotId
 from klingflow.core.source import Problem, Severity, Span, visible
-from klingflow.output.markdown import LIMIT, code, comment, escape, marker, refused
+from klingflow.output.markdown import LIMIT, Pictures, code, comment, escape, marker, refused
 from klingflow.planning.compare import compare
 from klingflow.planning.plan import Action, Dropped
 from klingflow.planning.price import Limits
@@ -79,6 +79,20 @@ PLAN = plan(
     )
 )
 COMPARED = {"": compare(side(BASE), replace(side(HEAD), plan=PLAN.films[0]))}
+
+
+def test_pictures_are_linked_where_they_have_an_address() -> None:
+    planned = plan(film_plan(step("dawn")))
+    assert "Review page" not in comment(planned)
+    read = page(comment(planned, pictures=Pictures(shots=1, strip=True)))
+    assert ("Review page: 1 shot before and now, in review.html." in read.text, "a" in read.tags) == (True, False)
+    url = "https://pictures.example.com/pr-1/a (b)[c] *d*"
+    text = comment(planned, pictures=Pictures(shots=0, strip=False, url=url))
+    assert Page(text).tags - OURS == {"a"}
+    assert "(https://pictures.example.com/pr-1/a%20%28b%29%5Bc%5D%20%2Ad%2A/review.html): what changed." in text
+    read = Page(comment(planned, pictures=Pictures(shots=2, strip=True, url="https://pictures.example.com")))
+    assert read.tags - OURS == {"a", "img"}
+    assert read.attributes - {"style"} == {"href", "src", "alt"}
 
 
 def test_a_comment_says_what_happens_first_and_why_shot_by_shot() -> None:

@@ -8,6 +8,7 @@ import json
 import random
 import re
 import subprocess
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -22,11 +23,11 @@ from klingflow.io.store import FolderStore
 from klingflow.output import review, review_pictures
 from klingflow.output.review import Pair, Picture
 from klingflow.storyboard import lock
-from klingflow.storyboard.lock import Lock
+from klingflow.storyboard.lock import Lock, Pick
 from tests import clips
 from tests.cli import Project
 from tests.shared import once
-from tests.test_lock import entry
+from tests.test_lock import entry, reread
 from tests.test_places import ENV
 
 BEFORE = """\
@@ -391,6 +392,55 @@ def test_what_waits_for_a_person_is_said_with_what_it_costs_then(film: Project, 
     assert "two: waits for the approval of one" in text(waits), text(waits)
     assert "gate: none → approved" in summary(page)["one"]
     assert "merge it; then $0.56" in text(waits)
+
+
+def test_a_take_that_was_picked_is_shown_with_who_and_why(film: Project, tmp_path: Path) -> None:
+    buy(film, {"one": clip(9, tmp_path)})
+    git(film.root, "add", "-A")
+    git(film.root, "commit", "-q", "-m", "bought")
+    git(film.root, "branch", "-f", "main")
+    bought = reread((film.root / "film.lock.yaml").read_text("utf-8"))
+    held = bought.entry("", "one", 1)
+    assert held is not None
+    pick = Pick(take=1, clip=held.clip, by="Ann <b>", why="the light", date="2026-11-27")
+    film.write("film.lock.yaml", lock.dump(replace(bought, picks={"": {"one": pick}})))
+    found, page = pictured(film, tmp_path / "pictures")
+    assert found.shots == 1
+    assert "take 1 was picked by Ann <b> on 2026-11-27: the light" in cards(page)["one"]
+    assert "Before and now" in cards(page)["one"]
+    assert "Joins that are new" not in page
+
+
+def test_where_the_base_cannot_be_read_nothing_is_written_and_the_plan_stands(film: Project, tmp_path: Path) -> None:
+    good = (film.root / "film.yaml").read_text("utf-8")
+    film.write("film.yaml", "klingflow: 1\nshots: [\n")
+    git(film.root, "commit", "-q", "-a", "-m", "broken")
+    git(film.root, "branch", "-f", "main")
+    film.write("film.yaml", good)
+    ended = film.run("plan", "film.yaml", "--against", "main", "--pictures", "pics", "--format", "markdown")
+    assert (ended.code, "what differs from main is not known: no pictures" in ended.err) == (0, True)
+    assert "Review page" not in ended.out
+    assert not (film.root / "pics").exists()
+
+
+def test_a_storyboard_that_is_new_is_shown_whole(film: Project, tmp_path: Path) -> None:
+    film.write("new.yaml", (film.root / "film.yaml").read_text("utf-8"))
+    found, page = pictured(film, tmp_path / "pictures", "new.yaml")
+    assert (found.shots, cards(page).keys()) == (2, {"one", "two"})
+
+
+def test_the_comment_links_what_was_written(film: Project, tmp_path: Path) -> None:
+    words = ("plan", "film.yaml", "--against", "main", "--pictures", "pics", "--format", "markdown")
+    url = {"KLINGFLOW_PICTURES_URL": "https://pictures.example.com/pr-1/"}
+    assert "Review page" not in film.run(*words, **url).out
+    film.write("film.yaml", (film.root / "film.yaml").read_text("utf-8").replace("A boat.", "A ship."))
+    shown = film.run(*words, **url).out
+    assert "[Review page](https://pictures.example.com/pr-1/review.html): 1 shot before and now." in shown
+    assert "](https://pictures.example.com/pr-1/strip.jpg)]" in shown
+    assert "Review page: 1 shot before and now, in <code>review.html</code>." in film.run(*words).out
+    for bad in ("javascript:alert(1)", "https://a.example/x?sig=1", "https://a.example/a b"):
+        ended = film.run(*words, KLINGFLOW_PICTURES_URL=bad)
+        assert (ended.code, ended.out, "KLINGFLOW_PICTURES_URL" in ended.err) == (2, "", True)
 
 
 HOSTILE = '</script><script>alert(1)</script><img src=x onerror=alert(2)>" onclick="alert(3)'

@@ -10,7 +10,7 @@ from klingflow.app import lock_file, planner
 from klingflow.app.project_loader import LoadedStoryboard, read_declared
 from klingflow.app.session import Session
 from klingflow.core.errors import KlingflowError, StoryboardError
-from klingflow.core.model import Digest, FileStill, FileVideo, Film, ImageFacts, Inputs
+from klingflow.core.model import Digest, FileStill, FileVideo, Film, ImageFacts, Inputs, ShotId
 from klingflow.core.source import Problem, Severity
 from klingflow.io.git import UNSHALLOW, NoFile, Tree
 from klingflow.io.project import PRICE_FILE, PROJECT_FILE, Project, git_root, settings_name
@@ -19,7 +19,7 @@ from klingflow.planning.compare import Base, Comparison, Side, compare, unknown,
 from klingflow.planning.plan import FilmPlan, Plan, PlanLookups
 from klingflow.planning.schedule import prices_anew
 from klingflow.storyboard import yamlread
-from klingflow.storyboard.lock import Lock
+from klingflow.storyboard.lock import Lock, Pick
 
 MOST_NAMED = 5
 """Files that one warning names."""
@@ -37,6 +37,8 @@ class Against:
     before: Mapping[str, Side] | None
     """The films of the base by variant; None where its storyboard cannot be read."""
     now: Mapping[str, Side]
+    picked: Mapping[tuple[str, ShotId], Pick]
+    """By film and shot, a take that was picked since: what the base's lock does not say, or says otherwise."""
 
 
 def against_ref(session: Session, planned: Plan, ref: str) -> Against:
@@ -60,6 +62,7 @@ def against_ref(session: Session, planned: Plan, ref: str) -> Against:
         warnings=tuple(warnings),
         before=old,
         now=head,
+        picked=_picked(session, lock or Lock()),
     )
 
 
@@ -154,6 +157,15 @@ def _rewritten(session: Session, base: Lock, shown: str) -> list[Problem]:
         for take, entry in sorted(takes.items())
         if (old := base.entry(variant, shot, take)) is not None and old.key == entry.key and old.clip != entry.clip
     ]
+
+
+def _picked(session: Session, base: Lock) -> dict[tuple[str, ShotId], Pick]:
+    return {
+        (film.variant, shot.id): pick
+        for film in session.loaded.films
+        for shot in film.shots
+        if (pick := session.lock.pick(film.variant, shot.id)) is not None and pick != base.pick(film.variant, shot.id)
+    }
 
 
 def _warning(rule: str, what: str, mend: str) -> Problem:

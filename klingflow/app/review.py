@@ -59,9 +59,13 @@ class Pictures:
     """Of the page."""
     base: str
     """What it is compared with."""
+    known: bool = True
+    """Whether it is known what differs; where the base cannot be read it is not, and nothing was written."""
 
     def sentence(self) -> str:
         """What was done, for a person."""
+        if not self.known:
+            return f"what differs from {self.base} is not known: no pictures were written"
         if self.page is None:
             return f"nothing differs from {self.base}: no pictures were written"
         size = f"{self.bytes / 2**20:.1f} MB" if self.bytes >= 2**20 else f"{max(1, self.bytes >> 10)} kB"
@@ -74,13 +78,12 @@ def write(
 ) -> Pictures:
     """Writes review.html, strip.jpg and the frames of each changed shot into the folder, which is made where it is
     missing. What an earlier call wrote there, and this one does not, is removed. Raises UsageError for a folder that
-    holds other things or cannot be written, and where it is not known what changed."""
+    holds other things or cannot be written."""
     base = str(against.base)
-    if against.before is None:
-        found = next(iter(against.comparisons.values())).unread
-        why = found[0].what if found else f"the storyboard cannot be read at {base}"
-        raise UsageError(f"there are no pictures of a change that is not known: {why}", found[0].mend if found else "")
     to = _folder(session, Path(folder))
+    if against.before is None:
+        _clear(to, keep=())
+        return Pictures(folder=to, page=None, strip=None, files=(), shots=0, bytes=0, base=base, known=False)
     shown = review.reviewed(
         plan,
         against.comparisons,
@@ -88,6 +91,7 @@ def write(
         against.now,
         base=base,
         price=session.lookups.price,
+        picked=against.picked,
         warnings=warnings,
     )
     if shown.empty:

@@ -7,6 +7,7 @@ they are wanted: that is a sixth of the time.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -37,6 +38,7 @@ def plan(
     """Several storyboards, one after the other; the forms that other programs read hold one plan."""
     if pictures is not None and against is None:
         raise UsageError("--pictures shows what changed, so it needs --against GITREF", "add --against origin/main")
+    published = _published(os.environ.get("KLINGFLOW_PICTURES_URL", "")) if pictures is not None else ""
     found = storyboards.several(paths)
     if len(found) > 1 and pictures is not None:
         raise UsageError(
@@ -52,9 +54,10 @@ def plan(
             print()
         storyboard = klingflow.open(path, variables=parse_vars(var), provider=provider)
         planned = _planned(storyboard, path, select, exclude, against, format)
-        _show(planned, path, format, out, prompts)
-        if pictures is not None:
-            say(planned.pictures(pictures).sentence())
+        written = planned.pictures(pictures) if pictures is not None else None
+        _show(planned, path, format, out, prompts, written, published)
+        if written is not None:
+            say(written.sentence())
         makes = makes or any(step.action in _BUSY for film in planned.plan.films for step in film.steps)
     return WouldMake.code if exit_code and makes else DONE
 
@@ -82,7 +85,15 @@ def _planned(
         raise
 
 
-def _show(planned: Planned, path: str, format: str, out: str | None, prompts: bool) -> None:
+def _show(
+    planned: Planned,
+    path: str,
+    format: str,
+    out: str | None,
+    prompts: bool,
+    written: klingflow.Pictures | None,
+    published: str,
+) -> None:
     if out is not None:
         planned.save(out)
     if format == "json":
@@ -94,10 +105,23 @@ def _show(planned: Planned, path: str, format: str, out: str | None, prompts: bo
         base = str(planned.base or "")
         # From here, as the job sees the repository: two projects in it may each have a film.yaml.
         named = os.path.relpath(path)
-        text = markdown.comment(planned.plan, planned.comparisons, path=named, base=base, command=command)
+        shown = None
+        if written is not None and written.page is not None:
+            shown = markdown.Pictures(shots=written.shots, strip=written.strip is not None, url=published)
+        text = markdown.comment(
+            planned.plan, planned.comparisons, path=named, base=base, command=command, pictures=shown
+        )
         sys.stdout.write(text)
     else:
         _text(planned, prompts)
+
+
+def _published(url: str) -> str:
+    """The address of the folder of pictures. Raises UsageError for what is none."""
+    if url and not re.fullmatch(r"https?://[^\s?#<>\"\\]+", url):
+        what = "KLINGFLOW_PICTURES_URL is not the address of a folder"
+        raise UsageError(what, "https://, a host and a path, without a query: https://pictures.example.com/pr-12")
+    return url.rstrip("/")
 
 
 def _text(planned: Planned, prompts: bool) -> None:

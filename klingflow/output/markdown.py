@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import islice
+from urllib.parse import quote
 
 from klingflow.core.digest import PartChange
 from klingflow.core.model import ShotId
@@ -23,6 +24,23 @@ from klingflow.output.words import clock, count, duration, unknown
 from klingflow.planning.compare import Comparison, FieldChange, Segments, ShotChange, ShotState, words
 from klingflow.planning.plan import SIGN, Action, FilmPlan, Plan, Step, Totals, totals
 from klingflow.planning.price import money, noted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pictures:
+    """The pictures of a change that were written beside a plan."""
+
+    shots: int
+    """That a reviewer has to look at."""
+    strip: bool
+    """Whether there is a picture of all of them."""
+    url: str = ""
+    """The address of their folder, http or https, without a slash at its end; empty where it has none. A comment on
+    GitHub shows no picture that has no address: neither data: URLs nor what is in an artifact."""
+
+
+PICTURES_MARK = "<!-- klingflow:pictures -->"
+"""A line that a job replaces by a link to the page, where that is known only after it was uploaded (action.yml)."""
 
 LIMIT = 65_536
 """Characters of a comment on GitHub; kept in bytes, which are never fewer."""
@@ -67,6 +85,7 @@ def comment(
     path: str = "",
     base: str = "",
     command: str = "",
+    pictures: Pictures | None = None,
 ) -> str:
     """The comment for a plan; `comparisons` by variant, `base` the ref that they compare with.
 
@@ -75,7 +94,7 @@ def comment(
     Its first line is a mark that only this storyboard's comments have, so that the next plan replaces it.
     """
     for room in ROOMS:
-        text = _comment(plan, comparisons or {}, path or plan.storyboard, base, command, room)
+        text = _comment(plan, comparisons or {}, path or plan.storyboard, base, command, pictures, room)
         if len(text.encode()) < LIMIT:
             return text
     raise AssertionError("BUG: the smallest comment does not fit")
@@ -103,13 +122,20 @@ def marker(storyboard: str) -> str:
 
 
 def _comment(
-    plan: Plan, comparisons: Mapping[str, Comparison], path: str, base: str, command: str, room: Room
+    plan: Plan,
+    comparisons: Mapping[str, Comparison],
+    path: str,
+    base: str,
+    command: str,
+    pictures: Pictures | None,
+    room: Room,
 ) -> str:
     sums = totals(plan.films)
     blocks = [
         marker(path),
         f"### {_heading(plan, path, room)}",
         f"**{verdict(plan, sums)}**",
+        *_pictures(pictures),
         *_lines(plan, comparisons, base, sums),
         *_answers(plan, room),
     ]
@@ -122,6 +148,23 @@ def _comment(
     blocks += _warnings(plan.films, room)
     blocks.append(_footer(plan, command, room))
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _pictures(found: Pictures | None) -> list[str]:
+    """Where the changed shots can be looked at."""
+    if found is None:
+        return []
+    what = f"{count(found.shots, 'shot')} before and now" if found.shots else "what changed"
+    if not found.url:
+        return [f"Review page: {what}, in <code>review.html</code>.", PICTURES_MARK]
+    page, strip = (f"{_address(found.url)}/{name}" for name in ("review.html", "strip.jpg"))
+    lines = [f"[Review page]({page}): {what}."]
+    return [*lines, f"[![{what}]({strip})]({page})"] if found.strip else lines
+
+
+def _address(url: str) -> str:
+    """An address that ends no link and no picture of Markdown."""
+    return quote(url, safe=":/%@!$&'*+,;=~.-_[]").replace("[", "%5B").replace("]", "%5D").replace("*", "%2A")
 
 
 def _heading(plan: Plan, path: str, room: Room) -> str:

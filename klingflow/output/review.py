@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import pairwise
 
@@ -22,6 +22,7 @@ from klingflow.output.words import count, unknown
 from klingflow.planning.compare import Comparison, FieldChange, ShotChange, ShotState, Side
 from klingflow.planning.plan import Action, Plan, Step, Totals, totals
 from klingflow.planning.price import Price, money, noted
+from klingflow.storyboard.lock import Pick
 
 PAGE_BYTES = 20 << 20
 """Of a review page. Above it the pictures in it are made smaller."""
@@ -63,13 +64,18 @@ class Change:
     """Its id now; the old one of a removed shot."""
     variants: tuple[str, ...]
     what: ShotChange | None
-    """None where it declares the same and gets another clip all the same: what it continues has changed."""
+    """None where it declares the same: then it gets another clip, since what it continues has changed, or a person has
+    picked a take of it."""
     before: Version | None
     now: Version | None
+    pick: Pick | None = None
+    """A take of it that was picked since."""
 
     @property
     def state(self) -> str:
-        return "follows" if self.what is None else self.what.state.value
+        if self.what is not None:
+            return self.what.state.value
+        return "follows" if _another_clip(self) else "picked"
 
     def changed_stills(self) -> list[tuple[str, Frame | None, Frame | None]]:
         """Each role of a still that is not the same picture before and now, with what fills it."""
@@ -156,10 +162,11 @@ def reviewed(
     *,
     base: str,
     price: Callable[[Shot], Price],
+    picked: Mapping[tuple[str, ShotId], Pick] | None = None,
     warnings: Sequence[Problem] = (),
 ) -> Reviewed:
     """What a reviewer of a change sees. `before` and `now` by variant; of shots, those that the plan has steps of, and
-    the removed ones."""
+    the removed ones. `picked` are takes that were picked since, by variant and shot."""
     chosen = {film.variant: {step.shot for step in film.steps} for film in plan.films}
     every = {variant: {shot.id for shot in side.film.shots} for variant, side in now.items()}
     found: dict[object, Change] = {}
@@ -168,19 +175,20 @@ def reviewed(
     for variant, side in now.items():
         comparison, old = comparisons[variant], before.get(variant)
         whole = chosen.get(variant) == every[variant]
-        mine = _changes(variant, comparison, old, side, price)
+        picks = {shot: pick for (film, shot), pick in (picked or {}).items() if film == variant}
+        mine = _changes(variant, comparison, old, side, price, picks)
         for change in mine:
             if whole or change.shot in chosen.get(variant, ()):
-                alike = change.shot, change.what, _seen(change.before), _seen(change.now)
+                alike = change.shot, change.what, change.pick, _seen(change.before), _seen(change.now)
                 first = found.setdefault(alike, change)
                 if first is not change:
-                    found[alike] = _in_films(first, change)
+                    found[alike] = replace(first, variants=(*first.variants, *change.variants))
         if old is not None and whole:
             for join in _joins(variant, mine, old.film, side.film):
                 key = join.left, join.right, join.why
                 known = touched.setdefault(key, join)
                 if known is not join:
-                    touched[key] = _join_in(known, join)
+                    touched[key] = replace(known, variants=(*known.variants, *join.variants))
             if any(change.what is not None and change.what.moved for change in mine) or any(
                 part.field == "film.shots" for part in comparison.film
             ):
@@ -200,7 +208,12 @@ def reviewed(
 
 
 def _changes(
-    variant: str, comparison: Comparison, before: Side | None, now: Side, price: Callable[[Shot], Price]
+    variant: str,
+    comparison: Comparison,
+    before: Side | None,
+    now: Side,
+    price: Callable[[Shot], Price],
+    picks: Mapping[ShotId, Pick],
 ) -> list[Change]:
     whats = {what.shot: what for what in comparison.shots}
     old, new = _versions(before, price), _versions(now, price)
@@ -209,8 +222,9 @@ def _changes(
         what = whats.get(shot.id)
         was = None if what is not None and what.state is ShotState.NEW else (what and what.was) or shot.id
         one, other = old.get(was) if was else None, new[shot.id]
-        if what is not None or (one is not None and one.clip != other.clip):
-            out.append(Change(shot=shot.id, variants=(variant,), what=what, before=one, now=other))
+        pick = picks.get(shot.id)
+        if what is not None or pick is not None or (one is not None and one.clip != other.clip):
+            out.append(Change(shot=shot.id, variants=(variant,), what=what, before=one, now=other, pick=pick))
     out += [
         Change(shot=what.shot, variants=(variant,), what=what, before=old.get(what.shot), now=None)
         for what in comparison.shots
@@ -244,20 +258,6 @@ def _seen(version: Version | None) -> object:
         step = step.alone
     stills = tuple((role, version.still(frame)) for role, frame in version.shot.frames())
     return version.shot.first_frame, stills, step.clip, step.action, step.price, step.reason
-
-
-def _in_films(first: Change, other: Change) -> Change:
-    return Change(
-        shot=first.shot,
-        variants=(*first.variants, *other.variants),
-        what=first.what,
-        before=first.before,
-        now=first.now,
-    )
-
-
-def _join_in(first: Join, other: Join) -> Join:
-    return Join(variants=(*first.variants, *other.variants), left=first.left, right=first.right, why=first.why)
 
 
 def _joins(variant: str, changes: Sequence[Change], before: Film, now: Film) -> list[Join]:
@@ -335,7 +335,14 @@ class _Card:
     pairs: tuple[_Compared, ...]
 
 
-_LOOKS = {"new": "good", "removed": "bad", "changed": "accent", "renamed": "accent", "follows": "warn"}
+_LOOKS = {
+    "new": "good",
+    "picked": "good",
+    "removed": "bad",
+    "changed": "accent",
+    "renamed": "accent",
+    "follows": "warn",
+}
 
 
 def page(
@@ -411,7 +418,7 @@ def poster(found: Reviewed, pictures: Sequence[Sequence[Pair]]) -> Jpeg | None:
 
 def _poster_words(change: Change) -> str:
     if change.what is None:
-        return "follows a changed shot"
+        return "follows a changed shot" if change.pick is None else f"take {change.pick.take} picked"
     fields = ", ".join(part.field for part in change.what.fields)
     return fields if change.what.state is ShotState.CHANGED and fields else change.what.state.value
 
@@ -500,12 +507,12 @@ def _card(
         anchor=f"shot-{number}",
         name=change.shot,
         films=films,
-        state="follows a changed shot" if what is None else change.state,
+        state="follows a changed shot" if change.state == "follows" else change.state,
         look=_LOOKS.get(change.state, ""),
         does=_does(step),
         reason=_text(step.reason) if step else "what was bought for it stays in the store",
         summary=(*_besides(change), *(_short_field(part, pairs) for part in both)),
-        besides=tuple(_besides(change)) if both or what is None or not fields else (),
+        besides=tuple(_besides(change)) if both or what is None or change.pick or not fields else (),
         texts=texts,
         rows=rows,
         unknown=tuple(map(_text, unknown(what.unknown))) if what else (),
@@ -552,9 +559,13 @@ def _redacted(part: FieldChange) -> FieldChange:
 
 def _besides(change: Change) -> Iterable[str]:
     """What changed of a shot other than its fields, a few words each."""
-    what = change.what
+    what, pick = change.what, change.pick
+    if pick is not None:
+        why = f": {_text(pick.why)}" if pick.why else ""
+        yield f"take {pick.take} was picked by {_text(pick.by)} on {_text(pick.date)}{why}"
     if what is None:
-        yield "gets another clip, though it declares the same"
+        if change.state == "follows":
+            yield "gets another clip, though it declares the same"
         return
     if what.state is ShotState.NEW:
         yield "new shot"
