@@ -66,4 +66,6 @@ def is_steady(begins: Sequence[int], base: Fraction, rate: Fraction, slack: Frac
     step = 1 / (rate * base)
     # A clock as coarse as the frames are long does not hide that one is missing.
     most = min(slack / base, step / 2)
-    return all(abs(begin - begins[0] - i * step) <= most for i, begin in enumerate(begins))
+    # In whole numbers: a film has many frames.
+    up, down, limit = step.numerator, step.denominator, most.numerator * step.denominator
+    return all(abs((begin - begins[0]) * down - i * up) * most.denominator <= limit for i, begin in enumerate(begins))
