@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from klingflow.app.take_in import TakenIn
     from klingflow.app.takes import TakeRow
     from klingflow.app.tasks import TaskRow, Tasks
+    from klingflow.app.timeline import Exported, Imported, NotBrought
     from klingflow.app.user_cache import UserCache, clear_cache, user_cache
     from klingflow.core.errors import (
         Interrupted,
@@ -101,6 +102,7 @@ _HOMES = {
     "klingflow.app.take_in": ("TakenIn",),
     "klingflow.app.takes": ("TakeRow",),
     "klingflow.app.tasks": ("TaskRow", "Tasks"),
+    "klingflow.app.timeline": ("Exported", "Imported", "NotBrought"),
     "klingflow.app.user_cache": ("UserCache", "clear_cache", "user_cache"),
     "klingflow.core.errors": (
         "Interrupted",
@@ -133,6 +135,7 @@ __all__ = [
     "DraftShot",
     "Effect",
     "Event",
+    "Exported",
     "Failure",
     "FailureClass",
     "Film",
@@ -140,11 +143,13 @@ __all__ = [
     "FilmRun",
     "Finding",
     "Garbage",
+    "Imported",
     "Interrupted",
     "KlingflowError",
     "Limits",
     "MediaError",
     "Moved",
+    "NotBrought",
     "Outcome",
     "Pictures",
     "PaidProbe",

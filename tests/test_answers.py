@@ -31,6 +31,7 @@ GIVEN = {
     "report": ("report",),
     "open": ("open",),
     "graph": ("graph",),
+    "export": ("export", "--edl"),
     "doctor": ("doctor",),
     "prices": ("prices",),
     "store": ("store",),
@@ -71,9 +72,9 @@ def test_every_command_that_shows_something_has_json() -> None:
         words = {**given, "take-in": ("f", "--as", "dawn")}.get(name, ("f",))
         for option in (["--json"], ["--format", "json"]):
             assert app.parser(name).parse_args([name, *words, *option]).format == "json"
-    assert {*GIVEN, *EVENTS, *WITHOUT, "plan", "resolve", "take-in"} == app.COMMANDS.keys()
+    assert {*GIVEN, *EVENTS, *WITHOUT, "plan", "resolve", "take-in", "import"} == app.COMMANDS.keys()
     inner = {"film-draft", "takes-set", "store-ls", "store-show", "store-gc", "store-copy"}
-    assert {*GIVEN, "resolve", "take-in", *inner} == schema.load("answers")["$defs"].keys()
+    assert {*GIVEN, "resolve", "take-in", "import", *inner} == schema.load("answers")["$defs"].keys()
 
 
 @pytest.mark.parametrize("name", GIVEN)
@@ -102,6 +103,15 @@ def test_the_documents_say_what_the_text_says(project: Project) -> None:
     assert told("cache")["cleared"] is False
     assert told("cache", "clear")["cleared"] is True
     assert told("cache")["known_bytes"] == 0
+
+
+def test_a_timeline_that_comes_back_prints_one_document_of_the_schema(project: Project) -> None:
+    assert project.run("export", "--edl").code == 0
+    text = (project.root / "out/film/en/film.edl").read_text("utf-8")
+    project.write("out/film/en/cut.edl", text.replace("  C   ", "  D  12", 1))
+    told = good("import", project.run("import", "out/film/en/cut.edl", "--json").out)
+    assert (told["film"], told["films"], told["cut"], told["diff"]) == ("film [en]", 2, ["dawn", "dusk"], "")
+    assert told["not_brought"] == [{"at": "01:00:00:00", "what": "the transition to 'dawn.mp4' (dissolve)"}]
 
 
 def test_a_choice_prints_one_document_of_the_schema(project: Project) -> None:

@@ -154,4 +154,4 @@ def test_a_template_that_does_more_than_name_values_needs_jinja2(project: Projec
 
 def test_a_run_with_nothing_to_make_loads_no_media_library_and_reads_no_certificates(warm: Project) -> None:
     modules = loaded(warm, "run", "film.yaml")
-    assert not modules & {"av", "PIL", "certifi"}
+    assert not modules & {"av", "PIL", "certifi", "opentimelineio"}

@@ -117,6 +117,7 @@ def test_a_storyboard_becomes_a_film_and_the_second_run_makes_nothing(rendered: 
     assert made == [
         ".made.json",
         "film.mp4",
+        "film.otio",
         *(f"frames/{shot}.{end}" for shot in SHOTS for end in ("first.jpg", "last.jpg", "last.png")),
         "report.html",
         *(f"shots/{shot}.mp4" for shot in SHOTS),

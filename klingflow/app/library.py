@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from klingflow.app.take_in import TakenIn
     from klingflow.app.takes import TakeRow
     from klingflow.app.tasks import Tasks
+    from klingflow.app.timeline import Exported, Imported
     from klingflow.execution.outcome import Event
     from klingflow.output.planfile import SavedPlan
     from klingflow.output.provenance import FilmRecord
@@ -326,6 +327,26 @@ class Storyboard:
         from klingflow.app import outputs
 
         return outputs.standing(self._file.load())
+
+    def export(self, files: Mapping[str, str | os.PathLike[str] | None] | None = None) -> tuple[Exported, ...]:
+        """Writes its films as timelines for editing programs. `files` names the formats ("otio", "fcpxml", "edl"), each
+        with the file to write, or None for `out/NAME/film.FORMAT`; by default that is {"otio": None}. Clips are named
+        by relative paths, and put into `out/NAME/shots/` where they are not there; a shot that is not made is a gap.
+        Raises StoryboardError, StoreError, MediaError, or UsageError: a file cannot be written, or OpenTimelineIO (the
+        extra `klingflow[otio]`) is not installed."""
+        from klingflow.app import timeline
+
+        named = {kind: None if file is None else os.fspath(file) for kind, file in (files or {"otio": None}).items()}
+        return timeline.export(self._session(), named)
+
+    def import_timeline(self, edited: str | os.PathLike[str], *, write: bool = False) -> Imported:
+        """What an edited timeline (.otio, .fcpxml or .edl) asks of the storyboard: its `film.shots` with `in` and
+        `out`, and takes. `write` changes the file, with its comments and its layout as they were. Raises
+        StoryboardError, StoreError, MediaError, or UsageError: the timeline cannot be read, or shows what is none of
+        the storyboard's clips."""
+        from klingflow.app import timeline
+
+        return timeline.bring_back(self._file, os.fspath(edited), write=write)
 
     def resolve(self, shot: str, verdict: Verdict, *, take: int | None = None, key: str | None = None) -> str:
         """Settles an order of a shot that only a person can settle; returns a sentence for them. `key` is the beginning

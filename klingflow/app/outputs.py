@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,13 +23,14 @@ from klingflow.app.project_loader import LoadedStoryboard, deaf_beds
 from klingflow.core import digest as digests
 from klingflow.core.errors import KlingflowError, StoryboardError
 from klingflow.core.frametimes import FrameTimes
-from klingflow.core.model import ANIMATIC, ClipFacts, ClipRecord, Digest, Film, Inputs, Shot, ShotId
+from klingflow.core.model import ANIMATIC, ClipFacts, ClipRecord, Digest, Film, Inputs, Key, Shot, ShotId
 from klingflow.core.picture_size import SHORTER_SIDE, framed
 from klingflow.execution.outcome import Emit, Event, Outcome
 from klingflow.io import durable
 from klingflow.io.remembered import cache_folder, recall, remember
 from klingflow.io.store import Store
 from klingflow.output import cutting
+from klingflow.output import timeline as timelines
 from klingflow.planning.pictures import USUAL, shapes_of
 from klingflow.planning.plan import OWN
 from klingflow.storyboard import lock as locks
@@ -42,12 +44,14 @@ ECHO = 1
 """Raised when what counts as a repetition is measured otherwise."""
 RECIPE = 4
 """Raised when the film of the same clips would come out otherwise."""
+TIMELINE = 1
+"""Raised when its timeline would."""
 
 POSTER = 1
 """Raised when the small picture of the same frame would come out otherwise."""
 
 _OURS = re.compile(
-    r"film\.mp4(?:\.signature)?|film\.draft\.mp4|shots/[a-z0-9][a-z0-9_.-]*\.mp4|"
+    r"film\.mp4(?:\.signature)?|film\.draft\.mp4|film\.otio|shots/[a-z0-9][a-z0-9_.-]*\.mp4|"
     r"frames/[a-z0-9][a-z0-9_.-]*\.(last\.png|(first|last)\.jpg)"
 )
 """The names that we write: whatever else stands in a `.made.json` was not written by us, and is not touched."""
@@ -198,6 +202,7 @@ def deliver(
     try:
         if whole:
             _film(loaded, film, clips, lock, store, made, folder, show, signing)
+        _timeline_file(loaded, film, clips, lock, store, made, folder)
     except KlingflowError:
         made.forget("film.mp4")
         made.finish(complete=False)
@@ -383,12 +388,102 @@ def _says(shot: ShotId, clip: ClipRecord) -> list[object]:
 def cut_list(
     loaded: LoadedStoryboard, film: Film, facts: Mapping[ShotId, ClipFacts], lock: Lock, store: Store
 ) -> tuple[cutting.Shown, ...]:
-    """What the film shows, frame by frame, of the clips of its shots, all of which are in the store. Opens those that
-    it does not know. Raises StoryboardError where `film.shots` names a frame that a clip does not have, MediaError
-    where a clip cannot be read."""
+    """What the film shows, frame by frame, of the clips of its shots; one that has none counts as long as it was
+    ordered. Opens clips that it does not know. Raises StoryboardError where `film.shots` names a frame that a clip does
+    not have, MediaError where a clip cannot be read."""
+    rate = rate_of(film, facts)
+    made = _at_hand(film, facts, store)
+    missing = {shot.id: timelines.stand_in(shot, rate) for shot in film.shots if shot.id not in made}
     places = _places(loaded, film, facts, lock)
-    rate = film.rate or cutting.usual_rate(cutting.sized(film, facts))
-    return cutting.cut_list(film, _at_hand(film, facts, store), rate, places, _repeats(film, places, facts, store))
+    return cutting.cut_list(film, made | missing, rate, places, _repeats(film, places, facts, store))
+
+
+def rate_of(film: Film, facts: Mapping[ShotId, ClipFacts]) -> Fraction:
+    """The film's frames a second, by the clips that there are."""
+    return film.rate or cutting.usual_rate(cutting.sized(film, facts))
+
+
+def timeline(
+    loaded: LoadedStoryboard,
+    film: Film,
+    facts: Mapping[ShotId, ClipFacts],
+    keys: Mapping[ShotId, Key],
+    lock: Lock,
+    store: Store,
+) -> timelines.Timeline:
+    """The film for editing programs, of the clips that there are; paths are from the film's own folder. Raises as
+    `cut_list`."""
+    by_id, sized = film.by_id(), cutting.sized(film, facts)
+    sources = {
+        shot: timelines.Source(
+            take=by_id[shot].take,
+            key=keys.get(shot),
+            clip=clip,
+            path=f"shots/{file_name(by_id[shot], by_id[shot].take)}.mp4",
+        )
+        for shot, clip in _at_hand(film, facts, store).items()
+    }
+    return timelines.laid_out(
+        film,
+        cut_list(loaded, film, facts, lock, store),
+        sources,
+        rate=rate_of(film, facts),
+        size=cutting.said_size(film, sized) or cutting.usual_size(sized),
+        bed=bed(loaded, film),
+    )
+
+
+def bed(loaded: LoadedStoryboard, film: Film) -> timelines.Bed | None:
+    """The film's music; its path is from the film's own folder."""
+    if film.audio is None:
+        return None
+    seconds = recall("bed length", loaded.inputs.clips[film.audio])
+    file = loaded.project.resolve(film.audio)
+    if not isinstance(seconds, str):
+        from klingflow.io import media
+
+        seconds = str(media.sound_seconds(file))
+        remember("bed length", loaded.inputs.clips[film.audio], seconds)
+    return timelines.Bed(path=os.path.relpath(file, folder_of(loaded, film)), seconds=Fraction(seconds))
+
+
+def _timeline_file(
+    loaded: LoadedStoryboard,
+    film: Film,
+    clips: Mapping[ShotId, ClipRecord],
+    lock: Lock,
+    store: Store,
+    made: _Made,
+    folder: Path,
+) -> None:
+    """Writes film.otio, where OpenTimelineIO is installed."""
+    facts = {shot: clip.facts for shot, clip in clips.items()}
+    keys = {shot: clip.key for shot, clip in clips.items()}
+    places = _places(loaded, film, facts, lock)
+    repeats = _repeats(film, places, facts, store)
+    by_id = film.by_id()
+    pieces = [
+        [
+            *[shot.id, shot.take, shot.title, list(shot.tags), shot.duration, keys.get(shot.id, "")],
+            *[facts[shot.id].digest if shot.id in facts else "", repeats[n]],
+            *[place.start or "", place.end or "", place.join, place.frame],
+        ]
+        for n, place in enumerate(places)
+        for shot in [by_id[place.shot]]
+    ]
+    bed = loaded.inputs.clips[film.audio] if film.audio else None
+    size = cutting.said_size(film, cutting.sized(film, facts)) or ()
+    form = [film.label, list(size), str(film.rate or "")]
+    source = digests.of_bytes(digests.canonical([TIMELINE, pieces, bed, film.audio, form]))
+    if not made.stale("film.otio", source):
+        return
+    if find_spec("opentimelineio") is None:
+        made.remove("film.otio")
+        return
+    from klingflow.output import otio
+
+    folder.mkdir(parents=True, exist_ok=True)
+    durable.replace(folder / "film.otio", otio.dump(timeline(loaded, film, facts, keys, lock, store)).encode())
 
 
 def cut_on_record(
@@ -410,13 +505,16 @@ def _steady(facts: ClipFacts) -> FrameTimes:
 
 
 def _at_hand(film: Film, facts: Mapping[ShotId, ClipFacts], store: Store) -> dict[ShotId, cutting.Clip]:
+    return {cut.shot: clip_at_hand(facts[cut.shot], store) for cut in film.cut if cut.shot in facts}
+
+
+def clip_at_hand(facts: ClipFacts, store: Store) -> cutting.Clip:
+    """A clip of the store with the times of its frames. Raises MediaError."""
     from klingflow.output import film as joining
 
-    kept = _parts_folder()
-    return {
-        shot: cutting.Clip(facts=one, times=joining.frame_times(store.blob(one.digest), one, kept))
-        for shot, one in ((cut.shot, facts[cut.shot]) for cut in film.cut if cut.shot in facts)
-    }
+    return cutting.Clip(
+        facts=facts, times=joining.frame_times(store.blob(facts.digest), facts, _parts_folder())
+    )
 
 
 def _parts_folder() -> Path | None:
@@ -607,10 +705,16 @@ class _Made:
         """What lay there when this was made, by name."""
         return self._before
 
+    def remove(self, name: str) -> None:
+        """The file cannot be made here: one that was made of something else goes."""
+        if name in self._before:
+            (self._folder / name).unlink(missing_ok=True)
+        self.forget(name)
+
     def forget(self, name: str) -> None:
         """The file did not come to be after all: it is made the next time."""
         self._before.pop(name, None)
-        del self._now[name]
+        self._now.pop(name, None)
 
     def finish(self, *, complete: bool) -> None:
         """Writes down what is there. After a complete run, files of shots that are gone from the storyboard go too."""

@@ -69,6 +69,8 @@ EXAMPLES = {
     "verify": ("klingflow verify out/film/film.mp4", "klingflow verify out/film/film.mp4 film.yaml"),
     "report": ("klingflow report", "klingflow report film.yaml --embed"),
     "open": ("klingflow open",),
+    "export": ("klingflow export film.yaml", "klingflow export film.yaml --edl --fcpxml to-editor/film.fcpxml"),
+    "import": ("klingflow import edited.otio film.yaml", "klingflow import edited.otio film.yaml --write"),
     "graph": ("klingflow graph film.yaml --format svg > film.svg",),
     "listen": ("klingflow listen film.yaml --listen 0.0.0.0:8477",),
     "doctor": ("klingflow doctor film.yaml",),
@@ -96,6 +98,8 @@ COMMANDS = {
     "verify": "what a finished film says of how it was made; exit 1 where it is not signed, or was changed",
     "report": "write the page that shows the film: shots, seams, changes, money, where each clip comes from",
     "open": "show the finished film",
+    "export": "write the film as a timeline for editing programs, with relinkable clips, handles and markers",
+    "import": "show what an edited timeline changes in the storyboard's film.shots; --write changes it",
     "graph": "draw which shot waits for which",
     "listen": "receive callbacks and collect tasks of detached runs",
     "doctor": "check keys, endpoints, store, disk, clock and prices, and all that a run of storyboards needs",
@@ -267,6 +271,29 @@ def _report(p: argparse.ArgumentParser) -> None:
     _format(p, "text", "json")
 
 
+def _export(p: argparse.ArgumentParser) -> None:
+    _storyboard(p)
+    _vars(p)
+    _provider(p)
+    for name, what in (
+        ("otio", "OpenTimelineIO, for Resolve, Premiere, Avid (the default)"),
+        ("fcpxml", "Final Cut Pro XML, for Final Cut Pro and Resolve"),
+        ("edl", "a CMX 3600 edit decision list, for every program"),
+    ):
+        where = f"{what}; FILE: where to write it (default: out/NAME/film.{name})"
+        p.add_argument(f"--{name}", nargs="?", const="", metavar="FILE", help=where)
+    _format(p, "text", "json")
+
+
+def _import(p: argparse.ArgumentParser) -> None:
+    p.add_argument("edited", metavar="EDITED", help="the edited timeline: .otio, .fcpxml or .edl")
+    _storyboard(p)
+    _vars(p)
+    _provider(p)
+    p.add_argument("--write", action="store_true", help="change the storyboard; without it, nothing is written")
+    _format(p, "text", "json")
+
+
 def _graph(p: argparse.ArgumentParser) -> None:
     _storyboard(p)
     _vars(p)
@@ -380,6 +407,8 @@ ARGUMENTS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
     "verify": _verify,
     "report": _report,
     "open": _open,
+    "export": _export,
+    "import": _import,
     "graph": _graph,
     "listen": _listen,
     "doctor": _doctor,
@@ -405,7 +434,7 @@ def _command(name: str) -> Callable[..., int]:
     """The function of that name. Modules stay until the end: that the garbage collector looks at none of them, now or
     later, saves a tenth of a short command's time."""
     gc.disable()
-    name = name.replace("-", "_")
+    name = {"import": "import_"}.get(name, name.replace("-", "_"))
     command: Callable[..., int] = getattr(importlib.import_module(f"klingflow.cli.{name}"), name)
     gc.freeze()
     gc.enable()

@@ -595,6 +595,15 @@ def sound(path: Path, origin: Fraction, *, bed: bool = False) -> Iterator[bytes]
                         yield data
 
 
+def sound_seconds(path: Path) -> Fraction:
+    """How long the sound of a music file is. Raises MediaError."""
+    with _container(path, _SOUNDS) as container:
+        audio, _ = sound_track(path, container)
+        if audio is not None and audio.duration and audio.time_base:
+            return audio.duration * _fraction(audio.time_base)
+    return Fraction(sum(map(len, sound(path, Fraction(0), bed=True))), SAMPLE * RATE)
+
+
 def sound_track(path: Path, container: InputContainer) -> tuple[AudioStream | None, tuple[str, ...]]:
     """The sound of an open file, if it has any, and the names of its channels. Raises MediaError for unknown codecs."""
     best = container.streams.best("audio")
