@@ -198,11 +198,11 @@ def test_all_of_the_planted_differences_are_on_the_page(ten: Path) -> None:
         "longer": "duration: 5 s → 8 s",
         "larger": "resolution: 720p → 1080p",
         "retaken": "take: 1 → 2",
-        "pixels": "(3 pixels differ)",
+        "pixels": "first_frame: frames/pier.png is another file (3 pixels differ)",
         "gone": "removed",
         "renamed": "renamed from old",
         "tagged": "tags: day → night",
-        "own": "clip: footage/insert.mp4",
+        "own": "clip: footage/insert.mp4 is another file",
         "gated": "gate: none → approved",
     }.items():
         assert said in rows[shot], rows

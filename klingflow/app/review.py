@@ -30,6 +30,7 @@ from klingflow.io.git import Tree
 from klingflow.io.project import IMAGE_BYTES
 from klingflow.output import review, review_pictures
 from klingflow.output.review import Change, Pair, Picture, Reviewed
+from klingflow.output.review_pictures import Jpeg
 from klingflow.planning.plan import Plan, Step
 
 PAGE, STRIP, LIST = "review.html", "strip.jpg", ".pictures.json"
@@ -215,8 +216,8 @@ class _Camera:
     scratch: Path
     frames: dict[tuple[Digest, str], Picture | str] = field(default_factory=dict)
     """By clip and frame; where there is none, why."""
-    stills: dict[tuple[bool, str], Image.Image | str] = field(default_factory=dict)
-    """By whether it is the base's, and path."""
+    stills: dict[tuple[bool, str], Jpeg | str] = field(default_factory=dict)
+    """By whether it is as it is now, and path; where there is none, why."""
 
     def pairs(self, change: Change) -> list[Pair]:
         """What to show of a shot: its stills that changed, and the first and last frame of its clip."""
@@ -263,8 +264,8 @@ class _Camera:
         """What a frame is declared to be: a still, or a frame of another shot's clip."""
         if isinstance(frame, FileStill):
             still = self._still(frame.path, now=now)
-            if isinstance(still, Image.Image):
-                return Picture(jpeg=review_pictures.encoded(still), note=f"here is its still {frame.path}")
+            if isinstance(still, Jpeg):
+                return Picture(jpeg=still, note=f"here is its still {frame.path}")
         if isinstance(frame, ShotFrame):
             sides = self.against.now if now else self.against.before or {}
             side = sides[variant]
@@ -307,13 +308,15 @@ class _Camera:
             file.write_bytes(self.tree.read_bytes(shot.clip, _OWN_CLIP_BYTES))
         return file
 
-    def _still(self, path: str, *, now: bool) -> Image.Image | str:
-        """A still in RGB as it is seen; where there is none, why."""
-        if (not now, path) not in self.stills:
-            self.stills[not now, path] = self._opened(path, now=now)
-        return self.stills[not now, path]
+    def _still(self, path: str, *, now: bool) -> Jpeg | str:
+        """A still, small; where there is none, why."""
+        if (now, path) not in self.stills:
+            found = self._opened(path, now=now)
+            self.stills[now, path] = found if isinstance(found, str) else review_pictures.encoded(found)
+        return self.stills[now, path]
 
     def _opened(self, path: str, *, now: bool) -> Image.Image | str:
+        """A still in RGB as it is seen, of its own size."""
         try:
             if now:
                 data = self.session.loaded.project.read_bytes(path, IMAGE_BYTES)
@@ -329,17 +332,15 @@ class _Camera:
 
     def _stills(self, change: Change, role: str, old: Frame | None, new: Frame | None) -> Pair:
         """A still before and now, with where they differ."""
-        seen = [
-            self._still(frame.path, now=now) if isinstance(frame, FileStill) else None
-            for frame, now in ((old, False), (new, True))
-        ]
         before, now = (
-            None if frame is None else self._still_shown(change, frame, one)
-            for frame, one in zip((old, new), seen, strict=True)
+            None if frame is None else self._still_shown(change, frame, now=is_now)
+            for frame, is_now in ((old, False), (new, True))
         )
-        one, other = seen
         pair = Pair(title=f"still {role}", role=role, before=before, now=now)
-        if not (isinstance(one, Image.Image) and isinstance(other, Image.Image)):
+        if not (isinstance(old, FileStill) and isinstance(new, FileStill)):
+            return pair
+        one, other = self._opened(old.path, now=False), self._opened(new.path, now=True)
+        if isinstance(one, str) or isinstance(other, str):
             return pair
         if one.size != other.size:
             return replace(pair, words="the size is another one: {} × {} → {} × {}".format(*one.size, *other.size))
@@ -348,10 +349,10 @@ class _Camera:
             return replace(pair, words="the file is another one; every pixel is as before")
         return replace(pair, difference=found)
 
-    def _still_shown(self, change: Change, frame: Frame, still: Image.Image | str | None) -> Picture:
-        if isinstance(still, Image.Image):
-            assert isinstance(frame, FileStill)
-            return Picture(jpeg=review_pictures.encoded(still), note=frame.path)
+    def _still_shown(self, change: Change, frame: Frame, *, now: bool) -> Picture:
+        still = self._still(frame.path, now=now) if isinstance(frame, FileStill) else ""
+        if isinstance(still, Jpeg) and isinstance(frame, FileStill):
+            return Picture(jpeg=still, note=frame.path)
         match frame:
             case FileStill(path):
                 said = f"{path}: {still}"

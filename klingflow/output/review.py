@@ -7,6 +7,7 @@ come in beside it. Shots that did not change are one line. Knows no file.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -370,7 +371,8 @@ def page(
         }
         for join, (left, right) in zip(found.joins, joins, strict=True)
     ]
-    title = found.plan.films[0].title or found.plan.storyboard
+    first = found.plan.films[0]
+    title = f"{first.name}, {len(found.plan.films)} films" if several else first.title or first.name
     return pages.render(
         "review",
         title=f"Review of {_text(title)}",
@@ -432,14 +434,14 @@ def _telling(pairs: Sequence[Pair]) -> Pair | None:
 
 def _fitting(pictures: Sequence[Sequence[Pair]], most: int) -> _Shown:
     """The pictures of a page of so many bytes, as large as they may be."""
-    jpegs = {jpeg.data: jpeg for pairs in pictures for pair in pairs for jpeg in _jpegs(pair)}
+    jpegs = [jpeg for pairs in pictures for pair in pairs for jpeg in _jpegs(pair)]
     room = round(most * 0.9 / _BASE64)  # what is left is for texts, and for the small pictures of joins
     small: dict[bytes, Jpeg] = {}
     for side in _SIDES:
-        least = sum(len(jpeg.data) * min(1, side / max(jpeg.width, jpeg.height)) ** 2 for jpeg in jpegs.values())
+        least = sum(len(jpeg.data) * min(1, side / max(jpeg.width, jpeg.height)) ** 2 for jpeg in jpegs)
         if least <= room or side == _SIDES[-1]:
-            small = {data: jpeg.smaller(side) for data, jpeg in jpegs.items()}
-            if sum(len(jpeg.data) for jpeg in small.values()) <= room:
+            small = {data: jpeg.smaller(side) for data, jpeg in {jpeg.data: jpeg for jpeg in jpegs}.items()}
+            if sum(len(small[jpeg.data].data) for jpeg in jpegs) <= room:
                 break
     return _Shown(side=side, room=room, small=small)
 
@@ -510,7 +512,7 @@ def _card(
         state="follows a changed shot" if change.state == "follows" else change.state,
         look=_LOOKS.get(change.state, ""),
         does=_does(step),
-        reason=_text(step.reason) if step else "what was bought for it stays in the store",
+        reason=_reason(change, step),
         summary=(*_besides(change), *(_short_field(part, pairs) for part in both)),
         besides=tuple(_besides(change)) if both or what is None or change.pick or not fields else (),
         texts=texts,
@@ -585,9 +587,13 @@ def _short_field(part: FieldChange, pairs: Sequence[Pair]) -> str:
     old, new = _short(part)
     found = [pair.difference for pair in pairs if pair.role.partition(".")[0] == part.field and pair.difference]
     more = f" ({sum(one.pixels for one in found):,} pixels differ)" if found else ""
+    if old != new and _PRINT.sub("", old) == _PRINT.sub("", new):
+        return f"{part.field}: {_PRINT.sub('', new)} is another file{more}"
     return f"{part.field}: {old or 'none'} → {new or 'none'}{more}"
 
 
+_PRINT = re.compile(r" \([0-9a-f]{8}\)")
+"""What tells two files of one name apart."""
 _WORDS = 60
 """Characters of a changed text in the summary."""
 
@@ -600,6 +606,14 @@ def _short(part: FieldChange) -> tuple[str, str]:
     return tuple(  # type: ignore[return-value]
         (text if len(text) <= _WORDS else text[: _WORDS - 1] + "…") for text in (_text(old), _text(new))
     )
+
+
+def _reason(change: Change, step: Step | None) -> str:
+    """Why a run does what it does for the shot."""
+    if step is None:
+        return "what was bought for it stays in the store"
+    # A lock that has no clip of a shot calls it new, which it is not here.
+    return "it has no clip yet" if step.reason == "new shot" and change.before is not None else _text(step.reason)
 
 
 def _does(step: Step | None) -> str:
@@ -660,7 +674,7 @@ def _money_facts(found: Reviewed) -> list[tuple[str, str]]:
     spend = f"{_amount(run)}{bases}"
     out.append(("A run makes", f"{count(sums.tasks, 'clip')}, {sums.seconds} s: {spend}" if sums.tasks else "nothing"))
     if film is not None and was is not None and (film or was):
-        whole = money(film) if film == was else f"{money(was)} → {money(film)}"
+        whole = _amount(film) if film == was else f"{_amount(was)} → {_amount(film)}"
         out.append(("The whole film made anew", whole))
     return out
 
