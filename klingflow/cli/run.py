@@ -65,7 +65,7 @@ def run(
     )
     _confirm(planned, yes)
     with ExitStack() as stack:
-        show = stack.enter_context(progress.view(json=json, quiet=quiet))
+        show = stack.enter_context(progress.view(json=json, quiet=quiet, plan=planned.plan))
         result = asyncio.run(_until_signal(prepared, show))
     _ending(result, path, prepared.signer, json=json, quiet=quiet)
     return result.exit_code

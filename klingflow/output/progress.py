@@ -1,4 +1,4 @@
-"""What a run shows while it goes on: live bars on a terminal, plain lines elsewhere, JSON lines for programs.
+"""What a run shows while it goes on: a live board on a terminal, plain lines elsewhere, JSON lines for programs.
 
 All three read the same events; nothing here knows how they come about.
 """
@@ -8,34 +8,32 @@ from __future__ import annotations
 import json as jsonlib
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from klingflow.core.redact import redact
 from klingflow.core.source import inert, visible
 from klingflow.execution.outcome import Emit, Event, Result
-from klingflow.output.words import shortened
-from klingflow.planning.plan import Action
+from klingflow.output.run_board import RunBoard
+from klingflow.planning.plan import Action, Plan
 from klingflow.providers.failure import RULES
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
 
 
 @contextmanager
-def view(*, json: bool, quiet: bool) -> Iterator[Emit]:
-    """How to show events on this output."""
+def view(*, json: bool, quiet: bool, plan: Plan | None = None) -> Iterator[Emit]:
+    """How to show events on this output. `plan` is what is run; None where tasks of other runs are collected."""
     if json:
         yield _json_line
     elif quiet:
         yield lambda event: None
-    elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI"):
-        with _bars() as show:
+    elif plan is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI"):
+        with _live(plan) as show:
             yield show
     else:
-        yield _plain_lines()
+        yield _plain_lines(plan)
 
 
 def _json_line(event: Event) -> None:
@@ -49,17 +47,37 @@ def _json_line(event: Event) -> None:
     sys.stdout.flush()
 
 
-def _plain_lines() -> Emit:
+MANY = 20
+"""Clips of a run whose log says how each ended, and at times how far all are; a smaller run's says each state."""
+EVERY_S = 60.0
+"""How often such a log says how far all are, at most."""
+_ENDINGS = frozenset({"step-done", "step-failed", "step-in-doubt", "film"})
+
+
+def _plain_lines(plan: Plan | None, clock: Callable[[], float] = time.monotonic) -> Emit:
     """A line for each thing that happens; a state that a shot is still in is not repeated."""
     last: dict[tuple[str, str | None, int | None], str] = {}
     tell = _once()
+    board = RunBoard(plan, clock()) if plan is not None else None
+    many = board is not None and board.size > MANY
+    said_at = clock()
+
+    def say(text: str) -> None:
+        print(inert(redact(visible(text))), file=sys.stderr, flush=True)
 
     def show(event: Event) -> None:
+        nonlocal said_at
         text = tell(event)
         place = (event.film, event.shot, event.take)
-        if text and last.get(place) != text:
+        if text and last.get(place) != text and (not many or event.event in _ENDINGS):
             last[place] = text
-            print(inert(redact(visible(text))), file=sys.stderr, flush=True)
+            say(text)
+        if board is not None and many:
+            now = clock()
+            board.see(event, now)
+            if now - said_at >= EVERY_S:
+                said_at = now
+                say(board.summary(now))
 
     return show
 
@@ -123,49 +141,36 @@ _SIGNATURES = {
 
 
 @contextmanager
-def _bars() -> Iterator[Emit]:
-    """One bar a shot under way, and lines above them for what has ended."""
-    from rich.console import Console  # costs 30 ms, and only a terminal has bars
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+def _live(plan: Plan) -> Iterator[Emit]:
+    """The board of the run in place, and lines above it for what went wrong."""
+    from rich.console import Console  # costs 30 ms, and only a terminal has a board
+    from rich.live import Live
+    from rich.text import Text
 
     console = Console(stderr=True, highlight=False)
-    columns = (
-        TextColumn("  {task.description}", markup=False),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[state]}", markup=False),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bars:
-        shown: dict[tuple[str, str, int], TaskID] = {}
-        tell = _once()
+    board = RunBoard(plan, time.monotonic(), ascii=not console.encoding.lower().startswith("utf"))
+    tell = _once()
+    one_at_a_time = threading.Lock()
+    """Events come from the run, frames from the board's own thread."""
+
+    def frame() -> Text:
+        with one_at_a_time:
+            rows = board.rows(time.monotonic(), console.width - 1, console.height)
+        lines = (Text(redact(row.text), _STYLE.get(row.kind, "")) for row in rows)
+        return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
+
+    console.print()
+    with Live(get_renderable=frame, console=console, refresh_per_second=2, transient=True):
 
         def show(event: Event) -> None:
-            place = (event.film, event.shot or "", event.take or 1)
-            match event.event:
-                case "step-started":
-                    take = f" take {event.take}" if event.take and event.take > 1 else ""
-                    variant = event.film[event.film.index(" [") :] if event.film.endswith("]") else ""
-                    label = f"{shortened(event.shot or '', max(8, 28 - len(take + variant)))}{take}{variant}"
-                    shown[place] = bars.add_task(label.ljust(14), total=1.0, state="waiting")
-                case "progress" if place in shown:
-                    _move(bars, shown[place], event)
-                case "film" if event.data.get("fraction") is not None:
-                    if place not in shown:
-                        shown[place] = bars.add_task(shortened(event.film, 24).ljust(14), total=1.0, state="film")
-                    _move(bars, shown[place], event)
-                case "step-done" | "step-failed" | "step-skipped" | "step-in-doubt" | "film":
-                    if place in shown:
-                        bars.remove_task(shown.pop(place))
-                    text = tell(event)
-                    if text:
-                        console.print(inert(redact(visible(text))), markup=False)
+            with one_at_a_time:
+                board.see(event, time.monotonic())
+            text = tell(event) if event.event in _WRONG else ""
+            if text:
+                console.print(inert(redact(visible(text))), markup=False)
 
         yield show
 
 
-def _move(bars: Progress, task: TaskID, event: Event) -> None:
-    fraction = event.data.get("fraction")
-    if isinstance(fraction, int | float):
-        bars.update(task, completed=fraction, total=1.0, state=str(event.data.get("state", "joining")))
-    else:
-        bars.update(task, total=None, state=str(event.data["state"]))
+_WRONG = frozenset({"step-failed", "step-in-doubt"})
+_STYLE = {"waiting": "dim", "ended": "green", "sum": "bold"}

@@ -103,35 +103,74 @@ class _Task:
     seconds: float
     needs: set[int] = field(default_factory=set)
     """The tasks whose clips go in."""
+    begun: bool = False
+    """It is in flight already."""
     tail: float = 0.0
     """Seconds from its start to the end of the longest chain that hangs on it: the longest goes first."""
     ends: float = 0.0
 
 
-def _ready(films: Sequence[FilmPlan], in_flight: Mapping[str, int]) -> list[float]:
+Place = tuple[str, ShotId, int]
+"""A film's label, a shot and a take."""
+OVERDUE = 0.1
+"""The part of its expected time that a task is still given once that is over."""
+
+
+def time_left(
+    films: Sequence[FilmPlan],
+    in_flight: Mapping[str, int],
+    ended: Collection[Place],
+    running: Mapping[Place, float],
+    pace: float = 1.0,
+) -> float:
+    """The expected seconds until every clip of a run is there, played through from where it stands now: `ended` are the
+    steps that are over, `running` those in flight, each with the seconds since it was ordered; a clip takes `pace`
+    seconds for each that was expected of it."""
+    return max(_ready(films, in_flight, ended, running, pace), default=0.0)
+
+
+def _ready(
+    films: Sequence[FilmPlan],
+    in_flight: Mapping[str, int],
+    ended: Collection[Place] = (),
+    running: Mapping[Place, float] | None = None,
+    pace: float = 1.0,
+) -> list[float]:
     """For each film, the expected seconds until all its clips are there, with so many tasks in flight a provider.
 
     The run's own rule, played through: of the steps that wait for nothing, the one with the most work behind it starts
     when its provider has room.
     """
+    running = running or {}
+    bought = {
+        step.purchase or step.key
+        for film in films
+        for step in film.steps
+        if ended and (film.label, step.shot, step.take) in ended
+    } - {None}
     tasks: list[_Task] = []
     numbers: dict[Key, int] = {}
     of_film: list[dict[tuple[ShotId, int], int]] = []
     for film in films:
         mine: dict[tuple[ShotId, int], int] = {}
         for step in film.steps:
-            if not step.expect_s:
+            place, name = (film.label, step.shot, step.take), step.purchase or step.key
+            if not step.expect_s or place in ended or name in bought:
                 continue
             number = len(tasks)
-            name = step.purchase or step.key
             if name is not None:
                 number = numbers.setdefault(name, number)
             if number == len(tasks):
-                tasks.append(_Task(step.provider, step.expect_s))
+                tasks.append(_Task(step.provider, step.expect_s * pace))
+            if place in running:
+                task = tasks[number]
+                task.begun = True
+                task.seconds = max(task.seconds * OVERDUE, task.seconds - running[place])
             mine[step.shot, step.take] = number
-        active = {step.shot: mine[step.shot, step.take] for step in film.steps if step.is_active_take and step.expect_s}
+        takes = {step.shot: step.take for step in film.steps if step.is_active_take}
+        active = {shot: mine[shot, take] for shot, take in takes.items() if (shot, take) in mine}
         for step in film.steps:
-            if step.expect_s:
+            if (step.shot, step.take) in mine:
                 tasks[mine[step.shot, step.take]].needs |= {active[need] for need in step.after if need in active}
         of_film.append(mine)
     _play(tasks, in_flight)
@@ -148,12 +187,12 @@ def _play(tasks: Sequence[_Task], in_flight: Mapping[str, int]) -> None:
         tasks[number].tail = tasks[number].seconds + max((tasks[next_].tail for next_ in after[number]), default=0.0)
     left = [len(task.needs) for task in tasks]
     room = dict(in_flight)
-    waiting: dict[str, list[tuple[float, int]]] = {name: [] for name in room}
+    waiting: dict[str, list[tuple[bool, float, int]]] = {name: [] for name in room}
     running: list[tuple[float, int]] = []
     now = 0.0
 
     def wants(number: int) -> None:
-        heapq.heappush(waiting[tasks[number].provider], (-tasks[number].tail, number))
+        heapq.heappush(waiting[tasks[number].provider], (not tasks[number].begun, -tasks[number].tail, number))
 
     for number, count in enumerate(left):
         if not count:
@@ -161,7 +200,7 @@ def _play(tasks: Sequence[_Task], in_flight: Mapping[str, int]) -> None:
     while True:
         for name, queue in waiting.items():
             while queue and room[name] > 0:
-                number = heapq.heappop(queue)[1]
+                number = heapq.heappop(queue)[2]
                 room[name] -= 1
                 tasks[number].ends = now + tasks[number].seconds
                 heapq.heappush(running, (tasks[number].ends, number))
