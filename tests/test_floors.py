@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "klingflow"
-FLOORS = ("core", "storyboard", "planning", "providers", "io", "animatic", "execution", "output", "app", "cli")
+FLOORS = ("core", "storyboard", "planning", "providers", "io", "animatic", "execution", "output", "app", "web", "cli")
 """From the ground up: a module imports from its own floor and from those below it."""
 
 OUTSIDE = {"os", "asyncio", "time", "socket", "pathlib", "av", "httpx", "subprocess"}
@@ -32,7 +32,7 @@ HOUSES = {
         "klingflow.output.sound",
     },
     "opentimelineio": {"klingflow.output.otio"},
-    "h11": {"klingflow.io.webhook"},
+    "h11": {"klingflow.io.webhook", "klingflow.web.server"},
     "c2pa": {"klingflow.output.credentials"},
     "cryptography": {"klingflow.providers.fal", "klingflow.output.credentials"},
     "jsonschema": {"klingflow.storyboard.schema", "klingflow.testing"},
@@ -96,6 +96,7 @@ HIDDEN = {
     ("klingflow.app.report", "klingflow.output.report"): "jinja2: only a page that is written",
     ("klingflow.app.settle", "klingflow.io.media"): "av: only --accept looks at a clip",
     ("klingflow.app.take_in", "klingflow.io.media"): "av: a clip that is on record is not looked at",
+    ("klingflow.cli.takes", "klingflow.cli.takes_page"): "the network: only --open",
     ("klingflow.cli.plan", "klingflow.output.markdown"): "only --format markdown",
     ("klingflow.app.local_clips", "klingflow.io.media"): "av: only a clip of one's own is looked at",
     ("klingflow.output.plantext", "klingflow.planning.compare"): "comparing: only where a text changed",
@@ -179,11 +180,12 @@ def test_imports_go_down_only() -> None:
     assert [str(found) for found in ours() if _floor(found.name) > _floor(found.module)] == []
 
 
-def test_the_command_line_uses_the_library_and_what_shows() -> None:
+def test_the_command_line_and_the_pages_use_the_library_and_what_shows() -> None:
     """A page, a worker or another program can do whatever a command does. Of `klingflow` itself only public names are
     there to be imported; of the floors below, what turns values into text."""
-    used = [found for found in imports() if found.module.startswith("klingflow.cli") and found.name in sources()]
-    shown = ("klingflow.cli.", "klingflow.output.", "klingflow.core.")
+    faces = ("klingflow.cli", "klingflow.web")
+    used = [found for found in imports() if found.module.startswith(faces) and found.name in sources()]
+    shown = ("klingflow.cli.", "klingflow.web.", "klingflow.output.", "klingflow.core.")
     assert {found.name for found in used if not found.name.startswith(shown)} == {"klingflow"}
 
 

@@ -157,7 +157,7 @@ class Moved(UsageError):
 
 
 def choices(session: Session, plan: Plan | None = None) -> tuple[Choice, ...]:
-    """Every shot of every film that has a take to choose, in the order of the storyboard. `plan` is the session's."""
+    """Every shot of every film that is made or to be made, in the order of the storyboard. `plan` is the session's."""
     plan = plan if plan is not None else session.plan()
     return tuple(
         choice
@@ -170,6 +170,8 @@ def choices(session: Session, plan: Plan | None = None) -> tuple[Choice, ...]:
 
 def _choice(session: Session, film: Film, shot: Shot, film_plan: FilmPlan) -> Choice | None:
     steps = {step.take: step for step in film_plan.steps if step.shot == shot.id}
+    if shot.clip is not None:
+        return None
     candidates = tuple(_candidates(session, film, shot, steps))
     made = {one.take for one in candidates}
     unmade = tuple(
@@ -177,8 +179,6 @@ def _choice(session: Session, film: Film, shot: Shot, film_plan: FilmPlan) -> Ch
         for take, step in sorted(steps.items())
         if take not in made
     )
-    if shot.clip is not None or not candidates:
-        return None
     return Choice(
         film=film.label,
         variant=film.variant,
@@ -219,6 +219,15 @@ def _candidates(session: Session, film: Film, shot: Shot, steps: Mapping[int, St
         )
 
 
+def clip_file(session: Session, clip: str) -> Path:
+    """The file of a candidate's clip, on this machine, to be read. Raises UsageError where no candidate has it,
+    StoreError where the store does not."""
+    known = {one.clip: one for choice in choices(session) for one in choice.candidates}
+    if clip not in known:
+        raise UsageError(f"no take has the clip {clip[:12]}", "")
+    return session.store.blob(known[Digest(clip)].clip)
+
+
 def consider(session: Session, shot: str, take: int) -> Consequences:
     """What follows from choosing a take. Raises UsageError for a shot or a take that is not there, and where the
     storyboard cannot say it."""
@@ -233,7 +242,7 @@ def consider(session: Session, shot: str, take: int) -> Consequences:
     now = declared[ShotId(shot)]
     if now.clip is not None:
         raise UsageError(f"shot '{shot}' has a clip of its own, {now.clip}", "there are no takes to choose from")
-    if not found:
+    if not any(choice.candidates for choice in found):
         raise UsageError(f"shot '{shot}' has no take yet", f"klingflow run {session.loaded.relative} makes them")
     clips = {choice.variant: one.clip for choice in found for one in choice.candidates if one.take == take}
     if not clips:

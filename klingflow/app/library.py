@@ -276,11 +276,18 @@ class Storyboard:
         return takes.takes(self._session())
 
     def choices(self) -> tuple[Choice, ...]:
-        """Every shot that has a take, with the clips that a person can choose from: those of the lock, and those that a
-        run which goes on has kept by now. Raises StoryboardError, UsageError or StoreError."""
+        """Every shot with the clips that a person can choose from: those of the lock, and those that a run has kept
+        which goes on at this moment. Raises StoryboardError, UsageError or StoreError."""
         from klingflow.app import choosing
 
         return choosing.choices(self._session())
+
+    def clip_file(self, clip: str) -> Path:
+        """The file of a candidate's clip (`Candidate.clip`), to be read and left as it is. Raises UsageError where no
+        candidate has that clip, StoreError where the store does not hold it."""
+        from klingflow.app import choosing
+
+        return choosing.clip_file(self._session(), clip)
 
     def consider(self, shot: str, take: int) -> Consequences:
         """What becomes stale, and what making it anew costs, when this take is chosen; nothing is written. Raises

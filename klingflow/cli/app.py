@@ -64,7 +64,11 @@ EXAMPLES = {
         "klingflow take-in lamp.mp4 --as dawn",
         "klingflow take-in lamp.mp4 film.yaml --as dawn --cost 0.56",
     ),
-    "takes": ("klingflow takes film.yaml", "klingflow takes film.yaml --set dawn=3 --why 'the boat turns'"),
+    "takes": (
+        "klingflow takes film.yaml",
+        "klingflow takes film.yaml --open",
+        "klingflow takes film.yaml --set dawn=3 --why 'the boat turns'",
+    ),
     "film": ("klingflow film film.yaml", "klingflow film film.yaml --draft", "klingflow film film.yaml --sign"),
     "verify": ("klingflow verify out/film/film.mp4", "klingflow verify out/film/film.mp4 film.yaml"),
     "report": ("klingflow report", "klingflow report film.yaml --embed"),
@@ -93,7 +97,7 @@ COMMANDS = {
     "status": "every task that was ever submitted for a storyboard",
     "resolve": "settle a shot that is in doubt, or whose delivered clip is not what was ordered",
     "take-in": "take in a clip that was made by hand, at a seller's console: it answers a shot as one that was bought",
-    "takes": "the takes of each shot that the lock or the store knows",
+    "takes": "the takes of each shot that the lock or the store knows; choose one",
     "film": "put the film together again from clips that are there; makes nothing new, buys nothing",
     "verify": "what a finished film says of how it was made; exit 1 where it is not signed, or was changed",
     "report": "write the page that shows the film: shots, seams, changes, money, where each clip comes from",
@@ -242,6 +246,8 @@ def _takes(p: argparse.ArgumentParser) -> None:
     _storyboard(p)
     p.add_argument("--set", action="append", default=[], metavar="SHOT=N", help="choose take N of a shot: it counts")
     p.add_argument("--why", metavar="TEXT", help="with --set: a note for the lock, beside who chose and when")
+    p.add_argument("--open", action="store_true", help="a page of this machine alone, to look and choose on")
+    p.add_argument("--port", type=int, metavar="N", help="with --open: the page's port (default: any that is free)")
     _format(p, "text", "json")
 
 

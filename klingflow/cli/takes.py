@@ -18,10 +18,26 @@ from klingflow.output.table import Row, table
 from klingflow.output.words import wrapped
 
 
-def takes(path: str | None, set: Sequence[str] = (), why: str | None = None, format: str = "text") -> int:
+def takes(
+    path: str | None,
+    set: Sequence[str] = (),
+    why: str | None = None,
+    open: bool = False,
+    port: int | None = None,
+    format: str = "text",
+) -> int:
     """Lists what the lock names: a run keeps every take of a shot that lives, so that a person can go back to one. With
-    `set`, chooses one."""
+    `set`, chooses one; with `open`, serves the page to choose on."""
     storyboard = klingflow.open(storyboards.one(path))
+    if open:
+        if set or why is not None or format == "json":
+            raise UsageError("--open shows the page to choose on", "leave --set, --why and --json out")
+        from klingflow.cli import takes_page
+
+        takes_page.serve(storyboard, port or 0)
+        return DONE
+    if port is not None:
+        raise UsageError("--port is that of the page", "write --open --port N")
     if set:
         return _choose(storyboard, set, why or "", json=format == "json")
     if why is not None:

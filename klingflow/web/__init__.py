@@ -1,0 +1,1 @@
+"""Pages that klingflow serves on this machine: thin faces of the library, as the command line is."""
