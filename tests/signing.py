@@ -43,7 +43,13 @@ def named(name: str) -> x509.Name:
 
 
 def certificate(
-    name: str, key: Private, by: tuple[str, Private], *, ca: bool = False, days: int = 30, usage: bool = True
+    name: str,
+    key: Private,
+    by: tuple[str, Private],
+    *,
+    ca: bool = False,
+    days: float = 30,
+    usage: x509.ObjectIdentifier | None = ExtendedKeyUsageOID.EMAIL_PROTECTION,
 ) -> x509.Certificate:
     issuer, issuer_key = by
     made = (
@@ -59,8 +65,8 @@ def certificate(
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
         .add_extension(x509.KeyUsage(not ca, False, False, False, False, ca, ca, False, False), critical=True)
     )
-    if not ca and usage:
-        made = made.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), critical=False)
+    if not ca and usage is not None:
+        made = made.add_extension(x509.ExtendedKeyUsage([usage]), critical=usage == ExtendedKeyUsageOID.TIME_STAMPING)
     return made.sign(issuer_key, None if isinstance(issuer_key, ed25519.Ed25519PrivateKey) else hashes.SHA256())
 
 
@@ -91,7 +97,13 @@ KINDS: Mapping[str, Callable[[], Private]] = {
 
 
 @cache
-def trial(name: str = "Trial Signer", *, days: int = 30, usage: bool = True, kind: str = "p256") -> Trial:
+def trial(
+    name: str = "Trial Signer",
+    *,
+    days: float = 30,
+    usage: x509.ObjectIdentifier | None = ExtendedKeyUsageOID.EMAIL_PROTECTION,
+    kind: str = "p256",
+) -> Trial:
     """A signer of that name, below a root of their own."""
     root_key, middle_key = p256(), p256()
     key = KINDS[kind]()

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
+import http.server
 import json
 import re
 import shutil
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 import klingflow
 from klingflow.app import credentials as signers
@@ -334,7 +339,7 @@ def test_what_differs_from_the_lock_is_named(project: Project) -> None:
 )
 def test_what_cannot_sign_is_refused_and_the_key_is_not_shown(environ: dict[str, str], said: str) -> None:
     one, other = signing.trial(STUDIO), signing.trial("Other")
-    old, bare = signing.trial("Old", days=-1), signing.trial("Bare", usage=False)
+    old, bare = signing.trial("Old", days=-1), signing.trial("Bare", usage=None)
     texts = {"KEY": one.key, "CHAIN": one.chain, "OTHER": other.key, "LOCKED": signing.locked(one.key)}
     texts |= {"OLD": old.key, "OLD CHAIN": old.chain, "BARE": bare.key, "BARE CHAIN": bare.chain}
     with pytest.raises(klingflow.UsageError, match=said) as refused:
@@ -382,6 +387,85 @@ def test_a_timestamp_authority_that_does_not_answer_leaves_the_film_as_it_is(pro
     assert "the timestamp authority did not answer as it should" in ended.err
     assert (project.root / FILM).read_bytes() == before
     assert [path.name for path in (project.root / "out/film").iterdir() if "film.mp4" in path.name] == ["film.mp4"]
+
+
+class Authority(http.server.BaseHTTPRequestHandler):
+    """A timestamp authority (RFC 3161): openssl's, in the folder that the server has."""
+
+    def do_POST(self) -> None:
+        folder = Path(self.server.folder)  # type: ignore[attr-defined]
+        (folder / "asked.tsq").write_bytes(self.rfile.read(int(self.headers["Content-Length"])))
+        words = ["-config", "tsa.cnf", "-section", "tsa", "-queryfile", "asked.tsq", "-out", "answer.tsr"]
+        subprocess.run(["openssl", "ts", "-reply", *words], cwd=folder, check=True, capture_output=True)
+        answer = (folder / "answer.tsr").read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/timestamp-reply")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+TSA = """\
+[tsa]
+serial = serial
+signer_cert = chain.pem
+certs = chain.pem
+signer_key = key.pem
+signer_digest = sha256
+default_policy = 1.2.3.4.1
+digests = sha256, sha384, sha512
+ess_cert_id_alg = sha256
+"""
+
+
+def test_a_timestamp_authority_says_when(project: Project, keys: Path, tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    own = signing.trial("Trial Time", usage=ExtendedKeyUsageOID.TIME_STAMPING, kind="rsa")
+    for name, text in {"tsa.cnf": TSA, "serial": "01\n", "key.pem": own.key, "chain.pem": own.chain}.items():
+        (tmp_path / name).write_text(text, "utf-8")
+    with http.server.HTTPServer(("127.0.0.1", 0), Authority) as server:
+        server.folder = tmp_path  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        environ = {**names(keys), "KLINGFLOW_SIGN_TSA": f"http://127.0.0.1:{server.server_port}/"}
+        project.write("film.yaml", BOARD.replace("Harbour Dawn", "Harbour Dusk"))
+        ended = project.run("film", "--sign", **environ)
+        server.shutdown()
+    assert ended.code == 0, ended.said
+    root = (keys / "root.pem").read_text("utf-8")
+    for trust, trusted in ((root, False), (root + own.root, True)):
+        seal = klingflow.verify_film(project.root / FILM, environ={"KLINGFLOW_SIGN_TRUST": trust}).credentials
+        assert seal is not None
+        assert (seal.intact, seal.trusted, seal.time_trusted, seal.problems) == (True, True, trusted, ())
+        assert re.match(r"\d{4}-\d\d-\d\dT", seal.time)
+    said = " ".join(project.run("verify", FILM, KLINGFLOW_SIGN_TRUST=root).out.split())
+    assert "by a timestamp authority that is not trusted here" in said
+
+
+@pytest.mark.slow
+def test_a_certificate_that_expired_since_is_no_change_of_the_film(made: Path, tmp_path: Path) -> None:
+    record = credentials.read(made / "project" / FILM).record
+    assert record is not None
+    age = datetime.datetime.now(datetime.UTC) - signing.NOW
+    short = signing.trial("Short", days=(age + datetime.timedelta(seconds=2)) / datetime.timedelta(days=1))
+    one = credentials.signer(*short.pair())
+    credentials.sign(made / "plain.mp4", tmp_path / "film.mp4", record, one, clips={})
+    assert klingflow.verify_film(tmp_path / "film.mp4", environ={}).good
+    until = time.monotonic() + 10
+    while (found := klingflow.verify_film(tmp_path / "film.mp4", environ={})).good:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert found.credentials is not None
+    assert found.credentials.intact
+    assert found.credentials.problems == (
+        "the certificate has expired, and no timestamp authority saw when it was used (signingCredential.expired)",
+    )
+    ended = Project(tmp_path, {}).run("verify", "film.mp4")
+    assert ended.code == 1
+    assert "not changed since\nBUT the certificate has expired" in ended.out
 
 
 def test_a_clip_with_damaged_credentials_goes_in_without_them(project: Project, keys: Path, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ class VerifiedFilm:
     @property
     def good(self) -> bool:
         """Whether it is signed by whom it has to be, and is as it was signed."""
-        if self.credentials is None or self.credentials.record is None:
+        if self.credentials is None or self.credentials.record is None or self.credentials.problems:
             return False
         return self.credentials.intact and (self.credentials.trusted or not self.trust)
 

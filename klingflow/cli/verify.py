@@ -55,10 +55,12 @@ def _seal(found: VerifiedFilm) -> Iterator[str]:
         yield from seal.problems
     if seal.signer or seal.organization:
         of = f" of {seal.organization}" if seal.organization not in ("", seal.signer) else ""
-        when = f", {seal.time} by a timestamp authority" if seal.time else "; no timestamp authority saw when"
+        authority = "a timestamp authority" if seal.time_trusted else "a timestamp authority that is not trusted here"
+        when = f", {seal.time} by {authority}" if seal.time else "; no timestamp authority saw when"
         yield f"{f'{name}: ' if seal.intact else ''}signed by {seal.signer}{of} with {seal.tool}{when}"
     if seal.intact:
         yield "not changed since"
+        yield from (f"BUT {problem}" for problem in seal.problems)
     if seal.trusted:
         yield "the certificate leads to a root in KLINGFLOW_SIGN_TRUST"
     elif found.trust:
@@ -132,6 +134,7 @@ def _document(found: VerifiedFilm, differs: tuple[str, ...] | None) -> dict[str,
             "organization": seal.organization,
             "serial": seal.serial,
             "time": seal.time or None,
+            "time_trusted": seal.time_trusted if seal.time else None,
             "tool": seal.tool,
         }
     return {

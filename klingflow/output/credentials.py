@@ -80,6 +80,8 @@ class Credentials:
     serial: str
     time: str
     """When a timestamp authority saw the signature, as ISO 8601; empty without one."""
+    time_trusted: bool
+    """Whether that authority leads to a root that the reader trusts."""
     tool: str
     """The program that signed."""
     intact: bool
@@ -87,7 +89,7 @@ class Credentials:
     trusted: bool
     """Whether the certificate leads to a root that the reader trusts."""
     problems: tuple[str, ...]
-    """What is wrong, but for a signer who is not trusted."""
+    """What is wrong, of an intact film with its certificate, but for a signer who is not trusted."""
     record: FilmRecord | None
     """None where the manifest was not written by klingflow, or cannot be read."""
     clips: Mapping[str, ClipCredentials]
@@ -331,11 +333,13 @@ def read(film: Path, *, trust: str = "") -> Credentials:
         return _unreadable(_message(bad))
     active: Mapping[str, Any] = found["manifests"].get(found["active_manifest"], {})  # absent where it is damaged
     results = found.get("validation_results", {})
-    failures = list(results.get("activeManifest", {}).get("failure", ()))
+    found_of_it = results.get("activeManifest", {})
+    failures = list(found_of_it.get("failure", ()))
     failures += [each for delta in results.get("ingredientDeltas", ()) for each in delta["validationDeltas"]["failure"]]
     codes = [(each["code"], each.get("explanation", "")) for each in failures]
     problems = [_said(code, text) for code, text in codes if code != _UNTRUSTED]
-    if found.get("validation_state") == "Invalid" and not problems:
+    intact = all(code in _OF_THE_CERTIFICATE for code, _ in codes) and _codes(found_of_it, "success") >= _PROOF
+    if not problems and (found.get("validation_state") == "Invalid" or not intact):
         problems = ["the content credentials are not valid"]
     record = None
     assertion = next((one["data"] for one in active.get("assertions", ()) if one["label"] == RECORD), None)
@@ -344,6 +348,7 @@ def read(film: Path, *, trust: str = "") -> Credentials:
             record = provenance.from_json(assertion)
         except ValueError as bad:
             problems.append(f"the record of the film cannot be read: {bad}")
+            intact = False
     seal = active.get("signature_info", {})
     tool: Mapping[str, str] = next(iter(active.get("claim_generator_info", ())), {})
     return Credentials(
@@ -351,9 +356,10 @@ def read(film: Path, *, trust: str = "") -> Credentials:
         organization=seal.get("issuer") or "",
         serial=seal.get("cert_serial_number") or "",
         time=seal.get("time") or "",
+        time_trusted=bool(seal.get("time")) and "timeStamp.trusted" in _codes(found_of_it, "success"),
         tool=" ".join(filter(None, (tool.get("name"), tool.get("version")))),
-        intact=not problems,
-        trusted=found.get("validation_state") == "Trusted",
+        intact=intact,
+        trusted="signingCredential.trusted" in _codes(found_of_it, "success"),
         problems=tuple(dict.fromkeys(problems)),
         record=record,
         clips=dict(_clips(active, found["manifests"])),
@@ -361,6 +367,12 @@ def read(film: Path, *, trust: str = "") -> Credentials:
 
 
 _UNTRUSTED = "signingCredential.untrusted"
+_OF_THE_CERTIFICATE = frozenset(
+    {_UNTRUSTED, "signingCredential.expired", "signingCredential.ocsp.revoked", "claimSignature.outsideValidity"}
+)
+"""Failures of a film that is as it was signed all the same."""
+_PROOF = frozenset({"claimSignature.validated", "assertion.bmffHash.match"})
+"""What has to be found good of a film that is as it was signed."""
 _SAID = {
     "assertion.bmffHash.mismatch": "the film's bytes are not those that were signed",
     "assertion.hashedURI.mismatch": "what the content credentials say was changed after they were signed",
@@ -373,6 +385,10 @@ _SAID = {
 """By the status codes of the C2PA specification 2.2, 15.2.2."""
 
 
+def _codes(results: Mapping[str, Any], kind: str) -> frozenset[str]:
+    return frozenset(each["code"] for each in results.get(kind, ()))
+
+
 def _said(code: str, text: str) -> str:
     return f"{_SAID[code]} ({code})" if code in _SAID else f"{redact(text) or 'not valid'} ({code})"
 
@@ -383,6 +399,7 @@ def _unreadable(why: str) -> Credentials:
         organization="",
         serial="",
         time="",
+        time_trusted=False,
         tool="",
         intact=False,
         trusted=False,
