@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image
 
 from klingflow.animatic import design
 from klingflow.animatic.missing import Card
+from klingflow.output import provenance
 from tests import clips
 from tests.cli import Project
 from tests.shared import ran
@@ -70,6 +72,14 @@ def test_a_draft_shows_what_is_there_and_says_what_is_not(project: Project) -> N
     ]
     frames = pictures(draft)
     assert [n for n, frame in enumerate(frames) if amber(frame)] == list(range(143, 214))
+    record = provenance.read(draft)
+    assert record is not None
+    assert [(shot.shot, shot.provider, shot.start, shot.end) for shot in record.shots] == [
+        ("dawn", "animatic", 0, 72),
+        ("dusk", "animatic", 72, 143),
+        ("night", "card", 143, 214),
+    ]
+    assert (record.shots[1].prompt_sha256, record.shots[2].clip) == (hashlib.sha256(b"A boat.").hexdigest(), "")
     assert film.read_bytes() == before
     assert (project.root / "film.lock.yaml").read_bytes() == lock
     (told,) = good("film-draft", project.run("film", "film.yaml", "--draft", "--json").out)["drafts"]
@@ -87,6 +97,9 @@ def test_a_take_that_is_not_made_is_shown_by_another(project: Project) -> None:
     joined = project.run("film", "film.yaml", "--draft")
     assert joined.code == 0, joined.said
     assert "film: dusk is stale: take 2 is not there; take 1 of the lock is shown" in joined.err
+    record = provenance.read(project.root / "out/film/film.draft.mp4")
+    assert record is not None
+    assert [shot.take for shot in record.shots] == [1, 1]
 
 
 def test_a_clip_that_the_store_lost_is_missing_and_nothing_at_all_is_an_error(project: Project) -> None:

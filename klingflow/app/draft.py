@@ -10,7 +10,7 @@ from klingflow.app import outputs
 from klingflow.app.local_clips import LocalClips
 from klingflow.app.session import Session
 from klingflow.core.errors import WouldMake
-from klingflow.core.model import ClipFacts, Film, Shot, ShotId
+from klingflow.core.model import ClipRecord, Film, Shot, ShotId
 from klingflow.execution.outcome import Emit
 from klingflow.planning.plan import Action, Step
 from klingflow.storyboard.lock import Entry
@@ -67,7 +67,7 @@ def draft(session: Session, emit: Emit) -> tuple[DraftFilm, ...]:
 class _Found:
     """What there is of a film."""
 
-    there: dict[ShotId, ClipFacts] = field(default_factory=dict)
+    there: dict[ShotId, ClipRecord] = field(default_factory=dict)
     made_of: dict[ShotId, Mapping[str, str | int | bool]] = field(default_factory=dict)
     """Of the stale ones of these."""
     stale: list[DraftShot] = field(default_factory=list)
@@ -79,12 +79,12 @@ def _found(session: Session, film: Film, steps: Mapping[ShotId, Step]) -> _Found
     out = _Found()
     for name in dict.fromkeys(cut.shot for cut in film.cut):
         shot, step = shots[name], steps[name]
-        facts = _as_planned(session, film, shot, step)
-        if facts is not None:
-            out.there[name] = facts
+        clip = _as_planned(session, film, shot, step)
+        if clip is not None:
+            out.there[name] = clip
         elif (kept := _in_lock(session, film, shot)) is not None:
             take, entry = kept
-            out.there[name], out.made_of[name] = entry.facts(), entry.parts
+            out.there[name], out.made_of[name] = entry.record(), entry.parts
             why = step.reason if take == shot.take else f"take {shot.take} is not there"
             out.stale.append(DraftShot(shot=name, take=take, reason=why))
         else:
@@ -96,8 +96,9 @@ def _found(session: Session, film: Film, steps: Mapping[ShotId, Step]) -> _Found
 
 def _joined(session: Session, film: Film, found: _Found, emit: Emit) -> DraftFilm:
     missing = {one.shot: one.reason for one in found.missing}
+    takes = {one.shot: one.take for one in found.stale if one.take is not None}
     path, joined = outputs.deliver_draft(
-        session.loaded, film, found.there, found.made_of, missing, session.lock, session.store, emit
+        session.loaded, film, found.there, found.made_of, takes, missing, session.lock, session.store, emit
     )
     return DraftFilm(
         film=film.label,
@@ -111,18 +112,18 @@ def _joined(session: Session, film: Film, found: _Found, emit: Emit) -> DraftFil
     )
 
 
-def _as_planned(session: Session, film: Film, shot: Shot, step: Step) -> ClipFacts | None:
+def _as_planned(session: Session, film: Film, shot: Shot, step: Step) -> ClipRecord | None:
     """The clip that the film would have, if it is at hand."""
     if step.action not in _THERE or step.clip is None:
         return None
-    known = step.record.facts if step.record is not None else None
+    known = step.record
     entry = session.lock.entry(film.variant, shot.id, shot.take)
     if known is None and entry is not None and entry.clip == step.clip:
-        known = entry.facts()
+        known = entry.record()
     if known is not None and session.store.holds(step.clip):
         return known
     if shot.clip is not None and step.key is not None:
-        return LocalClips(session.loaded, session.store, session.lock).own(shot, step.key).facts
+        return LocalClips(session.loaded, session.store, session.lock).own(shot, step.key)
     return None
 
 

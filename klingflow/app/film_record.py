@@ -13,7 +13,7 @@ from klingflow.io import ledger
 from klingflow.io.store import Store
 from klingflow.output import provenance
 from klingflow.output.cutting import Shown
-from klingflow.output.provenance import FilmRecord, ShownShot
+from klingflow.output.provenance import CARD, FilmRecord, ShownShot
 from klingflow.planning.plan import OWN
 
 
@@ -25,10 +25,16 @@ def film_record(
     rate: Fraction,
     bed: Digest | None,
     store: Store,
+    takes: Mapping[ShotId, int] | None = None,
 ) -> FilmRecord:
-    """What a film says of itself, not signed: `cut` is what it shows, at `rate` frames a second."""
+    """What a film says of itself, not signed: `cut` is what it shows, at `rate` frames a second. A shot without a
+    record is a card in a draft; `takes` are those of a draft's stale shots."""
     by_id = film.by_id()
-    clips = {shown.shot: clip_of(by_id[shown.shot], records[shown.shot], store) for shown in cut}
+    clips = {
+        name: clip_of(shot, records[name], store) if name in records else _card(shot)
+        for name, shot in ((shown.shot, by_id[shown.shot]) for shown in cut)
+    }
+    clips |= {name: replace(clips[name], take=take) for name, take in (takes or {}).items()}
     shots = tuple(
         replace(
             clips[shown.shot],
@@ -57,6 +63,26 @@ def film_record(
         digital_source_type=provenance.source_type(shots, music=bed is not None, drawn_from_stills=drawn),
         music=bed or "",
         shots=shots,
+    )
+
+
+def _card(shot: Shot) -> ShownShot:
+    """What a film says of a shot that has no clip yet."""
+    return ShownShot(
+        shot=shot.id,
+        take=shot.take,
+        start=0,
+        end=0,
+        clip="",
+        clip_start=0,
+        clip_end=0,
+        key="",
+        provider=CARD,
+        model=CARD,
+        task="",
+        date="",
+        prompt_sha256="",
+        taken_in=False,
     )
 
 

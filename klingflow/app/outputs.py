@@ -528,33 +528,38 @@ DRAFT = "film.draft.mp4"
 def deliver_draft(
     loaded: LoadedStoryboard,
     film: Film,
-    there: Mapping[ShotId, ClipFacts],
+    there: Mapping[ShotId, ClipRecord],
     stale: cutting.MadeOf,
+    takes: Mapping[ShotId, int],
     missing: Mapping[ShotId, str],
     lock: Lock,
     store: Store,
     show: Emit,
 ) -> tuple[Path, FilmFacts]:
     """Joins the clips of a film that are `there`, and cards in the place of shots that are `missing`, each with why.
-    `stale`: what those of the clips were made of that the storyboard would have made otherwise. Raises KlingflowError
-    where it cannot be joined."""
+    `stale`: what those of the clips were made of that the storyboard would have made otherwise; `takes` are theirs.
+    Raises KlingflowError where it cannot be joined."""
     from klingflow.animatic.missing import Card
+    from klingflow.app.film_record import film_record
     from klingflow.output import film as joining  # loads the media library
+    from klingflow.output import provenance
 
     check_beds(loaded)
     by_id = film.by_id()
-    rate = film.rate or cutting.usual_rate(cutting.sized(film, there))
+    rate = film.rate or cutting.usual_rate(cutting.sized(film, {shot: clip.facts for shot, clip in there.items()}))
     shapes = shapes_of(film, loaded.inputs)
     absent = {name: _absent(by_id[name], shapes[name] or USUAL, rate) for name in missing}
-    facts = {**there, **{shot: clip.facts for shot, clip in absent.items()}}
+    known = {shot: clip.facts for shot, clip in there.items()}
+    facts = {**known, **{shot: clip.facts for shot, clip in absent.items()}}
     places = _places(loaded, film, facts, lock, stale)
-    whole = {**_at_hand(film, there, store), **absent}
-    sized = cutting.sized(film, there)
+    whole = {**_at_hand(film, known, store), **absent}
+    sized = cutting.sized(film, known)
     if not sized or any(SHORTER_SIDE[by_id[shot].resolution] > max(s.ordered for s in sized) for shot in missing):
         sized = cutting.sized(film, facts)
     size = cutting.said_size(film, sized) or cutting.usual_size(sized)
+    cut = cutting.cut_list(film, whole, rate, places, _repeats(film, places, known, store))
     pieces = []
-    for n, shown in enumerate(cutting.cut_list(film, whole, rate, places, _repeats(film, places, there, store)), 1):
+    for n, shown in enumerate(cut, 1):
         shot, clip = by_id[shown.shot], whole[shown.shot]
         card = None
         if shot.id in missing:
@@ -575,6 +580,8 @@ def deliver_draft(
     def progress(done: int, of: int) -> None:
         show(Event(event="film", film=film.label, data={"fraction": round(done / max(1, of), 3)}))
 
+    bed = loaded.inputs.clips[film.audio] if film.audio else None
+    record = film_record(loaded, film, there, cut, rate, bed, store, takes)
     path = folder_of(loaded, film) / DRAFT
     joined = joining.assemble(
         pieces,
@@ -584,6 +591,8 @@ def deliver_draft(
         audio=loaded.project.resolve(film.audio) if film.audio else None,
         progress=progress,
         kept=_parts_folder(),
+        tags=provenance.tags(record),
+        finish=lambda part: provenance.append(part, record),
     )
     made = _Made(path.parent)
     made.stale(DRAFT, "draft")
