@@ -11,7 +11,16 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False  # typing's own costs `--version` a third of its time
 if TYPE_CHECKING:
-    from klingflow.app.choosing import Candidate, Choice, Chosen, Consequences, Effect, Moved, Unmade
+    from klingflow.app.choosing import (
+        Candidate,
+        Choice,
+        Chosen,
+        Consequences,
+        Effect,
+        Moved,
+        StillCandidate,
+        Unmade,
+    )
     from klingflow.app.credentials import VerifiedFilm, verify_film
     from klingflow.app.doctor import Finding, PaidProbe, doctor, paid_probe
     from klingflow.app.draft import DraftFilm, DraftShot
@@ -67,7 +76,16 @@ if TYPE_CHECKING:
     from klingflow.providers.base import FailureClass
 
 _HOMES = {
-    "klingflow.app.choosing": ("Candidate", "Choice", "Chosen", "Consequences", "Effect", "Moved", "Unmade"),
+    "klingflow.app.choosing": (
+        "Candidate",
+        "Choice",
+        "Chosen",
+        "Consequences",
+        "Effect",
+        "Moved",
+        "StillCandidate",
+        "Unmade",
+    ),
     "klingflow.app.credentials": ("VerifiedFilm", "verify_film"),
     "klingflow.app.doctor": ("Finding", "PaidProbe", "doctor", "paid_probe"),
     "klingflow.app.draft": ("DraftFilm", "DraftShot"),
@@ -169,6 +187,7 @@ __all__ = [
     "Span",
     "SpendRefused",
     "Step",
+    "StillCandidate",
     "StoreError",
     "StoreReport",
     "StoredClip",

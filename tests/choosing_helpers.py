@@ -54,7 +54,7 @@ def relock(storyboard: Storyboard) -> None:
             (film.variant, step.shot, step.take, made_of(step.key, step.take))
             for film in storyboard.plan().plan.films
             for step in film.steps
-            if step.clip is None and step.key is not None
+            if step.orders and step.key is not None
         ]
         if not made:
             return

@@ -16,6 +16,7 @@ from tests.browser_helpers import WIDTHS, Browsing, browsing, check_usable, need
 from tests.choosing_helpers import read
 from tests.page_helpers import served
 from tests.shared import ran
+from tests.standins import movie
 
 pytestmark = [pytest.mark.slow, needs_browser]
 
@@ -30,6 +31,7 @@ shots:
   - {id: keeper, continues: dawn, prompt: A door opens}
   - {id: storm, prompt: Dark clouds, takes: 2}
 """
+STILLS = BOARD.replace("Dark clouds", 'Dark clouds, first_frame: {stills: [a.png, "b <i>.png"]}')
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +86,7 @@ def test_a_take_is_chosen_by_keyboard_alone(chromium: Browsing, board: Storyboar
         expect(tab.locator("#shot")).to_have_text("storm")
         expect(tab.locator("video")).to_have_count(2)
         tab.keyboard.press("2")
-        expect(tab.locator("#follows")).to_contain_text("Nothing has to be made anew because of it.")
+        expect(tab.locator("#follows")).to_contain_text("Nothing has to be made because of it.")
         tab.keyboard.press("Enter")
         expect(tab.locator("#said")).to_contain_text("Take 2 of storm counts now")
     assert Path(board.path).read_text() == BOARD.replace("    takes: 3\n", "    takes: 3\n    take: 3\n").replace(
@@ -135,6 +137,25 @@ def test_it_shows_what_others_change_and_asks_again(chromium: Browsing, board: S
         expect(tab.locator("#live")).to_have_text("up to date", timeout=15000)
         tab.keyboard.press("Enter")
         expect(tab.locator("#said")).to_contain_text("Take 2 of dawn counts now")
+
+
+def test_a_still_is_chosen_by_keyboard_alone(chromium: Browsing, board: Storyboard) -> None:
+    folder = Path(board.path).parent
+    for number, name in enumerate(("a.png", "b <i>.png")):
+        (folder / name).write_bytes(movie.still(number))
+    Path(board.path).write_text(STILLS)
+    with served(takes_page.serving(board)) as page, chromium.shown(page.opening, width=390) as tab:
+        expect(tab.locator("#shot")).to_have_text("storm, first frame")
+        expect(tab.locator("#transport")).to_be_hidden()
+        until(tab, "[...document.querySelectorAll('.take img')].filter((image) => image.naturalWidth).length === 2")
+        tab.keyboard.press("2")
+        expect(tab.locator("#now")).to_have_text("No still is chosen yet.")
+        expect(tab.locator("#confirm")).to_be_enabled()
+        check_usable(tab)
+        tab.keyboard.press("Enter")
+        expect(tab.locator("#said")).to_contain_text("Still 2 of storm, first frame counts now: film.yaml says so")
+        expect(tab.locator(".take h3").nth(1)).to_contain_text("chosen")
+    assert Path(board.path).read_text() == STILLS.replace('<i>.png"]}', '<i>.png"], take: 2}')
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -14,11 +14,14 @@ import pytest
 import klingflow
 from klingflow import KlingflowError, Storyboard, UsageError
 from klingflow.app import choosing
+from klingflow.cli import app
+from klingflow.core.digest import of_bytes
 from klingflow.io import durable
 from klingflow.storyboard import lock as locks
 from klingflow.storyboard.lock import Pick
 from tests.choosing_helpers import BOARD, clip, finished, lock_path, read, relock
 from tests.cli import Project
+from tests.standins import movie
 from tests.test_answers import good
 
 
@@ -267,6 +270,109 @@ def test_candidates_are_what_the_lock_names_with_their_facts(board: Storyboard) 
     assert board.consider("dawn", 2).take == 2
 
 
+STILLS = """\
+klingflow: 1
+defaults: {provider: mulerouter, duration: 4}
+shots:
+  - id: dawn
+    prompt: Waves
+    first_frame: {stills: [frames/a.png, frames/b.png]}  # which one?
+  - id: keeper
+    continues: dawn
+    prompt: A door
+    last_frame:
+      stills:
+        - frames/a.png   # the lamp
+        - frames/c.png
+      take: 2
+  - {id: lamp, first_frame: {still: keeper}, prompt: x}
+"""
+
+
+@pytest.fixture
+def stills(tmp_path: Path) -> Storyboard:
+    (tmp_path / "frames").mkdir()
+    for number, name in enumerate("abc"):
+        (tmp_path / "frames" / f"{name}.png").write_bytes(movie.still(number))
+    return finished(tmp_path, STILLS)
+
+
+def test_a_still_is_chosen_in_the_mapping_that_proposes_it(stills: Storyboard, tmp_path: Path) -> None:
+    names = [(choice.name, choice.take, len(choice.candidates)) for choice in stills.choices()]
+    assert names == [
+        ("dawn.first_frame", None, 2), ("dawn", 1, 0), ("keeper.last_frame", 2, 2), ("keeper", 1, 0), ("lamp", 1, 1)
+    ]  # fmt: skip
+    found = stills.consider("dawn.first_frame", 2)
+    assert [(one.shot, one.waits) for one in found.stale] == [("dawn", False), ("keeper", False)]
+    assert found.was is None
+    assert found.spend == found.run
+    chosen = stills.choose("dawn.first_frame", 2, why="clear sky")
+    assert text(stills) == STILLS.replace("b.png]}", "b.png], take: 2}")
+    digest = of_bytes((tmp_path / "frames" / "b.png").read_bytes())
+    pick = Pick(take=2, clip=digest, by=chosen.by, why="clear sky", date=chosen.date)
+    assert read(stills).pick("", "dawn.first_frame") == pick
+    assert stills.choices()[0].picked
+    relock(stills)
+    stills.choose("keeper.last_frame", 1)
+    assert text(stills) == STILLS.replace("b.png]}", "b.png], take: 2}").replace("take: 2\n", "take: 1\n")
+    assert [one.shot for one in stills.consider("keeper.last_frame", 2).spared] == ["keeper", "lamp"]
+
+
+def test_a_still_that_is_not_proposed_is_refused(stills: Storyboard) -> None:
+    assert refused(stills, "dawn.first_frame", 3) == "first_frame of 'dawn' has no still 3; there are 2: choose 1 to 2"
+    assert refused(stills, "dawn.last_frame", 1) == (
+        "shot 'dawn' has no stills to choose from for 'last_frame'; stills are proposed for dawn.first_frame"
+    )
+    assert refused(stills, "lamp.first_frame", 1) == (
+        "shot 'lamp' has no stills to choose from for 'first_frame'; it proposes none: `stills: [a.png, b.png]`"
+    )
+    assert refused(stills, "dawn", 1) == "shot 'dawn' has no take yet; klingflow run film.yaml makes them"
+
+
+def test_the_file_of_a_candidate_is_found_by_its_digest(stills: Storyboard, tmp_path: Path) -> None:
+    still = tmp_path / "frames" / "b.png"
+    digest = of_bytes(still.read_bytes())
+    assert stills.candidate_file(digest) == still
+    with pytest.raises(UsageError, match="no take has the clip"):
+        stills.candidate_file(of_bytes((tmp_path / "film.yaml").read_bytes()))
+    still.write_bytes(movie.still(7))
+    with pytest.raises(UsageError, match="no take has the clip"):
+        stills.candidate_file(digest)
+
+
+def test_the_list_shows_stills_and_which_one_counts(stills: Storyboard, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["takes", str(stills.path)]) == 0
+    assert capsys.readouterr().out.endswith(
+        "\n"
+        "dawn.first_frame: no still is chosen; --set dawn.first_frame=N chooses, and what\n"
+        "  needs it is not bought before\n"
+        "    1 frames/a.png\n"
+        "    2 frames/b.png\n"
+        "\n"
+        "keeper.last_frame: still 2 counts\n"
+        "    1 frames/a.png\n"
+        "  * 2 frames/c.png\n"
+    )
+    assert app.main(["takes", str(stills.path), "--json"]) == 0
+    assert [one["take"] for one in good("takes", capsys.readouterr().out)["stills"]] == [None, 2]
+    assert app.main(["takes", str(stills.path), "--set", "dawn.first_frame=1"]) == 0
+    assert capsys.readouterr().out.startswith("dawn.first_frame: still 1 counts now: written into film.yaml; ")
+
+
+def test_what_a_choice_leaves_behind_a_gate_is_said_to_wait(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    board = finished(tmp_path, BOARD)
+    Path(board.path).write_text(BOARD.replace("    takes: 3 ", "    gate: approved\n    takes: 3 "))
+    dawn = board.choices()[0]
+    assert dawn.gate is not None
+    assert dawn.gate.startswith("pick a take")
+    found = board.consider("dawn", 2)
+    assert [(one.shot, one.waits) for one in found.stale] == [("keeper", True), ("stairs", True)]
+    assert "take 2 is picked" in found.stale[0].reason, "it says what is still to be done then"
+    assert (found.run, found.spend) == (0, sum(one.price or 0 for one in found.stale))
+    assert found.spend
+
+
 ANIMATIC = """\
 klingflow: 1
 defaults: {duration: 3, resolution: 720p}
@@ -286,7 +392,7 @@ def test_the_command_chooses_and_says_what_follows(project: Project) -> None:
         "dawn: take 2 counts now, and not take 1: written into film.yaml; the lock says that "
     )
     assert rest == (
-        "the next run makes anew because of it:\n"
+        "to be made because of it:\n"
         "  keeper: dawn has a new clip, free\n"
         "klingflow run film.yaml would spend nothing in all\n"
     )
@@ -302,12 +408,15 @@ def test_the_command_chooses_and_says_what_follows(project: Project) -> None:
     )
 
 
+MEND = "mend: write SHOT=N: dawn=3; or SHOT.FRAME=N: dawn.first_frame=2\n"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--set", "dawn"], "--set 'dawn' is no choice\nmend: write SHOT=N: dawn=3\n"),
-        (["--set", "dawn=two"], "--set 'dawn=two' is no choice\nmend: write SHOT=N: dawn=3\n"),
-        (["--set", "dawn=-1"], "--set 'dawn=-1' is no choice\nmend: write SHOT=N: dawn=3\n"),
+        (["--set", "dawn"], f"--set 'dawn' is no choice\n{MEND}"),
+        (["--set", "dawn=two"], f"--set 'dawn=two' is no choice\n{MEND}"),
+        (["--set", "dawn=-1"], f"--set 'dawn=-1' is no choice\n{MEND}"),
         (["--why", "x"], "--why says why a take is chosen\nmend: name it with --set SHOT=N\n"),
         (
             ["--set", "a=1", "--set", "b=1"],
@@ -318,8 +427,6 @@ def test_the_command_chooses_and_says_what_follows(project: Project) -> None:
 def test_what_is_no_choice_is_told(
     board: Storyboard, words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from klingflow.cli import app
-
     assert app.main(["takes", str(board.path), *words]) == 2
     assert capsys.readouterr().err == said
     assert asdict(board.consider("dawn", 1))["stale"] == ()

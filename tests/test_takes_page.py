@@ -22,6 +22,7 @@ from klingflow.web.server import Serving
 from tests.choosing_helpers import BOARD, clip, finished, read, relock
 from tests.cli import Project
 from tests.page_helpers import Got, ask, raw, served
+from tests.standins import movie
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +121,7 @@ def test_without_the_token_there_is_nothing(page: Serving) -> None:
 
 
 def test_another_origin_gets_nothing(page: Serving) -> None:
-    choice = b'{"shot": "dawn", "take": 3, "state": "x"}'
+    choice = b'{"name": "dawn", "take": 3, "state": "x"}'
     for origin in ("http://evil.example", "null", f"https://127.0.0.1:{page.port}", "http://127.0.0.1:1", None,
                    f"http://localhost:{page.port}"):  # fmt: skip
         assert ask(page, "api/choose", method="POST", body=choice, origin=origin).status == 403, origin
@@ -176,7 +177,7 @@ def test_a_clip_of_the_store_that_is_no_candidate_is_not_served(
 
 
 def test_a_huge_body_or_head_is_refused(page: Serving) -> None:
-    assert post(page, "api/consider", shot="x" * 70_000, take=1).status == 413
+    assert post(page, "api/consider", name="x" * 70_000, take=1).status == 413
 
     def sized(**headers: str | None) -> int:
         return ask(page, "api/consider", method="POST", body=b"{}", **headers).status
@@ -337,12 +338,12 @@ def own(tmp_path: Path) -> Iterator[tuple[Storyboard, Serving]]:
 
 def test_a_choice_is_considered_then_made_as_by_set(own: tuple[Storyboard, Serving]) -> None:
     board, page = own
-    found = told(post(page, "api/consider", shot="dawn", take=3))
+    found = told(post(page, "api/consider", name="dawn", take=3))
     assert [one["name"] for one in found["stale"]] == ["keeper", "stairs"]
     assert found["spend"] == found["run"]
     assert found["spend"].startswith("$")
     assert Path(board.path).read_text() == BOARD
-    made = told(post(page, "api/choose", shot="dawn", take=3, why="it turns", state=found["state"]))
+    made = told(post(page, "api/choose", name="dawn", take=3, why="it turns", state=found["state"]))
     assert (made["edited"], made["file"]) == (True, "film.yaml")
     assert "    take: 3\n" in Path(board.path).read_text()
     pick = read(board).pick("", "dawn")
@@ -353,22 +354,22 @@ def test_a_choice_is_considered_then_made_as_by_set(own: tuple[Storyboard, Servi
 
 def test_the_second_of_two_tabs_sees_the_choice_of_the_first_before_its_own(own: tuple[Storyboard, Serving]) -> None:
     board, page = own
-    one, other = (told(post(page, "api/consider", shot="dawn", take=take)) for take in (2, 3))
-    told(post(page, "api/choose", shot="dawn", take=2, state=one["state"]))
-    late = post(page, "api/choose", shot="dawn", take=3, state=other["state"])
+    one, other = (told(post(page, "api/consider", name="dawn", take=take)) for take in (2, 3))
+    told(post(page, "api/choose", name="dawn", take=2, state=one["state"]))
+    late = post(page, "api/choose", name="dawn", take=3, state=other["state"])
     assert wrong(late) == "the storyboard or its lock changed meanwhile"
     assert "take: 2\n" in Path(board.path).read_text()
-    now = told(post(page, "api/consider", shot="dawn", take=3))
-    told(post(page, "api/choose", shot="dawn", take=3, state=now["state"]))
+    now = told(post(page, "api/consider", name="dawn", take=3))
+    told(post(page, "api/choose", name="dawn", take=3, state=now["state"]))
 
 
 def test_what_an_editor_saved_meanwhile_stays(own: tuple[Storyboard, Serving]) -> None:
     board, page = own
-    seen = told(post(page, "api/consider", shot="dawn", take=3))
+    seen = told(post(page, "api/consider", name="dawn", take=3))
     text = BOARD.replace("Dark clouds", "Lightning")
     Path(board.path).write_text(text)
-    assert "changed meanwhile" in wrong(post(page, "api/choose", shot="dawn", take=3, state=seen["state"]))
-    assert "changed meanwhile" in wrong(post(page, "api/choose", shot="dawn", take=3)), "without what was seen"
+    assert "changed meanwhile" in wrong(post(page, "api/choose", name="dawn", take=3, state=seen["state"]))
+    assert "changed meanwhile" in wrong(post(page, "api/choose", name="dawn", take=3)), "without what was seen"
     assert Path(board.path).read_text() == text
 
 
@@ -388,16 +389,41 @@ def test_it_is_live(own: tuple[Storyboard, Serving]) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"[]", b"null", b'{"shot": "dawn"}', b'{"shot": 1, "take": 1}', b'{"shot": "dawn", "take": "1"}',
-     b'{"shot": "dawn", "take": true}', b"\xff", b"[" * 5000, b'{"shot": "none", "take": 1}',
-     b'{"shot": "dawn", "take": 99}', b'{"shot": "../x", "take": 1}'],
+    [b"", b"{", b"[]", b"null", b'{"name": "dawn"}', b'{"name": 1, "take": 1}', b'{"name": "dawn", "take": "1"}',
+     b'{"name": "dawn", "take": true}', b"\xff", b"[" * 5000, b'{"name": "none", "take": 1}',
+     b'{"name": "dawn", "take": 99}', b'{"name": "../x", "take": 1}'],
 )  # fmt: skip
 def test_what_is_no_choice_is_refused_in_words(page: Serving, board: Storyboard, body: bytes) -> None:
     for path in ("api/consider", "api/choose"):
         assert wrong(ask(page, path, method="POST", body=body))
     assert Path(board.path).read_text() == BOARD
     for why in (1, None, ["x"]):
-        assert wrong(post(page, "api/choose", shot="dawn", take=1, why=why, state="x")) == "why is no text"
+        assert wrong(post(page, "api/choose", name="dawn", take=1, why=why, state="x")) == "why is no text"
+
+
+def test_proposed_stills_are_shown_and_chosen(tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    files = [tmp_path / "frames" / name for name in ("a.png", "b.png", "other.png")]
+    for number, file in enumerate(files):
+        file.write_bytes(movie.still(number))
+    text = BOARD.replace("    takes: 3", "    first_frame: {stills: [frames/a.png, frames/b.png]}\n    takes: 3")
+    board = finished(tmp_path, text)
+    with served(takes_page.serving(board)) as page:
+        first = told(ask(page, "api/state"))["choices"][0]
+        assert (first["name"], first["frame"], first["take"]) == ("dawn.first_frame", "first_frame", None)
+        second = first["candidates"][1]
+        assert second["facts"][0] == "frames/b.png"
+        got = ask(page, f"media/{second['clip']}")
+        assert (got.status, got.headers["content-type"], got.body) == (200, "image/png", files[1].read_bytes())
+        other = hashlib.sha256(files[2].read_bytes()).hexdigest()
+        assert ask(page, f"media/{other}").status == 404, "a file of the project that nobody proposes"
+        files[1].write_bytes(movie.still(9))
+        assert ask(page, f"media/{second['clip']}").status == 404, "another picture than was shown"
+        files[1].write_bytes(got.body)
+        found = told(post(page, "api/consider", name="dawn.first_frame", take=2))
+        made = told(post(page, "api/choose", name="dawn.first_frame", take=2, state=found["state"]))
+        assert made["name"] == "dawn.first_frame"
+    assert Path(board.path).read_text() == text.replace("b.png]}", "b.png], take: 2}")
 
 
 def test_the_command_serves_the_page_and_ends_cleanly(project: Project, tmp_path: Path) -> None:

@@ -282,28 +282,30 @@ class Storyboard:
 
         return choosing.choices(self._session())
 
-    def clip_file(self, clip: str) -> Path:
-        """The file of a candidate's clip (`Candidate.clip`), to be read and left as it is. Raises UsageError where no
-        candidate has that clip, StoreError where the store does not hold it."""
+    def candidate_file(self, clip: str) -> Path:
+        """The file of a candidate (`Candidate.clip`, `StillCandidate.clip`), to be read and left as it is. Raises
+        UsageError where no candidate has that digest, StoreError where the store does not hold the clip."""
         from klingflow.app import choosing
 
-        return choosing.clip_file(self._session(), clip)
+        return choosing.candidate_file(self._session(), clip)
 
-    def consider(self, shot: str, take: int) -> Consequences:
-        """What becomes stale, and what making it anew costs, when this take is chosen; nothing is written. Raises
-        StoryboardError, UsageError or StoreError."""
+    def consider(self, name: str, take: int) -> Consequences:
+        """What is to be made, and what that costs, when this take of a shot ("dawn") is chosen, or this one of the
+        stills that are proposed for a frame of it ("dawn.first_frame"); nothing is written. Raises StoryboardError,
+        UsageError or StoreError."""
         from klingflow.app import choosing
 
-        return choosing.consider(self._session(), shot, take)
+        return choosing.consider(self._session(), name, take)
 
-    def choose(self, shot: str, take: int, *, why: str = "", state: str | None = None) -> Chosen:
-        """Chooses a take: `take: N` is written into the storyboard, of which no other byte changes, and who chose, why
-        and when into the lock. Buys nothing. `state` is that of the `Consequences` that a person saw: raises Moved
-        where the storyboard or its lock is another one by now. Raises StoryboardError, StoreError, or UsageError: there
-        is no such take, or the text cannot be edited."""
+    def choose(self, name: str, take: int, *, why: str = "", state: str | None = None) -> Chosen:
+        """Chooses a take of a shot ("dawn"), or a still for a frame of it ("dawn.first_frame"): `take: N` is written
+        into the storyboard, of which no other byte changes, and who chose, why and when into the lock. Buys nothing.
+        `state` is that of the `Consequences` that a person saw: raises Moved where the storyboard or the lock is
+        another one by now. Raises StoryboardError, StoreError, or UsageError: there is no such take, or the text cannot
+        be edited."""
         from klingflow.app import choosing
 
-        return choosing.choose(self._file, shot, take, why=why, state=state)
+        return choosing.choose(self._file, name, take, why=why, state=state)
 
     def film_differences(self, record: FilmRecord) -> tuple[str, ...]:
         """In what a finished film (`klingflow.verify_film(...).record`) differs from what the storyboard and its lock

@@ -97,7 +97,7 @@ COMMANDS = {
     "status": "every task that was ever submitted for a storyboard",
     "resolve": "settle a shot that is in doubt, or whose delivered clip is not what was ordered",
     "take-in": "take in a clip that was made by hand, at a seller's console: it answers a shot as one that was bought",
-    "takes": "the takes of each shot that the lock or the store knows; choose one",
+    "takes": "the takes of each shot that the lock or the store knows; choose one, or a still",
     "film": "put the film together again from clips that are there; makes nothing new, buys nothing",
     "verify": "what a finished film says of how it was made; exit 1 where it is not signed, or was changed",
     "report": "write the page that shows the film: shots, seams, changes, money, where each clip comes from",
@@ -244,7 +244,8 @@ def _take_in(p: argparse.ArgumentParser) -> None:
 
 def _takes(p: argparse.ArgumentParser) -> None:
     _storyboard(p)
-    p.add_argument("--set", action="append", default=[], metavar="SHOT=N", help="choose take N of a shot: it counts")
+    chosen = "choose take N of a shot, or still N of a frame: dawn.first_frame=2"
+    p.add_argument("--set", action="append", default=[], metavar="SHOT=N", help=chosen)
     p.add_argument("--why", metavar="TEXT", help="with --set: a note for the lock, beside who chose and when")
     p.add_argument("--open", action="store_true", help="a page of this machine alone, to look and choose on")
     p.add_argument("--port", type=int, metavar="N", help="with --open: the page's port (default: any that is free)")

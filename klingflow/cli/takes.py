@@ -9,9 +9,10 @@ from dataclasses import asdict
 from decimal import Decimal
 
 import klingflow
-from klingflow import Chosen, Effect, Storyboard, TakeRow, UsageError, money
+from klingflow import Chosen, Effect, Film, Storyboard, TakeRow, UsageError, money
 from klingflow.cli import answer, storyboards
 from klingflow.core.errors import DONE
+from klingflow.core.model import Proposal
 from klingflow.core.source import inert, visible
 from klingflow.output import terminal
 from klingflow.output.table import Row, table
@@ -43,19 +44,41 @@ def takes(
     if why is not None:
         raise UsageError("--why says why a take is chosen", "name it with --set SHOT=N")
     rows = storyboard.takes()
+    stills = [(film, one) for film in storyboard.films() for one in film.proposals()]
     if format == "json":
-        answer.show(storyboard=storyboard.relative(), takes=[asdict(row) for row in rows])
+        listed = [
+            {"film": film.label, "variant": film.variant, "shot": one.shot, "frame": one.frame, "stills": one.stills,
+             "take": one.take}
+            for film, one in stills
+        ]  # fmt: skip
+        answer.show(storyboard=storyboard.relative(), takes=[asdict(row) for row in rows], stills=listed)
         return DONE
-    if rows:
-        bases = any(row.basis for row in rows)
-        shown = [Row((*_cells(row), *((visible(row.basis),) if bases else ())), visible(_notes(row))) for row in rows]
-        width = terminal.width(sys.stdout)
-        head = HEAD if bases else HEAD[:-1]
-        lines = table(head, shown, width, right=("TAKE", "LENGTH", "PRICE"))
-        print(inert("\n".join([*lines, *wrapped(COUNTS, width)])))
-    else:
-        print("no take yet: klingflow run makes them")
+    width = terminal.width(sys.stdout)
+    lines = _listed(rows, width) if rows else ["no take yet: klingflow run makes them"]
+    for film, one in stills:
+        lines += ["", *_stills(film, one, width)]
+    print(inert("\n".join(lines)))
     return DONE
+
+
+def _listed(rows: Sequence[TakeRow], width: int) -> list[str]:
+    bases = any(row.basis for row in rows)
+    shown = [Row((*_cells(row), *((visible(row.basis),) if bases else ())), visible(_notes(row))) for row in rows]
+    head = HEAD if bases else HEAD[:-1]
+    return [*table(head, shown, width, right=("TAKE", "LENGTH", "PRICE")), *wrapped(COUNTS, width)]
+
+
+def _stills(film: Film, one: Proposal, width: int) -> list[str]:
+    """The stills that are proposed for a frame, and which one counts."""
+    name = f"{one.shot}.{one.frame}"
+    where = f" [{film.variant}]" if film.variant else ""
+    way = "" if one.take else f"; --set {name}=N chooses, and what needs it is not bought before"
+    chosen = f"still {one.take} counts" if one.take else "no still is chosen"
+    lines = wrapped(visible(f"{name}{where}: {chosen}{way}"), width, "", "  ")
+    for take, path in enumerate(one.stills, 1):
+        mark = "  * " if take == one.take else "    "
+        lines += wrapped(visible(f"{take} {path}"), width, mark, "      ", whole=True)
+    return lines
 
 
 COUNTS = "* counts: the film uses it, and other shots continue it. --set SHOT=N chooses another."
@@ -66,10 +89,11 @@ HEAD = ("  SHOT", "TAKE", "LENGTH", "PRICE", "PROVIDER", "DATE", "CLIP", "BASIS"
 def _choose(storyboard: Storyboard, given: Sequence[str], why: str, *, json: bool) -> int:
     if len(given) > 1:
         raise UsageError("--set is here more than once", "choose one take at a time: each may make others stale")
-    shot, equals, number = given[0].partition("=")
+    name, equals, number = given[0].partition("=")
     if not (equals and number.isascii() and number.isdigit() and len(number) < 5):
-        raise UsageError(f"--set {given[0]!r} is no choice", "write SHOT=N: dawn=3")
-    chosen = storyboard.choose(shot, int(number), why=why)
+        mend = "write SHOT=N: dawn=3; or SHOT.FRAME=N: dawn.first_frame=2"
+        raise UsageError(f"--set {given[0]!r} is no choice", mend)
+    chosen = storyboard.choose(name, int(number), why=why)
     if json:
         answer.show(storyboard=storyboard.relative(), chosen=_plain(chosen))
         return DONE
@@ -81,6 +105,7 @@ def _plain(chosen: Chosen) -> dict[str, object]:
     found = chosen.consequences
     return {
         "shot": found.shot,
+        "frame": found.frame,
         "take": found.take,
         "was": found.was,
         "clips": [{"variant": variant, "clip": clip} for variant, clip in found.clips.items()],
@@ -99,19 +124,20 @@ def _plain(chosen: Chosen) -> dict[str, object]:
 def _said(storyboard: Storyboard, chosen: Chosen, width: int) -> list[str]:
     """What was chosen, what that makes stale, and what it comes to."""
     found = chosen.consequences
+    what = f"{found.name}: {'still' if found.frame else 'take'} {found.take}"
     if found.take == found.was:
-        first = f"{found.shot}: take {found.take} counts, as before; the lock says that {chosen.by} chose it"
+        first = f"{what} counts, as before; the lock says that {chosen.by} chose it"
     else:
-        first = f"{found.shot}: take {found.take} counts now, and not take {found.was}: written into {chosen.file}; "
-        first += f"the lock says that {chosen.by} chose it"
+        instead = "" if found.was is None else f", and not {'still' if found.frame else 'take'} {found.was}"
+        first = f"{what} counts now{instead}: written into {chosen.file}; the lock says that {chosen.by} chose it"
     lines = wrapped(visible(first), width, "", "  ", whole=True)
     if found.stale:
-        lines += ["", "the next run makes anew because of it:"]
+        lines += ["", "to be made because of it:"]
         lines += _effects(found.stale, width)
         if len(found.stale) > 1:
             lines += wrapped(f"together {_price(found.spend, _bases(found.stale))}", width, "  ", "    ")
     else:
-        lines.append("nothing has to be made anew because of it")
+        lines.append("nothing has to be made because of it")
     if found.spared:
         names = ", ".join(f"{one.shot}{f' take {one.take}' if one.take > 1 else ''}" for one in found.spared)
         lines += wrapped(visible(f"no longer to be made: {names}"), width, "", "  ")
@@ -127,7 +153,8 @@ def _effects(effects: Sequence[Effect], width: int) -> list[str]:
     for effect in effects:
         name = effect.shot + (f" take {effect.take}" if effect.take > 1 else "")
         name += f" [{effect.variant}]" if films else ""
-        out += wrapped(visible(f"{name}: {effect.reason}, {_price(effect.price)}"), width, "  ", "    ")
+        price = _price(effect.price) + (" later" if effect.waits and effect.price != 0 else "")
+        out += wrapped(visible(f"{name}: {effect.reason}, {price}"), width, "  ", "    ")
     return out
 
 

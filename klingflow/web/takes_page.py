@@ -2,9 +2,11 @@
 
     GET  /                     the page
     GET  /api/state            every choice, as JSON; with ?known=VERSION only VERSION where it is the same still
-    GET  /media/SHA256         a candidate's clip
-    POST /api/consider         {shot, take}: what would become stale, and what that costs
-    POST /api/choose           {shot, take, why, state}: the choice, as `takes --set` makes it
+    GET  /media/SHA256         a candidate: a clip, or a still
+    POST /api/consider         {name, take}: what would become stale, and what that costs
+    POST /api/choose           {name, take, why, state}: the choice, as `takes --set` makes it
+
+What is chosen for is a shot ("dawn") or a frame of it ("dawn.first_frame").
 
 Everything is read from the disk at each request, so the page shows what a run that goes on has kept by now, and what
 was changed elsewhere.
@@ -29,6 +31,7 @@ from klingflow import (
     Consequences,
     Effect,
     KlingflowError,
+    StillCandidate,
     Storyboard,
     StoryboardError,
     UsageError,
@@ -54,10 +57,10 @@ async def serving(storyboard: Storyboard, port: int = 0) -> AsyncIterator[Servin
 @dataclass(slots=True)
 class _Takes:
     storyboard: Storyboard
-    clips: set[str] = field(default_factory=set)
-    """The clips of all candidates so far, by digest: what may be asked for."""
+    kinds: dict[str, str] = field(default_factory=dict)
+    """What each candidate so far is, by digest: what may be asked for."""
     files: dict[str, Path] = field(default_factory=dict)
-    """Where those are that were served."""
+    """Where the clips are that were served."""
     one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def answer(self, request: Request) -> Answer | File:
@@ -91,7 +94,7 @@ class _Takes:
 
     def choices(self) -> tuple[Choice, ...]:
         found = self.storyboard.choices()
-        self.clips.update(one.clip for choice in found for one in choice.candidates)
+        self.kinds.update({one.clip: _kind(one) for choice in found for one in choice.candidates})
         return found
 
     def _state(self, query: str) -> object:
@@ -102,37 +105,47 @@ class _Takes:
         return {"version": version, "storyboard": self.storyboard.relative(), "choices": choices}
 
     def _consider(self, body: bytes) -> object:
-        shot, take, _ = _wanted(body)
-        return _consequences(self.storyboard.consider(shot, take))
+        name, take, _ = _wanted(body)
+        return _consequences(self.storyboard.consider(name, take))
 
     def _choose(self, body: bytes) -> object:
-        shot, take, more = _wanted(body)
-        chosen = self.storyboard.choose(shot, take, why=_text(more, "why"), state=_text(more, "state"))
+        name, take, more = _wanted(body)
+        chosen = self.storyboard.choose(name, take, why=_text(more, "why"), state=_text(more, "state"))
         found = _consequences(chosen.consequences)
         return {**found, "by": chosen.by, "file": chosen.file, "edited": chosen.edited}
 
     async def _media(self, clip: str) -> Answer | File:
-        """Only what is or was a candidate is served, by its digest."""
-        if clip not in self.clips:
+        """Only what is or was a candidate is served, by its digest. A clip in the store never changes; a still may."""
+        if clip not in self.kinds:
             return plain(404)
-        if clip not in self.files:
+        path = self.files.get(clip)
+        if path is None:
             try:
-                self.files[clip] = await asyncio.to_thread(self.storyboard.clip_file, clip)
+                path = await asyncio.to_thread(self.storyboard.candidate_file, clip)
             except KlingflowError:
                 return plain(404)
-        return File(self.files[clip], "video/mp4")
+        if self.kinds[clip] == VIDEO:
+            self.files[clip] = path
+        return File(path, self.kinds[clip])
+
+
+VIDEO = "video/mp4"
+
+
+def _kind(one: Candidate | StillCandidate) -> str:
+    return VIDEO if isinstance(one, Candidate) else f"image/{one.facts.format.lower()}"
 
 
 def _wanted(body: bytes) -> tuple[str, int, dict[str, object]]:
-    """The shot, the take, and the rest of what a request asks for. Raises UsageError."""
+    """What is chosen for, the take, and the rest of what a request asks for. Raises UsageError."""
     try:
         data = json.loads(body)
-        shot, take = data["shot"], data["take"]
+        name, take = data["name"], data["take"]
     except (ValueError, LookupError, TypeError, RecursionError):
-        shot = take = data = None
-    if not isinstance(shot, str) or not isinstance(take, int) or isinstance(take, bool):
-        raise UsageError("that is no choice", "send the shot and the take")
-    return shot, take, data
+        name = take = data = None
+    if not isinstance(name, str) or not isinstance(take, int) or isinstance(take, bool):
+        raise UsageError("that is no choice", "send a name and a take")
+    return name, take, data
 
 
 def _text(data: dict[str, object], name: str) -> str:
@@ -153,6 +166,8 @@ def _choice(choice: Choice) -> dict[str, object]:
         "film": choice.film,
         "variant": choice.variant,
         "name": choice.name,
+        "frame": choice.frame,
+        "gate": choice.gate,
         "title": choice.title,
         "prompt": choice.prompt,
         "take": choice.take,
@@ -165,21 +180,21 @@ def _choice(choice: Choice) -> dict[str, object]:
     }
 
 
-def _candidate(one: Candidate) -> dict[str, object]:
+def _candidate(one: Candidate | StillCandidate) -> dict[str, object]:
     facts = one.facts
+    shown = {"take": one.take, "clip": one.clip, "width": facts.width, "height": facts.height}
+    size = f"{facts.width} × {facts.height}"
+    if isinstance(one, StillCandidate):
+        return {**shown, "here": True, "stale": False, "facts": [one.path, size, one.facts.format]}
     return {
-        "take": one.take,
-        "clip": one.clip,
+        **shown,
         "here": one.here,
         "stale": one.stale,
-        "rate": float(Fraction(facts.rate)),
-        "frames": facts.frames,
-        "width": facts.width,
-        "height": facts.height,
-        "audio": facts.audio,
+        "rate": float(Fraction(one.facts.rate)),
+        "frames": one.facts.frames,
         "facts": [
-            f"{facts.duration} s",
-            f"{facts.width} × {facts.height}",
+            f"{one.facts.duration} s",
+            size,
             f"{one.provider}, {one.date}",
             _price(one.cost, one.basis, unknown="price unknown"),
             *(["taken in by hand: " + one.taken_in] if one.taken_in else []),
@@ -189,12 +204,12 @@ def _candidate(one: Candidate) -> dict[str, object]:
 
 def _consequences(found: Consequences) -> dict[str, object]:
     return {
-        "shot": found.shot,
+        "name": found.name,
         "take": found.take,
         "was": found.was,
         "stale": [_effect(effect) for effect in found.stale],
         "spared": [_effect(effect) for effect in found.spared],
-        "spend": _price(found.spend) if found.spend != 0 else "nothing",
+        "spend": _price(found.spend, unknown="price unknown"),
         "run": _price(found.run) if found.run != 0 else "nothing",
         "state": found.state,
     }
@@ -206,7 +221,7 @@ def _effect(effect: Effect) -> dict[str, object]:
     return {
         "name": f"{effect.shot}{take}{variant}",
         "reason": effect.reason,
-        "price": _price(effect.price, effect.basis),
+        "price": _price(effect.price, effect.basis) + (", later" if effect.waits and effect.price != 0 else ""),
     }
 
 

@@ -123,7 +123,12 @@
   const id = (choice) => `${choice.variant}/${choice.name}`;
   const choice = () => choices.find((one) => id(one) === current);
   const candidate = () => choice()?.candidates.find((one) => one.take === looked);
-  const label = (one) => (one.variant ? `${one.name} [${one.variant}]` : one.name);
+  const label = (one) => {
+    const name = one.frame ? `${one.name.split(".")[0]}, ${one.frame.replace("_", " ")}` : one.name;
+    return one.variant ? `${name} [${one.variant}]` : name;
+  };
+  const noun = (one) => (one.frame ? "still" : "take");
+  const called = (one, take) => (one.frame ? `Still ${take}` : `Take ${take}`);
 
   const ask = async (path, data) => {
     const answer = await fetch(path, data && {
@@ -155,8 +160,9 @@
     ({ version, choices } = found);
     $("app").hidden = false;
     if (!choice()) {
+      const undecided = choices.find((one) => one.take === null); // nothing that needs it is bought before
       const open = choices.find((one) => one.candidates.length > 1 && !one.picked);
-      show(open ?? choices.find((one) => one.candidates.length) ?? choices[0]);
+      show(undecided ?? open ?? choices.find((one) => one.candidates.length) ?? choices[0]);
     } else {
       draw();
       consider();
@@ -201,7 +207,10 @@
   const standing = (one) => {
     const takes = one.candidates.length;
     if (!takes) return "not made yet";
-    return `${takes === 1 ? "1 take" : `take ${one.take} of ${takes}`}${one.picked ? ", chosen" : ""}`;
+    if (one.take === null) return `${takes} stills, none chosen`;
+    const which = takes === 1 ? "1 take" : `${noun(one)} ${one.take} of ${takes}`;
+    const gate = one.gate === null ? "" : one.gate ? ", gate closed" : ", gate open";
+    return which + (one.picked ? ", chosen" : "") + gate;
   };
 
   const drawShots = () => {
@@ -220,9 +229,12 @@
   const drawGrid = (one) => {
     const videos = [];
     const cards = one.candidates.map((each) => {
-      const name = `Take ${each.take}`;
+      const name = called(one, each.take);
       let picture = make("p", null, "Its clip is not in this store.");
-      if (each.here) {
+      if (one.frame) {
+        picture = make("img", { alt: `${name}: ${each.facts[0]}`, src: `media/${each.clip}` });
+        picture.style.aspectRatio = `${each.width} / ${each.height}`;
+      } else if (each.here) {
         picture = make("video", { muted: true, playsInline: true, preload: "auto", "aria-label": `${name} of ${label(one)}` });
         picture.style.aspectRatio = `${each.width} / ${each.height}`;
         picture.src = `media/${each.clip}`;
@@ -237,7 +249,7 @@
         make("h3", null),
         picture,
         make("ul", null, ...each.facts.map((fact) => make("li", null, fact))),
-        make("button", { type: "button", "aria-keyshortcuts": String(each.take) }, `Look at take ${each.take}`),
+        make("button", { type: "button", "aria-keyshortcuts": String(each.take) }, `Look at ${noun(one)} ${each.take}`),
       );
       card.addEventListener("click", () => look(each.take));
       return card;
@@ -249,6 +261,7 @@
     }
     $("grid").replaceChildren(...cards);
     const longest = one.candidates.reduce((most, each) => (each.frames > most.frames ? each : most), { frames: 1, rate: 24 });
+    $("transport").setAttribute("aria-label", `Playback of all takes of ${label(one)} together`);
     player.load(videos, longest.rate, longest.frames);
   };
 
@@ -260,7 +273,7 @@
     element.classList.toggle("looked", each.take === looked);
     element.querySelector("button").setAttribute("aria-pressed", String(each.take === looked));
     element.querySelector("h3").replaceChildren(
-      `Take ${each.take}`,
+      called(one, each.take),
       ...[
         counts && chip("counts", "accent"),
         counts && one.picked && chip("chosen", "good"),
@@ -284,7 +297,7 @@
     drawDecision();
     if (!candidate()) return;
     const mine = ++asked;
-    const found = await ask("api/consider", { shot: choice().name, take: looked }).catch(() => ({ what: "No answer" }));
+    const found = await ask("api/consider", { name: choice().name, take: looked }).catch(() => ({ what: "No answer" }));
     if (mine !== asked) return;
     considered = found.what ? { wrong: `${found.what}. ${found.mend ?? ""}` } : found;
     drawDecision();
@@ -296,14 +309,16 @@
     $("decision").hidden = !each;
     if (!each) return;
     const counts = each.take === one.take;
-    $("chosen").textContent = `Take ${each.take} of ${one.name}`;
+    $("chosen").textContent = `${called(one, each.take)} of ${label(one)}`;
     const pick = one.pick && one.pick.take === each.take ? one.pick : null;
     const by = pick && `chosen by ${pick.by} on ${pick.date}${pick.why ? `: “${pick.why}”` : ""}`;
+    const gate = one.gate ? ` The gate is closed: ${one.gate}.` : one.gate === "" ? " The gate is open." : "";
+    const other = one.take === null ? `No ${noun(one)} is chosen yet.` : `${called(one, one.take)} counts now.`;
     $("now").textContent = counts
-      ? `It counts now${by && one.picked ? `, ${by}` : "; nobody has chosen it yet"}.`
-      : `Take ${one.take} counts now.${one.variant ? " A choice counts in every film of the matrix." : ""}`;
+      ? `It counts now${by && one.picked ? `, ${by}` : "; nobody has chosen it yet"}.${gate}`
+      : `${other}${one.variant ? " A choice counts in every film of the matrix." : ""}`;
     $("follows").replaceChildren(...follows(each, counts));
-    $("confirm").textContent = counts ? `Confirm take ${each.take}` : `Choose take ${each.take}`;
+    $("confirm").textContent = `${counts ? "Confirm" : "Choose"} ${noun(one)} ${each.take}`;
     $("confirm").disabled = !considered || Boolean(considered.wrong);
   };
 
@@ -311,16 +326,16 @@
     if (!considered) return [make("p", { class: "soft" }, "Working out what it costs …")];
     if (considered.wrong) return [make("p", null, considered.wrong)];
     const out = [];
-    if (each.stale) out.push(make("p", null, "The shot asks for another clip by now: the next run makes this take anew."));
+    if (each.stale) out.push(make("p", null, "Stale: the shot asks for another clip by now, so this take is made anew."));
     if (considered.stale.length) {
-      out.push(make("p", { class: "costs" }, "The next run makes anew because of it, for ", make("strong", null, considered.spend), ":"));
+      out.push(make("p", { class: "costs" }, "To be made because of it, ", make("strong", null, considered.spend), ":"));
       out.push(
         make("table", null, make("tbody", null, ...considered.stale.map((effect) => make("tr", null,
           make("td", null, effect.name), make("td", { class: "soft" }, effect.reason),
           make("td", { class: "number price" }, effect.price))))),
       );
     } else if (!counts) {
-      out.push(make("p", null, "Nothing has to be made anew because of it."));
+      out.push(make("p", null, "Nothing has to be made because of it."));
     }
     if (considered.spared.length) {
       out.push(make("p", null, `No longer to be made: ${considered.spared.map((effect) => effect.name).join(", ")}.`));
@@ -333,14 +348,14 @@
     if ($("confirm").disabled) return;
     const one = choice();
     $("confirm").disabled = true;
-    const data = { shot: one.name, take: looked, why: $("why").value, state: considered.state };
+    const data = { name: one.name, take: looked, why: $("why").value, state: considered.state };
     const found = await ask("api/choose", data).catch(() => ({ what: "No answer" }));
     if (!found.what) {
       $("why").value = "";
       $("why").blur();
       $("said").textContent = found.edited
-        ? `Take ${found.take} of ${one.name} counts now: ${found.file} says so, and the lock that ${found.by} chose it.`
-        : `The lock says that ${found.by} chose take ${found.take} of ${one.name}.`;
+        ? `${called(one, found.take)} of ${label(one)} counts now: ${found.file} says so, and the lock that ${found.by} chose it.`
+        : `The lock says that ${found.by} chose ${noun(one)} ${found.take} of ${label(one)}.`;
     } else {
       $("said").textContent = `Nothing was chosen: ${found.what}. ${found.mend ?? ""}`;
     }
