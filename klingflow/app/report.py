@@ -22,7 +22,7 @@ from klingflow.app import outputs, tasks
 from klingflow.app.session import Session, open_session
 from klingflow.core import digest as digests
 from klingflow.core.errors import KlingflowError, UsageError
-from klingflow.core.model import ClipFacts, Digest, Film, Key, ShotId
+from klingflow.core.model import ClipFacts, Digest, Film, Key, Shot, ShotId
 from klingflow.execution.outcome import Outcome, Result
 from klingflow.io import durable, ledger
 from klingflow.io.project import git_head, git_root
@@ -189,7 +189,7 @@ class _Collected:
         folder = outputs.folder_of(loaded, film)
         files = outputs.there(folder)
         facts = {shot: one for (shot, take), one in self.clips(film).items() if film.shot(shot).take == take}
-        shown, rate = self._shown(film, facts)
+        shown, rate = self._shown(film, {shot.id: _ordered(shot) for shot in film.shots} | facts)
         return report.Known(
             film=film,
             storyboard=loaded.relative,
@@ -224,9 +224,7 @@ class _Collected:
         return out
 
     def _shown(self, film: Film, facts: Mapping[ShotId, ClipFacts]) -> tuple[tuple[Shown, ...], Fraction]:
-        """What the film shows of its clips, and its rate; nothing where one is missing."""
-        if not all(cut.shot in facts for cut in film.cut):
-            return (), Fraction(24)
+        """What the film shows of its clips, and its rate."""
         try:
             return outputs.cut_on_record(self._session.loaded, film, facts, self._session.lock)
         except KlingflowError:  # the film says why it cannot be joined
@@ -277,6 +275,20 @@ class _Collected:
     def _unsettled(self, film: Film) -> list[Key]:
         steps = self._film_plan(film).steps
         return [step.key for step in steps if step.key is not None and step.action is not Action.REUSE]
+
+
+def _ordered(shot: Shot) -> ClipFacts:
+    """A shot's clip as it will be, about, where it is not there yet."""
+    return ClipFacts(
+        digest=digests.of_bytes(shot.id.encode()),
+        bytes=0,
+        width=16,
+        height=9,
+        frames=shot.duration * 24,
+        duration=str(shot.duration),
+        rate="24",
+        audio=shot.sound,
+    )
 
 
 def _verdict(folder: Path) -> Verdict | None:

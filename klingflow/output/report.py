@@ -114,7 +114,7 @@ class Known:
     unpriced: int = 0
     """Orders whose price is not known; not in `booked`."""
     shown: tuple[Shown, ...] = ()
-    """What the film shows at each place of its cut; empty where a clip is missing."""
+    """What the film shows at each place of its cut; about, where a clip is missing. Empty where that is not known."""
     rate: Fraction = Fraction(24)
     """Of `shown`."""
     verdict: Verdict | None = None
@@ -654,7 +654,7 @@ def _arcs(strip: Sequence[Spot]) -> Iterable[Arc]:
                 continue
             source, target = places[link.shot], places[card.id]
             far = abs(target.number - source.number)
-            top = max(2, ARC_HIGH - 4 - round(9 * far**0.75) - (5 if link.kind == "frame" else 0))
+            top = max(-10, ARC_HIGH - 12 - round(11 * far**0.75) - (6 if link.kind == "frame" else 0))
             begin, end = (round((spot.at + spot.long / 2) * 10) for spot in (source, target))
             path = f"M{begin} {ARC_HIGH}C{begin} {top} {end} {top} {end} {ARC_HIGH}"
             yield Arc(path=path, source=link.shot, target=card.id, kind=link.kind)

@@ -3,7 +3,8 @@
   const dialogs = [...document.querySelectorAll("dialog[data-shot]")];
   const buttons = [...document.querySelectorAll(".strip button[data-open]")];
   const named = (id) => dialogs.find((one) => one.dataset.shot === id);
-  let from = null;
+  let from = null; // the button that opened a shot
+  let seam = ""; // where to go when the open shot has closed
 
   function quiet(box) {
     for (const video of box.querySelectorAll("video")) video.pause();
@@ -16,20 +17,25 @@
   function open(id, origin) {
     const to = named(id);
     if (!to || to.open) return;
-    for (const other of dialogs) if (other.open) { moving = true; other.close(); moving = false; }
+    for (const other of dialogs) if (other.open) other.close();
     for (const video of document.querySelectorAll(".screen video")) video.pause();
     if (origin && !origin.closest("dialog")) from = origin;
     to.showModal();
     to.scrollTop = 0;
     place("#" + id);
   }
-  let moving = false;
 
   for (const box of dialogs) {
     box.addEventListener("close", () => {
       quiet(box);
-      if (moving) return;
+      if (document.querySelector("dialog[open]")) return; // another shot came in its place
       place("");
+      if (seam) {
+        location.hash = seam;
+        document.querySelector(seam).focus();
+        seam = "";
+        return;
+      }
       const button = buttons.find((one) => one.dataset.open === box.dataset.shot);
       const back = from && from.dataset.open === box.dataset.shot ? from : button || from;
       if (back && back.focus) back.focus();
@@ -42,7 +48,13 @@
     if (opener) return open(opener.dataset.open, opener);
     const box = event.target.closest("dialog");
     if (!box) return;
-    if (event.target.closest("[data-close], a[href^='#seam-']")) box.close();
+    if (event.target.closest("[data-close]")) box.close();
+    const leads = event.target.closest("a[href^='#seam-']");
+    if (leads) {
+      event.preventDefault();
+      seam = leads.getAttribute("href");
+      box.close();
+    }
     const go = event.target.closest("[data-go]");
     if (go) step(box, Number(go.dataset.go));
   });
