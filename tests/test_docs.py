@@ -227,7 +227,7 @@ def test_the_examples_of_the_commands_work(
     monkeypatch.chdir(tmp_path)
     for name in ("check", "plan", "status", "takes", "graph", "schema"):
         [example] = re.findall(r"^```sh\n(.*?)^```$", COMMANDS[name], re.MULTILINE | re.DOTALL)
-        for line in example.splitlines():
+        for line in (line for line in example.splitlines() if "--open" not in line):  # a page is served until Ctrl-C
             assert app.main(shlex.split(line.partition(" >")[0])[1:]) == 0, f"{line}\n{capsys.readouterr()}"
     assert (tmp_path / "plan.json").is_file()
 
