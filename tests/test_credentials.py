@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import threading
 import time
+import wave
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -490,6 +491,42 @@ def test_a_clip_with_damaged_credentials_goes_in_without_them(project: Project, 
     assert found.intact
     assert sorted(each.intact for each in found.clips.values()) == [False, True]
     assert "the clip came with credentials that did not fit it, of Trial Studio" in project.run("verify", FILM).out
+
+
+def test_a_music_bed_keeps_the_credentials_that_it_came_with(project: Project, keys: Path) -> None:
+    import c2pa
+
+    seller = signing.trial(SELLER)
+    with wave.open(str(project.root / "plain.wav"), "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", ""))
+        sound.writeframes(bytes(range(256)) * 64)
+    actions = {"actions": [{"action": "c2pa.created", "digitalSourceType": IPTC + "trainedAlgorithmicMedia"}]}
+    bed = {"title": "a tune", "assertions": [{"label": "c2pa.actions.v2", "data": actions}]}
+    info = c2pa.C2paSignerInfo("es256", seller.pair()[1], seller.pair()[0], None)
+    with c2pa.Builder(json.dumps(bed)) as builder, c2pa.Signer.from_info(info) as signer:
+        builder.sign_file(project.root / "plain.wav", project.root / "score.wav", signer)
+    for name, came in (("plain.wav", False), ("score.wav", True)):
+        project.write("film.yaml", BOARD.replace("film: {", f"film: {{audio: {name}, "))
+        assert project.run("film", "--sign", **names(keys)).code == 0
+        found = credentials.read(project.root / FILM)
+        assert found.intact, found.problems
+        assert found.record is not None
+        assert found.record.music == hashlib.sha256((project.root / name).read_bytes()).hexdigest()
+        assert (found.record.music in found.clips) == came
+        same = project.run("verify", FILM, "film.yaml")
+        assert same.code == 0
+        assert ("; it came signed by Trial Studio" in " ".join(same.out.split())) == came
+    project.write("film.yaml", BOARD)
+    other = project.run("verify", FILM, "film.yaml")
+    assert (other.code, "the music bed is another one" in other.out) == (1, True)
+
+
+def test_a_rehearsal_is_in_no_lock_and_that_is_said_once(project: Project) -> None:
+    assert project.run("run", "--provider", "animatic").code == 0
+    project.write("bare.yaml", BOARD)
+    ended = project.run("verify", "out/film/animatic/film.mp4", "bare.yaml", "--json")
+    assert ended.code == 1
+    assert told(ended)["differences"] == ["it is a rehearsal with the animatic: no lock names its clips"]
 
 
 def test_without_the_library_only_what_is_signed_needs_it(project: Project, keys: Path, tmp_path: Path) -> None:

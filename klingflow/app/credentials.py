@@ -15,7 +15,7 @@ from klingflow.app.film_record import clip_of
 from klingflow.app.project_loader import LoadedStoryboard
 from klingflow.app.session import Session
 from klingflow.core.errors import UsageError
-from klingflow.core.model import Film, ShotId
+from klingflow.core.model import ANIMATIC, Film, ShotId
 from klingflow.core.redact import register
 from klingflow.io.git import head, tracked
 from klingflow.output import provenance
@@ -171,6 +171,9 @@ def differences(session: Session, record: FilmRecord) -> tuple[str, ...]:
 
 def _differences(session: Session, film: Film, record: FilmRecord) -> Iterator[str]:
     now = _locked(session, film)
+    if not now and any(shot.provider == ANIMATIC for shot in record.shots):
+        yield "it is a rehearsal with the animatic: no lock names its clips"
+        return
     there, wanted = [shot.shot for shot in record.shots], [str(cut.shot) for cut in film.cut]
     gone: list[str] = []
     come: list[str] = []

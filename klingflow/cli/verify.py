@@ -30,7 +30,7 @@ def verify(film: str, path: str | None = None, format: str = "text") -> int:
     width = terminal.width(sys.stdout)
     lines = [line for text in _seal(found) for line in wrapped(visible(text), width, "", "  ", whole=True)]
     if found.record is not None:
-        lines += ["", *_told(found.record, width), "", *_shots(found, found.record, width)]
+        lines += ["", *_told(found, found.record, width), "", *_shots(found, found.record, width)]
     if differs is not None:
         lines += ["", *_compared(differs, str(path), width)]
     print(inert("\n".join(lines)))
@@ -79,7 +79,7 @@ def _seal(found: VerifiedFilm) -> Iterator[str]:
         yield "what follows is what was signed, which is not what this file shows now"
 
 
-def _told(record: FilmRecord, width: int) -> list[str]:
+def _told(found: VerifiedFilm, record: FilmRecord, width: int) -> list[str]:
     at = f", commit {record.commit[:12]}" if record.commit else ""
     dirty = " with changes that are in no commit" if record.dirty else ""
     variant = f" [{record.variant}]" if record.variant else ""
@@ -90,6 +90,8 @@ def _told(record: FilmRecord, width: int) -> list[str]:
         record.digital_source_type,
         f"by {record.generator} from {record.storyboard}{at}{dirty}",
     ]
+    if record.music:
+        lines.append(f"the music bed has the SHA-256 {record.music[:12]}…{_came(found, record.music, '; it')}")
     return [line for text in lines for line in wrapped(visible(text), width, "", "  ", whole=True)]
 
 
@@ -111,11 +113,16 @@ def _cells(record: FilmRecord, shot: ShownShot) -> tuple[str, ...]:
 
 def _notes(found: VerifiedFilm, shot: ShownShot) -> str:
     notes = ["taken in by hand"] if shot.taken_in else []
-    own = found.credentials.clips.get(shot.clip) if found.credentials is not None else None
-    if own is not None:
-        said = "signed by" if own.intact else "with credentials that did not fit it, of"
-        notes.append(f"the clip came {said} {own.signer}")
-    return "; ".join(notes)
+    came = _came(found, shot.clip, "the clip")
+    return "; ".join([*notes, *([came] if came else [])])
+
+
+def _came(found: VerifiedFilm, digest: str, what: str) -> str:
+    """Who signed a clip or the music bed before it came into the film; empty where nobody did."""
+    own = found.credentials.clips.get(digest) if found.credentials is not None else None
+    if own is None:
+        return ""
+    return f"{what} came {'signed by' if own.intact else 'with credentials that did not fit it, of'} {own.signer}"
 
 
 def _compared(differs: Sequence[str], path: str, width: int) -> list[str]:

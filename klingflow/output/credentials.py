@@ -9,6 +9,7 @@ for the timestamp authority that a signer names. Knows no storyboard and no envi
 from __future__ import annotations
 
 import json
+import mimetypes
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -38,6 +39,7 @@ _SETTINGS: Mapping[str, Any] = {
     "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False, "verify_after_sign": True},
     "builder": {"thumbnail": {"enabled": False}},
 }
+_MP4 = "video/mp4"
 _CURVES = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
 
 
@@ -62,7 +64,7 @@ class Signer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipCredentials:
-    """The credentials with which a clip came, as they were when the film was signed."""
+    """The credentials with which a clip or a music bed came, as they were when the film was signed."""
 
     signer: str
     """The organization in the certificate, or else the common name."""
@@ -93,7 +95,7 @@ class Credentials:
     record: FilmRecord | None
     """None where the manifest was not written by klingflow, or cannot be read."""
     clips: Mapping[str, ClipCredentials]
-    """By SHA-256, the clips that came with credentials of their own."""
+    """By SHA-256, the clips that came with credentials of their own, and the music bed if it did."""
 
 
 # ---------------------------------------------------------------- the signer
@@ -180,21 +182,25 @@ def sign(
     film: Path, to: Path, record: FilmRecord, by: Signer, *, clips: Mapping[str, Path], music: Path | None = None
 ) -> None:
     """Writes the film with its credentials to `to`, another file. `clips` are the files of the record's clips, by
-    SHA-256. Raises UsageError where the certificate is none for C2PA, KlingflowError where the timestamp authority does
-    not answer, and OSError."""
-    signed = {digest: path for digest, path in clips.items() if _has_credentials(path)}
+    SHA-256, `music` is the bed. Raises UsageError where the certificate is none for C2PA, KlingflowError where the
+    timestamp authority does not answer, and OSError."""
+    signed = {digest: path for digest, path in clips.items() if _is_signed(path) and _goes_along(path)}
+    bed = None if music is None else _bed(record, music, signed=_goes_along(music))
     when = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     try:
         with (
             c2pa.Context.from_dict(dict(_SETTINGS)) as context,
-            c2pa.Builder(json.dumps(_manifest(record, frozenset(signed), music, when)), context=context) as builder,
+            c2pa.Builder(json.dumps(_manifest(record, frozenset(signed), bed, when)), context=context) as builder,
         ):
             for digest, path in signed.items():
                 with path.open("rb") as clip:
-                    builder.add_ingredient(json.dumps(_ingredient(record, digest, signed=True)), "video/mp4", clip)
+                    builder.add_ingredient(json.dumps(_ingredient(record, digest, signed=True)), _MP4, clip)
+            if music is not None and bed is not None and "instance_id" not in bed:
+                with music.open("rb") as sound:
+                    builder.add_ingredient(json.dumps(bed), bed["format"], sound)
             info = c2pa.C2paSignerInfo(by._algorithm, by._chain, by._key, by.tsa or None)
             with c2pa.Signer.from_info(info) as key, film.open("rb") as source, to.open("w+b") as target:
-                builder.sign(key, "video/mp4", source, target)
+                builder.sign(key, _MP4, source, target)
     except c2pa.C2paError as bad:
         raise _unsigned(bad, by) from bad
 
@@ -214,24 +220,34 @@ def _message(bad: Exception) -> str:
     return redact(str(bad).partition(": ")[2] or type(bad).__name__.removeprefix("_C2pa")).rstrip(". ")
 
 
-def _has_credentials(clip: Path) -> bool:
-    """Whether a clip came with credentials that can go along. Those that cannot be read at all are left out."""
+def _is_signed(clip: Path) -> bool:
     try:
-        if not provenance.is_signed(clip):
-            return False
-        with (
-            c2pa.Context.from_dict(dict(_SETTINGS)) as context,
-            c2pa.Builder("{}", context=context) as trial,
-            clip.open("rb") as file,
-        ):
-            trial.add_ingredient("{}", "video/mp4", file)
-    except (MediaError, c2pa.C2paError):
+        return provenance.is_signed(clip)
+    except MediaError:  # no MP4
+        return False
+
+
+def _goes_along(file: Path) -> bool:
+    """Whether a clip or a music bed came with credentials that can go along: those that cannot be read are left out."""
+    try:
+        with c2pa.Context.from_dict(dict(_SETTINGS)) as context:
+            with file.open("rb") as opened, c2pa.Reader(_format(file), opened, context=context):
+                pass
+            with file.open("rb") as opened, c2pa.Builder("{}", context=context) as trial:
+                trial.add_ingredient("{}", _format(file), opened)
+    except c2pa.C2paError:
         return False
     return True
 
 
-def _manifest(record: FilmRecord, signed: frozenset[str], music: Path | None, when: str) -> dict[str, object]:
-    bed = bool(record.music)
+def _format(file: Path) -> str:
+    """The MIME type of a file; a clip of the store has no ending."""
+    return mimetypes.guess_type(file.name)[0] or _MP4
+
+
+def _manifest(
+    record: FilmRecord, signed: frozenset[str], bed: Mapping[str, object] | None, when: str
+) -> dict[str, object]:
     clips = dict.fromkeys(shot.clip for shot in record.shots)
     ingredients = [_ingredient(record, clip, signed=False) for clip in clips if clip not in signed]
     created = {
@@ -239,25 +255,16 @@ def _manifest(record: FilmRecord, signed: frozenset[str], music: Path | None, wh
         "when": when,
         "digitalSourceType": record.digital_source_type,
         "softwareAgent": {"name": "klingflow", "version": klingflow.__version__},
-        "description": provenance.summary(record.shots, music=bed),
+        "description": provenance.summary(record.shots, music=bed is not None),
     }
     actions = [created, *(_placed(record, shot) for shot in record.shots)]
-    if bed:
-        ingredients.append(
-            {
-                "title": f"music: {music.name}" if music is not None else "music",
-                "format": "audio/*",
-                "relationship": "componentOf",
-                "label": _MUSIC,
-                "instance_id": f"urn:sha256:{record.music}",
-                "metadata": {CLIP: {"sha256": record.music}},
-            }
-        )
+    if bed is not None:
+        ingredients += [dict(bed)] if "instance_id" in bed else []
         actions.append({"action": "c2pa.placed", "parameters": {"ingredientIds": [_MUSIC]}})
     return {
         "claim_generator_info": [{"name": "klingflow", "version": klingflow.__version__}],
         "title": record.title or record.storyboard,
-        "format": "video/mp4",
+        "format": _MP4,
         "ingredients": ingredients,
         "assertions": [
             {"label": "c2pa.actions.v2", "data": {"actions": actions, "allActionsIncluded": True}},
@@ -267,6 +274,17 @@ def _manifest(record: FilmRecord, signed: frozenset[str], music: Path | None, wh
 
 
 _MUSIC = "music"
+
+
+def _bed(record: FilmRecord, music: Path, *, signed: bool) -> dict[str, Any]:
+    return {
+        "title": f"music: {music.name}",
+        "format": _format(music),
+        "relationship": "componentOf",
+        "label": _MUSIC,
+        "metadata": {CLIP: {"sha256": record.music}},
+        **({} if signed else {"instance_id": f"urn:sha256:{record.music}"}),
+    }
 
 
 def _ingredient(record: FilmRecord, clip: str, *, signed: bool) -> dict[str, object]:
@@ -287,7 +305,7 @@ def _ingredient(record: FilmRecord, clip: str, *, signed: bool) -> dict[str, obj
     kind = provenance.clip_type(first)
     return {
         "title": ", ".join(dict.fromkeys(shot.shot for shot in shots)),
-        "format": "video/mp4",
+        "format": _MP4,
         "relationship": "componentOf",
         "label": clip,
         "description": f"{first.model} through {first.provider}",
@@ -419,5 +437,5 @@ def _clips(active: Mapping[str, Any], manifests: Mapping[str, Any]) -> Iterator[
         failures: Sequence[Mapping[str, Any]] = (
             ingredient.get("validation_results", {}).get("activeManifest", {}).get("failure", ())
         )
-        intact = all(failure["code"] == _UNTRUSTED for failure in failures)
+        intact = all(failure["code"] in _OF_THE_CERTIFICATE for failure in failures)
         yield told["sha256"], ClipCredentials(signer=seal.get("issuer") or seal.get("common_name") or "", intact=intact)
