@@ -87,6 +87,11 @@ def test_a_mapping_that_is_not_there_is_written_in_lines() -> None:
     assert edited(text, ("film",), {"shots": ["a", "a"]}) == f"{text}\nfilm:\n  shots: [a, a]\n"
 
 
+def test_a_section_at_the_end_is_set_apart_where_the_others_are() -> None:
+    text = "klingflow: 1\n\nshots:\n  - {id: a, prompt: x}\n"
+    assert edited(text, ("film",), {"shots": ["a"]}) == f"{text}\nfilm:\n  shots: [a]\n"
+
+
 def test_json_stays_json() -> None:
     text = '{\n  "klingflow": 1,\n  "shots": [{"id": "a", "prompt": "x"}]\n}\n'
     new = edited(text, ("film",), {"shots": ["a", {"shot": "a", "in": 3}]})

@@ -31,7 +31,7 @@ from klingflow.output import edl, fcpxml
 from klingflow.output import otio as otio_files
 from klingflow.output.cutting import Clip, Shown, cut_list, places
 from klingflow.output.recut import Recut, kept, recut
-from klingflow.output.timeline import Bed, Edited, Source, Timeline, laid_out
+from klingflow.output.timeline import Bed, Edited, Item, Source, Timeline, laid_out
 
 STILL = ImageFacts(digest=Digest("7" * 64), format="PNG", width=16, height=9, bytes=1)
 FILM = Fraction(24)
@@ -206,10 +206,78 @@ def test_200_random_edits_come_back_to_the_frame(tmp_path: Path) -> None:
         unmade = {one.id for one in studio.film.shots if studio.clip_of(one.id, one.take) is None}
         made = [(one.shot, None, None) if one.shot in unmade else (one.shot, one.first, one.end) for one in shown]
         assert made == wanted, seed
+        kind = list(DUMP)[seed % 3]
+        leaving = studio.timeline(found.cut)
+        other = studio.recut(back(DUMP[kind](leaving), kind, tmp_path, studio.rate))
+        assert frames_of(studio.cut_list(other.cut, {})) == frames_of(shown), (seed, kind)
         studio.film = replace(studio.film, cut=found.cut)
-        for kind in DUMP:
-            again = studio.recut(back(DUMP[kind](studio.timeline()), kind, tmp_path, studio.rate))
-            assert (again.cut, again.lost) == (found.cut, ()), (seed, kind)
+        again = studio.recut(back(DUMP[kind](leaving), kind, tmp_path, studio.rate))
+        assert (again.cut, again.lost) == (found.cut, ()), (seed, kind)
+
+
+def test_clips_of_other_rates_come_back_to_the_frame_of_the_film(tmp_path: Path) -> None:
+    """What is shown begins with the very frame, and lasts as many frames of the film."""
+    for seed in range(60):
+        rng = random.Random(seed)
+        studio = random_studio(rng, mixed=True)
+        cut = [replace(one) for one in studio.film.cut]
+        for n, one in enumerate(cut):
+            made = studio.clip_of(one.shot, studio.film.shot(one.shot).take)
+            if made is not None:
+                first, end = sorted(rng.sample(range(made.facts.frames + 1), 2))
+                cut[n] = Cut(one.shot, str(first), str(end))
+        rng.shuffle(cut)
+        wanted = studio.cut_list(cut, {})
+        for kind in ("otio", "fcpxml"):
+            found = studio.recut(back(DUMP[kind](studio.timeline(cut)), kind, tmp_path, studio.rate))
+            shown = studio.cut_list(found.cut, {})
+            assert found.lost == ()
+            assert [(one.shot, one.first, len(one.picks)) for one in shown] == [
+                (one.shot, one.first, len(one.picks)) for one in wanted
+            ], (seed, kind)
+
+
+def gapped(*items: Item) -> Edited:
+    return Edited(rate=FILM, picture=items)
+
+
+def item(name: str, at: int, frames: int, start: int = 0) -> Item:
+    return Item(at=at / FILM, seconds=frames / FILM, name=name, media=f"{name}.mp4", start=start / FILM)
+
+
+def test_a_gap_is_the_shot_that_is_not_made_as_long_as_that_can_be_known() -> None:
+    shots = [shot("a"), shot("b", duration=3), shot("c", duration=4)]
+    studio = Studio(shots, {("a", 1): clip("a", 48)})
+    nameless = [Item(at=Fraction(at), seconds=Fraction(s), name="", gap=True) for at, s in ((2, 4), (6, 3), (9, 1))]
+    found = studio.recut(gapped(item("a", 0, 48), *nameless))
+    assert found.cut == (Cut(ShotId("a")), Cut(ShotId("c")), Cut(ShotId("b")))
+    assert [(one.at, one.what) for one in found.lost] == [(9, "a gap of 1 s: a film has none, it is left out")]
+    shorter = Item(at=Fraction(0), seconds=Fraction(1), name="b, not made", gap=True)
+    found = studio.recut(gapped(shorter))
+    assert found.cut == (Cut(ShotId("b")),)
+    assert [one.what for one in found.lost] == ["that 'b', which is not made, has 1 s here"]
+    # Made since the timeline was written.
+    studio = Studio(shots, {("a", 1): clip("a", 48), ("b", 1): clip("b", 73)})
+    assert studio.recut(gapped(replace(shorter, seconds=Fraction(3)))).cut == (Cut(ShotId("b")),)
+
+
+def test_a_clip_is_shown_no_longer_than_it_lasts() -> None:
+    studio = Studio([shot("a")], {("a", 1): clip("a", 48)})
+    found = studio.recut(gapped(item("a", 0, 60, 12)))
+    assert found.cut == (Cut(ShotId("a"), "12"),)
+    assert [one.what for one in found.lost] == [
+        "'a' is shown for 1 s longer than its clip lasts: it ends where the clip does"
+    ]
+
+
+def test_an_entry_says_a_frame_only_where_the_film_would_show_another() -> None:
+    """The join of a and b drops a frame; alone, b would begin with it."""
+    a, b = ShotId("a"), ShotId("b")
+    studio = Studio([shot("a"), shot("b", ShotFrame(a))], {("a", 1): clip("a", 48), ("b", 1): clip("b", 48)})
+    assert studio.recut(gapped(item("b", 0, 47, 1))).cut == (Cut(b, "1"),)
+    assert studio.recut(gapped(item("b", 0, 48, 0))).cut == (Cut(b),)
+    assert studio.recut(gapped(item("a", 0, 48), item("b", 48, 48, 0))).cut == (Cut(a), Cut(b, "0"))
+    assert studio.recut(gapped(item("a", 0, 40), item("b", 40, 47, 1))).cut == (Cut(a, None, "40"), Cut(b, "1"))
 
 
 def test_what_is_kept_is_the_equal_entry_and_then_one_of_the_same_shot() -> None:

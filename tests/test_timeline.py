@@ -33,6 +33,7 @@ shots:
     continues: dawn
     prompt: A ship.
     takes: 2
+  - {id: night, continues: harbour, prompt: A lamp.}   # not in the film
   - id: insert
     clip: footage/insert.mp4
   - {id: market, prompt: Stalls., tags: [evening], provider: hiapi}
@@ -57,7 +58,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (project.root / "footage").mkdir()
         clips.make(project.root / "footage/insert.mp4", frames=30, rate=30, sound=clips.tone(1))
         _wav(project.root / "my score.wav", 12)
-        ended = project.run("run", "--select", "dawn harbour insert")
+        ended = project.run("run", "--select", "dawn harbour night insert")
         assert ended.code == 0, ended.said
 
     return once(tmp_path_factory, "timeline", make) / "project"
@@ -136,7 +137,7 @@ def test_a_timeline_elsewhere_finds_its_clips_and_brings_those_that_are_gone(pro
     ]
     root = ElementTree.fromstring((project.root / "to editor/cut.fcpxml").read_text("utf-8"))
     sources = [rep.get("src", "") for rep in root.iter("media-rep")]
-    assert sources[:2] == ["./../out/film/shots/dawn.mp4", "./../my%20score.wav"]
+    assert sources[:2] == ["../out/film/shots/dawn.mp4", "../my%20score.wav"]
     assert all((project.root / "to editor" / src.replace("%20", " ")).is_file() for src in sources)
 
 
@@ -172,10 +173,12 @@ def test_an_edl_is_read_by_another_reader_to_the_frame(project: Project) -> None
     assert [line[2].partition(" ")[0] for line in lines] == ["dawn", "harbour", "insert", "market"]
 
 
-@pytest.mark.parametrize("kind", ["otio", "fcpxml", "edl"])
-def test_what_nobody_edited_changes_nothing(project: Project, kind: str) -> None:
-    assert project.run("export", f"--{kind}").code == 0
-    ended = project.run("import", f"out/film/film.{kind}", "--write")
+def test_what_nobody_edited_changes_nothing(project: Project) -> None:
+    assert project.run("export", "--otio", "--fcpxml", "--edl").code == 0
+    for kind in ("otio", "fcpxml"):
+        found = back(project, project.root / f"out/film/film.{kind}", write=True)
+        assert (found.diff, found.not_brought, found.written) == ("", (), False)
+    ended = project.run("import", "out/film/film.edl", "--write")
     assert (ended.code, ended.out) == (0, "")
     assert ended.err == "the film's cut is as the storyboard has it: nothing changes\n"
     assert (project.root / "film.yaml").read_text("utf-8") == BOARD
@@ -211,7 +214,7 @@ def test_an_edit_comes_back_as_a_diff_with_its_price_and_is_written_when_that_is
     assert back(project, file, write=True).written
     text = (project.root / "film.yaml").read_text("utf-8")
     assert text.startswith(BOARD.partition("  shots:\n    - dawn")[0])
-    ended = project.run("run", "--select", "dawn harbour insert")
+    ended = project.run("run", "--select", "dawn harbour night insert")
     assert ended.code == 0, ended.said
     again = otio.adapters.read_from_file(str(project.root / "out/film/film.otio")).tracks[0]
     assert [(one.name, one.source_range.start_time.value) for one in again[:4]] == [
@@ -231,8 +234,48 @@ def test_another_take_of_a_clip_becomes_the_take_of_its_shot(project: Project) -
     assert found.takes == {"harbour": 2}
     assert [line for line in found.diff.splitlines() if line[:1] in "+-"][2:] == ["+    take: 2"]
     text = (project.root / "film.yaml").read_text("utf-8")
-    assert text == BOARD.replace("# the ship comes in\n", "# the ship comes in\n    take: 2\n")
-    assert (found.makes, found.spend) == (0, 0)
+    assert text == BOARD.replace("    takes: 2\n", "    takes: 2\n    take: 2\n")
+    assert (found.makes, found.spend) == (1, 0)  # what continues the shot
+    lock = (project.root / "film.lock.yaml").read_text("utf-8")
+    assert "edited timeline edited.otio" in lock
+
+
+def test_a_take_that_is_not_there_is_named(project: Project) -> None:
+    def edit(timeline: Any) -> None:
+        timeline.tracks[0][1].media_reference.target_url = "shots/harbour.take7.mp4"
+
+    with pytest.raises(UsageError, match="shows take 7 of 'harbour', which is not there"):
+        back(project, edited(project, edit), write=True)
+    assert (project.root / "film.yaml").read_text("utf-8") == BOARD
+
+
+def test_a_copy_with_a_timecode_of_its_own_comes_back(project: Project) -> None:
+    def edit(timeline: Any) -> None:
+        clip = timeline.tracks[0][0]
+        hour = RationalTime(24 * 3600, 24)
+        clip.media_reference = otio.schema.MissingReference()
+        clip.name, clip.source_range = "dawn.mxf", TimeRange(hour + RationalTime(5, 24), RationalTime(20, 24))
+
+    assert back(project, edited(project, edit)).cut[0] == "dawn [5 to 25]"
+
+
+def test_a_shot_of_an_included_file_gets_its_take_there(project: Project) -> None:
+    head, shots, film = re.fullmatch("(.*)(shots:.*)\n(film:.*)", BOARD, re.DOTALL).groups()  # type: ignore[union-attr]
+    project.write("scenes.yaml", shots)
+    project.write("film.yaml", f"{head}include: [scenes.yaml]\n\n{film}")
+
+    def edit(timeline: Any) -> None:
+        timeline.tracks[0][1].media_reference.target_url = "shots/harbour.take2.mp4"
+        del timeline.tracks[0][0]
+
+    found = back(project, edited(project, edit), write=True)
+    assert [line for line in found.diff.splitlines() if re.match("[-+] ", line)] == [
+        "-    - dawn        # first of all",
+        "-    - harbour",
+        "+    - {shot: harbour, in: 1}",
+        "+    take: 2",
+    ]
+    assert "    takes: 2\n    take: 2\n" in (project.root / "scenes.yaml").read_text("utf-8")
 
 
 def test_two_takes_of_one_shot_are_refused_with_their_places(project: Project) -> None:
@@ -344,24 +387,24 @@ def test_an_fcpxml_of_another_program_is_read(project: Project) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "what"),
-    [
-        ("a.otio", "{", r"a\.otio is no OpenTimelineIO file: "),
+def test_what_is_no_timeline_is_named(project: Project) -> None:
+    for name, text, what in (
+        ("a.otio", "{", "a.otio is no OpenTimelineIO file: "),
         ("b.otio", otio.schema.Clip().to_json_string(), "b.otio holds a Clip, not a timeline"),
         ("b.otio", '{"OTIO_SCHEMA": "Clip.2"}', "b.otio is no OpenTimelineIO file: "),
-        ("c.fcpxml", "<fcpxml", r"c\.fcpxml is no XML: "),
+        ("c.fcpxml", "<fcpxml", "c.fcpxml is no XML: "),
         ("d.fcpxml", "<xmeml version='5'/>", "d.fcpxml is <xmeml>, not <fcpxml>"),
         ("e.edl", "TITLE: e\n", "e.edl is no edit decision list: no line of it is an event"),
         ("f.aaf", "", "f.aaf is no timeline that klingflow reads"),
-    ],
-)
-def test_what_is_no_timeline_is_named(project: Project, name: str, text: str, what: str) -> None:
-    project.write(name, text)
-    ended = project.run("import", name)
-    assert ended.code == 2
-    assert re.match(what, ended.err), ended.err
-    assert "\nmend: " in ended.err
+        ("g/none.edl", "", "g/none.edl cannot be read: No such file or directory"),
+    ):
+        file = project.write(name, text)
+        if name.startswith("g/"):
+            file.unlink()
+        with pytest.raises(UsageError) as caught:
+            back(project, file)
+        assert caught.value.what.startswith(f"{project.root}/{what}")
+        assert caught.value.mend
 
 
 def test_without_the_extra_the_other_formats_work_and_a_run_is_silent(project: Project) -> None:

@@ -124,6 +124,9 @@ def test_a_storyboard_becomes_a_film_and_the_second_run_makes_nothing(rendered: 
     ]
     frames = pictures(out / "film.mp4")
     assert len(frames) == 72 * 3 - 2  # what harbour continues and the still that market meets are shown once
+    timeline = json.loads((out / "film.otio").read_text("utf-8"))
+    shown = [clip["source_range"]["duration"]["value"] for clip in timeline["tracks"]["children"][0]["children"]]
+    assert sum(shown) == len(frames)
     lock = (filmed.root / "film.lock.yaml").read_bytes()
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file() and p.suffix != ".html"}
     second = filmed.run("run", "film.yaml")

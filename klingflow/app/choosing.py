@@ -474,7 +474,7 @@ def _write(session: Session, consequences: Consequences, why: str) -> Chosen | N
     lock = lock_file.open_lock(loaded)
     if lock != session.lock:
         return None
-    file, index, raw = _declared(loaded, consequences.shot)
+    file, index, raw = declared_in(loaded, consequences.shot)
     if of_bytes(raw) != loaded.read[file]:
         return None
     edited = raw
@@ -520,7 +520,7 @@ def _bytes(path: Path) -> bytes | None:
         return None
 
 
-def _declared(loaded: LoadedStoryboard, shot: ShotId) -> tuple[str, int, bytes]:
+def declared_in(loaded: LoadedStoryboard, shot: ShotId) -> tuple[str, int, bytes]:
     """The file in which a shot is declared, from the project's root, its place in that file, and the file's bytes: the
     shots of included files come before the storyboard's own."""
     index = loaded.films[0].by_id()[shot].index

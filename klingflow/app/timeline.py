@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 
-from klingflow.app import outputs
+from klingflow.app import choosing, outputs
 from klingflow.app.project_loader import Declared, LoadedStoryboard, StoryboardFile, read_declared
 from klingflow.app.session import Session, open_session
 from klingflow.core.errors import StoryboardError, UsageError
@@ -21,8 +22,7 @@ from klingflow.output import cutting, edl, fcpxml, otio
 from klingflow.output.recut import Recut, kept, recut
 from klingflow.output.timeline import Edited, Timeline, moved, place
 from klingflow.planning.plan import OWN, Plan, Step, totals
-from klingflow.storyboard import edit, include, paths, yamlread
-from klingflow.storyboard.include import Joined
+from klingflow.storyboard import edit, yamlread
 
 FORMATS = {"otio": otio.dump, "fcpxml": fcpxml.dump, "edl": edl.dump}
 """By the end of a file's name."""
@@ -182,6 +182,10 @@ def bring_back(file: StoryboardFile, edited: str, *, write: bool) -> Imported:
         timeline = edl.read(_text(edited), edited, rate)
     found = _recut(session, film, clips, timeline, rate)
     _refuse(found, timeline, edited, loaded)
+    for shot, take in found.takes.items():
+        if clips.take(shot, take) is None:
+            what = f"{edited} shows take {take} of '{shot}', which is not there"
+            raise UsageError(what, f"klingflow takes {loaded.path} lists those that are")
     changed = _changed(loaded, _declared(loaded, {}), film, found)
     after = before
     if changed:
@@ -189,7 +193,7 @@ def bring_back(file: StoryboardFile, edited: str, *, write: bool) -> Imported:
         _check_edit(loaded, films, number, found)
         after = replace(session, loaded=replace(loaded, films=films)).plan()
         if write:
-            _write(loaded, changed)
+            _write(file, loaded, edited, found, changed)
     makes, spend = _cost(before, after)
     return Imported(
         film=film.label,
@@ -333,8 +337,8 @@ def _changed(loaded: LoadedStoryboard, declared: Declared, film: Film, found: Re
     if found.cut != film.cut:
         change(own, _with_cut(str(loaded.path), raw(own), declared, film, found.cut))
     for shot, take in found.takes.items():
-        path, way = _written_in(loaded, declared, film.shot(shot).index)
-        change(path, edit.put(path, raw(path), (*way, "take"), take, after="id"))
+        path, index, _ = choosing.declared_in(loaded, shot)
+        change(path, edit.put(path, raw(path), ("shots", index, "take"), take, after="takes"))
     return changed
 
 
@@ -361,18 +365,6 @@ def _entry(cut: Cut) -> object:
     }
 
 
-def _written_in(loaded: LoadedStoryboard, declared: Declared, index: int) -> tuple[str, tuple[str | int, ...]]:
-    """The file that a shot is declared in, from the project's root, and the way to it there."""
-    document = declared.document
-    where, way = document.place(("shots", index))
-    if isinstance(document, Joined):
-        names = include.names(document.own.data) or ()
-        for name, one in zip(names, document.included, strict=True):
-            if one.document is where:
-                return paths.under_root(name, loaded.relative.rpartition("/")[0]), way
-    return loaded.relative, way
-
-
 def _check_edit(loaded: LoadedStoryboard, films: Sequence[Film], number: int, found: Recut) -> None:
     """That the edited storyboard says what was meant, and nothing else became another. Raises UsageError."""
     film = films[number]
@@ -385,11 +377,19 @@ def _check_edit(loaded: LoadedStoryboard, films: Sequence[Film], number: int, fo
         )
 
 
-def _write(loaded: LoadedStoryboard, changed: Changed) -> None:
+def _write(file: StoryboardFile, loaded: LoadedStoryboard, edited: str, found: Recut, changed: Changed) -> None:
+    """Writes what was shown. A take is then chosen as `klingflow takes --set` does, with who and why in the lock; a
+    rehearsal leaves that as it is."""
     for path, (old, new) in changed.items():
         if loaded.project.read_bytes(path, yamlread.MAX_BYTES) != old:
             raise UsageError(f"{path} changed meanwhile; it was not written", "import again")
-        durable.replace(loaded.project.to_write(path), new)
+        target = loaded.project.to_write(path)
+        try:
+            durable.replace(target, new, mode=stat.S_IMODE(os.stat(target).st_mode))
+        except OSError as bad:
+            raise UsageError(f"{path} cannot be written: {bad.strerror}", "make its folder writable") from bad
+    for shot, take in found.takes.items() if not loaded.rehearsal else ():
+        choosing.choose(file, shot, take, why=f"edited timeline {Path(edited).name}")
 
 
 def _diff(loaded: LoadedStoryboard, path: str, old: bytes, new: bytes) -> str:
@@ -401,11 +401,10 @@ def _diff(loaded: LoadedStoryboard, path: str, old: bytes, new: bytes) -> str:
 
 def _cost(before: Plan, after: Plan) -> tuple[int, Decimal | None]:
     """What a run would make after a change and not before."""
-    had = {step.purchase for film in before.films for step in film.steps if step.orders}
+    had = {(film.variant, step.shot, step.take) for film in before.films for step in film.steps if step.orders}
     films = [
-        replace(film, steps=tuple(step for step in film.steps if not step.orders or step.purchase not in had))
+        replace(film, steps=tuple(step for step in film.steps if (film.variant, step.shot, step.take) not in had))
         for film in after.films
     ]
     sums = totals(films)
     return sums.tasks, sums.spend
-

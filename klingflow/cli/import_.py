@@ -33,12 +33,16 @@ def import_(
         answer.show(storyboard=storyboard.relative(), **asdict(done))
         return DONE
     print(inert(visible(done.diff)), end="")
-    for line in _lines(done, path, edited):
+    for line in _lines(done, path, edited, [*(f"--var {shlex.quote(one)}" for one in var), *_named(provider)]):
         say(visible(line))
     return DONE
 
 
-def _lines(done: Imported, path: str, edited: str) -> list[str]:
+def _named(provider: str | None) -> list[str]:
+    return [f"--provider {shlex.quote(provider)}"] if provider else []
+
+
+def _lines(done: Imported, path: str, edited: str, options: Sequence[str]) -> list[str]:
     out = []
     if done.not_brought:
         out.append("not brought back, since a storyboard cannot say it:")
@@ -50,7 +54,7 @@ def _lines(done: Imported, path: str, edited: str) -> list[str]:
     spend = "a price that is not known" if done.spend is None else money(done.spend) if done.spend else "nothing"
     free = "the recut costs nothing: no clip is made for it"
     out.append(f"the recut makes {count(done.makes, 'clip')} necessary, for {spend}" if done.makes else free)
+    given = " ".join([shlex.quote(path), *options])
     if done.written:
-        return [*out, f"{path} is written; next: klingflow run {shlex.quote(path)}"]
-    command = f"klingflow import {shlex.quote(edited)} {shlex.quote(path)} --write"
-    return [*out, f"nothing is written yet: {command}"]
+        return [*out, f"{path} is written; next: klingflow run {given}"]
+    return [*out, f"nothing is written yet: klingflow import {shlex.quote(edited)} {given} --write"]

@@ -149,7 +149,7 @@ class _Resources:
             element.set("videoSources", "1")
             if media.audio:
                 _heard(element)
-            SubElement(element, "media-rep", kind="original-media", src=f"./{quote(media.path)}")
+            SubElement(element, "media-rep", kind="original-media", src=_src(media.path))
         return self._ids[media.path]
 
     def sound(self, name: str, path: str, seconds: Fraction) -> str:
@@ -157,13 +157,17 @@ class _Resources:
         if new:
             element = SubElement(self._element, "asset", id=new, name=name, start="0s", duration=_time(seconds))
             _heard(element)
-            SubElement(element, "media-rep", kind="original-media", src=f"./{quote(path)}")
+            SubElement(element, "media-rep", kind="original-media", src=_src(path))
         return self._ids[path]
 
 
 def _heard(element: Element) -> None:
     for name, value in (("hasAudio", "1"), ("audioSources", "1"), ("audioChannels", "2"), ("audioRate", "48000")):
         element.set(name, value)
+
+
+def _src(path: str) -> str:
+    return quote(path if path.startswith("..") else f"./{path}")
 
 
 def _time(seconds: Fraction) -> str:

@@ -15,7 +15,7 @@ from functools import partial
 
 from klingflow.core.model import Cut, Film, Shot, ShotId
 from klingflow.output.cutting import Clip, Shown
-from klingflow.output.timeline import NONE_YET, Edited, Item, Lost, read_label, source_frame
+from klingflow.output.timeline import HOUR_S, NONE_YET, Edited, Item, Lost, read_label, source_frame
 
 Takes = Mapping[ShotId, int]
 CutList = Callable[[Sequence[Cut], Takes], Sequence[Shown]]
@@ -170,14 +170,17 @@ def _wanted(
         if item.gap:  # it was made since
             places.append(_Place(shot=shot))
             continue
-        start = item.start * clip.times.rate
+        begins = item.start
+        if begins >= clip.times.seconds:  # a copy of the clip, with a timecode of its own
+            begins -= begins // HOUR_S * HOUR_S
+        start = begins * clip.times.rate
         same = None if shot in takes else standing(partial(_is, shot, clip, start, frames, rate, edited.coarse))
         if same is not None:
             places.append(
                 _Place(shot=shot, first=before[same].first, end=before[same].end, same=same, at=item.at, frames=frames)
             )
             continue
-        first, end, missing = _frames(clip, item.start, Fraction(frames) / rate, rate)
+        first, end, missing = _frames(clip, begins, Fraction(frames) / rate, rate)
         if missing:
             what = f"'{shot}' is shown for {_said(missing)} longer than its clip lasts: it ends where the clip does"
             lost.append(Lost(at=item.at, what=what))

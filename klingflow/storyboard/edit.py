@@ -200,10 +200,14 @@ class _File:
         first = self.nodes[*owner, keys[0]].key
         assert first is not None
         lines = self.pair(str(key), value, " " * self.column(first))
-        at = len(self.text) if not owner and last == keys[-1] else self.line_end(self.end_of(neighbour))
+        at_end = not owner and last == keys[-1]
+        at = len(self.text) if at_end else self.line_end(self.end_of(neighbour))
         before = self.text[:at]
         if before and not before.endswith("\n"):
             before += self.newline
+        assert neighbour.key is not None
+        if at_end and re.search(r"\n\r?\n\Z", self.text[: self.line_start(neighbour.key)]):
+            before += self.newline  # set apart as the section above is
         return before + "".join(line + self.newline for line in lines) + self.text[at:]
 
     def end_of(self, extent: Extent) -> int:
