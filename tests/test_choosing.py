@@ -16,6 +16,7 @@ from klingflow import KlingflowError, Storyboard, UsageError
 from klingflow.app import choosing
 from klingflow.cli import app
 from klingflow.core.digest import of_bytes
+from klingflow.core.model import ShotId
 from klingflow.io import durable
 from klingflow.storyboard import lock as locks
 from klingflow.storyboard.lock import Pick
@@ -403,6 +404,14 @@ def test_the_command_chooses_and_says_what_follows(project: Project) -> None:
     assert ([one["shot"] for one in again["stale"]], again["spend"]) == (["keeper"], 0)
     assert project.run("run", "-q").code == 0
     assert 'why: "it turns"' in (project.root / "film.lock.yaml").read_text(), "a run keeps the pick"
+    (project.root / "film.lock.yaml").unlink()  # as while the first run goes on: the clips are in the store alone
+    board = klingflow.open(project.root / "film.yaml", environ={})
+    assert [[one.take for one in choice.candidates] for choice in board.choices()] == [[1, 2], [1]]
+    assert project.run("takes", "--set", "dawn=1", "--why", "calm").code == 0
+    assert project.run("run", "-q").code == 0
+    lock = read(board)
+    assert lock.entry("", ShotId("dawn"), 2) is not None
+    assert board.choices()[0].picked
     assert project.run("takes", "--set", "dawn=9").said == (
         "shot 'dawn' has no take 9\nmend: there are takes 1 and 2\n"
     )
