@@ -645,3 +645,24 @@ def test_tasks_in_flight_are_kept_also_after_a_failure(runner: Runner, remote: P
 
 def test_a_film_without_tasks_in_flight_is_no_failure(runner: Runner, remote: Path) -> None:
     assert runner.run(script("Collect the tasks in flight")).returncode == 0
+
+
+@pytest.mark.parametrize("step", ["Plan", "Run"])
+@pytest.mark.parametrize(
+    ("environ", "ref"),
+    [
+        ({"GITHUB_BASE_REF": "main", "GITHUB_REF": "refs/pull/7/merge"}, "refs/remotes/origin/main"),
+        ({"GITHUB_BASE_REF": "", "GITHUB_REF": "refs/heads/trunk"}, "HEAD"),
+        ({"GITHUB_REF": "refs/heads/trunk", "KLINGFLOW_APPROVED_REF": "refs/tags/ok"}, "refs/tags/ok"),
+        ({"GITHUB_REF": "refs/heads/feature"}, ""),
+    ],
+    ids=["pull request", "default branch", "named", "another branch"],
+)
+def test_a_pick_is_approved_by_the_base_or_by_the_default_branch(step: str, environ: dict[str, str], ref: str) -> None:
+    text = script(step)
+    begin = text.index("# A pick is approved")
+    part = text[begin : text.index("\nfi\n", begin) + len("\nfi\n")]
+    env = {"PATH": os.environ["PATH"], "DEFAULT_BRANCH": "trunk", **environ}
+    tell = f'{part}printf %s "${{KLINGFLOW_APPROVED_REF:-}}"'
+    said = subprocess.run(["bash", "-eu", "-c", tell], env=env, capture_output=True, text=True)
+    assert (said.returncode, said.stdout) == (0, ref), said.stderr

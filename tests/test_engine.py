@@ -290,3 +290,20 @@ def test_a_store_that_does_not_show_what_it_took_is_an_error_and_nothing_is_sent
     assert "was written to memory and is not there; nothing was sent" in shot.failure.message
     assert world.billed == []
     assert shot.spent == 0
+
+
+def test_a_step_that_waits_is_never_ordered_whatever_became_possible_since_it_was_planned(tmp_path: Path) -> None:
+    world = quiet(tmp_path, "chain")
+    gated = replace(world.film.shots[0], gate="approved")
+    world.film = replace(world.film, shots=(gated, *world.film.shots[1:]))
+    ((a, b, c),) = _runs(world, {})
+    assert (a.result, b.result, c.result) == (Result.MADE, Result.WAITING, Result.WAITING)
+    assert (b.key, b.spent, b.failure) == (None, Decimal(0), None)
+    assert [task.prompt for task in world.billed] == ["a"]
+    world.pick(gated)
+    ((_, b, _),) = _runs(world, {})
+    assert b.result is Result.WAITING, "picked, and not merged"
+    world.approve_all()
+    ((a, b, c),) = _runs(world, {})
+    assert (a.result, b.result, c.result) == (Result.ADOPTED, Result.MADE, Result.MADE)
+    assert [task.prompt for task in world.billed] == ["a", "b", "c"]

@@ -369,14 +369,17 @@ def test_the_default_branch_of_the_remote_approves_and_not_the_branch_that_propo
     assert asked(desk) == NOT_YET
     desk.git("push", "-q", "origin", "HEAD:refs/heads/main")
     assert asked(desk) == ""
-    # Merged by others, squashed: this branch has no common commit with it that has the pick.
-    desk.git("checkout", "-q", "--orphan", "other")
+    # Merged by others as another commit: the last commit that this branch has in common with it has no pick.
+    desk.git("checkout", "-q", "-b", "squashed", "main")
     committed(desk, pick())
+    desk.git("commit", "-q", "--amend", "-m", "the same in other words")
     desk.git("push", "-q", "-f", "origin", "HEAD:refs/heads/main")
-    desk.git("checkout", "-q", "-f", "proposal")
+    desk.git("checkout", "-q", "proposal")
     assert asked(desk) == ""
     desk.git("push", "-q", "-f", "origin", "main:refs/heads/main")  # taken back
     assert asked(desk) == NOT_YET
+    desk.git("symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/main")
+    assert asked(desk) == NOT_YET, "not what the tag has"
 
 
 def test_a_branch_of_the_usual_name_is_the_default_where_only_one_is_there(desk: Clone) -> None:

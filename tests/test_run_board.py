@@ -8,13 +8,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from klingflow.core.model import ShotId
+from klingflow.core.model import Key, ShotId
 from klingflow.core.source import columns
 from klingflow.execution.outcome import Event
 from klingflow.output import progress
@@ -123,8 +124,16 @@ def test_the_time_left_is_played_through_from_where_the_run_stands() -> None:
 
 
 def test_what_is_in_flight_keeps_its_place_before_what_has_more_work_behind_it() -> None:
-    films = of(clip("alone"), clip("head"), clip("tail", "head")).films
-    assert time_left(films, {"hiapi": 1}, (), {("harbour", ShotId("alone"), 1): 90.0}) == 210
+    films = of(clip("one"), clip("two"), clip("head"), clip("tail", "head")).films
+    running = {("harbour", ShotId(name), 1): 90.0 for name in ("one", "two")}
+    assert time_left(films, {"hiapi": 2}, (), running) == 210
+
+
+def test_a_purchase_that_is_there_is_waited_for_by_nobody_who_shares_it() -> None:
+    same = replace(clip("two"), purchase=Key("p"))
+    films = of(replace(clip("one"), purchase=Key("p")), same, in_flight=1).films
+    assert time_left(films, {"hiapi": 1}, (), {}) == 100
+    assert time_left(films, {"hiapi": 1}, {("harbour", ShotId("one"), 1)}, {}) == 0
 
 
 def test_a_run_learns_from_its_own_clips_how_long_one_takes() -> None:
@@ -213,8 +222,6 @@ def test_takes_and_films_of_a_matrix_have_rows_of_their_own() -> None:
 
 
 def _take(one: Step, take: int) -> Step:
-    from dataclasses import replace
-
     return replace(one, take=take, key=None)
 
 

@@ -28,6 +28,7 @@ from tests.money_helpers import (
     PAIR,
     actions,
     asked_and_died,
+    killed,
     kinds,
     lock_text,
     locked,
@@ -310,6 +311,27 @@ def test_an_order_in_doubt_is_settled_first(tmp_path: Path, name: str) -> None:
         assert kinds(project) == ["intent", "abandoned", "intent", "stored"]
         assert project.run("run", "film.yaml").code == 0
         assert posts(api) == 0
+
+
+def test_a_shot_that_waits_for_an_approval_can_be_answered_by_hand_but_not_over_an_open_order(tmp_path: Path) -> None:
+    with words(tmp_path, CONTINUED) as (project, api):
+        assert project.run("run", "film.yaml", "--yes", "--select", "dawn").code == 0
+        killed(project, "create", 1, "after")  # noon's intent is on disk, and nothing was sent
+        board(project, CONTINUED.replace("prompt: dawn", "gate: approved\n        prompt: dawn"), "hiapi")
+        assert actions(project) == {"dawn": "reuse", "noon": "wait"}
+        assert "(ledger/" in refused(project, shot="noon")
+        assert project.run("resolve", "film.yaml", "noon", "--not-bought").code == 0
+        assert actions(project) == {"dawn": "reuse", "noon": "wait"}
+        assert took(project, shot="noon").new
+        assert actions(project) == {"dawn": "reuse", "noon": "reuse"}
+        assert posts(api) == 1
+
+
+def test_a_shot_whose_still_is_not_chosen_has_no_key_to_answer(tmp_path: Path) -> None:
+    two = "first_frame: {stills: [frames/dawn.png, frames/dusk.png]}\n        prompt: dawn"
+    with words(tmp_path, ONE.replace("prompt: dawn", two)) as (project, _):
+        said = refused(project)
+        assert "shot 'dawn' has no key yet that a clip could answer: choose one of 2 stills for first_frame" in said
 
 
 def test_an_order_that_failed_can_be_answered_by_hand(tmp_path: Path) -> None:
