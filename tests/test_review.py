@@ -411,6 +411,20 @@ def test_a_take_that_was_picked_is_shown_with_who_and_why(film: Project, tmp_pat
     assert "Joins that are new" not in page
 
 
+def test_stills_that_are_proposed_are_all_shown(film: Project, tmp_path: Path) -> None:
+    film.write("frames/b.png", png(spot=(9, 9)))
+    board = (film.root / "film.yaml").read_text("utf-8")
+    film.write("film.yaml", board.replace("frames/a.png", "{stills: [frames/a.png, frames/b.png]}"))
+    found, page = pictured(film, tmp_path / "pictures")
+    names = {file.name for file in found.files}
+    assert {"one.first_frame-proposed-1.now.jpg", "one.first_frame-proposed-2.now.jpg"} <= names
+    assert "first_frame, proposed 2" in cards(page)["one"]
+    film.write("film.yaml", board.replace("frames/a.png", "{stills: [frames/a.png, frames/b.png], take: 2}"))
+    _, page = pictured(film, tmp_path / "pictures")
+    assert "first_frame, proposed 2, chosen" in cards(page)["one"]
+    assert "3 of 230,400 pixels differ" in cards(page)["one"]
+
+
 def test_where_the_base_cannot_be_read_nothing_is_written_and_the_plan_stands(film: Project, tmp_path: Path) -> None:
     good = (film.root / "film.yaml").read_text("utf-8")
     film.write("film.yaml", "klingflow: 1\nshots: [\n")

@@ -37,8 +37,9 @@ class Against:
     before: Mapping[str, Side] | None
     """The films of the base by variant; None where its storyboard cannot be read."""
     now: Mapping[str, Side]
-    picked: Mapping[tuple[str, ShotId], Pick]
-    """By film and shot, a take that was picked since: what the base's lock does not say, or says otherwise."""
+    picked: Mapping[tuple[str, ShotId], tuple[tuple[str, Pick], ...]]
+    """By film and shot, what was picked since: what the base's lock does not say, or says otherwise. Each with the
+    frame that it is a still for, or "" where it is a take."""
 
 
 def against_ref(session: Session, planned: Plan, ref: str) -> Against:
@@ -159,13 +160,18 @@ def _rewritten(session: Session, base: Lock, shown: str) -> list[Problem]:
     ]
 
 
-def _picked(session: Session, base: Lock) -> dict[tuple[str, ShotId], Pick]:
-    return {
-        (film.variant, shot.id): pick
-        for film in session.loaded.films
-        for shot in film.shots
-        if (pick := session.lock.pick(film.variant, shot.id)) is not None and pick != base.pick(film.variant, shot.id)
-    }
+def _picked(session: Session, base: Lock) -> dict[tuple[str, ShotId], tuple[tuple[str, Pick], ...]]:
+    out = {}
+    for film in session.loaded.films:
+        for shot in film.shots:
+            names = {"": shot.id, "first_frame": f"{shot.id}.first_frame", "last_frame": f"{shot.id}.last_frame"}
+            found = [(frame, session.lock.pick(film.variant, name), name) for frame, name in names.items()]
+            new = tuple(
+                (frame, pick) for frame, pick, name in found if pick and pick != base.pick(film.variant, name)
+            )
+            if new:
+                out[film.variant, shot.id] = new
+    return out
 
 
 def _warning(rule: str, what: str, mend: str) -> Problem:

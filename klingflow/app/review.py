@@ -189,7 +189,7 @@ def _named(shown: Reviewed, pairs: Sequence[Sequence[Pair]]) -> dict[str, bytes]
     for change, mine in zip(shown.changes, pairs, strict=True):
         head = ".".join([_safe(change.variants[0]), _safe(change.shot)] if several else [_safe(change.shot)])
         for pair in mine:
-            title = _safe(pair.title.replace(" ", "-").replace(".", "-"))
+            title = _safe(re.sub(r"[ .,]+", "-", pair.title))
             for side, picture in (("before", pair.before), ("now", pair.now)):
                 if picture is not None:
                     out[f"{head}.{title}.{side}.jpg"] = picture.jpeg.data
@@ -223,6 +223,11 @@ class _Camera:
         """What to show of a shot: its stills that changed, and the first and last frame of its clip."""
         out = [self._stills(change, *one) for one in change.changed_stills()]
         done = {pair.role for pair in out}
+        for choice in change.proposals():
+            for n, path in enumerate(choice.stills, 1):
+                chosen = ", chosen" if n == choice.take else ""
+                shown = self._still_shown(change, FileStill(path), now=True)
+                out.append(Pair(title=f"{choice.frame}, proposed {n}{chosen}", before=None, now=shown))
         variant, sides = change.variants[0], ((change.before, False), (change.now, True))
         for name, role in (("first", "first_frame"), ("last", "last_frame")):
             before, now = (

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import pairwise
 
-from klingflow.core.model import Digest, FileStill, Film, Frame, Shot, ShotId
+from klingflow.core.model import Digest, FileStill, Film, Frame, Proposal, Shot, ShotId
 from klingflow.core.redact import redact
 from klingflow.core.source import Problem, visible
 from klingflow.output import page as pages
@@ -69,14 +69,20 @@ class Change:
     picked a take of it."""
     before: Version | None
     now: Version | None
-    pick: Pick | None = None
-    """A take of it that was picked since."""
+    picks: tuple[tuple[str, Pick], ...] = ()
+    """What was picked since: a take of it (""), or a still for a frame of it."""
 
     @property
     def state(self) -> str:
         if self.what is not None:
             return self.what.state.value
         return "follows" if _another_clip(self) else "picked"
+
+    def proposals(self) -> tuple[Proposal, ...]:
+        """The stills that are proposed for its frames, where they or the choice among them changed."""
+        changed = {part.field for part in self.what.fields} if self.what else set()
+        found = self.now.shot.proposals() if self.now else ()
+        return tuple(one for one in found if one.shot == self.shot and one.frame in changed)
 
     def changed_stills(self) -> list[tuple[str, Frame | None, Frame | None]]:
         """Each role of a still that is not the same picture before and now, with what fills it."""
@@ -163,11 +169,11 @@ def reviewed(
     *,
     base: str,
     price: Callable[[Shot], Price],
-    picked: Mapping[tuple[str, ShotId], Pick] | None = None,
+    picked: Mapping[tuple[str, ShotId], tuple[tuple[str, Pick], ...]] | None = None,
     warnings: Sequence[Problem] = (),
 ) -> Reviewed:
     """What a reviewer of a change sees. `before` and `now` by variant; of shots, those that the plan has steps of, and
-    the removed ones. `picked` are takes that were picked since, by variant and shot."""
+    the removed ones. `picked` is what was picked since, by variant and shot."""
     chosen = {film.variant: {step.shot for step in film.steps} for film in plan.films}
     every = {variant: {shot.id for shot in side.film.shots} for variant, side in now.items()}
     found: dict[object, Change] = {}
@@ -176,11 +182,11 @@ def reviewed(
     for variant, side in now.items():
         comparison, old = comparisons[variant], before.get(variant)
         whole = chosen.get(variant) == every[variant]
-        picks = {shot: pick for (film, shot), pick in (picked or {}).items() if film == variant}
+        picks = {shot: found for (film, shot), found in (picked or {}).items() if film == variant}
         mine = _changes(variant, comparison, old, side, price, picks)
         for change in mine:
             if whole or change.shot in chosen.get(variant, ()):
-                alike = change.shot, change.what, change.pick, _seen(change.before), _seen(change.now)
+                alike = change.shot, change.what, change.picks, _seen(change.before), _seen(change.now)
                 first = found.setdefault(alike, change)
                 if first is not change:
                     found[alike] = replace(first, variants=(*first.variants, *change.variants))
@@ -214,7 +220,7 @@ def _changes(
     before: Side | None,
     now: Side,
     price: Callable[[Shot], Price],
-    picks: Mapping[ShotId, Pick],
+    picks: Mapping[ShotId, tuple[tuple[str, Pick], ...]],
 ) -> list[Change]:
     whats = {what.shot: what for what in comparison.shots}
     old, new = _versions(before, price), _versions(now, price)
@@ -223,9 +229,9 @@ def _changes(
         what = whats.get(shot.id)
         was = None if what is not None and what.state is ShotState.NEW else (what and what.was) or shot.id
         one, other = old.get(was) if was else None, new[shot.id]
-        pick = picks.get(shot.id)
-        if what is not None or pick is not None or (one is not None and one.clip != other.clip):
-            out.append(Change(shot=shot.id, variants=(variant,), what=what, before=one, now=other, pick=pick))
+        mine = picks.get(shot.id, ())
+        if what is not None or mine or (one is not None and one.clip != other.clip):
+            out.append(Change(shot=shot.id, variants=(variant,), what=what, before=one, now=other, picks=mine))
     out += [
         Change(shot=what.shot, variants=(variant,), what=what, before=old.get(what.shot), now=None)
         for what in comparison.shots
@@ -420,7 +426,7 @@ def poster(found: Reviewed, pictures: Sequence[Sequence[Pair]]) -> Jpeg | None:
 
 def _poster_words(change: Change) -> str:
     if change.what is None:
-        return "follows a changed shot" if change.pick is None else f"take {change.pick.take} picked"
+        return "follows a changed shot" if change.state == "follows" else "picked"
     fields = ", ".join(part.field for part in change.what.fields)
     return fields if change.what.state is ShotState.CHANGED and fields else change.what.state.value
 
@@ -514,7 +520,7 @@ def _card(
         does=_does(step),
         reason=_reason(change, step),
         summary=(*_besides(change), *(_short_field(part, pairs) for part in both)),
-        besides=tuple(_besides(change)) if both or what is None or change.pick or not fields else (),
+        besides=tuple(_besides(change)) if both or what is None or change.picks or not fields else (),
         texts=texts,
         rows=rows,
         unknown=tuple(map(_text, unknown(what.unknown))) if what else (),
@@ -561,10 +567,11 @@ def _redacted(part: FieldChange) -> FieldChange:
 
 def _besides(change: Change) -> Iterable[str]:
     """What changed of a shot other than its fields, a few words each."""
-    what, pick = change.what, change.pick
-    if pick is not None:
+    what = change.what
+    for frame, pick in change.picks:
         why = f": {_text(pick.why)}" if pick.why else ""
-        yield f"take {pick.take} was picked by {_text(pick.by)} on {_text(pick.date)}{why}"
+        picked = f"still {pick.take} for {frame}" if frame else f"take {pick.take}"
+        yield f"{picked} was picked by {_text(pick.by)} on {_text(pick.date)}{why}"
     if what is None:
         if change.state == "follows":
             yield "gets another clip, though it declares the same"
