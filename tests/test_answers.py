@@ -23,7 +23,7 @@ shots:
 """
 WITHOUT = {"init", "schema", "completion"}
 """Commands that write files, or print what other programs read as it is."""
-EVENTS = {"run", "film", "listen"}
+EVENTS = {"run", "film", "listen", "worker"}
 GIVEN = {
     "check": ("check",),
     "status": ("status",),
@@ -35,6 +35,7 @@ GIVEN = {
     "doctor": ("doctor",),
     "prices": ("prices",),
     "store": ("store",),
+    "farm": ("farm", "status"),
     "cache": ("cache",),
     "verify": ("verify", "out/film/en/film.mp4"),
     "lock": ("lock", "merge", "film.lock.yaml", "film.lock.yaml", "film.lock.yaml"),
@@ -68,7 +69,7 @@ def good(name: str, text: str) -> Any:
 
 def test_every_command_that_shows_something_has_json() -> None:
     for name in app.COMMANDS.keys() - WITHOUT:
-        given = {"lock": ("merge", "a", "b", "c"), "resolve": ("dawn", "--accept"), "cache": ()}
+        given = {"lock": ("merge", "a", "b", "c"), "resolve": ("dawn", "--accept"), "cache": (), "farm": ("status",)}
         words = {**given, "take-in": ("f", "--as", "dawn")}.get(name, ("f",))
         for option in (["--json"], ["--format", "json"]):
             assert app.parser(name).parse_args([name, *words, *option]).format == "json"

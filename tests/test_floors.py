@@ -12,7 +12,20 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "klingflow"
-FLOORS = ("core", "storyboard", "planning", "providers", "io", "animatic", "execution", "output", "app", "web", "cli")
+FLOORS = (
+    "core",
+    "storyboard",
+    "planning",
+    "providers",
+    "io",
+    "animatic",
+    "execution",
+    "output",
+    "app",
+    "web",
+    "farm",
+    "cli",
+)
 """From the ground up: a module imports from its own floor and from those below it."""
 
 OUTSIDE = {"os", "asyncio", "time", "socket", "pathlib", "av", "httpx", "subprocess"}
@@ -39,11 +52,17 @@ HOUSES = {
     "yaml": {"klingflow.storyboard.yamlread"},
     "jinja2": {"klingflow.storyboard.prompt", "klingflow.output.page"},
     "rich": {"klingflow.output.progress"},
+    "dbos": {"klingflow.farm.engine"},
+    "sqlalchemy": {"klingflow.farm.engine"},
 }
 """Libraries that are at home in these modules alone."""
 
 HIDDEN = {
     ("klingflow.animatic.captions", "klingflow.animatic.lettering"): "Pillow and the fonts: only captions beyond ASCII",
+    ("klingflow.cli.farm", "klingflow.farm.engine"): "the engine is an extra",
+    ("klingflow.cli.farm", "klingflow.farm.start"): "the engine is an extra",
+    ("klingflow.cli.worker", "klingflow.farm.start"): "the engine is an extra",
+    ("klingflow.cli.worker", "klingflow.farm.work"): "the engine is an extra",
     ("klingflow.cli.app", "klingflow.cli.hints"): "what to type instead: only where something is typed wrong",
     ("klingflow.cli.app", "klingflow.core.source"): "showing what was typed wrong, likewise",
     ("klingflow.cli.app", "klingflow.output.shown"): "what was shown before: check and plan alone",
@@ -185,7 +204,7 @@ def test_the_command_line_and_the_pages_use_the_library_and_what_shows() -> None
     there to be imported; of the floors below, what turns values into text."""
     faces = ("klingflow.cli", "klingflow.web")
     used = [found for found in imports() if found.module.startswith(faces) and found.name in sources()]
-    shown = ("klingflow.cli.", "klingflow.web.", "klingflow.output.", "klingflow.core.")
+    shown = ("klingflow.cli.", "klingflow.web.", "klingflow.farm.", "klingflow.output.", "klingflow.core.")
     assert {found.name for found in used if not found.name.startswith(shown)} == {"klingflow"}
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -26,7 +27,7 @@ from klingflow.core.frametimes import FrameTimes
 from klingflow.core.model import ANIMATIC, ClipFacts, ClipRecord, Digest, Film, Inputs, Key, Shot, ShotId
 from klingflow.core.picture_size import SHORTER_SIDE, framed
 from klingflow.execution.outcome import Emit, Event, Outcome
-from klingflow.io import durable
+from klingflow.io import durable, films
 from klingflow.io.remembered import cache_folder, recall, remember
 from klingflow.io.store import Store
 from klingflow.output import cutting
@@ -285,6 +286,29 @@ def check_beds(loaded: LoadedStoryboard) -> None:
         raise StoryboardError(problems)
 
 
+def keep_film(
+    loaded: LoadedStoryboard, film: Film, outcomes: Sequence[Outcome], lock: Lock, store: Store, show: Emit
+) -> None:
+    """Joins a film whose clips are all in the outcomes, and keeps it in the store alone: whoever delivers the very same
+    film has it from there. Raises KlingflowError where it cannot be joined."""
+    clips = {outcome.shot: outcome.clip for outcome in outcomes if outcome.is_active_take and outcome.clip is not None}
+    if any(cut.shot not in clips for cut in film.cut):
+        return
+    with tempfile.TemporaryDirectory(prefix="join-", dir=loaded.project.to_write(".klingflow")) as name:
+        folder, facts = Path(name), {}
+
+        def note(event: Event) -> None:
+            if "path" in event.data:
+                facts.update({name: value for name, value in event.data.items() if name != "path"})
+            show(event)
+
+        made = _Made(folder)
+        _film(loaded, film, clips, lock, store, made, folder, note, None)
+        source = made.now("film.mp4")
+        if films.find(store, source) is None:
+            films.keep(store, source, folder / "film.mp4", facts)
+
+
 def _film(
     loaded: LoadedStoryboard,
     film: Film,
@@ -322,6 +346,12 @@ def _film(
     signed = made.was(_SIGNATURE)
     if stands and signing is not None and signed == seal and signing.is_good(path):
         made.keep(_SIGNATURE)
+        return
+    ready = films.find(store, source) if signing is None else None
+    if ready is not None:
+        _copy(store.blob(ready.digest), path)
+        data = {"path": path.relative_to(loaded.project.root).as_posix(), **ready.facts}
+        show(Event(event="film", film=film.label, data=data))
         return
     check_beds(loaded)
     from klingflow.app.film_record import film_record
@@ -719,6 +749,10 @@ class _Made:
         if name in self._before:
             (self._folder / name).unlink(missing_ok=True)
         self.forget(name)
+
+    def now(self, name: str) -> str:
+        """From what the file was made in this run."""
+        return self._now[name]
 
     def forget(self, name: str) -> None:
         """The file did not come to be after all: it is made the next time."""

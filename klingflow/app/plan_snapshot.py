@@ -16,16 +16,18 @@ from klingflow.planning.plan import Plan
 
 def of(loaded: LoadedStoryboard, plan: Plan, select: str | None, exclude: str | None) -> SavedPlan:
     options = planfile.Options(vars=loaded.variables, select=select, exclude=exclude)
-    return SavedPlan(plan=plan, inputs=_fingerprint(loaded), options=options)
+    inputs = files(loaded)
+    if loaded.lock_path.exists() and not loaded.rehearsal:
+        inputs[loaded.beside(loaded.lock_path.name)] = of_bytes(loaded.lock_path.read_bytes())
+    return SavedPlan(plan=plan, inputs=inputs, options=options)
 
 
-def _fingerprint(loaded: LoadedStoryboard) -> dict[str, Digest]:
-    """Every file that the plan was made from, by path from the project root, with the digest of its bytes."""
+def files(loaded: LoadedStoryboard) -> dict[str, Digest]:
+    """Every file that a plan is made from, but for the lock, by path from the project root, with the digest of its
+    bytes."""
     out = dict(loaded.read)
     out |= {path: facts.digest for path, facts in loaded.inputs.stills.items()}
     out |= loaded.inputs.clips
-    if loaded.lock_path.exists() and not loaded.rehearsal:
-        out[loaded.beside(loaded.lock_path.name)] = of_bytes(loaded.lock_path.read_bytes())
     root = loaded.project.root
     for settings in (root / PRICE_FILE, *(folder / PROJECT_FILE for folder in (root, *loaded.config.above))):
         if settings.exists():

@@ -79,6 +79,8 @@ EXAMPLES = {
     "listen": ("klingflow listen film.yaml --listen 0.0.0.0:8477",),
     "doctor": ("klingflow doctor film.yaml",),
     "prices": ("klingflow prices", "klingflow prices --refresh && git diff klingflow.prices.yaml"),
+    "farm": ("klingflow farm run films/*.yaml --max-spend 200", "klingflow farm status --page farm.html"),
+    "worker": ("klingflow worker", "klingflow worker /srv/films --slots 16"),
     "store": (
         "klingflow store verify --from s3://studio-backup/klingflow",
         "klingflow store gc --keep main release/1",
@@ -108,6 +110,8 @@ COMMANDS = {
     "listen": "receive callbacks and collect tasks of detached runs",
     "doctor": "check keys, endpoints, store, disk, clock and prices, and all that a run of storyboards needs",
     "prices": "show the prices that plans count with; --refresh reads HiAPI's list prices into klingflow.prices.yaml",
+    "farm": "start storyboards on a farm of workers, or show what it does",
+    "worker": "do the jobs of a farm, in this copy of the project, until it is stopped",
     "store": "verify the store's clips, frames and records; list, copy and tidy it",
     "cache": "show or clear what is remembered of files that were read before",
     "lock": "merge the locks of two branches that met; git calls it",
@@ -342,6 +346,24 @@ def _store(p: argparse.ArgumentParser) -> None:
     _format(p, "text", "json")
 
 
+def _farm(p: argparse.ArgumentParser) -> None:
+    p.add_argument("what", choices=("run", "status"), help="start storyboards and wait for them; or show the jobs")
+    p.add_argument("paths", nargs="*", metavar="PATH", help="the storyboards; for status, the project (default: here)")
+    _vars(p)
+    _provider(p)
+    p.add_argument("-y", "--yes", action="store_true", help="spend without asking")
+    p.add_argument("--max-spend", metavar="USD", help="refuse where all of them would spend more")
+    p.add_argument("--detach", action="store_true", help="leave while the farm is at work (exit 7)")
+    p.add_argument("--page", metavar="FILE", help="status: write it as a page, too")
+    _format(p, "text", "json", help="of status")
+
+
+def _worker(p: argparse.ArgumentParser) -> None:
+    p.add_argument("path", nargs="?", default=".", metavar="PATH", help="its copy of the project (default: here)")
+    p.add_argument("--slots", metavar="N", help="jobs at once (default: 8)")
+    _format(p, "text", "json", help="json: one line for what happens, on stdout")
+
+
 def _lock(p: argparse.ArgumentParser) -> None:
     p.add_argument("what", choices=("merge",), help="as the merge driver of git")
     p.add_argument("base", metavar="BASE", help="the lock where the branches parted, perhaps empty")
@@ -420,6 +442,8 @@ ARGUMENTS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
     "listen": _listen,
     "doctor": _doctor,
     "prices": _prices,
+    "farm": _farm,
+    "worker": _worker,
     "store": _store,
     "cache": _cache,
     "lock": _lock,

@@ -44,7 +44,7 @@ def run(
     """`sign` is an option of `film` alone: it signs what is there, where nothing is bought."""
     json = format == "json"
     path = storyboards.one(path)
-    limits = _limits(max_spend, max_seconds, max_tasks)
+    limits = limits_of(max_spend, max_seconds, max_tasks)
     saved = klingflow.load_plan(plan) if plan is not None else None
     storyboard = klingflow.open(path, variables=parse_vars(var), provider=provider)
     planned = storyboard.plan(select=select, exclude=exclude, saved=saved)
@@ -154,7 +154,7 @@ def _from_here(path: str) -> str:
     return path if relative.startswith("..") else relative
 
 
-def _limits(spend: str | None, seconds: str | None, tasks: str | None) -> Limits:
+def limits_of(spend: str | None, seconds: str | None = None, tasks: str | None = None) -> Limits:
     """The limits of the command line. Raises UsageError."""
 
     def whole(text: str | None, name: str) -> int | None:

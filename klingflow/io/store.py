@@ -5,6 +5,8 @@
     clips/KEY.json                       what a key bought            (io.ledger)
     orders/HASH/KEY.json                 which keys were ordered for a storyboard (io.ledger)
     ledger/KEY/ATTEMPT.N-KIND.json       a paid task's life           (io.ledger)
+    films/SOURCE.json                    films that a farm has joined (io.films)
+    leases/ACCOUNT/PERIOD-RUNNER.json    which runners use an account now (execution.sharing)
     quarantine/DIGEST.RANDOM             blobs that were found damaged, set aside
     removed/DIGEST.json                  blobs that garbage collection removed, and when
 

@@ -32,7 +32,7 @@ READONLY = "KLINGFLOW_STORE_READONLY"
 LEAST_SECRET = 32
 """Characters of a key: 16 random bytes in hex, the least that HMAC-SHA256 should have."""
 
-_RECORDS = ("clips/", "ledger/")
+_RECORDS = ("clips/", "films/", "ledger/")
 _END = b"\n}\n"
 _SIGNATURE = re.compile(rb',\n "signature": "([A-Za-z0-9_-]{1,32}):([0-9a-f]{64})"\n}\n\Z')
 _LONGEST = 160

@@ -1,0 +1,193 @@
+"""`klingflow farm`: starts storyboards on a farm of workers, and shows what it does."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import klingflow
+from klingflow import Planned, SpendRefused, Storyboard, UsageError, money
+from klingflow.cli import answer
+from klingflow.cli.error_report import explained, say
+from klingflow.cli.run import limits_of
+from klingflow.cli.words import parse_vars
+from klingflow.core.errors import DETACHED, DONE, KlingflowError
+from klingflow.core.redact import redact
+from klingflow.core.source import inert, rendered, visible
+from klingflow.output import terminal
+from klingflow.output.table import Row, table
+from klingflow.output.words import count
+
+if TYPE_CHECKING:
+    from klingflow.app.farm_jobs import JobResult
+    from klingflow.farm import engine, start
+
+HEAD = ("STATE", "STORYBOARD", "WHAT", "SINCE", "WORKER")
+
+
+def farm(
+    what: str,
+    paths: Sequence[str] = (),
+    var: Sequence[str] = (),
+    provider: str | None = None,
+    yes: bool = False,
+    max_spend: str | None = None,
+    detach: bool = False,
+    page: str | None = None,
+    format: str = "text",
+) -> int:
+    """`run` ends as a run does, by the worst of its storyboards; with --detach, 7 while the farm is at work."""
+    with with_extra():
+        from klingflow.farm import engine, start  # the engine is an extra
+    if what == "status":
+        url = start.database(paths[0] if paths else ".", os.environ)
+        with unreachable(url):
+            opened = engine.Farm(url)
+        return _status(start.rows(opened), page, format)
+    if not paths:
+        raise UsageError("no storyboard is named", "klingflow farm run films/*.yaml")
+    boards = [klingflow.open(path, variables=parse_vars(var), provider=provider) for path in paths]
+    plans = [(board, board.plan()) for board in boards]
+    _check(plans, max_spend, yes)
+    url = start.database(paths[0], os.environ)
+    with unreachable(url):
+        opened = engine.Farm(url)
+    try:
+        return _run(opened, plans, detach)
+    finally:
+        opened.close()
+
+
+def _check(plans: Sequence[tuple[Storyboard, Planned]], max_spend: str | None, yes: bool) -> None:
+    """Shows what it costs, holds it against the limits, and asks. Raises SpendRefused."""
+    from klingflow.farm import start
+
+    spend, tasks, unknown = Decimal(0), 0, False
+    for board, planned in plans:
+        for text in rendered(planned.warnings):
+            say(text + "\n")
+        sums = planned.totals
+        price = "an unknown sum" if sums.spend is None else money(sums.spend) if sums.spend else "free"
+        say(f"{visible(board.path)}: {count(sums.tasks, 'clip')} to make, {price}")
+        start.refuse_above(planned.plan.limits, sums.spend, sums.tasks, sums.seconds, f"{board.path}: ")
+        spend, tasks, unknown = spend + (sums.spend or 0), tasks + sums.tasks, unknown or sums.spend is None
+    start.refuse_above(limits_of(max_spend), None if unknown else spend, tasks)
+    if yes or not any(planned.pays for _, planned in plans):
+        return
+    amount = "an unknown sum" if unknown else money(spend)
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise SpendRefused(f"the farm would spend {amount}, and nobody said yes", "look at the plans, then add --yes")
+    sys.stderr.write(f"Spend {amount} on {count(tasks, 'clip')}? Only 'yes' is taken as yes: ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() != "yes":
+        raise SpendRefused("not confirmed; nothing was spent", "")
+
+
+def _run(opened: engine.Farm, plans: Sequence[tuple[Storyboard, Planned]], detach: bool) -> int:
+    from klingflow.farm import start
+
+    started = [start.start(opened, board, planned) for board, planned in plans]
+    jobs = [name for each in started for name in each.names]
+    if detach:
+        say(f"{count(len(jobs), 'job')} started; `klingflow farm run` again waits for them, `farm status` shows them")
+        return DETACHED if jobs else DONE
+    codes = [DONE]
+    made = _wait(opened, jobs, "made")
+    joining = []
+    for each in started:
+        bad = [made[name] for name in each.names if made[name].code != DONE]
+        codes += [one.code for one in bad]
+        for one in bad:
+            mend = f"\nmend: {visible(one.mend)}" if one.mend else ""
+            say(f"{visible(each.storyboard.path)}: {visible(one.what)}{mend}")
+        if not bad:
+            joining.append(start.join(opened, each))
+    joined = _wait(opened, [name for each in joining for name in each.names], "joined")
+    for each in joining:
+        one = joined[each.names[0]]
+        if one.code != DONE:
+            codes.append(one.code)
+            say(f"{visible(each.storyboard.path)}: {visible(one.what)}")
+            continue
+        codes.append(_deliver(each.storyboard))
+    return max(codes)
+
+
+def _wait(opened: engine.Farm, jobs: Sequence[str], done: str) -> dict[str, JobResult]:
+    from klingflow.farm import start
+
+    last = [-1, -1]
+
+    def show(ended: int, at_work: int, of: int) -> None:
+        if last != [ended, at_work] and of:
+            last[:] = [ended, at_work]
+            say(f"{ended} of {count(of, 'job')} {done}, {at_work} at work")
+
+    return start.wait(opened, jobs, show)
+
+
+def _deliver(storyboard: Storyboard) -> int:
+    """Writes the lock, and brings what the farm made here: nothing is made by it."""
+    try:
+        result = storyboard.run(frozen=True)
+    except KlingflowError as bad:
+        say(f"{visible(storyboard.path)}: {explained(bad)}")
+        return bad.code
+    for film in result.delivered:
+        say(f"the film: {visible(os.path.relpath(film))}")
+    return result.exit_code
+
+
+def _status(rows: Sequence[start.FarmRow], page: str | None, format: str) -> int:
+    if page is not None:
+        from klingflow.farm import start
+
+        start.write_page(Path(page), rows, _time(time.time()), _time)
+    if format == "json":
+        answer.show(jobs=[asdict(row) for row in rows])
+        return DONE
+    if not rows:
+        print("no job yet: klingflow farm run starts some")
+        return DONE
+    shown = [
+        Row((row.state, visible(row.storyboard), visible(row.what), _time(row.since_ms / 1000), row.worker), row.why)
+        for row in rows
+    ]
+    print(inert("\n".join(table(HEAD, shown, terminal.width(sys.stdout)))))
+    return DONE
+
+
+def _time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+
+
+@contextmanager
+def with_extra() -> Iterator[None]:
+    """Tells how to install the engine where it is not there."""
+    try:
+        yield
+    except ModuleNotFoundError as bad:
+        if bad.name and bad.name.partition(".")[0] in ("dbos", "sqlalchemy", "psycopg"):
+            what = "a farm needs its engine, which is not installed"
+            raise UsageError(what, "pip install 'klingflow[farm]'") from bad
+        raise
+
+
+@contextmanager
+def unreachable(url: str) -> Iterator[None]:
+    """One clear error where the database does not answer."""
+    from klingflow.farm.engine import DATABASE_ERRORS
+
+    try:
+        yield
+    except DATABASE_ERRORS as bad:
+        why = redact(str(getattr(bad, "orig", bad)).strip().partition("\n")[0])
+        mend = "start Postgres, and look at KLINGFLOW_FARM_DATABASE: postgresql://user:password@host:5432/klingflow"
+        raise UsageError(f"the farm's database {redact(url)} does not answer: {why}", mend) from bad

@@ -1,0 +1,138 @@
+"""Starting storyboards on a farm, and looking at what it does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from klingflow.app import farm_jobs
+from klingflow.app.library import Planned, Storyboard
+from klingflow.core.errors import SpendRefused, UsageError
+from klingflow.core.redact import register
+from klingflow.farm import engine, work
+from klingflow.io import durable
+from klingflow.io.project import find_root
+from klingflow.output import page
+from klingflow.planning.price import Limits, exceeded
+
+DATABASE = "KLINGFLOW_FARM_DATABASE"
+LOOK_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A storyboard's jobs on the farm."""
+
+    storyboard: Storyboard
+    planned: Planned
+    names: tuple[str, ...]
+    """What the engine calls them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FarmRow:
+    """One job of a farm, for people."""
+
+    storyboard: str
+    what: str
+    """The shots that are made, or that films are joined."""
+    state: str
+    """waiting, at work, done, failed, given up."""
+    worker: str
+    since_ms: int
+    why: str
+    """Why it did not do what it should; empty where it did."""
+
+
+_STATES = {"ENQUEUED": "waiting", "DELAYED": "waiting", "PENDING": "at work", "CANCELLED": "given up"}
+
+
+def database(path: str, environ: Mapping[str, str]) -> str:
+    """The farm's database: KLINGFLOW_FARM_DATABASE (postgresql://user:password@host/name), else one file in the project
+    that `path` lies in, for one machine. Raises UsageError for what is no such address."""
+    url = environ.get(DATABASE, "").strip()
+    if not url:
+        folder = Path(path).absolute()
+        root = find_root(folder / "x" if folder.is_dir() else folder)
+        file = root / ".klingflow" / "farm.sqlite"
+        file.parent.mkdir(exist_ok=True)
+        return f"sqlite:///{file}"
+    register(url)
+    if not url.startswith(("postgresql://", "sqlite:///")):
+        mend = "write it like postgresql://user:password@host:5432/klingflow"
+        raise UsageError(f"{DATABASE} is no address of a Postgres database", mend)
+    return url
+
+
+def refuse_above(limits: Limits, spend: Decimal | None, tasks: int, seconds: int = 0, where: str = "") -> None:
+    """Raises SpendRefused where so much would exceed the limits."""
+    why = exceeded(limits, spend, seconds, tasks)
+    if why:
+        raise SpendRefused(f"{where}{why}", "raise the limit, or start fewer storyboards")
+
+
+def write_page(to: Path, rows: Sequence[FarmRow], at: str, since: Callable[[float], str]) -> None:
+    """Writes the jobs as a page. `since` shows a time in seconds since 1970."""
+    html = page.render("farm", title="klingflow farm", rows=rows, at=at, since=since)
+    durable.replace(to.absolute(), html.encode())
+
+
+def start(farm: engine.Farm, storyboard: Storyboard, planned: Planned) -> Started:
+    """Hands all that a plan would make to the farm, or joins those who did."""
+    jobs = farm_jobs.makes(planned)
+    names = [farm.start(job.id, job.text(), work.queue_of(job)) for job in jobs]
+    return Started(storyboard=storyboard, planned=planned, names=tuple(names))
+
+
+def join(farm: engine.Farm, started: Started) -> Started:
+    """Has the films of a storyboard joined, whose shots are all made."""
+    job = farm_jobs.join(started.planned)
+    name = farm.start(job.id, job.text(), work.queue_of(job))
+    return Started(storyboard=started.storyboard, planned=started.planned, names=(name,))
+
+
+def wait(
+    farm: engine.Farm, names: Sequence[str], show: Callable[[int, int, int], None]
+) -> dict[str, farm_jobs.JobResult]:
+    """Waits until all of these jobs have ended; how each did. `show` is told how many have ended, how many are at work,
+    and of how many."""
+    ended: dict[str, farm_jobs.JobResult] = {}
+    while True:
+        left = [name for name in names if name not in ended]
+        at_work = 0
+        for state in farm.look(left) if left else ():
+            if state.state == "SUCCESS":
+                ended[state.id] = farm_jobs.result(state.result)
+            elif state.state in engine.FINISHED:
+                ended[state.id] = farm_jobs.JobResult(code=1, what=state.result or state.state.lower())
+            at_work += state.state == "PENDING"
+        show(len(ended), at_work, len(names))
+        if len(ended) == len(names):
+            return ended
+        time.sleep(LOOK_S)
+
+
+def rows(farm: engine.Farm) -> list[FarmRow]:
+    """The newest jobs of a farm."""
+    out = []
+    for state in farm.look():
+        try:
+            job = farm_jobs.read(state.text)
+        except (ValueError, KeyError, TypeError):
+            continue
+        done = farm_jobs.result(state.result) if state.state == "SUCCESS" else None
+        said = "done" if done is not None and done.code == 0 else "failed"
+        out.append(
+            FarmRow(
+                storyboard=job.storyboard,
+                what="join the film" if job.kind == "join" else ", ".join(job.shots),
+                state=_STATES.get(state.state, said),
+                worker=state.worker,
+                since_ms=state.since_ms,
+                why=done.what if done is not None else (state.result if said == "failed" else ""),
+            )
+        )
+    return out

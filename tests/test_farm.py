@@ -1,0 +1,299 @@
+"""A farm: any number of workers, killed, paused and woken, buy every shot once and leave every film whole."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+import psycopg
+import pytest
+
+import klingflow
+from klingflow.app import farm_jobs
+from tests.cli import Project
+from tests.farm_worker import DEAD_S
+from tests.paid_helpers import studio
+from tests.tools import wanted
+
+BOARD = """
+    klingflow: 1
+    defaults: {provider: NAME, resolution: 720p, duration: 3}
+    shots:
+      - {id: dawn, prompt: "dawn of TITLE", first_frame: frames/dawn.png}
+      - {id: noon, continues: dawn, prompt: "noon of TITLE"}
+      - {id: dusk, continues: noon, prompt: "dusk of TITLE"}
+      - {id: moon, prompt: "moon of TITLE", first_frame: frames/dusk.png}
+"""
+SHOTS = 4
+
+
+# The jobs -----------------------------------------------------------------------------------------------------------
+
+
+def planned(project: Project, **given: Any) -> klingflow.Planned:
+    return klingflow.open(project.root / "film.yaml", environ={}, **given).plan()
+
+
+def test_a_job_is_a_chain_of_shots_that_need_each_other(project: Project) -> None:
+    project.write(
+        "film.yaml",
+        """\
+klingflow: 1
+defaults: {provider: animatic, duration: 3}
+shots:
+  - {id: a, prompt: x}
+  - {id: b, prompt: x, take: 2}
+  - {id: c, continues: a, prompt: x}
+  - {id: d, prompt: x, first_frame: {shot: b, frame: -3}}
+  - {id: e, prompt: x, title: alone, negative_prompt: y}
+""",
+    )
+    jobs = farm_jobs.makes(planned(project))
+    assert [job.shots for job in jobs] == [("a", "c"), ("b", "d"), ("e",)]
+    assert {job.seller for job in jobs} == {"animatic"}
+    assert [farm_jobs.read(job.text()) for job in jobs] == list(jobs)
+    assert len({job.id for job in jobs}) == 3
+    assert farm_jobs.makes(planned(project)) == jobs
+
+
+def test_a_job_of_another_storyboard_text_is_another_one(project: Project) -> None:
+    board = "klingflow: 1\nshots: [{id: a, provider: animatic, prompt: PROMPT}]\n"
+    project.write("film.yaml", board.replace("PROMPT", "one"))
+    one = farm_jobs.makes(planned(project))
+    project.write("film.yaml", board.replace("PROMPT", "two"))
+    assert [job.id for job in farm_jobs.makes(planned(project))] != [job.id for job in one]
+
+
+def test_a_worker_whose_copy_differs_makes_nothing(project: Project) -> None:
+    project.write("film.yaml", "klingflow: 1\nshots: [{id: a, provider: animatic, duration: 3, prompt: one}]\n")
+    [job] = farm_jobs.makes(planned(project))
+    project.write("film.yaml", "klingflow: 1\nshots: [{id: a, provider: animatic, duration: 3, prompt: two}]\n")
+    done = asyncio.run(farm_jobs.do(job, project.root, {}, lambda event: None, asyncio.Event()))
+    assert done.code == 2
+    assert "is another one" in done.what
+    assert not (project.root / ".klingflow/store").exists()
+
+
+# The farm -----------------------------------------------------------------------------------------------------------
+
+ROOT = Path(__file__).parents[1]
+POSTGRES = os.environ.get("KLINGFLOW_TEST_POSTGRES", "")
+"""postgresql://user@127.0.0.1:PORT/postgres, a server whose databases the tests make and drop."""
+
+
+needs_postgres = pytest.mark.skipif(not POSTGRES and not wanted(), reason="needs KLINGFLOW_TEST_POSTGRES")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=needs_postgres)])
+def database(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    if request.param == "sqlite":
+        yield {}
+        return
+    with own_database() as environment:
+        yield environment
+
+
+@contextmanager
+def own_database() -> Iterator[dict[str, str]]:
+    name = f"farm_{os.urandom(4).hex()}"
+    with psycopg.connect(POSTGRES, autocommit=True) as server:
+        server.execute(f'CREATE DATABASE "{name}"')
+    yield {"KLINGFLOW_FARM_DATABASE": f"{POSTGRES.rpartition('/')[0]}/{name}"}
+    with psycopg.connect(POSTGRES, autocommit=True) as server:
+        server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+class Workers:
+    """Worker processes of one project."""
+
+    def __init__(self, project: Project, env: dict[str, str]) -> None:
+        self._project = project
+        self._env = env
+        self.all: list[subprocess.Popen[str]] = []
+
+    def start(self, number: int = 1) -> None:
+        for _ in range(number):
+            self.all.append(self._process("worker", "--slots", "4", "--json"))
+
+    def run(self, *words: str) -> subprocess.Popen[str]:
+        return self._process("farm", "run", *words, "--yes")
+
+    def _process(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.farm_worker", *words],
+            cwd=self._project.root,
+            env=self._project.environment(self._env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def end(self) -> None:
+        for process in self.all:
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+            process.communicate()
+
+
+@contextmanager
+def farm(
+    tmp_path: Path, env: dict[str, str], boards: int = 2, **options: Any
+) -> Iterator[tuple[Any, Workers, list[str]]]:
+    with ExitStack() as stack:
+        project, api = stack.enter_context(studio(tmp_path, "hiapi", BOARD, **options))
+        names = []
+        text = (project.root / "film.yaml").read_text()
+        (project.root / "film.yaml").unlink()
+        for number in range(boards):
+            names.append(f"film{number}.yaml")
+            project.write(names[-1], text.replace("TITLE", f"film {number}"))
+        workers = Workers(project, env)
+        stack.callback(workers.end)
+        yield api, workers, names
+
+
+def until(seen: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not seen():
+        assert time.monotonic() < end, f"{what} did not come"
+        time.sleep(0.02)
+
+
+def check_whole(workers: Workers, api: Any, names: list[str], ended: subprocess.Popen[str]) -> None:
+    out, err = ended.communicate(timeout=240)
+    assert ended.returncode == 0, out + err
+    assert len(api.purchases) == SHOTS * len(names), err
+    root = workers._project.root
+    for name in names:
+        film = root / "out" / name.removesuffix(".yaml") / "film.mp4"
+        with av.open(str(film)) as opened:
+            frames = sum(1 for _ in opened.decode(video=0))
+        # Three joined shots and one alone: two repeated frames are shown once.
+        clips = list((film.parent / "shots").glob("*.mp4"))
+        total = 0
+        for clip in clips:
+            with av.open(str(clip)) as opened:
+                total += sum(1 for _ in opened.decode(video=0))
+        assert (len(clips), frames) == (SHOTS, total - 2)
+        assert (root / name.replace(".yaml", ".lock.yaml")).exists()
+
+
+@pytest.mark.slow
+def test_two_workers_make_the_films_of_two_storyboards(tmp_path: Path, database: dict[str, str]) -> None:
+    with farm(tmp_path, database) as (api, workers, names):
+        workers.start(2)
+        check_whole(workers, api, names, workers.run(*names))
+        status = workers._project.run("farm", "status", "--json", **database)
+        jobs = json.loads(status.out)["jobs"]
+        assert {job["state"] for job in jobs} == {"done"}
+        assert len(jobs) == 2 * 2 + 2
+
+
+@pytest.mark.slow
+def test_workers_that_are_killed_buy_nothing_twice(tmp_path: Path, database: dict[str, str]) -> None:
+    with farm(tmp_path, database) as (api, workers, names):
+        workers.start(3)
+        run = workers.run(*names)
+        for bought in (1, 3, 5):
+            until(lambda bought=bought: len(api.purchases) >= bought, f"purchase {bought}")
+            victim = workers.all.pop(0)
+            victim.kill()
+            victim.communicate()
+            workers.start()
+        check_whole(workers, api, names, run)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_paused_past_its_death_and_woken_buys_nothing_twice(
+    tmp_path: Path, database: dict[str, str]
+) -> None:
+    with farm(tmp_path, database, boards=1) as (api, workers, names):
+        workers.start(1)
+        run = workers.run(*names)
+        until(lambda: len(api.purchases) >= 1, "a purchase")
+        sleeper = workers.all[0]
+        sleeper.send_signal(signal.SIGSTOP)
+        workers.start(1)
+        until(lambda: len(api.purchases) >= 2, "another worker's purchase", 30 + DEAD_S)
+        sleeper.send_signal(signal.SIGCONT)
+        check_whole(workers, api, names, run)
+
+
+@pytest.mark.slow
+def test_an_engine_that_lost_its_state_finds_everything_in_ledger_and_store(tmp_path: Path) -> None:
+    with farm(tmp_path, {}) as (api, workers, names):
+        workers.start(2)
+        run = workers.run(*names)
+        until(lambda: len(api.purchases) >= 3, "three purchases")
+        for process in (run, *workers.all):
+            process.kill()
+            process.communicate()
+        for file in (workers._project.root / ".klingflow").glob("farm.sqlite*"):
+            file.unlink()
+        workers.start(2)
+        check_whole(workers, api, names, workers.run(*names))
+
+
+@pytest.mark.slow
+@needs_postgres
+def test_a_database_that_crashes_in_the_middle_costs_nothing_but_time(tmp_path: Path) -> None:
+    folder = os.environ["KLINGFLOW_TEST_POSTGRES_FOLDER"]
+    with own_database() as database, farm(tmp_path, database) as (api, workers, names):
+        workers.start(2)
+        run = workers.run(*names)
+        until(lambda: len(api.purchases) >= 2, "two purchases")
+        subprocess.run([ROOT / "tests/postgres.sh", folder, "crash"], check=True, capture_output=True)
+        check_whole(workers, api, names, run)
+
+
+@pytest.mark.slow
+def test_two_operators_who_start_the_same_storyboards_share_its_jobs(tmp_path: Path, database: dict[str, str]) -> None:
+    with farm(tmp_path, database) as (api, workers, names):
+        workers.start(2)
+        one, two = workers.run(*names), workers.run(*reversed(names))
+        check_whole(workers, api, names, one)
+        check_whole(workers, api, names, two)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_asked_to_leave_hands_its_jobs_on(tmp_path: Path, database: dict[str, str]) -> None:
+    with farm(tmp_path, database, boards=1) as (api, workers, names):
+        workers.start(1)
+        run = workers.run(*names)
+        until(lambda: len(api.purchases) >= 1, "a purchase")
+        leaving = workers.all.pop()
+        leaving.send_signal(signal.SIGTERM)
+        _, err = leaving.communicate(timeout=60)
+        assert leaving.returncode == 0, err
+        workers.start(1)
+        check_whole(workers, api, names, run)
+
+
+def test_a_database_that_is_not_there_is_one_clear_error(project: Project) -> None:
+    project.write("film.yaml", "klingflow: 1\nshots: [{id: a, provider: animatic, prompt: one}]\n")
+    ended = project.run("farm", "run", "film.yaml", KLINGFLOW_FARM_DATABASE="postgresql://user:secret-word@127.0.0.1:1/x")
+    assert (ended.code, "does not answer" in ended.err) == (2, True), ended.said
+    assert "secret-word" not in ended.said
+    wrong = project.run("worker", KLINGFLOW_FARM_DATABASE="mysql://x")
+    assert (wrong.code, "is no address of a Postgres database" in wrong.err) == (2, True), wrong.said
+
+
+def test_a_farm_spends_nothing_unconfirmed(tmp_path: Path) -> None:
+    with studio(tmp_path, "mulerouter", BOARD) as (project, api):
+        asked = project.run("farm", "run", "film.yaml")
+        assert (asked.code, "nobody said yes" in asked.err) == (5, True), asked.said
+        limited = project.run("farm", "run", "film.yaml", "--yes", "--max-spend", "0.10")
+        assert limited.code == 5, limited.said
+        assert api.purchases == []
+        assert not (project.root / ".klingflow/farm.sqlite").exists()
