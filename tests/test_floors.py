@@ -113,6 +113,7 @@ HIDDEN = {
     ("klingflow.app.report", "klingflow.io.git"): "likewise",
     ("klingflow.app.report", "klingflow.planning.compare"): "likewise",
     ("klingflow.app.report", "klingflow.output.report"): "jinja2: only a page that is written",
+    ("klingflow.app.report", "klingflow.output.sheet"): "Pillow: only a contact sheet",
     ("klingflow.app.settle", "klingflow.io.media"): "av: only --accept looks at a clip",
     ("klingflow.app.take_in", "klingflow.io.media"): "av: a clip that is on record is not looked at",
     ("klingflow.cli.takes", "klingflow.cli.takes_page"): "the network: only --open",

@@ -322,6 +322,13 @@ class Storyboard:
 
         return report.write(self._session(), embed=embed)
 
+    def contact_sheet(self, path: str | os.PathLike[str]) -> Written:
+        """Writes a contact sheet of its films to `path`, a PDF (A3 pages) or a PNG (one picture). Raises
+        StoryboardError, StoreError or MediaError; UsageError for another ending, or a place that cannot be written."""
+        from klingflow.app import report
+
+        return report.write_sheet(self._session(), os.fspath(path))
+
     def draft(self, on_event: Callable[[Event], None] | None = None) -> tuple[DraftFilm, ...]:
         """Joins what is there of each film into `film.draft.mp4` beside it: stale shots as the lock has them, a card in
         the place of one that has no clip. Makes nothing, buys nothing, writes no lock. `on_event` hears how far it is.

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ from klingflow.planning.plan import Action, FilmPlan, Plan
 from klingflow.planning.price import spent
 
 if TYPE_CHECKING:
-    from klingflow.output.report import Known, Order, View
+    from klingflow.output.report import Known, Order
     from klingflow.planning.compare import Comparison
 
 REPORT = 1
@@ -101,17 +102,28 @@ def write(session: Session, *, embed: bool = False) -> tuple[Written, ...]:
     return tuple(out)
 
 
-def views(session: Session) -> list[tuple[Film, Path, View]]:
-    """What the page of each film shows, and the folder of its media, which are brought up to date."""
-    from klingflow.output import report
+def write_sheet(session: Session, path: str) -> Written:
+    """Writes the contact sheet of all films of a storyboard, as the ending of `path` says: .pdf or .png. Raises
+    UsageError for another ending, and for a PNG that would be too high."""
+    kind = Path(path).suffix.lower()
+    if kind not in (".pdf", ".png"):
+        raise UsageError(f"a contact sheet is a PDF or a PNG, not {path}", "name a file: sheet.pdf, sheet.png")
+    from klingflow.output import report, sheet
 
     collected = _Collected(session)
-    out = []
+    films = []
     for film in session.loaded.films:
         outputs.deliver_clips(session.loaded, film, collected.clips(film), session.store)
-        known = collected.film(film, None)
-        out.append((film, outputs.folder_of(session.loaded, film), report.view(known)))
-    return out
+        seen = report.view(collected.film(film, None))
+        films.append((seen, partial(sheet.opened, outputs.folder_of(session.loaded, film))))
+    data = sheet.pdf(films) if kind == ".pdf" else sheet.png(films)
+    if data is None:
+        raise UsageError("that many shots make a PNG too high for what shows pictures", "name a PDF: sheet.pdf")
+    try:
+        durable.replace(Path(path), data)
+    except OSError as bad:
+        raise UsageError(f"{path} cannot be written: {bad.strerror}", "name a file in a folder that is there") from bad
+    return Written(film=session.loaded.name, path=Path(path), bytes=len(data))
 
 
 def _write_page(path: Path, known: Known, stamp: str, link: Callable[[str], str] | None = None) -> None:

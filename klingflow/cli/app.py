@@ -71,7 +71,7 @@ EXAMPLES = {
     ),
     "film": ("klingflow film film.yaml", "klingflow film film.yaml --draft", "klingflow film film.yaml --sign"),
     "verify": ("klingflow verify out/film/film.mp4", "klingflow verify out/film/film.mp4 film.yaml"),
-    "report": ("klingflow report", "klingflow report film.yaml --embed"),
+    "report": ("klingflow report", "klingflow report film.yaml --embed", "klingflow report --sheet sheet.pdf"),
     "open": ("klingflow open",),
     "export": ("klingflow export film.yaml", "klingflow export film.yaml --edl --fcpxml to-editor/film.fcpxml"),
     "import": ("klingflow import edited.otio film.yaml", "klingflow import edited.otio film.yaml --write"),
@@ -278,7 +278,9 @@ def _report(p: argparse.ArgumentParser) -> None:
     _storyboard(p)
     _vars(p)
     _provider(p)
-    p.add_argument("--embed", action="store_true", help="with pictures and clips inside: one file that opens anywhere")
+    what = p.add_mutually_exclusive_group()
+    what.add_argument("--embed", action="store_true", help="pictures and clips inside: one file that opens anywhere")
+    what.add_argument("--sheet", metavar="FILE", help="write a contact sheet instead: sheet.pdf or sheet.png")
     _format(p, "text", "json")
 
 

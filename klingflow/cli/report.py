@@ -21,19 +21,20 @@ def report(
     var: Sequence[str] = (),
     provider: str | None = None,
     embed: bool = False,
+    sheet: str | None = None,
     format: str = "text",
 ) -> int:
     """Writes it, and prints where it is."""
     storyboard = klingflow.open(storyboards.one(path), variables=parse_vars(var), provider=provider)
-    written = storyboard.report(embed=embed)
+    written = storyboard.report(embed=embed) if sheet is None else (storyboard.contact_sheet(sheet),)
     if format == "json":
         pages = [{"film": one.film, "path": os.path.relpath(one.path), "bytes": one.bytes} for one in written]
         answer.show(storyboard=storyboard.relative(), pages=pages)
         return DONE
     for one in written:
-        size = f" ({_size(one.bytes)})" if embed else ""
+        size = f" ({_size(one.bytes)})" if embed or sheet is not None else ""
         print(f"{visible(os.path.relpath(one.path))}{size}")
-        if one.bytes > LARGE:
+        if embed and one.bytes > LARGE:
             say("that is a large page: a mail refuses it, and a browser is slow with it. Without --embed it is small")
     return DONE
 
