@@ -337,6 +337,39 @@ def test_what_a_storyboard_cannot_say_is_listed_with_its_place(project: Project)
     ]
 
 
+def test_what_resolve_writes_for_every_clip_is_no_effect(project: Project) -> None:
+    def edit(timeline: Any) -> None:
+        dawn, harbour, *_ = timeline.tracks[0]
+        for clip, zoom in ((dawn, []), (harbour, [{"Parameter ID": "transformationZoomX", "Parameter Value": 1.2}])):
+            own = {"Effect Name": "Transform", "Enabled": True, "Name": "Transform", "Parameters": zoom, "Type": 2}
+            clip.effects.append(otio.schema.Effect("", "Resolve Effect", metadata={"Resolve_OTIO": own}))
+
+    found = back(project, edited(project, edit))
+    assert [(one.at, one.what) for one in found.not_brought] == [
+        ("01:00:03:00", "the effect 'Transform' on 'harbour'")
+    ]
+
+
+def test_a_stale_shot_is_shown_as_it_is_and_named(project: Project) -> None:
+    project.write("film.yaml", BOARD.replace("A pier.", "A long pier."))
+    ended = project.run("export", "--edl")
+    stale = "stale, as the lock has it: dawn, harbour"
+    assert ended.out == f"out/film/film.edl: 3 clips, 239 frames, 24 a second; not made, a gap each: market; {stale}\n"
+
+
+def test_before_a_run_every_shot_is_a_gap(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project", {})
+    project.write("film.yaml", "klingflow: 1\nshots:\n  - {id: a, prompt: x}\n  - {id: b, prompt: y, duration: 3}\n")
+    ended = project.run("export", "--otio", "--edl", "--fcpxml")
+    assert ended.code == 0, ended.said
+    assert ended.out.splitlines()[0] == (
+        "out/film/film.otio: 0 clips, 192 frames, 24 a second; not made, a gap each: a, b"
+    )
+    for kind in ("otio", "edl", "fcpxml"):
+        found = back(project, project.root / f"out/film/film.{kind}")
+        assert (found.cut, found.diff, found.not_brought) == (("a", "b"), "", ())
+
+
 def test_an_edit_list_of_another_program_is_read(project: Project) -> None:
     """As Resolve and Premiere write them: other reels, names with their endings, speed, a dissolve, dropped numbers."""
     project.write(
@@ -397,6 +430,7 @@ def test_what_is_no_timeline_is_named(project: Project) -> None:
         ("e.edl", "TITLE: e\n", "e.edl is no edit decision list: no line of it is an event"),
         ("f.aaf", "", "f.aaf is no timeline that klingflow reads"),
         ("g/none.edl", "", "g/none.edl cannot be read: No such file or directory"),
+        ("g/none.otio", "", "g/none.otio cannot be read: No such file or directory"),
     ):
         file = project.write(name, text)
         if name.startswith("g/"):

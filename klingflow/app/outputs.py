@@ -416,15 +416,20 @@ def _says(shot: ShotId, clip: ClipRecord) -> list[object]:
 
 
 def cut_list(
-    loaded: LoadedStoryboard, film: Film, facts: Mapping[ShotId, ClipFacts], lock: Lock, store: Store
+    loaded: LoadedStoryboard,
+    film: Film,
+    facts: Mapping[ShotId, ClipFacts],
+    lock: Lock,
+    store: Store,
+    stale: cutting.MadeOf | None = None,
 ) -> tuple[cutting.Shown, ...]:
     """What the film shows, frame by frame, of the clips of its shots; one that has none counts as long as it was
-    ordered. Opens clips that it does not know. Raises StoryboardError where `film.shots` names a frame that a clip does
-    not have, MediaError where a clip cannot be read."""
+    ordered. `stale` is as with `deliver_draft`. Opens clips that it does not know. Raises StoryboardError where
+    `film.shots` names a frame that a clip does not have, MediaError where a clip cannot be read."""
     rate = rate_of(film, facts)
     made = _at_hand(film, facts, store)
     missing = {shot.id: timelines.stand_in(shot, rate) for shot in film.shots if shot.id not in made}
-    places = _places(loaded, film, facts, lock)
+    places = _places(loaded, film, facts, lock, stale)
     return cutting.cut_list(film, made | missing, rate, places, _repeats(film, places, facts, store))
 
 
@@ -440,6 +445,7 @@ def timeline(
     keys: Mapping[ShotId, Key],
     lock: Lock,
     store: Store,
+    stale: cutting.MadeOf | None = None,
 ) -> timelines.Timeline:
     """The film for editing programs, of the clips that there are; paths are from the film's own folder. Raises as
     `cut_list`."""
@@ -455,7 +461,7 @@ def timeline(
     }
     return timelines.laid_out(
         film,
-        cut_list(loaded, film, facts, lock, store),
+        cut_list(loaded, film, facts, lock, store, stale),
         sources,
         rate=rate_of(film, facts),
         size=cutting.said_size(film, sized) or cutting.usual_size(sized),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
@@ -43,6 +43,8 @@ class Exported:
     clips: int
     gaps: tuple[str, ...]
     """The shots that are not made, for each place at which they are missing."""
+    stale: tuple[str, ...]
+    """The shots that are shown as the lock has them, though the storyboard asks for another clip by now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,9 +93,13 @@ def export(session: Session, files: Mapping[str, str | None]) -> tuple[Exported,
     for film, plan in zip(loaded.films, session.plan().films, strict=True):
         clips = _Clips(session, film, plan.steps)
         folder = outputs.folder_of(loaded, film)
-        made = outputs.timeline(loaded, film, clips.facts({}), clips.keys(), session.lock, session.store)
+        made = outputs.timeline(
+            loaded, film, clips.facts({}), clips.keys(), session.lock, session.store, clips.stale()
+        )
         texts = {}
         for kind, name in files.items():
+            if name is None:
+                folder.mkdir(parents=True, exist_ok=True)
             target = Path(name) if name is not None else folder / f"film.{kind}"
             prefix = os.path.relpath(folder, Path(os.path.realpath(target.parent)))
             texts[target] = FORMATS[kind](moved(made, prefix))
@@ -101,11 +107,11 @@ def export(session: Session, files: Mapping[str, str | None]) -> tuple[Exported,
         outputs.deliver_clips(loaded, film, shown, session.store)
         for target, text in texts.items():
             _written(target, text)
-            out.append(_exported(made, target))
+            out.append(_exported(made, target, clips.stale()))
     return tuple(out)
 
 
-def _exported(timeline: Timeline, target: Path) -> Exported:
+def _exported(timeline: Timeline, target: Path, stale: Collection[ShotId]) -> Exported:
     return Exported(
         film=timeline.name,
         path=str(target),
@@ -113,6 +119,7 @@ def _exported(timeline: Timeline, target: Path) -> Exported:
         rate=str(timeline.rate),
         clips=sum(clip.media is not None for clip in timeline.clips),
         gaps=tuple(clip.shot for clip in timeline.clips if clip.media is None),
+        stale=tuple(dict.fromkeys(clip.shot for clip in timeline.clips if clip.shot in stale)),
     )
 
 
@@ -134,7 +141,7 @@ class _Clips:
 
     def take(self, shot: ShotId, take: int) -> tuple[ClipFacts, Key | None] | None:
         """What is known of the clip of a take, and its key, where the store holds it: that of the plan, or where the
-        storyboard does not ask for the take, that of the lock."""
+        plan has none, that of the lock."""
         if (shot, take) not in self._known:
             found = self._find(shot, take)
             here = found is not None and self._session.store.holds(found[0].digest)
@@ -144,7 +151,7 @@ class _Clips:
     def _find(self, shot: ShotId, take: int) -> tuple[ClipFacts, Key | None] | None:
         step = self._steps.get((shot, take))
         entry = self._session.lock.entry(self._film.variant, shot, take)
-        if entry is not None and (step is None or entry.clip == step.clip):
+        if entry is not None and (step is None or step.clip is None or entry.clip == step.clip):
             return entry.facts(), entry.key
         if step is None or step.clip is None:
             return None
@@ -158,6 +165,16 @@ class _Clips:
         """By shot, the clip of the take that counts, or of the one that is named."""
         found = {shot.id: self.take(shot.id, takes.get(shot.id, shot.take)) for shot in self._film.shots}
         return {shot: each[0] for shot, each in found.items() if each is not None}
+
+    def stale(self) -> dict[ShotId, Mapping[str, str | int | bool]]:
+        """The shots whose clip is another one than the storyboard asks for by now, each with what it was made of."""
+        out = {}
+        for shot in self._film.shots:
+            step = self._steps.get((shot.id, shot.take))
+            entry = self._session.lock.entry(self._film.variant, shot.id, shot.take)
+            if entry is not None and (step is None or step.clip is None) and self.take(shot.id, shot.take) is not None:
+                out[shot.id] = entry.parts
+        return out
 
     def keys(self) -> dict[ShotId, Key]:
         found = {shot.id: self.take(shot.id, shot.take) for shot in self._film.shots}
@@ -259,9 +276,11 @@ def _recut(session: Session, film: Film, clips: _Clips, timeline: Edited, rate: 
         found = clips.take(shot, take)
         return None if found is None else outputs.clip_at_hand(found[0], session.store)
 
+    stale = clips.stale()
+
     def cut_list(cut: Sequence[Cut], takes: Mapping[ShotId, int]) -> Sequence[cutting.Shown]:
         return outputs.cut_list(
-            session.loaded, replace(everything, cut=tuple(cut)), clips.facts(takes), session.lock, session.store
+            session.loaded, replace(everything, cut=tuple(cut)), clips.facts(takes), session.lock, session.store, stale
         )
 
     bed = outputs.bed(session.loaded, film)

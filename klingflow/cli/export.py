@@ -40,5 +40,6 @@ def export(
 
 def _line(one: Exported) -> str:
     gaps = f"; not made, a gap each: {', '.join(one.gaps)}" if one.gaps else ""
+    gaps += f"; stale, as the lock has it: {', '.join(one.stale)}" if one.stale else ""
     what = f"{count(one.clips, 'clip')}, {one.frames} frames, {one.rate} a second{gaps}"
     return f"{os.path.relpath(one.path)}: {what}"

@@ -10,7 +10,7 @@ nested sequence would have to be opened before a clip in it could be trimmed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -121,8 +121,10 @@ def read(file: Path) -> Edited:
         found = otio.adapters.read_from_file(str(file), adapter_name="otio_json")
         if isinstance(found, schema.Timeline):
             return _Reader(found).edited()
+    except OSError as bad:
+        raise UsageError(f"{file} cannot be read: {bad.strerror}", "name the edited timeline") from bad
     # OpenTimelineIO raises a KeyError for a missing field; times that are no numbers are found when they are used.
-    except (OSError, otio.exceptions.OTIOError, LookupError, ValueError, ArithmeticError) as bad:
+    except (otio.exceptions.OTIOError, LookupError, ValueError, ArithmeticError) as bad:
         why = re.sub(r" \(of type '[^']*'\)", "", str(bad).strip("\"'").partition("\n")[0])
         what = f"{file} is no OpenTimelineIO file: {why}"
         raise UsageError(what, "export it from the editing program anew") from None
@@ -162,7 +164,7 @@ class _Reader:
         self.lost.append(Lost(at=at, what=what))
 
     def items(self, track: Any) -> Iterator[Item]:
-        for effect in track.effects:
+        for effect in filter(_changes, track.effects):
             self.lose(Fraction(0), f"the effect '{_title(effect)}' on the whole track '{track.name}'")
         at = Fraction(0)
         for child in track:
@@ -171,7 +173,7 @@ class _Reader:
                 continue
             length = _seconds(child.duration())
             labels = tuple(str(marker.name) for marker in child.markers)
-            for effect in child.effects:
+            for effect in filter(_changes, child.effects):
                 kind = "the change of speed" if isinstance(effect, schema.TimeEffect) else "the effect"
                 self.lose(at, f"{kind} '{_title(effect)}' on '{child.name}'")
             if isinstance(child, schema.Gap):
@@ -212,6 +214,19 @@ def _seconds(time: Any) -> Fraction:
     return Fraction(time.value).limit_denominator(100_000) / exact_rate(time.rate)
 
 
+def _resolve(effect: Any) -> Mapping[str, Any]:
+    found = effect.metadata.get("Resolve_OTIO")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _changes(effect: Any) -> bool:
+    """Whether an effect does something: Resolve writes many for each clip (Transform, Cropping, Video Faders), with
+    parameters only where they are not as they were (its exports, read 2026-11)."""
+    return isinstance(effect, schema.TimeEffect) or not _resolve(effect) or bool(_resolve(effect).get("Parameters"))
+
+
 def _title(thing: Any) -> str:
+    if isinstance(thing, schema.Effect) and _resolve(thing).get("Effect Name"):
+        return str(_resolve(thing)["Effect Name"])
     return str(thing.name or getattr(thing, "effect_name", "") or getattr(thing, "transition_type", "") or "unnamed")
 
