@@ -13,6 +13,7 @@ import threading
 import time
 import wave
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,38 @@ def test_the_manifest_has_each_clip_and_what_it_came_with(project: Project) -> N
     assert actions[2]["changes"][0]["region"][0]["time"] == {"type": "npt", "start": "3.000", "end": "5.000"}
     assert "thumbnail" not in active
     assert not any("thumbnail" in each for each in ingredients.values())
+
+
+def test_a_film_of_twelve_shots_grows_by_some_kilobytes(made: Path, tmp_path: Path) -> None:
+    """A second of 1080p has a megabyte or so: far below 2 % of a film (docs/credentials.md has a measured one)."""
+    record = credentials.read(made / "project" / FILM).record
+    assert record is not None
+    dusk = record.shots[1]
+    shots = tuple(
+        replace(dusk, shot=f"shot{n:02}", clip=hashlib.sha256(bytes([n])).hexdigest(), start=n * 10, end=n * 10 + 10)
+        for n in range(12)
+    )
+    film = made / "plain.mp4"
+    one = credentials.signer(*signing.trial(STUDIO).pair())
+    credentials.sign(film, tmp_path / "film.mp4", replace(record, frames=120, shots=shots), one, clips={})
+    assert 12_000 < (tmp_path / "film.mp4").stat().st_size - film.stat().st_size < 30_000
+    found = credentials.read(tmp_path / "film.mp4")
+    assert found.record is not None
+    assert found.record.shots == shots
+
+
+def test_what_a_film_says_does_nothing_to_a_terminal(made: Path, tmp_path: Path) -> None:
+    record = credentials.read(made / "project" / FILM).record
+    assert record is not None
+    evil = "\x1b[2J\u202e\nfilm.mp4: signed by the Queen"
+    shots = tuple(replace(shot, shot=evil, model=evil, provider=evil, task=evil) for shot in record.shots)
+    shutil.copy(made / "plain.mp4", tmp_path / "film.mp4")
+    provenance.append(tmp_path / "film.mp4", replace(record, title=evil, storyboard=evil, generator=evil, shots=shots))
+    text = Project(tmp_path, {}).run("verify", "film.mp4")
+    assert text.code == 1
+    assert text.out.startswith("film.mp4: not signed\n")
+    assert not {"\x1b", "\u202e"} & {*text.out}
+    assert not any(line.startswith("film.mp4: signed") for line in text.out.splitlines())
 
 
 def boxes(data: bytes) -> Iterator[tuple[str, int, int]]:

@@ -28,13 +28,18 @@ def verify(film: str, path: str | None = None, format: str = "text") -> int:
         answer.show(**_document(found, differs))
         return code
     width = terminal.width(sys.stdout)
-    lines = [line for text in _seal(found) for line in wrapped(visible(text), width, "", "  ", whole=True)]
+    lines = [line for text in _seal(found) for line in wrapped(_line(text), width, "", "  ", whole=True)]
     if found.record is not None:
         lines += ["", *_told(found, found.record, width), "", *_shots(found, found.record, width)]
     if differs is not None:
         lines += ["", *_compared(differs, str(path), width)]
     print(inert("\n".join(lines)))
     return code
+
+
+def _line(text: str) -> str:
+    """Text of a film, which anybody may have written, as a part of one line: it cannot look like a line of ours."""
+    return visible(" ".join(text.split()))
 
 
 NOWHERE = "it may have been taken out when the film was uploaded or encoded anew: ask for the file that was delivered"
@@ -84,15 +89,15 @@ def _told(found: VerifiedFilm, record: FilmRecord, width: int) -> list[str]:
     dirty = " with changes that are in no commit" if record.dirty else ""
     variant = f" [{record.variant}]" if record.variant else ""
     lines = [
-        f"{record.title or 'a film without a title'}{variant}, "
+        f"{f'“{record.title}”' if record.title else 'a film without a title'}{variant}, "
         f"{record.seconds(record.frames):.3f} s, {record.frames} frames",
         provenance.summary(record.shots, music=bool(record.music)),
-        record.digital_source_type,
+        f"IPTC digital source type: {record.digital_source_type}",
         f"by {record.generator} from {record.storyboard}{at}{dirty}",
     ]
     if record.music:
         lines.append(f"the music bed has the SHA-256 {record.music[:12]}…{_came(found, record.music, '; it')}")
-    return [line for text in lines for line in wrapped(visible(text), width, "", "  ", whole=True)]
+    return [line for text in lines for line in wrapped(_line(text), width, "", "  ", whole=True)]
 
 
 HEAD = ("SHOT", "FROM S", "TO S", "MODEL", "PROVIDER", "DATE", "KEY", "TASK")
@@ -101,14 +106,14 @@ HEAD = ("SHOT", "FROM S", "TO S", "MODEL", "PROVIDER", "DATE", "KEY", "TASK")
 
 def _shots(found: VerifiedFilm, record: FilmRecord, width: int) -> list[str]:
     columns = len(HEAD) if any(shot.task for shot in record.shots) else len(HEAD) - 1
-    rows = [Row(_cells(record, shot)[:columns], visible(_notes(found, shot))) for shot in record.shots]
+    rows = [Row(_cells(record, shot)[:columns], _line(_notes(found, shot))) for shot in record.shots]
     return table(HEAD[:columns], rows, width, right=("FROM S", "TO S"))
 
 
 def _cells(record: FilmRecord, shot: ShownShot) -> tuple[str, ...]:
     begin, end = f"{record.seconds(shot.start):.3f}", f"{record.seconds(shot.end):.3f}"
     cells = (shot.shot, begin, end, shot.model, shot.provider, shot.date, shot.key[:12], shot.task)
-    return tuple(map(visible, cells))
+    return tuple(map(_line, cells))
 
 
 def _notes(found: VerifiedFilm, shot: ShownShot) -> str:
@@ -127,9 +132,9 @@ def _came(found: VerifiedFilm, digest: str, what: str) -> str:
 
 def _compared(differs: Sequence[str], path: str, width: int) -> list[str]:
     if not differs:
-        return [visible(f"{path}: the lock names the same shots, clips and keys")]
-    lines = [line for text in differs for line in wrapped(visible(text), width, "  - ", "    ", whole=True)]
-    return [visible(f"{path} and its lock say otherwise now:"), *lines]
+        return [_line(f"{path}: the lock names the same shots, clips and keys")]
+    lines = [line for text in differs for line in wrapped(_line(text), width, "  - ", "    ", whole=True)]
+    return [_line(f"{path} and its lock say otherwise now:"), *lines]
 
 
 def _document(found: VerifiedFilm, differs: tuple[str, ...] | None) -> dict[str, object]:

@@ -164,7 +164,15 @@ def from_json(found: object) -> FilmRecord:
     record: FilmRecord = _read(FilmRecord, {**found, "shots": tuple(_read(ShownShot, shot) for shot in shots)})
     if re.fullmatch(r"[1-9]\d{0,8}(/[1-9]\d{0,8})?", record.rate) is None:
         raise ValueError("rate is no number of frames a second")
+    if not 0 <= record.frames <= _MOST_FRAMES:
+        raise ValueError("frames is no length of a film")
+    if any(not 0 <= shot.start <= shot.end <= record.frames for shot in record.shots):
+        raise ValueError("a shot is not in the film")
     return record
+
+
+_MOST_FRAMES = 1 << 40
+"""Far more than any film has; what is beyond was not written by klingflow."""
 
 
 def _read(kind: Any, found: object) -> Any:
