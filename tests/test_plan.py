@@ -466,3 +466,31 @@ def test_ten_thousand_shots_are_scheduled() -> None:
     names = [ShotId(f"s{n}") for n in range(10_000)]
     many = film(*(shot(name, first_frame=ShotFrame(names[n - 4]) if n >= 4 else None) for n, name in enumerate(names)))
     assert plan_of([many], Lock(), lookups(), 4).films[0].wall_s == 250_000
+
+
+@pytest.mark.parametrize(
+    ("cuts", "length"),
+    [
+        ((Cut(DAWN.id), Cut(HARBOUR.id)), 10.0),
+        ((Cut(DAWN.id, "24", "72"), Cut(HARBOUR.id)), 7.0),
+        ((Cut(DAWN.id, "1s", "2.5s"), Cut(DAWN.id, end="900")), 6.5),
+        ((Cut(DAWN.id), Cut(ShotId("early"))), 3.0 + 5.0),  # it begins at the frame 71 of 120
+        ((Cut(DAWN.id, "96"), Cut(ShotId("early"))), 1.0 + 5.0),
+        ((Cut(DAWN.id, end="4s"), Cut(ShotId("early"))), 4.0 + 5.0),
+        ((Cut(DAWN.id), Cut(ShotId("again"))), 10.0),
+    ],
+)
+def test_the_length_of_a_film_follows_its_cut(cuts: tuple[Cut, ...], length: float) -> None:
+    early = shot("early", first_frame=ShotFrame(DAWN.id, "-49"))
+    again = shot("again", first_frame=ShotFrame(DAWN.id, "0s"))
+    made = make(film(DAWN, HARBOUR, early, again, cut=cuts), {"dawn": entry(DAWN)})
+    assert made.length_s == pytest.approx(length)
+
+
+def test_a_place_that_a_clip_does_not_have_is_told_before_a_run() -> None:
+    cuts = (Cut(DAWN.id, "120"), Cut(DAWN.id, end="5.5s"), Cut(DAWN.id, "119", "120"), Cut(HARBOUR.id, "900"))
+    made = make(film(DAWN, HARBOUR, cut=cuts), {"dawn": entry(DAWN)})
+    assert [(problem.rule, problem.what) for problem in made.warnings] == [
+        ("cut", "the clip of 'dawn' has 120 frames (5.000 s), none at 120: a run could not join the film"),
+        ("cut", "the clip of 'dawn' has 120 frames (5.000 s), none at 5.5s: it is shown to its end"),
+    ]

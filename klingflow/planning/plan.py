@@ -20,7 +20,7 @@ Knows no file and no provider: what it must ask (is there a clip for this key? w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
@@ -30,7 +30,7 @@ from itertools import islice, product
 from klingflow.core import digest
 from klingflow.core.digest import PartChange
 from klingflow.core.model import ANIMATIC, ClipRecord, Digest, FileStill, Film, Inputs, Key, Shot, ShotFrame, ShotId
-from klingflow.core.source import Problem
+from klingflow.core.source import Problem, Severity
 from klingflow.planning import gates, graph
 from klingflow.planning.gates import Unapproved, Wait
 from klingflow.planning.price import Limits, Price
@@ -323,13 +323,15 @@ def make(
         gate = lookups.unapproved and gates.closed(film, shot, active.clip, lock, lookups.unapproved)
         after = gates.together((*(choices if active.action is not Action.HOLD else ()), *before))
         waits[shot.id] = (*after, gate) if gate and len(after) < _MOST_WAITS else after
+    counted = {shot: step for shot in steps for step in steps[shot] if step.is_active_take}
     return FilmPlan(
         name=film.name,
         variant=film.variant,
         matrix=film.matrix,
         title=film.title,
         steps=tuple(step for shot in film.shots for step in steps[shot.id]),
-        length_s=_length(film, {shot: step for shot in steps for step in steps[shot] if step.is_active_take}),
+        warnings=tuple(_cut_warnings(film, counted)),
+        length_s=_length(film, counted),
     )
 
 
@@ -349,11 +351,33 @@ def _length(film: Film, active: Mapping[ShotId, Step]) -> float | None:
         if step.record is not None:
             seconds, rate = float(step.record.facts.duration), float(Fraction(step.record.facts.rate))
         end = seconds if cut.end is None else min(seconds, _seconds(cut.end, seconds, rate))
+        start = _seconds(cut.start or "0", seconds, rate)
         begins = shots[film.cut[n + 1].shot].first_frame if n + 1 < len(film.cut) else None
         if cut.end is None and isinstance(begins, ShotFrame) and begins.shot == cut.shot and begins.frame != "first":
-            end = min(seconds, _seconds(begins.frame, seconds, rate))
-        total += max(0.0, end - _seconds(cut.start or "0", seconds, rate))
+            at = _seconds(begins.frame, seconds, rate)
+            end = min(seconds, at + 1 / rate) if max(start, 1 / rate) <= at else end
+        total += max(0.0, end - start)
     return total
+
+
+def _cut_warnings(film: Film, active: Mapping[ShotId, Step]) -> Iterator[Problem]:
+    """Places in the cut that the clips which are there do not have: the film decides by the frame (output.cutting)."""
+    for n, cut in enumerate(film.cut):
+        record = active[cut.shot].record
+        for side, text in (("in", cut.start), ("out", cut.end)):
+            if record is None or text is None:
+                continue
+            facts = record.facts
+            time = text.endswith("s")
+            place = Fraction(text.removesuffix("s"))
+            most = Fraction(facts.duration) if time else facts.frames
+            if place < most or (side == "out" and place == most):
+                continue
+            what = f"the clip of '{cut.shot}' has {facts.frames} frames ({facts.duration} s), none at {text}"
+            what += ": it is shown to its end" if side == "out" else ": a run could not join the film"
+            span = film.where(None, f"film.shots.{n}.{side}")
+            mend = "write a place in the clip, or leave it out"
+            yield Problem(rule="cut", what=what, mend=mend, span=span, severity=Severity.WARNING)
 
 
 _NEAR_RATE = 24.0
