@@ -261,6 +261,17 @@ def test_a_gap_is_the_shot_that_is_not_made_as_long_as_that_can_be_known() -> No
     assert studio.recut(gapped(replace(shorter, seconds=Fraction(3)))).cut == (Cut(ShotId("b")),)
 
 
+def test_a_timeline_of_an_older_take_says_so() -> None:
+    studio = Studio([shot("a", take=2)], {("a", 2): clip("a", 48, take=2)})
+    old = replace(item("a", 0, 48), labels=("a take 1 key 51ab12cd3344 #night",))
+    found = studio.recut(gapped(old))
+    assert found.cut == (Cut(ShotId("a")),)
+    assert [one.what for one in found.lost] == [
+        "take 1 of 'a', which counted when this was exported: now take 2 does"
+    ]
+    assert studio.recut(gapped(replace(old, labels=("a take 2 key 51ab12cd3344", "a note")))).lost == ()
+
+
 def test_a_clip_is_shown_no_longer_than_it_lasts() -> None:
     studio = Studio([shot("a")], {("a", 1): clip("a", 48)})
     found = studio.recut(gapped(item("a", 0, 60, 12)))

@@ -74,6 +74,7 @@ def recut(
     if split:
         return Recut(cut=(), takes={}, lost=(), split=tuple(split))
     shots = film.by_id()
+    lost += _outdated(film, found)
     other = {shot: take for shot, take in takes.items() if take != shots[shot].take}
     before = tuple(cut_list(film.cut, {}))
     places, more = _wanted(film, edited, found, before, rate, clip_of, other)
@@ -109,6 +110,20 @@ def _meant(film: Film, item: Item) -> tuple[ShotId, int] | None:
             if shot in shots and (take.isdecimal() or not take):
                 return ShotId(shot), int(take) if take else shots[ShotId(shot)].take
     return None
+
+
+def _outdated(film: Film, found: Sequence[tuple[Item, tuple[ShotId, int] | None]]) -> list[Lost]:
+    """Clips of which another take counted when the timeline was exported: their files have the same name."""
+    shots = film.by_id()
+    lost = []
+    for item, meant in found:
+        label = next(filter(None, map(read_label, item.labels)), None)
+        if meant is None or item.gap or label is None or label[0] != meant[0] or ".take" in (item.media or ""):
+            continue
+        if label[1] != shots[meant[0]].take:
+            what = f"take {label[1]} of '{meant[0]}', which counted when this was exported: now take {meant[1]} does"
+            lost.append(Lost(at=item.at, what=what))
+    return lost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
