@@ -53,6 +53,7 @@ HOUSES = {
     "jinja2": {"klingflow.storyboard.prompt", "klingflow.output.page"},
     "rich": {"klingflow.output.progress"},
     "dbos": {"klingflow.farm.engine"},
+    "opentelemetry": {"klingflow.output.traces"},
     "sqlalchemy": {"klingflow.farm.engine"},
 }
 """Libraries that are at home in these modules alone."""

@@ -23,6 +23,7 @@ from klingflow.app.session import Session, open_session
 from klingflow.core.errors import StoreError, UsageError
 from klingflow.core.model import Film
 from klingflow.execution.outcome import Emit, Outcome, Result, RunFailure
+from klingflow.output import traces
 from klingflow.planning.plan import Action, Plan
 
 
@@ -152,7 +153,8 @@ async def do(job: Job, root: Path, environ: Mapping[str, str], emit: Emit, stop:
     whole = await asyncio.to_thread(session.plan)
     named = {film.variant: {shot.id for shot in film.shots if shot.id in job.shots} for film in session.loaded.films}
     plan = planner.only(session.loaded, whole, named)
-    films = await _execute(session, plan, planner.known_clips(whole), emit, stop)
+    with traces.traced(emit, job.storyboard, job.id, environ) as through:
+        films = await _execute(session, plan, planner.known_clips(whole), through, stop)
     code = runner.exit_code(films, stop.is_set())
     failures = [outcome.failure for film in films for outcome in film.outcomes if outcome.failure is not None]
     passing = [failure for failure in failures if failure.kind in (RunFailure.STORE, RunFailure.NOT_SENT)]

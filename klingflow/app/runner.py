@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import shutil
 import tempfile
@@ -39,7 +40,7 @@ from klingflow.execution.buyer import Buyer
 from klingflow.execution.inputs import InputImages
 from klingflow.execution.outcome import Emit, Event, Outcome, Result, RunFailure
 from klingflow.io import trust
-from klingflow.output import planfile
+from klingflow.output import planfile, traces
 from klingflow.output.words import count
 from klingflow.planning.plan import OWN, Action, FilmPlan, Plan, totals
 from klingflow.planning.price import Limits, exceeded
@@ -179,9 +180,26 @@ async def run(
     """Runs a plan that nothing refused. `known` are the clips of all shots, by variant, also of those that the plan was
     narrowed down from. When `stop` is set it ends soon, with nothing half written. Raises KlingflowError for what is
     found wrong before the first request; what goes wrong with a shot is in its outcome."""
+    run = os.urandom(4).hex()
+    with traces.traced(emit, session.loaded.relative, run, session.loaded.environ) as through:
+        return await _run(session, plan, known, opened, options, run, emit=through, notify=notify, stop=stop)
+
+
+async def _run(
+    session: Session,
+    plan: Plan,
+    known: Mapping[str, Mapping[ShotId, Digest]],
+    opened: Services,
+    options: RunOptions,
+    run: str,
+    *,
+    emit: Emit,
+    notify: Callable[[str], None],
+    stop: asyncio.Event,
+) -> RunResult:
     began = time.monotonic()
     running = Running()
-    emit(_plan_event(plan))
+    emit(_plan_event(plan, run))
     async with (
         buying(session, plan, opened, options, emit) as buyer,
         opened.listening(running.wake, notify),
@@ -203,7 +221,7 @@ async def run(
         reports=tuple(reports),
         unreported=unreported,
     )
-    emit(_done_event(result))
+    emit(_done_event(result, run))
     return result
 
 
@@ -421,16 +439,17 @@ def _report(
         return [], UsageError(f"{bad.filename}: {bad.strerror}", "make room, then: klingflow report")
 
 
-def _plan_event(plan: Plan) -> Event:
+def _plan_event(plan: Plan, run: str) -> Event:
     steps = sum(len(film.steps) for film in plan.films)
-    return Event(event="plan", data={"totals": planfile.totals_json(totals(plan.films)), "steps": steps})
+    return Event(event="plan", data={"run": run, "totals": planfile.totals_json(totals(plan.films)), "steps": steps})
 
 
-def _done_event(result: RunResult) -> Event:
+def _done_event(result: RunResult, run: str) -> Event:
     ended = Counter(outcome.result for outcome in result.outcomes)
     return Event(
         event="done",
         data={
+            "run": run,
             "exit_code": result.exit_code,
             **{each.value.replace("-", "_"): ended[each] for each in Result},
             "spent": float(result.spent),
