@@ -7,6 +7,7 @@ import io
 import json
 import random
 import re
+import shutil
 import subprocess
 from dataclasses import replace
 from html import unescape
@@ -27,6 +28,7 @@ from klingflow.storyboard.lock import Lock, Pick
 from tests import clips
 from tests.cli import Project
 from tests.shared import once
+from tests.store_helpers import fake_s3
 from tests.test_lock import entry, reread
 from tests.test_places import ENV
 
@@ -47,11 +49,13 @@ shots:
   - {id: alone, prompt: A mast.}
   - {id: mover, prompt: A sail.}
   - {id: gated, prompt: A bell.}
+  - {id: held, prompt: A cork.}
   - {id: still-there, prompt: A hull.}
   - {id: also-there, prompt: A keel.}
 film:
   audio: score.wav
-  shots: [word, longer, larger, retaken, pixels, gone, old, tagged, own, alone, mover, gated, still-there, also-there]
+  shots: [word, longer, larger, retaken, pixels, gone, old, tagged, own, alone, mover, gated, held,
+    still-there, also-there]
 """
 AFTER = (
     BEFORE.replace("A red boat", "A blue boat")
@@ -64,9 +68,10 @@ AFTER = (
     .replace("old, ", "renamed, ")
     .replace("[day]", "[night]")
     .replace("A bell.", "A bell., gate: approved")
+    .replace("A cork.", "A cork., hold: true")
     .replace("alone, mover", "mover, alone")
 )
-CHANGED = {"word", "longer", "larger", "retaken", "pixels", "gone", "renamed", "tagged", "own", "gated"}
+CHANGED = {"word", "longer", "larger", "retaken", "pixels", "gone", "renamed", "tagged", "own", "gated", "held"}
 
 
 def png(size: tuple[int, int] = (640, 360), spot: tuple[int, int] | None = None) -> bytes:
@@ -131,7 +136,7 @@ def make_ten(folder: Path) -> None:
     for name, level in (("score.wav", 1), ("other.wav", 2)):
         wav.write_bytes(_wav(level))
         project.write(name, wav.read_bytes())
-    buy(project, {"word": clip(1, scratch), "gone": clip(2, scratch), "mover": clip(3, scratch)})
+    buy(project, {shot: clip(n, scratch) for n, shot in enumerate(("word", "gone", "mover", "held"), 1)})
     committed(project)
     project.write("film.yaml", AFTER)
     project.write("frames/pier.png", png(spot=(100, 40)))
@@ -204,10 +209,12 @@ def test_all_of_the_planted_differences_are_on_the_page(ten: Path) -> None:
         "tagged": "tags: day → night",
         "own": "clip: footage/insert.mp4 is another file",
         "gated": "gate: none → approved",
+        "held": "hold: off → on",
     }.items():
         assert said in rows[shot], rows
         assert shot in shown
     assert "moved from place" in rows.get("mover", "") + rows.get("alone", "")
+    assert "unchanged" not in " ".join([*rows.values(), *shown.values()])
     film_itself = text(re.findall(r'<section class="card film".*?</section>', page, re.S)[0])
     assert "audio (buys nothing) score.wav" in film_itself
     assert "alone → mover" in film_itself
@@ -365,6 +372,24 @@ def test_a_clip_that_is_not_in_the_store_is_said_and_not_looked_for(film: Projec
     assert "two" not in cards(page), "it had no clip, and has none"
 
 
+def test_frames_come_out_of_a_shared_store(film: Project, tmp_path: Path) -> None:
+    buy(film, {"one": clip(9, tmp_path)})
+    git(film.root, "add", "-A")
+    git(film.root, "commit", "-q", "-m", "bought")
+    git(film.root, "branch", "-f", "main")
+    film.write("film.yaml", (film.root / "film.yaml").read_text("utf-8").replace("A pier.", "A quay."))
+    own = film.root / ".klingflow/store"
+    names = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "eu-1", "AWS_ALLOW_HTTP": "true"}
+    with fake_s3() as s3:
+        s3.objects |= {f"x/{f.relative_to(own).as_posix()}": f.read_bytes() for f in own.rglob("*") if f.is_file()}
+        shutil.rmtree(own)
+        shared = {"KLINGFLOW_STORE": "s3://bucket/x", "AWS_ENDPOINT_URL": s3.url, **names}
+        ended = film.run("plan", "film.yaml", "--against", "main", "--pictures", "pics", **shared)
+    assert ended.code == 0, ended.said
+    with Image.open(film.root / "pics/one.first-frame.before.jpg") as picture:
+        assert clips.number(picture) == 9
+
+
 def test_a_shot_that_continues_a_changed_one_is_shown_as_made_again(film: Project, tmp_path: Path) -> None:
     buy(film, {"one": clip(9, tmp_path)})
     buy(film, {"one": clip(9, tmp_path), "two": clip(20, tmp_path)})
@@ -423,6 +448,25 @@ def test_stills_that_are_proposed_are_all_shown(film: Project, tmp_path: Path) -
     _, page = pictured(film, tmp_path / "pictures")
     assert "first_frame, proposed 2, chosen" in cards(page)["one"]
     assert "3 of 230,400 pixels differ" in cards(page)["one"]
+
+
+def test_what_cannot_be_shown_is_said_in_its_place(film: Project, tmp_path: Path) -> None:
+    board = (film.root / "film.yaml").read_text("utf-8")
+    film.write("film.yaml", board + "  - {id: own, clip: footage/own.mp4}\n")
+    film.write("frames/a.png", b"\x89PNG\r\n\x1a\n and then nothing")
+    film.write("footage/own.mp4", "no clip at all")
+    git(film.root, "add", "-A")
+    git(film.root, "commit", "-q", "-m", "broken files")
+    git(film.root, "branch", "-f", "main")
+    film.write("frames/a.png", png())
+    film.write("footage/own.mp4", clip(7, tmp_path))
+    found, page = pictured(film, tmp_path / "pictures")
+    shown = cards(page)
+    assert "Before: frames/a.png: 'frames/a.png' is no picture that can be read" in shown["one"]
+    assert "is not a video: it is a text" in shown["own"]
+    with Image.open(tmp_path / "pictures/own.first-frame.now.jpg") as picture:
+        assert clips.number(picture) == 7
+    assert found.strip is not None
 
 
 def test_where_the_base_cannot_be_read_nothing_is_written_and_the_plan_stands(film: Project, tmp_path: Path) -> None:

@@ -74,6 +74,8 @@ class Change:
 
     @property
     def state(self) -> str:
+        if self.what is not None and self.what.state is ShotState.UNCHANGED:
+            return "moved" if self.what.moved else "changed"  # its place in the film, or the length of its chain
         if self.what is not None:
             return self.what.state.value
         return "follows" if _another_clip(self) else "picked"
@@ -348,6 +350,7 @@ _LOOKS = {
     "removed": "bad",
     "changed": "accent",
     "renamed": "accent",
+    "moved": "accent",
     "follows": "warn",
 }
 
@@ -428,7 +431,7 @@ def _poster_words(change: Change) -> str:
     if change.what is None:
         return "follows a changed shot" if change.state == "follows" else "picked"
     fields = ", ".join(part.field for part in change.what.fields)
-    return fields if change.what.state is ShotState.CHANGED and fields else change.what.state.value
+    return fields if change.what.state is ShotState.CHANGED and fields else change.state
 
 
 def _telling(pairs: Sequence[Pair]) -> Pair | None:
@@ -661,8 +664,8 @@ def _headline(found: Reviewed, cards: Sequence[_Card]) -> str:
         tally[card.state] = tally.get(card.state, 0) + 1
     words = {"follows a changed shot": "made again as what it continues changed"}
     parts = [f"{n} {words.get(state, state)}" for state, n in tally.items()]
-    moved = sum(1 for change in found.changes if change.what and change.what.moved)
-    parts += [f"{moved} moved"] if moved else []
+    moved = sum(1 for change in found.changes if change.what and change.what.moved and change.state != "moved")
+    parts += [f"{moved} of them moved"] if moved else []
     return f"{count(len(cards), 'shot')} to look at: {', '.join(parts)}." if cards else "No shot changed; the film did."
 
 
