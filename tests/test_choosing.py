@@ -195,7 +195,7 @@ def test_a_choice_can_be_bound_to_what_was_shown(board: Storyboard) -> None:
     seen = board.consider("dawn", 3)
     board.choose("storm", 1)
     said = refused(board, "dawn", 3, state=seen.state)
-    assert said.startswith("the storyboard or its lock changed meanwhile; look at what it costs now")
+    assert said.startswith("the storyboard, a still or the lock changed meanwhile; look at what it costs now")
     board.choose("dawn", 3, state=board.consider("dawn", 3).state)
 
 
@@ -317,6 +317,12 @@ def test_a_still_is_chosen_in_the_mapping_that_proposes_it(stills: Storyboard, t
     stills.choose("keeper.last_frame", 1)
     assert text(stills) == STILLS.replace("b.png]}", "b.png], take: 2}").replace("take: 2\n", "take: 1\n")
     assert [one.shot for one in stills.consider("keeper.last_frame", 2).spared] == ["keeper", "lamp"]
+
+
+def test_a_still_that_was_exchanged_since_it_was_seen_is_not_chosen(stills: Storyboard, tmp_path: Path) -> None:
+    seen = stills.consider("dawn.first_frame", 2)
+    (tmp_path / "frames" / "b.png").write_bytes(movie.still(7))
+    assert "a still or the lock changed meanwhile" in refused(stills, "dawn.first_frame", 2, state=seen.state)
 
 
 def test_a_still_that_is_not_proposed_is_refused(stills: Storyboard) -> None:

@@ -357,7 +357,7 @@ def test_the_second_of_two_tabs_sees_the_choice_of_the_first_before_its_own(own:
     one, other = (told(post(page, "api/consider", name="dawn", take=take)) for take in (2, 3))
     told(post(page, "api/choose", name="dawn", take=2, state=one["state"]))
     late = post(page, "api/choose", name="dawn", take=3, state=other["state"])
-    assert wrong(late) == "the storyboard or its lock changed meanwhile"
+    assert wrong(late) == "the storyboard, a still or the lock changed meanwhile"
     assert "take: 2\n" in Path(board.path).read_text()
     now = told(post(page, "api/consider", name="dawn", take=3))
     told(post(page, "api/choose", name="dawn", take=3, state=now["state"]))

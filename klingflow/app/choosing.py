@@ -440,9 +440,10 @@ def _sum(effects: tuple[Effect, ...]) -> Decimal | None:
 
 
 def _state(session: Session) -> str:
-    """One text for all that the storyboard says and the lock names."""
+    """One text for all that the storyboard says, what its stills show, and what the lock names."""
     texts = sorted(session.loaded.read.items())
-    return of_bytes(f"{texts}\n{locks.dump(session.lock)}".encode())
+    stills = sorted((path, facts.digest) for path, facts in session.loaded.inputs.stills.items())
+    return of_bytes(f"{texts}\n{stills}\n{locks.dump(session.lock)}".encode())
 
 
 def choose(storyboard: StoryboardFile, name: str, take: int, *, why: str = "", state: str | None = None) -> Chosen:
@@ -454,7 +455,8 @@ def choose(storyboard: StoryboardFile, name: str, take: int, *, why: str = "", s
         session = open_session(storyboard.load())
         consequences = consider(session, name, take)
         if state is not None and state != consequences.state:
-            raise Moved("the storyboard or its lock changed meanwhile", "look at what it costs now, and choose again")
+            what = "the storyboard, a still or the lock changed meanwhile"
+            raise Moved(what, "look at what it costs now, and choose again")
         with lock_file.held(session.loaded):
             chosen = _write(session, consequences, why.strip())
         if chosen is not None:
