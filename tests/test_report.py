@@ -6,6 +6,7 @@ import re
 import subprocess
 from dataclasses import replace
 from decimal import Decimal
+from fractions import Fraction
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,6 +18,7 @@ from klingflow.core.model import ClipFacts, ClipRecord, Cut, Digest, Film, Key, 
 from klingflow.core.source import Span
 from klingflow.execution.outcome import Failure, Outcome, Result, RunFailure
 from klingflow.output import report
+from klingflow.output.cutting import Join, Shown
 from klingflow.output.seams import Finding, Seam, Verdict
 from klingflow.planning.plan import Action, FilmPlan, Step
 from klingflow.planning.price import Price
@@ -126,9 +128,30 @@ def known(**more: object) -> report.Known:
         "plan": plan(),
         "takes": {ShotId(name): {1: entry(name)} for name in NAMES},
         "files": {**files, "film.mp4": Digest("x")},
+        "shown": shown(),
         "price": lambda _: Price(amount=Decimal("0.60"), basis="estimate"),
     }
     return report.Known(**{**values, **more})  # type: ignore[arg-type]
+
+
+def shown(*names: str) -> tuple[Shown, ...]:
+    """All of each clip, one after the other; noon continues dawn."""
+    return tuple(
+        Shown(
+            shot=ShotId(name),
+            clip=digest(name),
+            rate=Fraction(24),
+            first=0,
+            end=120,
+            film_start=120 * n,
+            picks=tuple(range(120)),
+            start_s=Fraction(0),
+            dropped_at_head=0,
+            dropped_at_tail=0,
+            join=Join.CONTINUES if name == "noon" else Join.NONE,
+        )
+        for n, name in enumerate(names or NAMES)
+    )
 
 
 FILES = (("shots", ".mp4"), ("frames", ".first.jpg"), ("frames", ".last.jpg"), ("frames", ".last.png"))
@@ -255,7 +278,7 @@ def test_a_rehearsal_is_said_to_be_no_delivery() -> None:
 def test_markup_in_a_storyboard_stays_text() -> None:
     bad = "</p><script>alert(1)</script><img src=x onerror=alert(2)>"
     one = replace(shot("dawn", 0), title=bad, prompt=bad, notes=bad, tags=(bad,))
-    seen = report.view(known(film=replace(film(one), title=bad), plan=plan(step("dawn", reason=bad))))
+    seen = report.view(known(film=replace(film(one), title=bad), plan=plan(step("dawn", reason=bad)), shown=()))
     text = report.html(seen)
     assert "<script>alert" not in text
     assert "<img src=x" not in text
@@ -306,8 +329,11 @@ def test_a_seam_without_a_fault_says_so_and_one_that_was_not_measured_says_how()
 
 def test_numbers_of_another_cut_are_not_shown() -> None:
     other = measured((1, 31.0))
-    moved = replace(other, seams=(replace(other.seams[0], before="dusk"),))
-    assert [join.seam for join in report.view(known(verdict=moved)).joins] == [None, None]
+    for moved in (replace(other.seams[0], before="dusk"), replace(other.seams[0], frame=119)):
+        seen = report.view(known(verdict=replace(other, seams=(moved,))))
+        assert [join.seam for join in seen.joins] == [None, None]
+    stale = plan(step("dawn"), step("noon", Action.MAKE), step("dusk"))
+    assert not report.view(known(verdict=other, plan=stale)).measured
 
 
 # ---------------------------------------------------------------- the page
@@ -334,7 +360,7 @@ def many(count: int) -> report.Known:
     files = {f"{folder}/{one.id}{end}": digest(one.id) for one in shots for folder, end in FILES}
     steps = plan(*(step(one.id) for one in shots))
     takes = {one.id: {1: entry(one.id)} for one in shots}
-    return known(film=film(*shots), plan=steps, takes=takes, files=files)
+    return known(film=film(*shots), plan=steps, takes=takes, files=files, shown=shown(*(one.id for one in shots)))
 
 
 def test_the_page_of_twelve_shots_is_small_and_each_of_two_hundred_adds_little() -> None:
@@ -400,7 +426,7 @@ def test_the_page_inside_one_file_holds_every_picture_and_clip(filmed: Project) 
     assert ended.code == 0, ended.said
     assert re.fullmatch(r"(out/film/(en|de)/report.html \([0-9.]+ [KM]B\)\n){2}", ended.out)
     links = [link for link in Reader(page(filmed)).links if not link.startswith(("#", "data:"))]
-    assert links == ["../de/report.html"]
+    assert links == []  # what does not come along is not named
     assert sum(link.startswith("data:video/mp4;base64,") for link in Reader(page(filmed)).links) == 3
 
 

@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from functools import partial
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 REPORT = 1
 """Raised when the page of the same film would come out otherwise."""
 
+_STRIP = re.compile(r"seams/[a-z0-9][a-z0-9_.-]*\.jpg")
 _STAMP = re.compile(rb'<meta name="klingflow-made-from" content="([0-9a-f]{64})">')
 _QUIET = frozenset({Result.REUSED, Result.HELD, Result.ADOPTED})
 
@@ -140,8 +141,8 @@ def _inside(folder: Path) -> Callable[[str], str]:
 
     def link(name: str) -> str:
         kind = {".jpg": "image/jpeg", ".png": "image/png", ".mp4": "video/mp4"}.get(Path(name).suffix)
-        if kind is None:
-            return name
+        if kind is None:  # where the page goes, these do not come along
+            return ""
         return f"data:{kind};base64,{base64.b64encode((folder / name).read_bytes()).decode()}"
 
     return link
@@ -177,6 +178,7 @@ def _stamp(session: Session, ran: FilmRan, folder: Path) -> str:
         sorted(session.lock.films.get(film.variant, {}).items()),
         git_head(loaded.project.root),
         sorted(outputs.there(folder).items()),
+        _verdict(folder),
     )
     return digests.of_bytes(repr(parts).encode(errors="surrogatepass"))
 
@@ -308,9 +310,19 @@ def _verdict(folder: Path) -> Verdict | None:
     try:
         descriptor = os.open(folder / "seams.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with open(descriptor, "rb") as file:
-            return seams.load(json.loads(file.read(outputs.MOST_BYTES)))
+            found = seams.load(json.loads(file.read(outputs.MOST_BYTES)))
     except (OSError, ValueError, RecursionError):
         return None
+    if found is None:
+        return None
+    # It may have come with a pull request: nothing but a strip is named by it.
+    strips = tuple(replace(one, strip=one.strip if _is_strip(folder, one.strip) else None) for one in found.seams)
+    return replace(found, seams=strips)
+
+
+def _is_strip(folder: Path, name: object) -> bool:
+    path = folder / str(name)
+    return bool(_STRIP.fullmatch(str(name))) and path.is_file() and not path.is_symlink()
 
 
 def _is_of(job: Job, film: Film) -> bool:

@@ -300,7 +300,10 @@ class View:
     dates: str
     """The days on which the clips were made."""
     film: str
-    """The path of the finished film; empty where it is not there."""
+    """The path of the finished film, or of a draft of it; empty where neither is there."""
+    draft: bool
+    timeline: str
+    """The path of the timeline for editing programs; empty where it is not there."""
     film_old: bool
     """Not every shot of the film has the clip that it should have."""
     interrupted: bool
@@ -325,9 +328,13 @@ class View:
     arcs: tuple[Arc, ...]
 
 
+FILM, DRAFT, TIMELINE = "film.mp4", "film.draft.mp4", "film.otio"
+
+
 def html(seen: View, made_from: str = "", link: Callable[[str], str] = quote) -> str:
     """The page. `made_from` is written into it, for whoever wants to know whether it must be made anew; `link` gives
-    the address of a file by its path beside the page: by default a relative one."""
+    the address of a file by its path beside the page, by default a relative one: empty, and the page does not name
+    it."""
     shots = {card.id: card for card in seen.cards}
     return page.render(
         "report", title=seen.title, seen=seen, made_from=made_from, link=link, shots=shots, arc_high=ARC_HIGH
@@ -358,7 +365,9 @@ def view(known: Known) -> View:
         drawn=0 if known.rehearsal else sum(card.drawn for card in every),
         length=clock(sum(spot.seconds for spot in strip)),
         dates=" to ".join(dict.fromkeys((days[0], days[-1]))) if days else "",
-        film="film.mp4" if "film.mp4" in known.files else "",
+        film=next((name for name in (FILM, DRAFT) if name in known.files), ""),
+        draft=FILM not in known.files,
+        timeline=TIMELINE if TIMELINE in known.files else "",
         film_old=any(spot.card.old or not spot.card.clip for spot in strip),
         interrupted=known.ran is not None and known.ran.interrupted,
         cards=every,
@@ -624,12 +633,14 @@ _KINDS: Mapping[JoinKind, Literal["continues", "meets", "frame", "cut"]] = {
 
 
 def _joins(known: Known, strip: Sequence[Spot]) -> tuple[Join, ...]:
-    measured = known.verdict.seams if known.verdict is not None else ()
+    whole = len(known.shown) == len(strip) and all(spot.card.made and not spot.card.old for spot in strip)
+    measured = known.verdict.seams if known.verdict is not None and whole else ()
     worst = seams.worst(measured)
     out = []
     for n, (left, right) in enumerate(pairwise(strip), 1):
         seam = next((one for one in measured if one.number == n), None)
-        if seam is not None and (seam.before, seam.after) != (left.card.id, right.card.id):
+        now = (left.card.id, right.card.id, known.shown[n].film_start if whole else 0)
+        if seam is not None and (seam.before, seam.after, seam.frame) != now:
             seam = None  # of another cut
         if len(known.shown) == len(strip):
             kind = _KINDS[known.shown[n].join]
