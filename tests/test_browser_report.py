@@ -115,7 +115,8 @@ def test_an_open_shot_plays_and_a_closed_one_is_quiet(browser: Browsing, page: P
 def test_nothing_is_loaded_before_it_is_asked_for(browser: Browsing, page: Path) -> None:
     with browser.shown(page) as shown:
         shown.wait_for_load_state("networkidle")
-        assert shown.evaluate("[...document.querySelectorAll('video')].every(one => one.readyState === 0 && !one.buffered.length)")
+        idle = "[...document.querySelectorAll('video')].every(one => one.readyState === 0 && !one.buffered.length)"
+        assert shown.evaluate(idle)
 
 
 def test_an_address_opens_a_shot_and_a_seam_of_a_shot_leads_back(browser: Browsing, judged: Path) -> None:
