@@ -402,7 +402,7 @@ def _film(
         "seconds": float(joined.duration),
         "size": f"{joined.width}x{joined.height}",
         "rate": joined.rate,
-        "signature": "signed" if signing is not None else "lost" if signed is not None else "none",
+        "credentials": "signed" if signing is not None else "lost" if signed is not None else "none",
     }
     show(Event(event="film", film=film.label, data=data))
 

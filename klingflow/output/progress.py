@@ -129,8 +129,8 @@ def sentence(event: Event) -> str:
         case "step-in-doubt":
             return f"{name}: in doubt: {data['message']}"
         case "film" if data.get("fraction") is None:
-            signature = _SIGNATURES.get(str(data.get("signature")), "")
-            return f"{name}: joined, {data['frames']} frames, {data['seconds']:.3f} s, {data['size']}{signature}"
+            signed = _SIGNATURES.get(str(data.get("credentials")), "")
+            return f"{name}: joined, {data['frames']} frames, {data['seconds']:.3f} s, {data['size']}{signed}"
     return ""
 
 
