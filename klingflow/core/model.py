@@ -186,8 +186,10 @@ class Shot:
 
     def proposals(self) -> tuple[Proposal, ...]:
         """The choices of stills that its frames depend on, those that another shot declares too; each once."""
-        given = (frame.proposal for _, frame in self.frames() if isinstance(frame, FileStill))
-        return tuple(dict.fromkeys(one for one in given if one is not None))
+        ends = [one for one in (self.first_frame, self.last_frame) if isinstance(one, FileStill)]
+        if self.images or self.elements:  # hardly any shot, and this is often asked
+            ends = [one for _, one in self.frames() if isinstance(one, FileStill)]
+        return tuple(dict.fromkeys(one.proposal for one in ends if one.proposal is not None))
 
     def roles(self) -> tuple[str, ...]:
         """What each frame and reference video that goes in is called."""

@@ -302,7 +302,7 @@ def make(
     """What whoever needs the clip of a shot waits for."""
     for shot in graph.order(film):
         mine = steps[shot.id] = []
-        before = gates.together(wait for need in shot.needs() for wait in waits[need])
+        before = gates.together(wait for need in shot.needs() for wait in waits.get(need, ())) if waits else ()
         choices = gates.undecided(shot) if lookups.unapproved is not None else ()
         for take in shot.takes_made():
             wanted = shot if take == shot.take else replace(shot, take=take)
@@ -320,9 +320,10 @@ def make(
             clips[shot.id] = active.clip
         else:
             pending[shot.id] = active
-        gate = lookups.unapproved and gates.closed(film, shot, active.clip, lock, lookups.unapproved)
-        after = gates.together((*(choices if active.action is not Action.HOLD else ()), *before))
-        waits[shot.id] = (*after, gate) if gate and len(after) < _MOST_WAITS else after
+        gate = shot.gate and lookups.unapproved and gates.closed(film, shot, active.clip, lock, lookups.unapproved)
+        if choices or before or gate:
+            after = gates.together((*(choices if active.action is not Action.HOLD else ()), *before))
+            waits[shot.id] = (*after, gate) if gate and len(after) < _MOST_WAITS else after
     counted = {shot: step for shot in steps for step in steps[shot] if step.is_active_take}
     return FilmPlan(
         name=film.name,
