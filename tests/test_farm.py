@@ -20,9 +20,13 @@ import pytest
 
 import klingflow
 from klingflow.app import farm_jobs
+from klingflow.core.model import Digest
+from klingflow.storyboard import lock as locks
+from klingflow.storyboard.lock import Lock, Pick
 from tests.cli import Project
 from tests.farm_worker import DEAD_S
 from tests.paid_helpers import studio
+from tests.test_branches import Clone
 from tests.tools import wanted
 
 BOARD = """
@@ -82,6 +86,26 @@ def test_a_worker_whose_copy_differs_makes_nothing(project: Project) -> None:
     assert done.code == 2
     assert "is another one" in done.what
     assert not (project.root / ".klingflow/store").exists()
+
+
+def test_a_worker_that_knows_another_approval_makes_nothing_and_a_new_one_is_another_job(tmp_path: Path) -> None:
+    desk = Clone(tmp_path / "desk", {})
+    desk.root.mkdir()
+    desk.git("init", "-q", "-b", "main")
+    board = "klingflow: 1\ndefaults: {provider: animatic, duration: 3}\nshots:\n- {id: a, prompt: a, gate: approved}\n"
+    desk.write("film.yaml", board + "- {id: b, continues: a, prompt: b}\n")
+    pick = Pick(take=1, clip=Digest("1" * 64), by="anna", date="2026-11-27")
+    desk.write("film.lock.yaml", locks.dump(locks.with_pick(Lock(), "", "a", pick)))
+    desk.git("add", "-A")
+    [proposed] = farm_jobs.makes(planned(desk))
+    desk.git("commit", "-q", "-m", "the pick")
+    [approved] = farm_jobs.makes(planned(desk))
+    assert approved.id != proposed.id
+    done = asyncio.run(farm_jobs.do(proposed, desk.root, {}, lambda event: None, asyncio.Event()))
+    assert (done.code, "an approved pick is another one" in done.what) == (2, True)
+    done = asyncio.run(farm_jobs.do(approved, desk.root, {}, lambda event: None, asyncio.Event()))
+    assert (done.code, done.what.partition(": ")[0]) == (0, "b")
+    assert "waits for the approval of a: make it, pick a take" in done.what
 
 
 # The farm -----------------------------------------------------------------------------------------------------------

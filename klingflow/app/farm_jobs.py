@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from klingflow.app import outputs, plan_snapshot, planner, runner
 from klingflow.app.library import Planned
-from klingflow.app.project_loader import LoadedStoryboard, StoryboardFile
+from klingflow.app.project_loader import StoryboardFile
 from klingflow.app.session import Session, open_session
 from klingflow.core.errors import StoreError, UsageError
 from klingflow.core.model import Film
@@ -35,7 +35,8 @@ class Job:
     storyboard: str
     """Its path from the project's root: every worker has a copy of the project."""
     inputs: str
-    """A digest over every file that the plan was made from: a worker whose copy differs refuses."""
+    """A digest over every file that the plan was made from, and over the picks that are approved: a worker whose copy
+    differs refuses."""
     shots: tuple[str, ...] = ()
     """Those to make, in every film of the storyboard."""
     provider: str | None = None
@@ -89,20 +90,21 @@ def makes(planned: Planned) -> tuple[Job, ...]:
     for chain in _chains(session.loaded.films):
         orders = [shot for shot in chain if shot in busy]
         if orders:
-            jobs.append(_job(session.loaded, "make", shots=tuple(chain), seller=seller[orders[0]]))
+            jobs.append(_job(session, "make", shots=tuple(chain), seller=seller[orders[0]]))
     return tuple(jobs)
 
 
 def join(planned: Planned) -> Job:
     """The job that joins the films of a storyboard."""
-    return _job(planned._session.loaded, "join")
+    return _job(planned._session, "join")
 
 
-def _job(loaded: LoadedStoryboard, kind: Literal["make", "join"], shots: tuple[str, ...] = (), seller: str = "") -> Job:
+def _job(session: Session, kind: Literal["make", "join"], shots: tuple[str, ...] = (), seller: str = "") -> Job:
+    loaded = session.loaded
     return Job(
         kind=kind,
         storyboard=loaded.relative,
-        inputs=_inputs(loaded),
+        inputs=_inputs(session),
         shots=shots,
         provider=loaded.provider,
         variables=dict(loaded.variables),
@@ -110,8 +112,22 @@ def _job(loaded: LoadedStoryboard, kind: Literal["make", "join"], shots: tuple[s
     )
 
 
-def _inputs(loaded: LoadedStoryboard) -> str:
-    return hashlib.sha256(json.dumps(plan_snapshot.files(loaded), sort_keys=True).encode()).hexdigest()
+def _inputs(session: Session) -> str:
+    """Over the files, and over which of their picks are approved: that stands in git, not in a file."""
+    what = {**plan_snapshot.files(session.loaded), **_approved(session)}
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def _approved(session: Session) -> dict[str, str]:
+    """By gate, the clip whose pick is approved. Asks git only where a gate has a pick."""
+    unapproved = session.lookups.unapproved
+    out: dict[str, str] = {}
+    for film in session.loaded.films if unapproved is not None else ():
+        for shot in film.shots:
+            pick = session.lock.pick(film.variant, shot.id) if shot.gate else None
+            if pick is not None and unapproved is not None and not unapproved(film.variant, shot.id, pick):
+                out[f"gate {film.variant} {shot.id}"] = f"{pick.take} {pick.clip}"
+    return out
 
 
 def _chains(films: Sequence[Film]) -> list[list[str]]:
@@ -144,9 +160,10 @@ async def do(job: Job, root: Path, environ: Mapping[str, str], emit: Emit, stop:
     path = root / job.storyboard
     file = StoryboardFile(path=str(path), variables=dict(job.variables), provider=job.provider, environ=environ)
     session = await asyncio.to_thread(lambda: open_session(file.load()))
-    if _inputs(session.loaded) != job.inputs:
-        what = f"{job.storyboard} or a file that it uses is another one in {root} than where the job was planned"
-        mend = "bring the worker's copy to the same commit, and start it again"
+    if _inputs(session) != job.inputs:
+        what = f"{job.storyboard}, a file that it uses or an approved pick is another one in {root} than where the job "
+        what += "was planned"
+        mend = "bring the worker's copy to the same commit (git fetch too), and start it again"
         return JobResult(code=UsageError.code, what=what, mend=mend)
     if job.kind == "join":
         return await _join(session, emit, stop)
@@ -161,7 +178,9 @@ async def do(job: Job, root: Path, environ: Mapping[str, str], emit: Emit, stop:
     if passing and not stop.is_set():
         raise StoreError(passing[0].message)  # a later try may find it otherwise
     bad = next((o for film in films for o in film.outcomes if o.result in (Result.FAILED, Result.IN_DOUBT)), None)
-    return JobResult(code=code, what=_why(bad), mend=bad.failure.next if bad and bad.failure else "")
+    waits = next((step for film in plan.films for step in film.steps if step.action is Action.WAIT), None)
+    what = _why(bad) or (f"{waits.shot}: {waits.reason}" if waits is not None else "")
+    return JobResult(code=code, what=what, mend=bad.failure.next if bad and bad.failure else "")
 
 
 def _why(outcome: Outcome | None) -> str:
