@@ -456,6 +456,13 @@ def test_without_the_extra_the_other_formats_work_and_a_run_is_silent(project: P
         "mend: pip install 'klingflow[otio]'; or use .fcpxml or .edl\n"
     )
     assert run("export", "--edl").returncode == 0
+    shots = ("--select", "dawn harbour night insert")
+    assert run("run", *shots).returncode == 0
+    assert (project.root / "out/film/film.otio").is_file()  # it says what is so
+    project.write("film.yaml", BOARD.replace("First light", "Last light"))
+    ended = run("run", *shots)
+    assert (ended.returncode, "OpenTimelineIO" in ended.stderr) == (0, False)
+    assert not (project.root / "out/film/film.otio").exists()  # it would say what was
 
 
 def test_a_storyboard_behind_the_option_is_no_place_to_write(project: Project) -> None:
