@@ -196,7 +196,7 @@ def test_a_killed_run_leaves_nothing_half_and_the_next_one_finishes(harbour: Pro
     ended = harbour.run("run", "film.yaml")
     assert ended.code == 0, ended.said
     assert harbour.run("store").code == 0
-    assert len(pictures(harbour.root / "out" / "film" / "film.mp4")) == 72 * 3 - 2  # where harbour goes on, and where market begins with its still
+    assert len(pictures(harbour.root / "out" / "film" / "film.mp4")) == 72 * 3 - 2  # two joins show a frame once
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
