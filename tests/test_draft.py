@@ -79,6 +79,7 @@ def test_a_draft_shows_what_is_there_and_says_what_is_not(project: Project) -> N
         ("dusk", "animatic", 72, 143),
         ("night", "card", 143, 214),
     ]
+    assert {shot.date for shot in record.shots} == {""}, "the day on which it was drawn is not in the film's bytes"
     assert (record.shots[1].prompt_sha256, record.shots[2].clip) == (hashlib.sha256(b"A boat.").hexdigest(), "")
     assert film.read_bytes() == before
     assert (project.root / "film.lock.yaml").read_bytes() == lock
