@@ -30,6 +30,7 @@ from klingflow.core.source import Span  # noqa: E402
 from klingflow.execution import collecting, waiting  # noqa: E402
 from klingflow.execution.outcome import Failure, RunFailure  # noqa: E402
 from klingflow.io import webhook  # noqa: E402
+from klingflow.output import seams  # noqa: E402
 from klingflow.planning import price  # noqa: E402
 from klingflow.planning.plan import SIGN  # noqa: E402
 from klingflow.providers import BUILT_IN, fal, hiapi, kling, mulerouter, omni, schemas  # noqa: E402
@@ -250,6 +251,7 @@ def format_page() -> str:
             "multi_shot": fields(defs["multi_shot"], board),
             "element": fields(element, board),
             "film": fields(board["properties"]["film"], board),
+            "gate": fields(board["properties"]["film"]["properties"]["gate"], board),
             "cut": fields(defs["cutMapping"], board),
             "statements": ", ".join(STATEMENTS[name] for name in STATEMENTS if name in prompt._STATEMENTS),
             "filters": ", ".join(code(name) for name in prompt._FILTERS),
@@ -341,6 +343,10 @@ def commands_page() -> str:
             "exits": table(["code", "meaning"], [(str(number), says) for number, says in exits()]),
             **{f"{name.replace('-', '_')}_about": _about(part) for name, part in commands().items()},
             **{f"{name.replace('-', '_')}_usage": _usage(name, part) for name, part in commands().items()},
+            "seam_kinds": table(
+                ["kind", "what is measured", "above it a finding"],
+                [(code(name), kind.text, seams.words(name, kind.limit)) for name, kind in seams.KINDS.items()],
+            ),
             "wrong": run(("check", "film.yaml"), {"film.yaml": WRONG}),
             "planned": run(("plan", "film.yaml"), {"film.yaml": PLANNED}),
             "signs": ", ".join(f"`{sign}` {action.value}" for action, sign in SIGN.items()),

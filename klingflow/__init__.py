@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from klingflow.core.source import Problem, Severity, Span
     from klingflow.execution.outcome import Event, Failure, Outcome, Result, RunFailure
     from klingflow.output.planfile import SavedPlan
+    from klingflow.output.seams import FilmSeams, Seam
     from klingflow.planning.plan import Action, FilmPlan, Plan, Step, Totals
     from klingflow.planning.price import Limits, Price, money
     from klingflow.providers.base import FailureClass
@@ -136,6 +137,7 @@ _HOMES = {
     "klingflow.core.source": ("Problem", "Severity", "Span"),
     "klingflow.execution.outcome": ("Event", "Failure", "Outcome", "Result", "RunFailure"),
     "klingflow.output.planfile": ("SavedPlan",),
+    "klingflow.output.seams": ("FilmSeams", "Seam"),
     "klingflow.planning.plan": ("Action", "FilmPlan", "Plan", "Step", "Totals"),
     "klingflow.planning.price": ("Limits", "Price", "money"),
     "klingflow.providers.base": ("FailureClass",),
@@ -159,6 +161,7 @@ __all__ = [
     "Film",
     "FilmPlan",
     "FilmRun",
+    "FilmSeams",
     "Finding",
     "Garbage",
     "Imported",
@@ -182,6 +185,7 @@ __all__ = [
     "RunFailure",
     "RunResult",
     "SavedPlan",
+    "Seam",
     "Severity",
     "Shot",
     "Span",

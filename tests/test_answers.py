@@ -73,7 +73,7 @@ def test_every_command_that_shows_something_has_json() -> None:
         words = {**given, "take-in": ("f", "--as", "dawn")}.get(name, ("f",))
         for option in (["--json"], ["--format", "json"]):
             assert app.parser(name).parse_args([name, *words, *option]).format == "json"
-    assert {*GIVEN, *EVENTS, *WITHOUT, "plan", "resolve", "take-in", "import"} == app.COMMANDS.keys()
+    assert {*GIVEN, *EVENTS, *WITHOUT, "plan", "seams", "resolve", "take-in", "import"} == app.COMMANDS.keys()
     inner = {"film-draft", "takes-set", "store-ls", "store-show", "store-gc", "store-copy"}
     assert {*GIVEN, "resolve", "take-in", "import", *inner} == schema.load("answers")["$defs"].keys()
 

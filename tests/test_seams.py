@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 
 import jsonschema
+import pytest
 
 from klingflow.output import seams
-from klingflow.output.seams import Finding, Seam, Verdict
+from klingflow.output.seams import Across, FilmSeams, Finding, Inside, Seam
 from klingflow.storyboard import schema
 
 ECHO = Finding(kind="echo", value=3.0, limit=0.0, at_s=5.0, note="three frames are shown again")
@@ -23,8 +25,14 @@ JOIN = Seam(
     findings=(ECHO,),
     strip="seams/01-dawn-harbour.jpg",
 )
-FILM = Verdict(
-    storyboard="film.yaml", variant="", title="Harbour", limits=seams.limits({"echo": 0}), gate=("echo",), seams=(JOIN,)
+FILM = FilmSeams(
+    storyboard="film.yaml",
+    variant="",
+    title="Harbour",
+    source="0" * 64,
+    limits=seams.limits({"echo": 0}),
+    gate=("echo",),
+    seams=(JOIN,),
 )
 
 
@@ -48,3 +56,108 @@ def test_the_schema_knows_every_kind() -> None:
 def test_only_the_kinds_of_the_gate_fail() -> None:
     assert FILM.failed() == ((JOIN, ECHO),)
     assert replace(FILM, gate=("luma",)).failed() == ()
+
+
+# ---------------------------------------------------------------- judged
+
+STILL = (0.0,) * 8
+INSIDE = Inside(
+    frames=48,
+    rate=24.0,
+    cuts=(),
+    early=STILL,
+    middle=STILL,
+    late=STILL,
+    whole=STILL,
+    scaled=((-1.0, 0.5, 0.5), (0.0, 0.0, 0.0), (1.0, -0.5, -0.5)),
+    still=0,
+    sudden=False,
+)
+SMOOTH = Across(velocity=2.0, before=20.0, after=20.0, turn=1.0, echo=0, luma=0.1, colour=0.2, step=STILL)
+
+
+def kinds(*found: Seam) -> list[list[str]]:
+    return [[one.kind for one in seam.findings] for seam in found]
+
+
+def judged(
+    insides: Sequence[Inside], acrosses: Sequence[Across], joins: Sequence[str] = ("continues",) * 9, **gate: float
+) -> tuple[Seam, ...]:
+    return seams.judge("abcdefg"[: len(insides)], insides, acrosses, joins, seams.limits(gate))
+
+
+def test_what_is_smooth_has_no_finding_and_its_place_in_the_film() -> None:
+    found = judged([INSIDE] * 3, [SMOOTH] * 2)
+    assert kinds(*found) == [[], []]
+    assert [(seam.number, seam.before, seam.after, seam.frame, seam.at_s) for seam in found] == [
+        (1, "a", "b", 48, 2.0),
+        (2, "b", "c", 96, 4.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [("velocity", 41.0), ("echo", 2), ("luma", 4.5), ("colour", 4.6), ("loudness", 17.0), ("click", 33.0)],
+)
+def test_what_is_above_its_limit_is_found_and_a_gate_moves_the_limit(kind: str, value: float) -> None:
+    broken = replace(SMOOTH, **{kind: value})
+    assert kinds(*judged([INSIDE] * 2, [broken])) == [[kind]]
+    assert kinds(*judged([INSIDE] * 2, [broken], **{kind: value})) == [[]]
+
+
+def test_a_sudden_stand_still_freezes_and_a_rest_does_only_where_what_comes_moves() -> None:
+    def found(still: int, sudden: bool, after: float, join: str = "continues") -> list[Seam]:
+        inside = replace(INSIDE, still=still, sudden=sudden)
+        return list(judged([inside, INSIDE], [replace(SMOOTH, after=after)], [join]))
+
+    [seam] = found(6, True, 0.0)
+    assert [(one.kind, one.value, one.at_s) for one in seam.findings] == [("freeze", 6, 1.75)]
+    assert kinds(*found(6, False, 0.0)) == [[]]
+    assert kinds(*found(6, False, 20.0)) == [["freeze"]]
+    assert kinds(*found(6, False, 20.0, "cut")) == [[]]
+
+
+def test_drift_is_the_sum_of_what_happens_in_the_clips_and_between_them() -> None:
+    def away(light: float) -> tuple[float, ...]:
+        return (light, *STILL[1:])
+
+    insides = [replace(INSIDE, whole=away(1.0), late=away(0.9)) for _ in range(4)]
+    found = judged(insides, [replace(SMOOTH, step=away(0.2))] * 3)
+    assert [seam.numbers["drift"] for seam in found] == [2.1, 3.3, 4.5]
+    assert kinds(*found) == [[], ["drift"], ["drift"]]
+    apart = judged(insides, [replace(SMOOTH, step=away(0.2))] * 3, ["continues", "cut", "continues"])
+    assert [seam.numbers["drift"] for seam in apart] == [2.1, None, 2.1], "a chain begins anew after a planned cut"
+
+
+def test_detail_that_a_zoom_or_a_fade_takes_is_not_lost() -> None:
+    def lost(finest: float, fine: float, coarse: float = 0.0, size: float = 0.0) -> float | None:
+        level = (*STILL[:4], finest, fine, coarse, size)
+        return judged([INSIDE, INSIDE], [replace(SMOOTH, step=level)])[0].numbers["texture"]
+
+    assert lost(-0.5, -0.4) == pytest.approx(39.35, abs=0.01)
+    assert lost(-0.5, -0.4, coarse=-0.5) == 0.0
+    assert lost(-0.5, -0.5, size=1.0) == 0.0
+    assert lost(-0.5, -0.25, size=0.5) == pytest.approx(22.12, abs=0.01)
+    assert lost(0.5, 0.4) == 0.0
+
+
+def test_cuts_inside_a_clip_count_at_the_join_where_it_begins() -> None:
+    cut = replace(INSIDE, cuts=(12,))
+    first, second = judged([cut, INSIDE, cut], [SMOOTH] * 2)
+    assert [(one.kind, one.value, one.at_s) for one in first.findings] == [("cut", 1, 0.5)]
+    assert "'a'" in first.findings[0].note
+    assert [(one.kind, one.value, one.at_s) for one in second.findings] == [("cut", 1, 4.5)]
+
+
+def test_what_was_measured_is_read_back_as_it_was() -> None:
+    for value, read in ((INSIDE, seams.load_inside), (SMOOTH, seams.load_across)):
+        assert read(json.loads(json.dumps(asdict(value)))) == value
+        assert read({"frames": 3}) is None
+        assert read(None) is None
+        assert read([1]) is None
+
+
+def test_the_worst_join_is_the_one_that_is_furthest_above_its_limit() -> None:
+    found = judged([INSIDE] * 3, [replace(SMOOTH, velocity=25.0), replace(SMOOTH, luma=8.0)])
+    assert seams.worst(found) == found[1]
+    assert seams.worst(judged([INSIDE] * 2, [SMOOTH])) is None

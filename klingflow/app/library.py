@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from klingflow.execution.outcome import Event
     from klingflow.output.planfile import SavedPlan
     from klingflow.output.provenance import FilmRecord
+    from klingflow.output.seams import FilmSeams
     from klingflow.planning.compare import Base, Comparison
     from klingflow.planning.plan import Plan, Totals
     from klingflow.planning.price import Limits
@@ -336,6 +337,15 @@ class Storyboard:
         from klingflow.app import draft
 
         return draft.draft(self._session(), on_event or _ignore)
+
+    def seams(self) -> tuple[FilmSeams, ...]:
+        """The joins of its films, with what an eye or an ear notices at them; measured where that was not done before,
+        and written to `out/NAME/seams.json` with a picture of each join. Raises StoryboardError, StoreError, UsageError
+        where clips are missing or the extra klingflow[seams] is not installed, MediaError where a clip cannot be read.
+        Blocks."""
+        from klingflow.app import seams
+
+        return seams.measure(self._session())
 
     def delivered(self) -> tuple[Path, ...]:
         """The finished films that stand in `out/`, the newest first, rehearsals too. Raises StoryboardError or

@@ -17,7 +17,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from klingflow.app import outputs, planner, preflight, report, services
+from klingflow.app import outputs, planner, preflight, report, seams, services
 from klingflow.app.local_clips import LocalClips, contradiction
 from klingflow.app.services import Doors, Services
 from klingflow.app.session import Session
@@ -34,13 +34,15 @@ from klingflow.core.errors import (
     WouldMake,
 )
 from klingflow.core.model import ClipRecord, Digest, Film, Key, ShotId, TaskId
+from klingflow.core.source import Problem
 from klingflow.execution import engine, host, offload, sharing
 from klingflow.execution.budget import Budget
 from klingflow.execution.buyer import Buyer
 from klingflow.execution.inputs import InputImages
 from klingflow.execution.outcome import Emit, Event, Outcome, Result, RunFailure
 from klingflow.io import trust
-from klingflow.output import planfile, traces
+from klingflow.output import planfile, seamtext, traces
+from klingflow.output.seams import FilmSeams
 from klingflow.output.words import count
 from klingflow.planning.plan import OWN, Action, FilmPlan, Plan, totals
 from klingflow.planning.price import Limits, exceeded
@@ -98,6 +100,12 @@ class RunResult:
     """The page of each film, which shows how the run ended."""
     unreported: KlingflowError | None = None
     """Why the pages could not be written."""
+    seams: tuple[FilmSeams, ...] = ()
+    """The joins of the films that were brought up to date, where the extra klingflow[seams] is installed."""
+    held_back: tuple[Problem, ...] = ()
+    """What film.gate does not let pass; all is kept."""
+    unjudged: tuple[KlingflowError, ...] = ()
+    """Why the joins of a film could not be measured."""
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
@@ -128,6 +136,7 @@ def refuse(session: Session, plan: Plan, options: RunOptions) -> Services:
     why = exceeded(options.limits, sums.spend, sums.seconds, sums.tasks)
     if why:
         raise SpendRefused(why, "raise the limit, or select fewer shots with --select")
+    seams.refuse_gate(session.loaded.films)
     for film in session.loaded.films:
         outputs.folder_of(session.loaded, film)
     wrong = contradiction((step for film in plan.films for step in film.steps), session.store)
@@ -208,8 +217,12 @@ async def _run(
         films = await execute(session, plan, known, buyer, frozen=options.frozen, emit=emit, stop=stop)
     keep(session, films, update_lock=options.update_lock)
     delivered, unjoined = await asyncio.to_thread(_deliver, session, films, known, options.signing, emit, stop)
+    joins = await asyncio.to_thread(_judge, session, films, known, stop)
     reports, unreported = await asyncio.to_thread(_report, session, films, stop.is_set())
     code = exit_code(films, stop.is_set()) or max((bad.code for bad in unjoined), default=DONE)
+    if code == DONE and joins.held_back:
+        code = SHOTS_FAILED
+    code = code or max((bad.code for bad in joins.unjudged), default=DONE)
     result = RunResult(
         films=tuple(films),
         exit_code=code,
@@ -220,6 +233,9 @@ async def _run(
         unjoined=tuple(unjoined),
         reports=tuple(reports),
         unreported=unreported,
+        seams=tuple(joins.seams),
+        held_back=tuple(joins.held_back),
+        unjudged=tuple(joins.unjudged),
     )
     emit(_done_event(result, run))
     return result
@@ -437,6 +453,36 @@ def _report(
         return [], bad
     except OSError as bad:
         return [], UsageError(f"{bad.filename}: {bad.strerror}", "make room, then: klingflow report")
+
+
+@dataclass(slots=True)
+class _Joins:
+    seams: list[FilmSeams] = field(default_factory=list)
+    held_back: list[Problem] = field(default_factory=list)
+    unjudged: list[KlingflowError] = field(default_factory=list)
+
+
+def _judge(
+    session: Session, films: Sequence[FilmRun], known: Mapping[str, Mapping[ShotId, Digest]], stop: asyncio.Event
+) -> _Joins:
+    """The joins of every film that is whole: after all is kept, since measuring new clips takes its time. Where a film
+    has no gate, one that cannot be measured is no failure of the run."""
+    out = _Joins()
+    if not seams.installed():
+        return out
+    for each in films:
+        clips = {shot: record.facts for shot, record in other_clips(each, known, session).items()}
+        clips |= {one.shot: one.clip.facts for one in each.outcomes if one.clip is not None and one.is_active_take}
+        if stop.is_set() or not all(cut.shot in clips for cut in each.film.cut):
+            continue
+        try:
+            found = seams.judge(session.loaded, each.film, clips, session.lock, session.store)
+        except KlingflowError as bad:
+            out.unjudged += [bad] if each.film.gate else []
+            continue
+        out.seams.append(found)
+        out.held_back += seamtext.problems(each.film, found)
+    return out
 
 
 def _plan_event(plan: Plan, run: str) -> Event:

@@ -72,6 +72,7 @@ EXAMPLES = {
     "film": ("klingflow film film.yaml", "klingflow film film.yaml --draft", "klingflow film film.yaml --sign"),
     "verify": ("klingflow verify out/film/film.mp4", "klingflow verify out/film/film.mp4 film.yaml"),
     "report": ("klingflow report", "klingflow report film.yaml --embed", "klingflow report --sheet sheet.pdf"),
+    "seams": ("klingflow seams film.yaml", "klingflow seams film.yaml --json"),
     "open": ("klingflow open",),
     "export": ("klingflow export film.yaml", "klingflow export film.yaml --edl --fcpxml to-editor/film.fcpxml"),
     "import": ("klingflow import edited.otio film.yaml", "klingflow import edited.otio film.yaml --write"),
@@ -103,6 +104,7 @@ COMMANDS = {
     "film": "put the film together again from clips that are there; makes nothing new, buys nothing",
     "verify": "what a finished film says of how it was made; exit 1 where it is not signed, or was changed",
     "report": "write the page that shows the film: shots, seams, changes, money, where each clip comes from",
+    "seams": "what an eye or an ear notices at the joins of the film: breaks of motion, light, colour and sound",
     "open": "show the finished film",
     "export": "write the film as a timeline for editing programs, with relinkable clips, handles and markers",
     "import": "show what an edited timeline changes in the storyboard's film.shots; --write changes it",
@@ -307,6 +309,13 @@ def _import(p: argparse.ArgumentParser) -> None:
     _format(p, "text", "json")
 
 
+def _seams(p: argparse.ArgumentParser) -> None:
+    _storyboard(p)
+    _vars(p)
+    _provider(p)
+    _format(p, "text", "json")
+
+
 def _graph(p: argparse.ArgumentParser) -> None:
     _storyboard(p)
     _vars(p)
@@ -437,6 +446,7 @@ ARGUMENTS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
     "film": _film,
     "verify": _verify,
     "report": _report,
+    "seams": _seams,
     "open": _open,
     "export": _export,
     "import": _import,

@@ -141,6 +141,10 @@ def _ending(result: RunResult, path: str, signer: str, *, json: bool, quiet: boo
     signed = f", signed by {visible(signer)}" if signer else ""
     if result.unreported is not None:
         say(f"the report was not written; every clip is kept\n{explained(result.unreported)}")
+    for text in rendered(result.held_back):
+        say(f"film.gate does not let the film pass; everything is kept\n{text}")
+    for unjudged in result.unjudged:
+        say(f"the joins of the film were not judged; everything is kept\n{explained(unjudged)}")
     if not json and not quiet:
         for joined in result.delivered:
             say(f"the film{signed}: {visible(_from_here(str(joined)))}")

@@ -261,6 +261,8 @@ class Film:
     """Its shape ("16:9"), likewise."""
     rate: Fraction | None = None
     """Its frames a second, likewise."""
+    gate: Mapping[str, float] = field(default_factory=dict)
+    """By kind of fault (output.seams.KINDS), how much of it a join may have before a run fails."""
     max_chain: int = 4
     left_out: tuple[tuple[str, str], ...] = ()
     """As with a shot: "title", "audio", "film.size", "film.resolution", "film.aspect", "film.shots"."""

@@ -141,6 +141,7 @@ def _film(
         resolution=form.resolution,
         aspect=form.aspect,
         rate=form.rate,
+        gate={kind: float(limit) for kind, limit in (film.get("gate") or {}).items() if limit is not None},
         max_chain=defaults.get("max_chain") or 4,
         left_out=tuple(left_out.items()),
         where=_where(file.document, raws, defaults, reader.ids),

@@ -85,6 +85,10 @@ def _number(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _amount(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _flag(value: Any) -> bool:
     return type(value) is bool
 
@@ -205,7 +209,8 @@ _FILM: Mapping[str, Kind] = {
     "size": _text,
     "resolution": _text,
     "aspect": _text,
-    "rate": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "rate": _amount,
+    "gate": lambda value: isinstance(value, dict) and all(map(_amount, value.values())),
 }
 _TOP: Mapping[str, Kind] = {
     "klingflow": lambda value: True,

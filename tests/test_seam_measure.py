@@ -1,0 +1,230 @@
+"""What is measured at real joins: a pan over a picture, with one fault in it. benchmarks/seams.py tries many more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import jsonschema
+import numpy as np
+import pytest
+
+from klingflow.output import seam_measure, seams
+from klingflow.output.seam_measure import Clip
+from klingflow.output.seams import Seam
+from klingflow.storyboard import schema
+from tests.cli import Project
+
+Array = np.ndarray[Any, Any]
+WIDE, HIGH, FRAMES = 320, 176, 26
+
+
+def ground() -> Array:
+    rng = np.random.default_rng(5)
+    out = np.zeros((HIGH * 2, WIDE * 4, 3), np.float32)
+    for cell, weight in ((64, 80), (20, 50), (8, 30), (3, 30)):
+        small = rng.uniform(-1, 1, (HIGH * 2 // cell + 2, WIDE * 4 // cell + 2, 3)).astype(np.float32)
+        out += weight * cv2.resize(small, (WIDE * 4, HIGH * 2), interpolation=cv2.INTER_CUBIC)
+    return out + 128
+
+
+GROUND = ground()
+
+
+def view(x: float, y: float = 0.0) -> Array:
+    matrix = np.array([[1, 0, -(x + WIDE)], [0, 1, -(y + HIGH / 2)]])
+    return cv2.warpAffine(GROUND, matrix, (WIDE, HIGH), flags=cv2.INTER_LINEAR)
+
+
+def written(path: Path, pictures: Sequence[Array], sound: Array | None = None) -> Path:
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=Fraction(24))
+        video.width, video.height, video.pix_fmt = WIDE, HIGH, "yuv420p"
+        video.codec_context.options = {"preset": "veryfast", "crf": "20", "threads": "1"}
+        audio = container.add_stream("aac", rate=48000, layout="stereo") if sound is not None else None
+        for picture in pictures:
+            levels = np.clip(picture, 0, 255).astype(np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(levels, format="rgb24")))
+        container.mux(video.encode(None))
+        if audio is not None and sound is not None:
+            for at in range(0, len(sound), 1024):
+                part = np.ascontiguousarray(np.stack([sound[at : at + 1024]] * 2).astype(np.float32))
+                frame = av.AudioFrame.from_ndarray(part, "fltp", "stereo")
+                frame.sample_rate, frame.pts = 48000, at
+                container.mux(audio.encode(frame))
+            container.mux(audio.encode(None))
+    return path
+
+
+PACE = 2.0
+"""Pixels a frame."""
+LAST = PACE * (FRAMES - 1)
+
+
+def before() -> list[Array]:
+    return [view(PACE * n) for n in range(FRAMES)]
+
+
+def after(pace: float = PACE, way: float = 0.0, back: int = 0) -> list[Array]:
+    steps = [pace * (n - back) for n in range(FRAMES)]
+    return [view(LAST + step * np.cos(way), step * np.sin(way)) for step in steps]
+
+
+def found(folder: Path, one: Sequence[Array], two: Sequence[Array], join: str = "continues") -> Seam:
+    clips = [
+        Clip(shot="a", path=written(folder / "a.mp4", one)),
+        Clip(shot="b", path=written(folder / "b.mp4", two), first=1),
+    ]
+    [seam] = seam_measure.seams_of(clips, [join], seams.limits({}))
+    return seam
+
+
+def kinds(seam: Seam) -> set[str]:
+    return {one.kind for one in seam.findings}
+
+
+def test_a_pan_that_goes_on_has_no_finding_and_a_planned_cut_no_velocity(tmp_path: Path) -> None:
+    steady = found(tmp_path, before(), after())
+    assert kinds(steady) == set()
+    assert steady.numbers["velocity"] is not None
+    assert (steady.frame, steady.at_s) == (FRAMES, round(FRAMES / 24, 3))
+    cut = found(tmp_path, before(), [view(-200 + 4 * n, 30) for n in range(FRAMES)], "cut")
+    assert kinds(cut) == set()
+    assert cut.numbers["velocity"] is None
+
+
+def test_a_picture_that_stands_still_goes_on_standing_still(tmp_path: Path) -> None:
+    assert kinds(found(tmp_path, [view(0)] * FRAMES, [view(0)] * FRAMES)) == set()
+
+
+FAULTS: dict[str, tuple[Callable[[], list[Array]], Callable[[], list[Array]]]] = {
+    "velocity": (before, lambda: after(pace=3.2)),
+    "freeze": (lambda: [view(PACE * min(n, FRAMES - 6)) for n in range(FRAMES)], lambda: after(back=5)),
+    "echo": (before, lambda: after(back=4)),
+    "colour": (before, lambda: [each * np.array([1.08, 1, 0.92]) for each in after()]),
+    "luma": (before, lambda: [each + 8 for each in after()]),
+    "texture": (before, lambda: [cv2.GaussianBlur(each, (0, 0), 1.6) for each in after()]),
+    "cut": (before, lambda: [*after()[:14], *(view(-220 + n, -40) for n in range(12))]),
+}
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_fault_is_found(tmp_path: Path, kind: str) -> None:
+    one, two = FAULTS[kind]
+    assert kind in kinds(found(tmp_path, one(), two()))
+
+
+def test_a_turn_of_the_motion_is_told_in_degrees(tmp_path: Path) -> None:
+    [finding] = found(tmp_path, before(), after(way=np.radians(60))).findings
+    assert finding.kind == "velocity"
+    assert any(f"turns by {angle} degrees" in finding.note for angle in range(56, 65)), finding.note
+
+
+def test_how_many_frames_are_still_or_shown_again_is_counted(tmp_path: Path) -> None:
+    assert found(tmp_path, *(each() for each in FAULTS["freeze"])).numbers["freeze"] == 5
+    assert found(tmp_path, *(each() for each in FAULTS["echo"])).numbers["echo"] == 4
+
+
+def test_a_dropout_and_a_click_are_heard(tmp_path: Path) -> None:
+    t = np.arange(round(2 * FRAMES / 24 * 48000)) / 48000
+    tone = 0.2 * np.sin(2 * np.pi * 330 * t)
+    each = round(FRAMES / 24 * 48000)
+    begin = each - 2000  # the later clip begins a frame earlier, with the picture that both show
+
+    def heard(whole: Array) -> Seam:
+        parts = (whole[:each], whole[begin : begin + each])
+        clips = [
+            Clip(shot=name, path=written(tmp_path / f"{name}.mp4", pictures, sound), first=n)
+            for n, (name, pictures, sound) in enumerate(zip("ab", (before(), after()), parts, strict=True))
+        ]
+        [seam] = seam_measure.seams_of(clips, ["continues"], seams.limits({}))
+        return seam
+
+    assert kinds(heard(tone)) == set()
+    dropped = tone.copy()
+    dropped[each : each + 6000] = 0
+    assert kinds(heard(dropped)) == {"loudness"}
+    clicked = tone.copy()
+    clicked[each + 900 : each + 930] += 0.5 * np.exp(-np.arange(30) / 5)
+    assert kinds(heard(clicked)) == {"click"}
+
+
+# ---------------------------------------------------------------- a run
+
+BOARD = """\
+klingflow: 1
+title: Two
+shots:
+  - {id: a, clip: a.mp4}
+  - {id: b, clip: b.mp4}
+film:
+  gate: {velocity: 5, cut: 0}
+"""
+MEASURED = {"MEASURES_SEAMS": "1"}
+
+
+@pytest.fixture
+def two(project: Project) -> Project:
+    written(project.root / "a.mp4", before())
+    written(project.root / "b.mp4", FAULTS["cut"][1]())
+    project.write("klingflow.yaml", "")
+    project.write("film.yaml", BOARD)
+    return project
+
+
+def test_a_gate_fails_a_run_after_everything_is_kept_each_time_anew(two: Project) -> None:
+    for _ in range(2):
+        ended = two.run("run", "film.yaml", **MEASURED)
+        assert ended.code == 1, ended.said
+        assert "film.yaml:7:28" in ended.err
+        assert "a > b at 0:01.7" in ended.err
+        assert "cut 1 cut (limit 0 cuts)" in ended.err
+    out = two.root / "out/film"
+    assert (out / "film.mp4").exists()
+    assert (two.root / "film.lock.yaml").exists()
+    data = json.loads((out / "seams.json").read_text())
+    jsonschema.validate(data, schema.load("seams"))
+    assert data["gate"] == ["velocity", "cut"]
+    assert (out / data["seams"][0]["strip"]).read_bytes()[:3] == b"\xff\xd8\xff"
+    listed = two.run("seams", "film.yaml", "--json", **MEASURED)
+    assert listed.code == 1
+    assert json.loads(listed.out) == data
+
+
+def test_without_a_gate_findings_fail_nothing_and_nothing_is_measured_twice(two: Project) -> None:
+    two.write("film.yaml", BOARD.partition("film:")[0])
+    assert two.run("run", "film.yaml", **MEASURED).code == 0
+    file = two.root / "out/film/seams.json"
+    written_at = file.stat().st_mtime_ns
+    shown = two.run("seams", "film.yaml", **MEASURED)
+    assert shown.code == 0
+    assert "a > b (planned cut)" in shown.out
+    assert "'b' has a cut that nobody asked for" in " ".join(shown.out.split())
+    assert file.stat().st_mtime_ns == written_at
+
+
+def test_without_the_extra_a_gate_is_refused_before_anything_is_made_and_seams_says_what_to_install(
+    two: Project,
+) -> None:
+    ended = two.run("run", "film.yaml")
+    assert ended.code == 2
+    assert "film.yaml:7:" in ended.err
+    assert "pip install 'klingflow[seams]'" in ended.err
+    assert not (two.root / "out").exists()
+    two.write("film.yaml", BOARD.partition("film:")[0])
+    assert two.run("run", "film.yaml").code == 0
+    assert not (two.root / "out/film/seams.json").exists()
+    listed = two.run("seams", "film.yaml")
+    assert (listed.code, listed.out) == (2, "")
+    assert "pip install 'klingflow[seams]'" in listed.err
+
+
+def test_seams_names_the_shots_that_have_no_clip_yet(two: Project) -> None:
+    ended = two.run("seams", "film.yaml", **MEASURED)
+    assert ended.code == 2
+    assert "no clip yet of a, b" in ended.err
