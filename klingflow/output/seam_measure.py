@@ -837,9 +837,11 @@ def _click(left: Array, right: Array) -> float | None:
     foretell = _foretelling(np.concatenate([left[: -RATE // 10], right[RATE // 10 :]]))
     peaks = [_surprises(side, foretell) for side in (left, right)]
     # A sound that is there at once surprises as much as it is loud, and a coder makes more of it for two of its blocks.
-    onset = 1.5 * float(np.abs(right[2048 : RATE // 10]).max())
+    onset = 2 * float(np.abs(right[2048 : RATE // 10]).max())
     begins = peaks[1][: 2048 // _PEAK + 1]
     begins[begins <= onset] = 0
+    ends = peaks[0][-3:]  # and so does one that ends at once
+    ends[ends <= onset] = 0
     found = max(float(peaks[0][-near:].max()), float(peaks[1][:near].max()))
     others = np.concatenate([peaks[0][near:-near], peaks[1][near:-near]])
     if not len(others):
