@@ -95,7 +95,9 @@ def farm(
         chance = random.Random(seed)
         began = time.monotonic()
         words = [sys.executable, "-m", "klingflow", "farm", "run", *names, "--yes"]
-        run = subprocess.Popen(words, cwd=project.root, env=project.environment({}), stderr=subprocess.PIPE, text=True)
+        run = subprocess.Popen(
+            words, cwd=project.root, env=project.environment({}), stderr=subprocess.PIPE, encoding="utf-8"
+        )
         try:
             while run.poll() is None:
                 time.sleep(chance.expovariate(1 / FAULT_S) if faults else 0.2)

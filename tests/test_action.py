@@ -664,5 +664,5 @@ def test_a_pick_is_approved_by_the_base_or_by_the_default_branch(step: str, envi
     part = text[begin : text.index("\nfi\n", begin) + len("\nfi\n")]
     env = {"PATH": os.environ["PATH"], "DEFAULT_BRANCH": "trunk", **environ}
     tell = f'{part}printf %s "${{KLINGFLOW_APPROVED_REF:-}}"'
-    said = subprocess.run(["bash", "-eu", "-c", tell], env=env, capture_output=True, text=True)
+    said = subprocess.run(["bash", "-eu", "-c", tell], env=env, capture_output=True, encoding="utf-8")
     assert (said.returncode, said.stdout) == (0, ref), said.stderr

@@ -89,9 +89,8 @@ def test_a_take_is_chosen_by_keyboard_alone(chromium: Browsing, board: Storyboar
         expect(tab.locator("#follows")).to_contain_text("Nothing has to be made because of it.")
         tab.keyboard.press("Enter")
         expect(tab.locator("#said")).to_contain_text("Take 2 of storm counts now")
-    assert Path(board.path).read_text() == BOARD.replace("    takes: 3\n", "    takes: 3\n    take: 3\n").replace(
-        "takes: 2}", "takes: 2, take: 2}"
-    )
+    chosen = BOARD.replace("    takes: 3\n", "    takes: 3\n    take: 3\n").replace("takes: 2}", "takes: 2, take: 2}")
+    assert Path(board.path).read_text("utf-8") == chosen
     pick = read(board).pick("", "dawn")
     assert pick is not None
     assert (pick.take, pick.why) == (3, "the boat: it turns, 2 k")
@@ -130,10 +129,10 @@ def test_it_shows_what_others_change_and_asks_again(chromium: Browsing, board: S
         expect(tab.locator(".take h3").nth(2)).to_contain_text("counts", timeout=15000)
         expect(tab.locator("#now")).to_have_text("Take 3 counts now.")
         assert tab.locator(".take.looked").get_attribute("data-take") == "2", "what one looks at stays"
-        text = Path(board.path).read_text()
-        Path(board.path).write_text(text.replace("takes: 2", "takess: 2"))
+        text = Path(board.path).read_text("utf-8")
+        Path(board.path).write_text(text.replace("takes: 2", "takess: 2"), "utf-8")
         expect(tab.locator("#fault")).to_contain_text("has no field 'takess'", timeout=15000)
-        Path(board.path).write_text(text)
+        Path(board.path).write_text(text, "utf-8")
         expect(tab.locator("#live")).to_have_text("up to date", timeout=15000)
         tab.keyboard.press("Enter")
         expect(tab.locator("#said")).to_contain_text("Take 2 of dawn counts now")
@@ -143,7 +142,7 @@ def test_a_still_is_chosen_by_keyboard_alone(chromium: Browsing, board: Storyboa
     folder = Path(board.path).parent
     for number, name in enumerate(("a.png", "b <i>.png")):
         (folder / name).write_bytes(movie.still(number))
-    Path(board.path).write_text(STILLS)
+    Path(board.path).write_text(STILLS, "utf-8")
     with served(takes_page.serving(board)) as page, chromium.shown(page.opening, width=390) as tab:
         expect(tab.locator("#shot")).to_have_text("storm, first frame")
         expect(tab.locator("#transport")).to_be_hidden()
@@ -155,7 +154,7 @@ def test_a_still_is_chosen_by_keyboard_alone(chromium: Browsing, board: Storyboa
         tab.keyboard.press("Enter")
         expect(tab.locator("#said")).to_contain_text("Still 2 of storm, first frame counts now: film.yaml says so")
         expect(tab.locator(".take h3").nth(1)).to_contain_text("chosen")
-    assert Path(board.path).read_text() == STILLS.replace('<i>.png"]}', '<i>.png"], take: 2}')
+    assert Path(board.path).read_text("utf-8") == STILLS.replace('<i>.png"]}', '<i>.png"], take: 2}')
 
 
 @pytest.mark.parametrize("width", WIDTHS)

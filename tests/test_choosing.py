@@ -103,13 +103,14 @@ def test_an_old_value_is_replaced_where_it_stands(tmp_path: Path) -> None:
 
 def test_a_shot_of_an_included_file_is_changed_there(tmp_path: Path) -> None:
     (tmp_path / "parts").mkdir()
-    (tmp_path / "klingflow.yaml").write_text("limits: {spend: 100}\n")
-    (tmp_path / "parts" / "city.yaml").write_text("shots:\n  - {id: a, prompt: x}\n  - {id: b, prompt: y, takes: 2}\n")
-    (tmp_path / "parts" / "cast.yaml").write_text("cast: {}\n")
+    (tmp_path / "klingflow.yaml").write_text("limits: {spend: 100}\n", "utf-8")
+    city = "shots:\n  - {id: a, prompt: x}\n  - {id: b, prompt: y, takes: 2}\n"
+    (tmp_path / "parts" / "city.yaml").write_text(city, "utf-8")
+    (tmp_path / "parts" / "cast.yaml").write_text("cast: {}\n", "utf-8")
     own = "klingflow: 1\ninclude: [cast.yaml, city.yaml]\nshots:\n  - {id: c, continues: b, prompt: z, takes: 2}\n"
     board = finished(tmp_path, own, "parts/film.yaml")
     assert board.choose("b", 2).file == "parts/city.yaml"
-    assert (tmp_path / "parts" / "city.yaml").read_text() == (
+    assert (tmp_path / "parts" / "city.yaml").read_text("utf-8") == (
         "shots:\n  - {id: a, prompt: x}\n  - {id: b, prompt: y, takes: 2, take: 2}\n"
     )
     assert text(board) == own
@@ -144,7 +145,7 @@ def test_a_take_that_one_film_of_a_matrix_lacks_is_refused(tmp_path: Path) -> No
     board = finished(tmp_path, MATRIX)
     lock = read(board)
     films = {"en": lock.films["en"], "de": {"dawn": {1: lock.films["de"]["dawn"][1]}}}  # type: ignore[index]
-    lock_path(board).write_text(locks.dump(locks.Lock(films)))  # type: ignore[arg-type]
+    lock_path(board).write_text(locks.dump(locks.Lock(films)), "utf-8")  # type: ignore[arg-type]
     assert refused(board, "dawn", 2) == (
         "take 2 of 'dawn' is there for en, and not for de: `take` is one number for all films of the matrix; "
         "make it for all of them first: `takes: 2` for the shot, and klingflow run"
@@ -161,12 +162,12 @@ def test_what_is_not_there_is_refused_with_what_is(board: Storyboard) -> None:
 
 def test_a_take_beyond_those_asked_for_is_refused(tmp_path: Path) -> None:
     board = finished(tmp_path)
-    Path(board.path).write_text(BOARD.replace("takes: 3", "takes: 2"))
+    Path(board.path).write_text(BOARD.replace("takes: 3", "takes: 2"), "utf-8")
     said = refused(board, "dawn", 3)
     assert said == (
         "take 3 of 'dawn' is there, but `takes: 2` asks for takes 1 to 2 alone; raise takes to 3, or remove it"
     )
-    Path(board.path).write_text(BOARD.replace("    takes: 3          # to choose from\n", ""))
+    Path(board.path).write_text(BOARD.replace("    takes: 3          # to choose from\n", ""), "utf-8")
     board.choose("dawn", 3)
     assert klingflow.open(board.path, environ={}).films()[0].shots[0].take == 3
 
@@ -179,7 +180,7 @@ def test_a_storyboard_that_changed_meanwhile_is_read_again(board: Storyboard, mo
         found = real(*given)
         calls.append(found.state)
         if len(calls) == 1:
-            Path(board.path).write_text(text(board).replace("Dark clouds", "Lightning"))
+            Path(board.path).write_text(text(board).replace("Dark clouds", "Lightning"), "utf-8")
         if len(calls) == 2:
             relock(board)  # another run writes the lock
         return found
@@ -264,7 +265,7 @@ def test_candidates_are_what_the_lock_names_with_their_facts(board: Storyboard) 
         (take, clip(board, "dawn", take), False, False) for take in (1, 2, 3)
     ]
     assert (dawn.title, dawn.take, dawn.picked, dawn.unmade) == ("", 1, False, ())
-    Path(board.path).write_text(BOARD.replace("a boat", "two boats").replace("takes: 3", "takes: 4"))
+    Path(board.path).write_text(BOARD.replace("a boat", "two boats").replace("takes: 3", "takes: 4"), "utf-8")
     dawn = board.choices()[0]
     assert [one.stale for one in dawn.candidates] == [True, True, True]
     assert [(one.take, one.under_way) for one in dawn.unmade] == [(4, False)]
@@ -369,7 +370,7 @@ def test_the_list_shows_stills_and_which_one_counts(stills: Storyboard, capsys: 
 def test_what_a_choice_leaves_behind_a_gate_is_said_to_wait(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     board = finished(tmp_path, BOARD)
-    Path(board.path).write_text(BOARD.replace("    takes: 3 ", "    gate: approved\n    takes: 3 "))
+    Path(board.path).write_text(BOARD.replace("    takes: 3 ", "    gate: approved\n    takes: 3 "), "utf-8")
     dawn = board.choices()[0]
     assert dawn.gate is not None
     assert dawn.gate.startswith("pick a take")
@@ -403,13 +404,13 @@ def test_the_command_chooses_and_says_what_follows(project: Project) -> None:
         "  keeper: dawn has a new clip, free\n"
         "klingflow run film.yaml would spend nothing in all\n"
     )
-    assert (project.root / "film.yaml").read_text() == ANIMATIC.replace("takes: 2", "takes: 2, take: 2")
+    assert (project.root / "film.yaml").read_text("utf-8") == ANIMATIC.replace("takes: 2", "takes: 2, take: 2")
     back = good("takes-set", project.run("takes", "--set", "dawn=1", "--json").out)["chosen"]
     assert ([one["shot"] for one in back["spared"]], back["stale"]) == (["keeper"], [])
     again = good("takes-set", project.run("takes", "--set", "dawn=2", "--why", "it turns", "--json").out)["chosen"]
     assert ([one["shot"] for one in again["stale"]], again["spend"]) == (["keeper"], 0)
     assert project.run("run", "-q").code == 0
-    assert 'why: "it turns"' in (project.root / "film.lock.yaml").read_text(), "a run keeps the pick"
+    assert 'why: "it turns"' in (project.root / "film.lock.yaml").read_text("utf-8"), "a run keeps the pick"
     (project.root / "film.lock.yaml").unlink()  # as while the first run goes on: the clips are in the store alone
     board = klingflow.open(project.root / "film.yaml", environ={})
     assert [[one.take for one in choice.candidates] for choice in board.choices()] == [[1, 2], [1]]

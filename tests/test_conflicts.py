@@ -246,10 +246,10 @@ def test_where_branches_picked_differently_neither_pick_counts(theirs: Lock, tmp
     assert made.pick("en", "a") is None
     assert made.disputed == ("a [en]",)
     for name, side in (("base", picked(1)), ("ours", picked(2)), ("theirs", theirs)):
-        (tmp_path / name).write_text(lock.dump(side))
+        (tmp_path / name).write_text(lock.dump(side), "utf-8")
     said = klingflow.merge_locks(tmp_path / "base", tmp_path / "ours", tmp_path / "theirs", "film.lock.yaml")
     assert said == (
         "film.lock.yaml: the branches picked differently for a [en]: neither pick stays; "
         "pick again with `klingflow takes --set`"
     )
-    assert (tmp_path / "ours").read_text() == lock.dump(Lock())
+    assert (tmp_path / "ours").read_text("utf-8") == lock.dump(Lock())

@@ -83,7 +83,7 @@ def make(folder: Path) -> None:
 
 def git(root: Path, *words: str) -> str:
     who = ("-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "commit.gpgsign=false")
-    return subprocess.run(["git", "-C", root, *who, *words], check=True, capture_output=True, text=True).stdout
+    return subprocess.run(["git", "-C", root, *who, *words], check=True, capture_output=True, encoding="utf-8").stdout
 
 
 def names(keys: Path) -> dict[str, str]:

@@ -104,7 +104,7 @@ def test_a_take_that_is_not_made_is_shown_by_another(project: Project) -> None:
 
 
 def test_a_clip_that_the_store_lost_is_missing_and_nothing_at_all_is_an_error(project: Project) -> None:
-    lock = (project.root / "film.lock.yaml").read_text()
+    lock = (project.root / "film.lock.yaml").read_text("utf-8")
     clip = lock.partition("dusk:")[2].partition("clip: ")[2][:64].strip('"')
     (blob,) = (project.root / ".klingflow/store").rglob(f"*{clip[2:]}*")
     blob.unlink()

@@ -160,7 +160,7 @@ class Workers:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
         )
 
     def end(self) -> None:
@@ -177,7 +177,7 @@ def farm(
     with ExitStack() as stack:
         project, api = stack.enter_context(studio(tmp_path, "hiapi", BOARD, **options))
         names = []
-        text = (project.root / "film.yaml").read_text()
+        text = (project.root / "film.yaml").read_text("utf-8")
         (project.root / "film.yaml").unlink()
         for number in range(boards):
             names.append(f"film{number}.yaml")

@@ -228,7 +228,7 @@ def test_a_run_interrupted_while_it_joins_the_film_leaves_no_half_film(tmp_path:
         assert running.returncode == 130, err
         assert "Traceback" not in err
         assert not (folder / "film.mp4").exists()
-        whole = (".mp4", ".png", ".json")
+        whole = (".mp4", ".png", ".jpg", ".json", ".html", ".otio")
         assert [path for path in folder.rglob("*") if path.is_file() and path.suffix not in whole] == []
         ran = project.run("run", "film.yaml", "--yes")
         assert ran.code == 0, ran.said

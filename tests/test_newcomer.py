@@ -105,10 +105,10 @@ def test_a_held_clip_that_the_store_lost_is_not_said_to_be_drawn_again(project: 
 def test_a_run_names_the_film_as_it_can_be_opened_from_here_also_when_nothing_was_made(project: Project) -> None:
     project.write("deep/film.yaml", BOARD)
     for _ in range(2):
-        assert project.run("run", "deep/film.yaml").err.splitlines()[-1] == "the film: out/deep/film/film.mp4"
+        assert "the film: out/deep/film/film.mp4" in project.run("run", "deep/film.yaml").err.splitlines()[-2:]
     elsewhere = Project(project.root / "deep", {})
-    last = elsewhere.run("run", "film.yaml").err.splitlines()[-1]
-    assert last == f"the film: {project.root / 'out/deep/film/film.mp4'}"
+    last = elsewhere.run("run", "film.yaml").err.splitlines()[-2:]
+    assert f"the film: {project.root / 'out/deep/film/film.mp4'}" in last
 
 
 def test_a_music_bed_that_is_none_is_refused_in_its_place_before_anything_is_made(project: Project) -> None:

@@ -226,7 +226,7 @@ AT = {"film": "harbour", "shot": "dawn", "take": 1}
 @pytest.mark.parametrize(
     "line",
     [
-        event("plan", steps=3, totals=json.loads(dump(saved()))["totals"]),
+        event("plan", run="0a1b2c3d", steps=3, totals=json.loads(dump(saved()))["totals"]),
         event("step-started", **AT, action="make", provider="hiapi", seconds=5),
         event("submitted", **AT, provider="hiapi", task="t1", price=0.56, basis="estimate"),
         event("progress", **AT, state="handling", fraction=None),
@@ -243,9 +243,9 @@ AT = {"film": "harbour", "shot": "dawn", "take": 1}
             seconds=15.0,
             size="1920x1080",
             rate="24",
-            signature="none",
+            credentials="none",
         ),
-        event("done", exit_code=0, spent=None, **{result.value.replace("-", "_"): 1 for result in Result}),
+        event("done", run="0a1b2c3d", exit_code=0, spent=None, **{result.value.replace("-", "_"): 1 for result in Result}),
     ],
     ids=lambda line: line["event"],
 )

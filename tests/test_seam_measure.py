@@ -187,7 +187,7 @@ def test_a_gate_fails_a_run_after_everything_is_kept_each_time_anew(two: Project
     out = two.root / "out/film"
     assert (out / "film.mp4").exists()
     assert (two.root / "film.lock.yaml").exists()
-    data = json.loads((out / "seams.json").read_text())
+    data = json.loads((out / "seams.json").read_text("utf-8"))
     jsonschema.validate(data, schema.load("seams"))
     assert data["gate"] == ["velocity", "cut"]
     assert (out / data["seams"][0]["strip"]).read_bytes()[:3] == b"\xff\xd8\xff"

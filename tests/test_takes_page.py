@@ -33,9 +33,9 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Storyboard:
     store = FolderStore(root / ".klingflow" / "store")
     for takes in read(board).films[""].values():
         for entry in takes.values():
-            (root / "clip").write_text(entry.key)
+            (root / "clip").write_text(entry.key, "utf-8")
             assert store.put(root / "clip") == entry.clip
-    (root / "secret.txt").write_text("secret")
+    (root / "secret.txt").write_text("secret", "utf-8")
     return board
 
 
@@ -281,7 +281,7 @@ def test_a_port_that_is_taken_is_told(page: Serving, board: Storyboard) -> None:
 
 
 def test_a_storyboard_that_is_broken_at_the_start_is_told(tmp_path: Path) -> None:
-    (tmp_path / "film.yaml").write_text("klingflow: 1\nshots: [{id: dawn}]\n")
+    (tmp_path / "film.yaml").write_text("klingflow: 1\nshots: [{id: dawn}]\n", "utf-8")
     bad = klingflow.open(tmp_path / "film.yaml", environ={})
     with pytest.raises(klingflow.StoryboardError), served(takes_page.serving(bad)):
         pass
@@ -342,10 +342,10 @@ def test_a_choice_is_considered_then_made_as_by_set(own: tuple[Storyboard, Servi
     assert [one["name"] for one in found["stale"]] == ["keeper", "stairs"]
     assert found["spend"] == found["run"]
     assert found["spend"].startswith("$")
-    assert Path(board.path).read_text() == BOARD
+    assert Path(board.path).read_text("utf-8") == BOARD
     made = told(post(page, "api/choose", name="dawn", take=3, why="it turns", state=found["state"]))
     assert (made["edited"], made["file"]) == (True, "film.yaml")
-    assert "    take: 3\n" in Path(board.path).read_text()
+    assert "    take: 3\n" in Path(board.path).read_text("utf-8")
     pick = read(board).pick("", "dawn")
     assert pick is not None
     assert (pick.take, pick.why, pick.clip) == (3, "it turns", clip(board, "dawn", 3))
@@ -358,7 +358,7 @@ def test_the_second_of_two_tabs_sees_the_choice_of_the_first_before_its_own(own:
     told(post(page, "api/choose", name="dawn", take=2, state=one["state"]))
     late = post(page, "api/choose", name="dawn", take=3, state=other["state"])
     assert wrong(late) == "the storyboard, a still or the lock changed meanwhile"
-    assert "take: 2\n" in Path(board.path).read_text()
+    assert "take: 2\n" in Path(board.path).read_text("utf-8")
     now = told(post(page, "api/consider", name="dawn", take=3))
     told(post(page, "api/choose", name="dawn", take=3, state=now["state"]))
 
@@ -367,23 +367,23 @@ def test_what_an_editor_saved_meanwhile_stays(own: tuple[Storyboard, Serving]) -
     board, page = own
     seen = told(post(page, "api/consider", name="dawn", take=3))
     text = BOARD.replace("Dark clouds", "Lightning")
-    Path(board.path).write_text(text)
+    Path(board.path).write_text(text, "utf-8")
     assert "changed meanwhile" in wrong(post(page, "api/choose", name="dawn", take=3, state=seen["state"]))
     assert "changed meanwhile" in wrong(post(page, "api/choose", name="dawn", take=3)), "without what was seen"
-    assert Path(board.path).read_text() == text
+    assert Path(board.path).read_text("utf-8") == text
 
 
 def test_it_is_live(own: tuple[Storyboard, Serving]) -> None:
     board, page = own
     first = told(ask(page, "api/state"))
-    Path(board.path).write_text(BOARD.replace("takes: 3", "takes: 4"))
+    Path(board.path).write_text(BOARD.replace("takes: 3", "takes: 4"), "utf-8")
     state = told(ask(page, f"api/state?known={first['version']}"))
     assert state["choices"][0]["unmade"] == [{"take": 4, "under_way": False, "reason": "new take 4"}]
     relock(board)
     assert len(told(ask(page, "api/state"))["choices"][0]["candidates"]) == 4
-    Path(board.path).write_text(BOARD.replace("takes: 3", "takess: 3"))
+    Path(board.path).write_text(BOARD.replace("takes: 3", "takess: 3"), "utf-8")
     assert wrong(ask(page, "api/state")).endswith("film.yaml:11:5: shot 'dawn' has no field 'takess'")
-    Path(board.path).write_text(BOARD)
+    Path(board.path).write_text(BOARD, "utf-8")
     assert told(ask(page, "api/state"))["choices"][0]["name"] == "dawn"
 
 
@@ -396,7 +396,7 @@ def test_it_is_live(own: tuple[Storyboard, Serving]) -> None:
 def test_what_is_no_choice_is_refused_in_words(page: Serving, board: Storyboard, body: bytes) -> None:
     for path in ("api/consider", "api/choose"):
         assert wrong(ask(page, path, method="POST", body=body))
-    assert Path(board.path).read_text() == BOARD
+    assert Path(board.path).read_text("utf-8") == BOARD
     for why in (1, None, ["x"]):
         assert wrong(post(page, "api/choose", name="dawn", take=1, why=why, state="x")) == "why is no text"
 
@@ -423,14 +423,14 @@ def test_proposed_stills_are_shown_and_chosen(tmp_path: Path) -> None:
         found = told(post(page, "api/consider", name="dawn.first_frame", take=2))
         made = told(post(page, "api/choose", name="dawn.first_frame", take=2, state=found["state"]))
         assert made["name"] == "dawn.first_frame"
-    assert Path(board.path).read_text() == text.replace("b.png]}", "b.png], take: 2}")
+    assert Path(board.path).read_text("utf-8") == text.replace("b.png]}", "b.png], take: 2}")
 
 
 def test_the_command_serves_the_page_and_ends_cleanly(project: Project, tmp_path: Path) -> None:
     project.write("film.yaml", BOARD)
     opened = tmp_path / "opened"
     browser = tmp_path / "browser"
-    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n', "utf-8")
     browser.chmod(0o755)
     process = project.start("takes", "--open", BROWSER=str(browser))
     try:
@@ -439,9 +439,9 @@ def test_the_command_serves_the_page_and_ends_cleanly(project: Project, tmp_path
         page = Serving(url=url, opening="", port=int(urlsplit(url).port or 0))
         assert told(ask(page, "api/state"))["choices"][0]["unmade"][0]["take"] == 1
         wait(opened.exists)
-        wait(lambda: opened.read_text().strip())
-        assert opened.read_text().startswith(f"http://127.0.0.1:{page.port}/open/")
-        assert urlsplit(url).path not in opened.read_text()
+        wait(lambda: opened.read_text("utf-8").strip())
+        assert opened.read_text("utf-8").startswith(f"http://127.0.0.1:{page.port}/open/")
+        assert urlsplit(url).path not in opened.read_text("utf-8")
     finally:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)

@@ -78,7 +78,7 @@ def test_a_run_without_that_wish_loads_nothing_of_it(project: Project) -> None:
     code = "import sys; from klingflow.cli import app; app.main(['run', '-q']); print('opentelemetry' in sys.modules)"
     words = [sys.executable, "-c", code]
     ended = subprocess.run(
-        words, cwd=project.root, env=project.environment({}), capture_output=True, text=True, check=True
+        words, cwd=project.root, env=project.environment({}), capture_output=True, encoding="utf-8", check=True
     )
     assert ended.stdout.strip() == "False", ended.stderr
 

@@ -165,12 +165,12 @@ def test_a_forged_record_of_a_clip_makes_its_shot_stop_where_signatures_are_dema
     project.write("film.yaml", BOARD)
     assert project.run("run", **keys).code == 0
     [record] = (project.root / ".klingflow/store/clips").iterdir()
-    assert '"signature": "k1:' in record.read_text()
+    assert '"signature": "k1:' in record.read_text("utf-8")
     (project.root / "film.lock.yaml").unlink()
     assert project.run("run", **keys).code == 0
     (project.root / "film.lock.yaml").unlink()
     record.chmod(0o600)
-    record.write_text(record.read_text().replace('"frames": 7', '"frames": 8'))
+    record.write_text(record.read_text("utf-8").replace('"frames": 7', '"frames": 8'), "utf-8")
     stopped = project.run("run", **keys)
     assert stopped.code == 1, stopped.said
     assert "was changed after it was signed with the key 'k1'" in stopped.said

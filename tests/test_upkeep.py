@@ -51,7 +51,7 @@ def clip_records(project: Project) -> list[Path]:
 
 
 def blob_of(project: Project, record: Path) -> Path:
-    digest = json.loads(record.read_text())["clip"]["digest"]
+    digest = json.loads(record.read_text("utf-8"))["clip"]["digest"]
     return place(project) / "blobs" / digest[:2] / digest[2:]
 
 
@@ -61,7 +61,7 @@ def write(path: Path, data: bytes) -> None:
 
 
 def edit(path: Path, change: Callable[[Any], None]) -> None:
-    found = json.loads(path.read_text())
+    found = json.loads(path.read_text("utf-8"))
     change(found)
     write(path, json.dumps(found).encode())
 
@@ -89,7 +89,7 @@ def clip_gone(project: Project) -> None:
 def exchanged(project: Project) -> None:
     """clips/KEY.json pointed at another clip, which is there and good."""
     one, other = clip_records(project)
-    clip = json.loads(other.read_text())["clip"]
+    clip = json.loads(other.read_text("utf-8"))["clip"]
     edit(one, lambda found: found.update(clip=clip))
 
 
@@ -263,7 +263,7 @@ def test_two_stores_that_answer_a_key_differently_are_not_mixed(project: Project
 def test_what_is_in_a_store_is_listed_and_shown(project: Project) -> None:
     rows = json.loads(project.run("store", "ls", "--json").out)["clips"]
     assert [(row["prompt"], row["provider"], row["here"]) for row in rows] == [
-        (json.loads(path.read_text())["parts"]["prompt"], "mulerouter", True) for path in clip_records(project)
+        (json.loads(path.read_text("utf-8"))["parts"]["prompt"], "mulerouter", True) for path in clip_records(project)
     ]
     text = project.run("store", "ls")
     assert rows[0]["key"][:12] in text.out
@@ -305,7 +305,7 @@ def blobs(project: Project) -> set[str]:
 def test_nothing_that_a_lock_names_is_garbage(committed: Project) -> None:
     age(committed, 30)
     found = json.loads(committed.run("store", "gc", "--keep", "main", "--json").out)
-    named = {json.loads(path.read_text())["clip"]["digest"] for path in clip_records(committed)}
+    named = {json.loads(path.read_text("utf-8"))["clip"]["digest"] for path in clip_records(committed)}
     assert named.isdisjoint(found["blobs"])
 
 
@@ -313,7 +313,7 @@ def test_a_clip_that_only_another_branch_names_goes_when_that_branch_is_not_kept
     git(committed, "checkout", "-q", "-b", "old")
     git(committed, "checkout", "-q", "main")
     lock = committed.root / "film.lock.yaml"
-    [dawn, noon] = [json.loads(path.read_text())["clip"]["digest"] for path in clip_records(committed)]
+    [dawn, noon] = [json.loads(path.read_text("utf-8"))["clip"]["digest"] for path in clip_records(committed)]
     lock.unlink()
     git(committed, "commit", "-q", "-am", "no clip")
     age(committed, 30)
@@ -341,7 +341,7 @@ def test_what_is_young_stays_and_what_an_open_order_needs_too(committed: Project
     everything = set(json.loads(committed.run("store", "gc", "--keep", "main", "--json").out)["blobs"])
     for record in records(committed, "stored"):
         record.unlink()  # as if both were still being made
-    orders = [json.loads(path.read_text())["detail"] for path in records(committed, "intent")]
+    orders = [json.loads(path.read_text("utf-8"))["detail"] for path in records(committed, "intent")]
     needed = {digest for order in orders for digest in order["inputs"].values()}
     found = set(json.loads(committed.run("store", "gc", "--keep", "main", "--json").out)["blobs"])
     assert needed & everything, "an order's frame is a blob"

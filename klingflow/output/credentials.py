@@ -149,9 +149,7 @@ def _private_key(key: bytes) -> Private:
             "the key for signing has a password", "keep it without one where klingflow runs: openssl pkey -in … -out …"
         ) from None
     except (ValueError, UnsupportedAlgorithm):
-        raise UsageError(
-            "the key for signing cannot be read", "give it as PEM: -----BEGIN PRIVATE KEY----- …"
-        ) from None
+        raise UsageError("the key for signing cannot be read", "give it as PEM, as `openssl pkey` writes it") from None
     if not isinstance(private, Private):
         raise UsageError("the key for signing is of a kind that C2PA does not have", _KEYS)
     return private
