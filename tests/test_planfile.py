@@ -245,7 +245,9 @@ AT = {"film": "harbour", "shot": "dawn", "take": 1}
             rate="24",
             credentials="none",
         ),
-        event("done", run="0a1b2c3d", exit_code=0, spent=None, **{result.value.replace("-", "_"): 1 for result in Result}),
+        event(
+            "done", run="0a1b2c3d", exit_code=0, spent=None, **{result.value.replace("-", "_"): 1 for result in Result}
+        ),
     ],
     ids=lambda line: line["event"],
 )

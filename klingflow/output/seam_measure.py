@@ -615,13 +615,31 @@ def _motion(one: Look, two: Look) -> _Motion | None:
     inner = [part(each[:4].mean(0) - each[5:9].mean(0)) for each in (before, after) if len(each) >= 8]
     usual = max(inner, default=0.0)
     broken = min(bent, math.sqrt(max(0.0, plain**2 - (1.2 * usual) ** 2)))
-    leapt = part(leap - (vl + vr) / 2) - 1.1
+    usual_step = (vl + vr) / 2
+    leapt = part(leap - usual_step) - 1.1
+    pixels = width / (one.rate * 100)
+    if leapt > 0 and _explains(origin.light, right[0].light, sure, usual_step * pixels, leap * pixels):
+        leapt = 0.0  # what flow saw is noise: the usual step fits the picture as well
     return _Motion(
         100 * max(broken, min(1.0, leapt), 0.0),
         float(np.median(size_l[moving])),
         float(np.median(size_r[moving])),
         _turn(vl[moving], vr[moving]) if speed else 0.0,
     )
+
+
+def _explains(one: Array, two: Array, sure: Array, usual: Array, seen: Array) -> bool:
+    """Whether a usual step, in pixels of each point, fits two pictures nearly as well as the one that flow saw."""
+    soft = [cv2.GaussianBlur(light, (0, 0), 1.5).astype(np.float32) for light in (one, two)]
+    points = _grid(one.shape)[2::4, 2::4]
+    there = _read(soft[0], points)[sure]
+
+    def unlike(step: Array) -> float:
+        places = points.copy()
+        places[sure] += step
+        return float(np.abs(_read(soft[1], places)[sure] - there).mean())
+
+    return unlike(usual) <= 1.3 * unlike(seen) + 0.3
 
 
 def _followed(pictures: Sequence[Array]) -> Array:
