@@ -33,7 +33,7 @@ GIVEN = {
     "prices": "prices",
     "verify": "verify film.mp4",
     "report": "report film.yaml",
-    "seams": "seams film.yaml",
+    "seams": "seams --help",
     "export": "export film.yaml",
     "import": "import film.otio",
     "farm": "farm status",
