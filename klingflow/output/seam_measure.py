@@ -520,9 +520,22 @@ def _still(tail: Sequence[Picture]) -> tuple[int, bool]:
             continue
         if max(end) < 0.3 * usual and before[-1] > 0.5 * usual:
             return still, True
+        # A coder goes on to refine grain in a picture that stands still.
+        if max(end) < 0.5 * usual and np.median(end) < 0.3 * usual and before[-1] > 0.75 * usual:
+            return still, True
         if max(end) < 0.1 * usual:
             return still, False
     return 0, False
+
+
+def _same(window: Sequence[Picture], picture: Picture, n: int, near: float, pace: float) -> bool:
+    """Whether a frame shows the n-th of a window again: it is near it; or, where grain keeps any two frames apart, it
+    is nearer to it than frames are that follow each other, and than to those beside it."""
+    unlike = _unlike(window[n], picture)
+    if unlike < near or len(window) < 3:
+        return unlike < near
+    beside = [_unlike(window[m], picture) for m in (n - 1, n + 1) if 0 <= m < len(window)]
+    return unlike < 0.9 * pace and unlike < 0.8 * min(beside)
 
 
 def _again(tail: Sequence[Picture], head: Sequence[Picture]) -> int:
@@ -536,7 +549,7 @@ def _again(tail: Sequence[Picture], head: Sequence[Picture]) -> int:
     for length in range(1, min(len(tail), len(head), LONG)):
         window = tail[-length:]
         picked = sorted({0, length // 2, length - 1, length // 4, 3 * length // 4})
-        if all(_unlike(window[n], head[n]) < near for n in picked):
+        if all(_same(window, head[n], n, near, pace) for n in picked):
             best = length
             break
     held = 0
