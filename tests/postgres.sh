@@ -14,7 +14,7 @@ up)
     mkdir -p "$folder"
     [ "$(id -u)" != 0 ] || chown postgres "$folder"
     port=$(python3 -c "import socket; s = socket.socket(); s.bind(('127.0.0.1', 0)); print(s.getsockname()[1])")
-    as_postgres "$programs/initdb" -D "$folder/data" -U postgres -A trust > "$folder/initdb.log"
+    as_postgres "$programs/initdb" -D "$folder/data" -U postgres -A trust -E UTF8 --locale=C > "$folder/initdb.log"
     printf "port = %s\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\nmax_connections = 300\n" "$port" |
         as_postgres tee -a "$folder/data/postgresql.conf" > /dev/null
     control start

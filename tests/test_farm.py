@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -110,7 +111,7 @@ def test_a_worker_that_knows_another_approval_makes_nothing_and_a_new_one_is_ano
 
 # The farm -----------------------------------------------------------------------------------------------------------
 
-ROOT = Path(__file__).parents[1]
+SERVER = Path(__file__).with_name("postgres.sh")
 POSTGRES = os.environ.get("KLINGFLOW_TEST_POSTGRES", "")
 """postgresql://user@127.0.0.1:PORT/postgres, a server whose databases the tests make and drop."""
 
@@ -125,6 +126,19 @@ def database(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
         return
     with own_database() as environment:
         yield environment
+
+
+@contextmanager
+def own_server() -> Iterator[tuple[str, str]]:
+    """A server that nobody else uses: its folder, and a database."""
+    with tempfile.TemporaryDirectory() as parent:
+        os.chmod(parent, 0o755)  # the server runs as a user of its own
+        folder = f"{parent}/postgres"
+        up = subprocess.run([SERVER, folder, "up"], check=True, capture_output=True, encoding="utf-8")
+        try:
+            yield folder, up.stdout.strip()
+        finally:
+            subprocess.run([SERVER, folder, "down"], check=True, capture_output=True)
 
 
 @contextmanager
@@ -144,13 +158,15 @@ class Workers:
         self._project = project
         self._env = env
         self.all: list[subprocess.Popen[str]] = []
+        self.runs: list[subprocess.Popen[str]] = []
 
     def start(self, number: int = 1) -> None:
         for _ in range(number):
             self.all.append(self._process("worker", "--slots", "4", "--json"))
 
     def run(self, *words: str) -> subprocess.Popen[str]:
-        return self._process("farm", "run", *words, "--yes")
+        self.runs.append(self._process("farm", "run", *words, "--yes"))
+        return self.runs[-1]
 
     def _process(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -164,7 +180,9 @@ class Workers:
         )
 
     def end(self) -> None:
-        for process in self.all:
+        for process in (*self.all, *self.runs):
+            if process.stdout is None or process.stdout.closed:
+                continue
             process.send_signal(signal.SIGCONT)
             process.kill()
             process.communicate()
@@ -272,12 +290,11 @@ def test_an_engine_that_lost_its_state_finds_everything_in_ledger_and_store(tmp_
 @pytest.mark.slow
 @needs_postgres
 def test_a_database_that_crashes_in_the_middle_costs_nothing_but_time(tmp_path: Path) -> None:
-    folder = os.environ["KLINGFLOW_TEST_POSTGRES_FOLDER"]
-    with own_database() as database, farm(tmp_path, database) as (api, workers, names):
+    with own_server() as (folder, url), farm(tmp_path, {"KLINGFLOW_FARM_DATABASE": url}) as (api, workers, names):
         workers.start(2)
         run = workers.run(*names)
         until(lambda: len(api.purchases) >= 2, "two purchases")
-        subprocess.run([ROOT / "tests/postgres.sh", folder, "crash"], check=True, capture_output=True)
+        subprocess.run([SERVER, folder, "crash"], check=True, capture_output=True)
         check_whole(workers, api, names, run)
 
 

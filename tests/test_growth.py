@@ -11,6 +11,7 @@ import pstats
 import subprocess
 import sys
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import cast
@@ -20,6 +21,7 @@ import pytest
 from klingflow.app import outputs
 from klingflow.app.project_loader import StoryboardFile
 from klingflow.app.session import open_session
+from klingflow.core.frametimes import FrameTimes
 from klingflow.execution.outcome import Outcome, Result
 from klingflow.io.store import Store
 from klingflow.output import film as joining
@@ -102,7 +104,10 @@ def test_a_delivery_costs_in_proportion(
     )
     monkeypatch.setattr(outputs, "_deliver_clip", lambda *args: None)
     monkeypatch.setattr(outputs.MediaOnDemand, "cut", lambda *args: None)
+    monkeypatch.setattr(outputs.MediaOnDemand, "poster", lambda *args: None)
     monkeypatch.setattr(joining, "assemble", lambda given, to, **options: (pieces.append(len(given)), facts)[1])
+    times = FrameTimes(base=Fraction(1, 24), begins=tuple(range(72)), keys=(0,), seconds=Fraction(3), rate=Fraction(24))
+    monkeypatch.setattr(joining, "frame_times", lambda *args: times)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
     def counted(shots: int) -> int:
@@ -112,7 +117,7 @@ def test_a_delivery_costs_in_proportion(
             Outcome(shot=step.shot, take=1, is_active_take=True, result=Result.REUSED, key=step.key, clip=step.record)
             for step in session.plan().films[0].steps
         ]
-        store = cast(Store, SimpleNamespace(blob=lambda digest: Path(digest)))
+        store = cast(Store, SimpleNamespace(blob=lambda digest: Path(digest), read=lambda name: None))
         profile = cProfile.Profile()
         profile.runcall(outputs.deliver, session.loaded, film, outcomes, {}, session.lock, store, lambda event: None)
         return int(pstats.Stats(profile).total_calls)  # type: ignore[attr-defined]

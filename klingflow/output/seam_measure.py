@@ -627,7 +627,8 @@ def _motion(one: Look, two: Look) -> _Motion | None:
     bent = part(_reach(after[:8], 1.0) - _reach(before[:8], 1.0)) if min(len(before), len(after)) >= 6 else plain
     inner = [part(each[:4].mean(0) - each[5:9].mean(0)) for each in (before, after) if len(each) >= 8]
     usual = max(inner, default=0.0)
-    broken = min(bent, math.sqrt(max(0.0, plain**2 - (1.2 * usual) ** 2)))
+    doubt = 1.2 if share > 0.1 else 2.0  # where little moves, much of what seems to is grain
+    broken = min(bent, math.sqrt(max(0.0, plain**2 - (doubt * usual) ** 2)))
     usual_step = (vl + vr) / 2
     leapt = part(leap - usual_step) - 1.1
     pixels = width / (one.rate * 100)
