@@ -45,6 +45,8 @@ class Workers:
     def __init__(self, project: Project, number: int) -> None:
         self._project = project
         self.all = [self._start() for _ in range(number)]
+        self.paused: list[subprocess.Popen[bytes]] = []
+        self.wakers: list[subprocess.Popen[bytes]] = []
         self.faults: dict[str, int] = {"killed": 0, "paused": 0, "ended": 0}
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -65,15 +67,20 @@ class Workers:
         self.faults[what] += 1
         if what == "paused":
             victim.send_signal(signal.SIGSTOP)
-            self.all.append(self._start())  # another one in its place; the paused one wakes and goes on
-            subprocess.Popen(["sh", "-c", f"sleep 8; kill -CONT {victim.pid} 2>/dev/null"])
+            self.paused.append(victim)  # it wakes when the others have taken its jobs, goes on for a while, and dies
+            script = f"sleep 8; kill -CONT {victim.pid}; sleep 8; kill -KILL {victim.pid}"
+            self.wakers.append(subprocess.Popen(["sh", "-c", script], stderr=subprocess.DEVNULL))
+            self.all[number] = self._start()
             return
         victim.send_signal(signal.SIGKILL if what == "killed" else signal.SIGTERM)
         victim.wait()
         self.all[number] = self._start()
 
     def end(self) -> None:
-        for worker in self.all:
+        for waker in self.wakers:
+            waker.kill()
+            waker.wait()
+        for worker in (*self.all, *self.paused):
             worker.send_signal(signal.SIGCONT)
             worker.kill()
             worker.wait()

@@ -109,7 +109,7 @@ def test_an_open_shot_plays_and_a_closed_one_is_quiet(browser: Browsing, page: P
         shown.keyboard.press(" ")
         until(shown, f"{video}.currentTime > 0 && {video}.videoWidth > 0")
         shown.keyboard.press("Escape")
-        assert shown.evaluate(f"{video}.paused")
+        until(shown, f"{video}.paused")
 
 
 def test_nothing_is_loaded_before_it_is_asked_for(browser: Browsing, page: Path) -> None:
