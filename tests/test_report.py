@@ -320,6 +320,14 @@ def test_the_worst_seam_is_named_on_top_and_every_seam_has_a_verdict() -> None:
     assert seen.joins[0].numbers == (("velocity", "31 %", seen.joins[0].numbers[0][2]),)
 
 
+def test_of_several_faults_the_one_that_is_furthest_above_its_limit_is_named_first() -> None:
+    verdict = measured((1, 31.0))
+    luma = Finding(kind="luma", value=10.6, limit=1.0, at_s=5.0, note="the light jumps")
+    first = replace(verdict.seams[0], findings=(*verdict.seams[0].findings, luma))
+    text = report.html(report.view(known(verdict=replace(verdict, seams=(first, verdict.seams[1])))))
+    assert "Worst seam: 1 dawn → 2 noon</a>, luma 10.6 % of white, more than 1.0 % of white" in text
+
+
 def test_a_seam_without_a_fault_says_so_and_one_that_was_not_measured_says_how() -> None:
     good = report.html(report.view(known(verdict=measured())))
     assert good.count("no fault found") > 2

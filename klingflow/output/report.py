@@ -259,8 +259,8 @@ class Join:
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """What is wrong: "velocity 44 %, more than 25 %"."""
-        found = self.seam.findings if self.seam is not None else ()
+        """What is wrong, what is furthest above its limit first: "velocity 44 %, more than 25 %"."""
+        found = sorted(self.seam.findings if self.seam is not None else (), key=seams.excess, reverse=True)
         return tuple(
             f"{one.kind} {seams.words(one.kind, one.value)}, more than {seams.words(one.kind, one.limit)}"
             for one in found

@@ -368,8 +368,10 @@ def words(kind: str, value: float) -> str:
 def worst(seams: Sequence[Seam]) -> Seam | None:
     """The join that is worst: the one whose finding is furthest above its limit; None where nothing is wrong."""
 
-    def badness(seam: Seam) -> float:
-        return max((one.value / max(one.limit, 1.0) for one in seam.findings), default=0.0)
-
-    found = max(seams, key=badness, default=None)
+    found = max(seams, key=lambda seam: max(map(excess, seam.findings), default=0.0), default=None)
     return found if found is not None and found.findings else None
+
+
+def excess(finding: Finding) -> float:
+    """How many times its limit a finding is, so that those of different kinds can be compared."""
+    return finding.value / max(finding.limit, 1.0)
