@@ -86,6 +86,19 @@ def test_no_expression_stands_in_a_script() -> None:
         assert "${{" not in text
 
 
+def test_every_step_is_given_what_its_script_reads() -> None:
+    """A variable of another step, or of nobody, is empty in bash: what it decides is never done."""
+    runner = re.compile(r"(?:GITHUB|RUNNER)_[A-Z_]+|PATH|HOME|KLINGFLOW_APPROVED_REF")
+    for step in STEPS:
+        text = step.get("run", "")
+        given = {*step.get("env", ()), *re.findall(r"(?<![$\w{])([A-Z][A-Z_]+)=", text)}
+        for name in re.findall(r"\$\{?([A-Z][A-Z_]+)\b", text):
+            assert name in given or runner.fullmatch(name), f"{step['name']}: {name}"
+    read = " ".join(str(step) for step in STEPS)
+    for name in ACTION["inputs"]:
+        assert f"inputs.{name} " in read, f"no step reads the input {name}"
+
+
 def test_no_script_lets_python_import_from_the_checkout() -> None:
     for text in scripts():
         for call in re.findall(r"\bpython3?\b[^|;&\n]*", text):
