@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from klingflow import verify_store
+from klingflow import StoreError, verify_store
+from klingflow.io.store import FolderStore
 from tests.cli import Project
 from tests.paid_helpers import CHAIN, studio
 from tests.shared import once
@@ -221,6 +222,73 @@ def test_a_damaged_record_that_was_mended_is_kept_aside(project: Project, bought
     assert project.run("store", "verify", "--from", str(bought_once / ".klingflow/store")).code == 0
     [aside] = (place(project) / "quarantine").iterdir()
     assert aside.read_bytes() == torn
+
+
+def test_a_backup_that_is_older_than_an_order_does_not_undo_it(project: Project, tmp_path: Path) -> None:
+    """The backup knows the first attempt alone, which was refused; the order after it is torn here."""
+    [key, *_] = [path.parent for path in records(project, "intent")]
+    for record in key.iterdir():
+        record.unlink()
+    shutil.rmtree(place(project) / "clips")
+
+    def put(name: str, kind: str, **detail: Any) -> None:
+        attempt, n = name.partition("-")[0].split(".")
+        data = {"version": 1, "key": key.name, "attempt": int(attempt), "n": int(n), "kind": kind, "at_ms": 1}
+        (key / name).write_text(json.dumps(data | {"detail": detail}), "utf-8")
+
+    put("1.0-intent.json", "intent")
+    put("1.1-refused.json", "refused")
+    backup = Path(shutil.copytree(place(project), tmp_path / "backup"))
+    (key / "2.0-intent.json").write_text("{", "utf-8")
+    found = [one for one in verify_store(project.root, heal_from=str(backup), environ={}).damaged if "2.0" in one.name]
+    assert [one.healed for one in found] == [False]
+    assert (key / "2.0-intent.json").read_text("utf-8") == "{"
+
+
+def test_what_the_other_store_lacks_too_is_not_said_to_be_mended(
+    project: Project, bought_once: Path, tmp_path: Path
+) -> None:
+    backup = Path(shutil.copytree(bought_once / ".klingflow/store", tmp_path / "backup"))
+    accepted_gone(project)
+    accepted = sorted(backup.rglob("*-accepted.json"))
+    [gone] = [path for path in accepted if not (place(project) / path.relative_to(backup)).exists()]
+    gone.unlink()
+    ended = project.run("store", "verify", "--from", str(backup))
+    assert (ended.code, "mended" in ended.out) == (1, False), ended.said
+
+
+def test_a_ledger_that_was_lost_comes_back_with_its_clips(project: Project, bought_once: Path) -> None:
+    shutil.rmtree(place(project) / "ledger")
+    mended = verify_store(project.root, heal_from=str(bought_once / ".klingflow/store"), environ={})
+    assert mended.damaged
+    assert all(one.healed for one in mended.damaged)
+    assert verify_store(project.root, environ={}).damaged == ()
+
+
+def test_a_record_that_cannot_be_brought_leaves_the_damaged_one_in_its_place(
+    project: Project, bought_once: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torn_record(project)
+    create = FolderStore.create
+
+    def fails(store: FolderStore, name: str, data: bytes) -> bool:
+        if name.startswith("ledger/") and len(data) > 40:
+            raise StoreError("503")
+        return create(store, name, data)
+
+    monkeypatch.setattr(FolderStore, "create", fails)
+    found = verify_store(project.root, heal_from=str(bought_once / ".klingflow/store"), environ={}).damaged
+    assert not any(one.healed for one in found if one.name.startswith("ledger/"))
+    assert len(records(project, "accepted")[0].read_bytes()) == 40
+
+
+@pytest.mark.parametrize("where", ["blobs/ab/notes.txt", "clips/a (conflicted copy).json", "ledger/a b/x.json"])
+def test_a_file_that_is_none_of_klingflows_is_named(project: Project, where: str) -> None:
+    stray = place(project) / where
+    stray.parent.mkdir(exist_ok=True)
+    stray.write_text("{}", "utf-8")
+    ended = project.run("store", "verify")
+    assert (ended.code, "is no object of klingflow's" in ended.out) == (1, True), ended.said
 
 
 def test_signatures_are_counted_and_a_forged_one_is_damage(project: Project) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -15,7 +16,7 @@ from klingflow.core.errors import StoreError, UsageError
 from klingflow.core.model import Digest, Key
 from klingflow.io import ledger, trust
 from klingflow.io.store import MARKER, Store, blob_name, missing, removed_name
-from klingflow.planning.job import Job, Kind, Record, fold
+from klingflow.planning.job import Job, Kind, Record, State, fold
 from klingflow.providers import PROVIDERS
 
 RESTORE = "bring it back from a backup, or mend the store from another one: klingflow store verify --from PLACE"
@@ -76,15 +77,14 @@ def verify_store(
     there = bare.folder is None or bare.folder.exists()
     found: list[Damage] = []
     good: Counter[str] = Counter()
-    for one in _all(place, bare) if there else ():
+    sizes: dict[Digest, int | None] = {}
+    for one in _all(place, bare, sizes) if there else ():
         if isinstance(one, Damage):
             found.append(one)
         else:
             good[one.partition("/")[0]] += 1
     if other is not None:
-        found = [
-            damage if damage.healed else replace(damage, healed=_heal(damage, place, bare, other)) for damage in found
-        ]
+        found = _heal_all(found, sizes, place, bare, other)
     return StoreReport(
         store=place.where,
         there=there,
@@ -95,23 +95,21 @@ def verify_store(
     )
 
 
-def _all(place: Store, bare: Store) -> Iterator[str | Damage]:
-    """The name of each object that is good, and each damage."""
+def _all(place: Store, bare: Store, sizes: dict[Digest, int | None]) -> Iterator[str | Damage]:
+    """The name of each object that is good, and each damage. `sizes` is filled with those of the blobs that were read;
+    None for one that is damaged or missing, and named."""
     try:
         bare.read(MARKER)
     except StoreError as bad:
         yield Damage(name=MARKER, what=bad.what, mend=bad.mend)
         return
-    sizes: dict[Digest, int | None] = {}
-    """Of each blob that was read; None for one that is damaged or missing, and named."""
     for name in place.list("blobs/"):
-        digest = Digest(name.removeprefix("blobs/").replace("/", ""))
+        digest = _digest_of(name)
         try:
             sizes[digest] = place.verify(digest)
             yield name
         except ValueError:
-            what = f"{name} in {place.where} is no clip or frame of klingflow's"
-            yield Damage(name=name, what=what, mend="remove it")
+            yield _foreign(name, place)
         except StoreError as bad:
             sizes[digest] = None
             yield Damage(name=name, what=bad.what, mend=bad.mend)
@@ -139,6 +137,8 @@ def _key(
         except StoreError as bad:
             unread = True
             yield Damage(name=name, what=bad.what, mend=bad.mend)
+        except ValueError:
+            yield _foreign(name, place)
     job = fold(key, records)
     if not unread:
         yield from _gaps(place, key, records)
@@ -153,6 +153,9 @@ def _key(
         clip = ledger.clip(place, key)
     except StoreError as bad:
         yield Damage(name=name, what=bad.what, mend=bad.mend)
+        return
+    except ValueError:
+        yield _foreign(name, place)
         return
     if clip is None:
         if stored is not None:
@@ -180,6 +183,10 @@ def _key(
         yield Damage(name=name, what=what, mend=RESTORE)
 
 
+def _foreign(name: str, place: Store) -> Damage:
+    return Damage(name=name, what=f"{name} in {place.where} is no object of klingflow's", mend="remove it")
+
+
 def _accounted(job: Job, provider: str, task: str | None) -> bool:
     """Whether the ledger has the order of a clip of a paid provider."""
     if provider not in PROVIDERS or not PROVIDERS[provider].caps.paid:
@@ -201,29 +208,66 @@ def _gaps(place: Store, key: Key, records: Sequence[Record]) -> Iterator[Damage]
                 yield Damage(name=name, what=what, mend=RESTORE)
 
 
-def _heal(damage: Damage, place: Store, bare: Store, other: Store) -> bool:
-    """Brings what is damaged from another store, where it is good there."""
-    try:
+def _heal_all(
+    found: Sequence[Damage], sizes: dict[Digest, int | None], place: Store, bare: Store, other: Store
+) -> list[Damage]:
+    """Brings what is damaged from another store, where it is good there. What counts as mended was read again."""
+    for damage in found:
+        with suppress(StoreError, ValueError):
+            _heal(damage, sizes, place, bare, other)
+    keys = dict.fromkeys(key for damage in found if (key := _key_of(damage.name)) is not None)
+    left = {(one.name, one.what): one for key in keys for one in _damage_of(place, key, sizes) if not one.healed}
+    out = []
+    for damage in found:
+        good = (damage.name, damage.what) not in left and _key_of(damage.name) is not None
         if damage.name.startswith("blobs/"):
-            digest = Digest(damage.name.removeprefix("blobs/").replace("/", ""))
-            if len(digest) != 64 or not other.holds(digest):
-                return False
-            return place.put(other.blob(digest)) == digest
-        if damage.name.startswith("clips/"):
-            return _bring(damage.name, place, bare, other)
-        if damage.name.startswith("ledger/"):
-            # All that the other store has of the key; a record here that it does not have goes, if it is damaged.
-            there = list(other.list(f"{damage.name.rpartition('/')[0]}/"))
-            if there and damage.name not in there:
-                _set_aside(damage.name, bare)
-            lacking = [name for name in there if name == damage.name or bare.read(name) is None]
-            return bool(there) and all([_bring(name, place, bare, other) for name in lacking])  # noqa: C419  # each one
-    except StoreError:
-        pass
-    return False
+            good = sizes.get(_digest_of(damage.name)) is not None
+        left.pop((damage.name, damage.what), None)
+        out.append(replace(damage, healed=damage.healed or good))
+    return out + list(left.values())
 
 
-def _bring(name: str, place: Store, bare: Store, other: Store) -> bool:
+def _damage_of(place: Store, key: Key, sizes: dict[Digest, int | None]) -> list[Damage]:
+    return [one for one in _key(place, key, list(place.list(f"ledger/{key}/")), sizes) if isinstance(one, Damage)]
+
+
+def _heal(damage: Damage, sizes: dict[Digest, int | None], place: Store, bare: Store, other: Store) -> None:
+    """Raises StoreError where either store cannot, ValueError for what is no name of klingflow's."""
+    if damage.name.startswith("blobs/"):
+        digest = _digest_of(damage.name)
+        if other.holds(digest) and place.put(other.blob(digest)) == digest:
+            sizes[digest] = place.verify(digest)
+        return
+    key = _key_of(damage.name)
+    if key is None:
+        return
+    names = list(other.list(f"ledger/{key}/"))
+    if damage.name.startswith("ledger/") and damage.name not in names:
+        # The other store may be older than this order. Only a key that has its clip is not bought again without it.
+        if ledger.job(other, key).state is not State.STORED:
+            return
+        _set_aside(damage.name, bare)
+    for name in names:
+        if name == damage.name or bare.read(name) is None:
+            with suppress(StoreError):
+                _bring(name, place, bare, other)
+    if damage.name.startswith("clips/") and any(one.name == damage.name for one in _damage_of(place, key, sizes)):
+        stored, clip = ledger.job(place, key).last(Kind.STORED), ledger.clip(other, key)
+        if clip is not None and (stored is None or stored.detail.get("clip") == clip.facts.digest):
+            _bring(damage.name, place, bare, other)
+
+
+def _digest_of(name: str) -> Digest:
+    return Digest(name.removeprefix("blobs/").replace("/", ""))
+
+
+def _key_of(name: str) -> Key | None:
+    """The key of a record; None for any other object."""
+    folder, _, rest = name.partition("/")
+    return Key(rest.partition("/")[0].removesuffix(".json")) if folder in ("ledger", "clips") else None
+
+
+def _bring(name: str, place: Store, bare: Store, other: Store) -> None:
     """Copies one record, which is good there; the damaged one goes to quarantine/."""
     if name.startswith("clips/"):
         ledger.clip(other, Key(name.removeprefix("clips/").removesuffix(".json")))
@@ -231,13 +275,20 @@ def _bring(name: str, place: Store, bare: Store, other: Store) -> bool:
         ledger.record(other, name)
     data = other.read(name)
     if data is None:
-        return False
-    _set_aside(name, bare)
-    return place.create(name, data)
+        return
+    damaged = _set_aside(name, bare)
+    try:
+        place.create(name, data)
+    except StoreError:
+        if damaged is not None:
+            bare.create(name, damaged)  # an order that is on record in no way would be sent again
+        raise
 
 
-def _set_aside(name: str, bare: Store) -> None:
+def _set_aside(name: str, bare: Store) -> bytes | None:
+    """Moves a record to quarantine/; what it held."""
     damaged = bare.read(name)
     if damaged is not None:
         bare.create(f"quarantine/{name.replace('/', '.')}.{os.urandom(4).hex()}", damaged)
         bare.delete(name)
+    return damaged
