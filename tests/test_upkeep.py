@@ -317,6 +317,28 @@ def test_a_copy_of_a_store_answers_every_shot(project: Project, tmp_path: Path) 
     assert [step["action"] for step in plan["steps"]] == ["reuse", "reuse"]
 
 
+def test_a_copy_is_signed_as_its_source_and_one_that_was_changed_is_not_brought_back(
+    project: Project, tmp_path: Path
+) -> None:
+    backup, secret = tmp_path / "backup", "ab" * 16
+    keys = {"KLINGFLOW_STORE_KEYS": f"k1:{secret}"}
+    assert project.run("store", "push", str(backup), **keys).code == 0
+    whole = shutil.copytree(backup, tmp_path / "whole")
+    record = next((backup / "clips").iterdir())
+    edit(record, lambda found: found.update(model="another"))
+    shutil.rmtree(place(project))
+    keys["KLINGFLOW_STORE_SIGNED"] = "1"
+    forged = project.run("store", "pull", str(backup), **keys)
+    assert (forged.code, "is not believed" in forged.err) == (1, True), forged.said
+    assert not (place(project) / "clips" / record.name).exists()
+    pulled = project.run("store", "pull", str(whole), **keys)
+    assert pulled.code == 0, pulled.said
+    assert project.run("store", "verify", **keys).code == 0
+    clip_records(project)[0].unlink()
+    mended = project.run("store", "verify", "--from", str(whole), **keys)
+    assert mended.code == 0, mended.said
+
+
 def test_two_stores_that_answer_a_key_differently_are_not_mixed(project: Project, tmp_path: Path) -> None:
     backup = tmp_path / "backup"
     assert project.run("store", "push", str(backup)).code == 0

@@ -70,9 +70,10 @@ def open_unguarded_store(path: Path, environ: Mapping[str, str]) -> Store:
 
 def open_other_store(path: Path, place: str, environ: Mapping[str, str]) -> Store:
     """Another store than the project's: a folder, relative to the folder of the start, or s3://…, gs://…, az://….
-    Records as they lie there."""
+    Its records are signed and verified as the project's are; KLINGFLOW_STORE_READONLY is of the project's store."""
     root = find_root(path / "x" if path.is_dir() else path)
-    return _bare(place if "://" in place else os.path.abspath(place), root, environ)
+    bare = _bare(place if "://" in place else os.path.abspath(place), root, environ)
+    return trust.guarded(bare, replace(trust.of(environ), read_only=False))
 
 
 def _store(settings: Config, root: Path, environ: Mapping[str, str]) -> Store:

@@ -70,8 +70,7 @@ def verify_store(
     if heal_from is not None:
         if trusted.read_only:
             raise UsageError(f"nothing can be mended: {trust.READONLY} is set", "run it where the store may be written")
-        source = planner.open_other_store(Path(path), heal_from, environ)
-        other = trust.guarded(source, replace(trusted, read_only=True))
+        other = trust.ReadOnlyStore(planner.open_other_store(Path(path), heal_from, environ))
         if other.folder is not None and not other.folder.is_dir():
             raise UsageError(f"there is no store {other.where}", "name the folder or URL of another store after --from")
     there = bare.folder is None or bare.folder.exists()

@@ -154,7 +154,8 @@ def pull_store(
 
 
 def _copy(source: Store, target: Store) -> Copied:
-    """Blobs first, then what they answer, then the orders: at no moment does the target name what it does not have."""
+    """Blobs first, then what they answer, then the orders: at no moment does the target name what it does not have.
+    Where keys are set, each record is verified as it is read, and signed as it is written."""
     there = set(target.list("blobs/"))
     blobs = size = 0
     for name in source.list("blobs/"):
