@@ -357,6 +357,20 @@ def test_a_stale_shot_is_shown_as_it_is_and_named(project: Project) -> None:
     assert ended.out == f"out/film/film.edl: 3 clips, 239 frames, 24 a second; not made, a gap each: market; {stale}\n"
 
 
+@pytest.mark.parametrize("name", [(), ("out/film/film.otio",)])
+def test_a_run_writes_its_own_timeline_over_one_that_was_exported_of_another_cut(
+    project: Project, name: tuple[str, ...]
+) -> None:
+    file = project.root / "out/film/film.otio"
+    own = file.read_bytes()
+    project.write("film.yaml", BOARD.replace("    - dawn        # first of all\n", ""))
+    assert project.run("export", "--otio", *name).code == 0
+    assert file.read_bytes() != own
+    project.write("film.yaml", BOARD)
+    assert project.run("run", "--select", "dawn harbour night insert").code == 0
+    assert file.read_bytes() == own
+
+
 def test_before_a_run_every_shot_is_a_gap(tmp_path: Path) -> None:
     project = Project(tmp_path / "project", {})
     project.write("film.yaml", "klingflow: 1\nshots:\n  - {id: a, prompt: x}\n  - {id: b, prompt: y, duration: 3}\n")

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
@@ -218,15 +218,21 @@ def file_name(shot: Shot, take: int) -> str:
 
 
 def deliver_clips(
-    loaded: LoadedStoryboard, film: Film, clips: Mapping[tuple[ShotId, int], ClipFacts], store: Store
+    loaded: LoadedStoryboard,
+    film: Film,
+    clips: Mapping[tuple[ShotId, int], ClipFacts],
+    store: Store,
+    exported: Collection[str] = (),
 ) -> None:
-    """Brings the files of these takes into `out/`, and joins no film. Raises KlingflowError where a clip cannot be
-    read."""
+    """Brings the files of these takes into `out/`, and joins no film. `exported` are files there that are then written
+    otherwise than a run would: the next run writes them anew. Raises KlingflowError where a clip cannot be read."""
     folder = folder_of(loaded, film)
     made = _Made(folder)
     by_id = film.by_id()
     for (shot, take), facts in clips.items():
         _deliver_take(loaded, by_id[shot], take, facts, store, made, folder)
+    for name in filter(_OURS.fullmatch, exported):
+        made.stale(name, "exported")
     made.finish(complete=False)
 
 

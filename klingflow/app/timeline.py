@@ -104,7 +104,8 @@ def export(session: Session, files: Mapping[str, str | None]) -> tuple[Exported,
             prefix = os.path.relpath(folder, Path(os.path.realpath(target.parent)))
             texts[target] = FORMATS[kind](moved(made, prefix))
         shown = {(shot, film.shot(shot).take): facts for shot, facts in clips.facts({}).items()}
-        outputs.deliver_clips(loaded, film, shown, session.store)
+        beside = [target.name for target in texts if os.path.realpath(target.parent) == os.path.realpath(folder)]
+        outputs.deliver_clips(loaded, film, shown, session.store, beside)
         for target, text in texts.items():
             _written(target, text)
             out.append(_exported(made, target, clips.stale()))
