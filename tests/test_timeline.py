@@ -371,6 +371,14 @@ def test_a_run_writes_its_own_timeline_over_one_that_was_exported_of_another_cut
     assert file.read_bytes() == own
 
 
+def test_a_timeline_that_could_not_be_written_is_not_taken_as_written(project: Project) -> None:
+    project.write("film.yaml", BOARD.replace("- dawn        #", "- {shot: dawn, in: 100}   #"))
+    for _ in range(2):
+        ended = project.run("run", "--select", "dawn harbour night insert")
+        assert ended.code != 0
+        assert "the clip of 'dawn' has 72 frames, none at 100" in ended.said
+
+
 def test_before_a_run_every_shot_is_a_gap(tmp_path: Path) -> None:
     project = Project(tmp_path / "project", {})
     project.write("film.yaml", "klingflow: 1\nshots:\n  - {id: a, prompt: x}\n  - {id: b, prompt: y, duration: 3}\n")

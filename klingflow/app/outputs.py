@@ -187,7 +187,7 @@ def deliver(
 ) -> list[Path]:
     """Brings `out/` up to date with what a film's steps came to. `others` are the clips of shots that the run was not
     about (--select): the film needs them, and their files stay. `signing` signs the film. Returns where the film is, if
-    it is. Raises KlingflowError when it cannot be joined: nothing but the film is missing then."""
+    it is. Raises KlingflowError when it cannot be joined: nothing but the film and its timeline is missing then."""
     folder = folder_of(loaded, film)
     made = _Made(folder)
     clips = dict(others)
@@ -205,7 +205,8 @@ def deliver(
             _film(loaded, film, clips, lock, store, made, folder, show, signing)
         _timeline_file(loaded, film, clips, lock, store, made, folder)
     except KlingflowError:
-        made.forget("film.mp4")
+        for name in ("film.mp4", "film.otio"):
+            made.forget(name)
         made.finish(complete=False)
         raise
     made.finish(complete=all(outcome.good for outcome in outcomes) and all(shot.id in told for shot in film.shots))
