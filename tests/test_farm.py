@@ -22,6 +22,8 @@ import pytest
 import klingflow
 from klingflow.app import farm_jobs
 from klingflow.core.model import Digest
+from klingflow.io import films
+from klingflow.io.store import FolderStore
 from klingflow.storyboard import lock as locks
 from klingflow.storyboard.lock import Lock, Pick
 from tests.cli import Project
@@ -107,6 +109,13 @@ def test_a_worker_that_knows_another_approval_makes_nothing_and_a_new_one_is_ano
     done = asyncio.run(farm_jobs.do(approved, desk.root, {}, lambda event: None, asyncio.Event()))
     assert (done.code, done.what.partition(": ")[0]) == (0, "b")
     assert "waits for the approval of a: make it, pick a take" in done.what
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"film": "x", "facts": {}, "version": 1}', '{"version": 1}'])
+def test_a_record_of_a_film_that_is_none_is_passed_over(tmp_path: Path, text: str) -> None:
+    store = FolderStore(tmp_path / "store")
+    store.create("films/source.json", text.encode())
+    assert films.find(store, "source") is None
 
 
 # The farm -----------------------------------------------------------------------------------------------------------

@@ -78,6 +78,23 @@ def test_a_runner_that_died_is_not_counted_after_two_periods_and_leaves_nothing_
     asyncio.run(meet())
 
 
+def test_a_runner_that_may_not_delete_counts_all_the_same(tmp_path: Path) -> None:
+    class Keeping(FolderStore):
+        def delete(self, name: str) -> None:
+            raise StoreError("403")
+
+    now = [START_MS]
+
+    async def meet() -> None:
+        store, one = Keeping(tmp_path), OneSeller(lambda: now[0])
+        for period in (0, 2, sharing.FORGOTTEN):
+            now[0] = START_MS + period * sharing.PERIOD_S * 1000
+            await counted(store, one, "one")
+        assert one.parts == [(0, 1)] * 3
+
+    asyncio.run(meet())
+
+
 def test_a_run_counts_before_it_sends_and_leaves_when_it_ends(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
 

@@ -289,6 +289,8 @@ def test_a_file_that_is_none_of_klingflows_is_named(project: Project, where: str
     stray.write_text("{}", "utf-8")
     ended = project.run("store", "verify")
     assert (ended.code, "is no object of klingflow's" in ended.out) == (1, True), ended.said
+    for words in (("ls",), ("push", "backup"), ("gc", "--keep", "main")):
+        assert "Traceback" not in project.run("store", *words).said
 
 
 def test_signatures_are_counted_and_a_forged_one_is_damage(project: Project) -> None:

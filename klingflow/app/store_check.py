@@ -108,7 +108,7 @@ def _all(place: Store, bare: Store, sizes: dict[Digest, int | None]) -> Iterator
             sizes[digest] = place.verify(digest)
             yield name
         except ValueError:
-            yield _foreign(name, place)
+            yield Damage(name=name, what=f"{name} in {place.where} is no object of klingflow's", mend="remove it")
         except StoreError as bad:
             sizes[digest] = None
             yield Damage(name=name, what=bad.what, mend=bad.mend)
@@ -136,8 +136,6 @@ def _key(
         except StoreError as bad:
             unread = True
             yield Damage(name=name, what=bad.what, mend=bad.mend)
-        except ValueError:
-            yield _foreign(name, place)
     job = fold(key, records)
     if not unread:
         yield from _gaps(place, key, records)
@@ -152,9 +150,6 @@ def _key(
         clip = ledger.clip(place, key)
     except StoreError as bad:
         yield Damage(name=name, what=bad.what, mend=bad.mend)
-        return
-    except ValueError:
-        yield _foreign(name, place)
         return
     if clip is None:
         if stored is not None:
@@ -180,10 +175,6 @@ def _key(
     if size not in (None, clip.facts.bytes):
         what = f"{name} in {place.where} says that its clip has {clip.facts.bytes} bytes, and it has {size}"
         yield Damage(name=name, what=what, mend=RESTORE)
-
-
-def _foreign(name: str, place: Store) -> Damage:
-    return Damage(name=name, what=f"{name} in {place.where} is no object of klingflow's", mend="remove it")
 
 
 def _accounted(job: Job, provider: str, task: str | None) -> bool:

@@ -16,7 +16,7 @@ from klingflow.core.errors import UsageError
 from klingflow.core.model import ClipRecord, Digest, Key
 from klingflow.io import git, ledger
 from klingflow.io.project import find_root
-from klingflow.io.store import Store, blob_name, removed_name
+from klingflow.io.store import Store, blob_name, is_valid, removed_name
 from klingflow.planning.job import Job
 
 YOUNG_DAYS = 14
@@ -159,7 +159,7 @@ def _copy(source: Store, target: Store) -> Copied:
     there = set(target.list("blobs/"))
     blobs = size = 0
     for name in source.list("blobs/"):
-        if name not in there:
+        if name not in there and _BLOB.fullmatch(name):
             local = source.blob(_digest(name))
             target.put(local)
             blobs, size = blobs + 1, size + local.stat().st_size
@@ -167,6 +167,8 @@ def _copy(source: Store, target: Store) -> Copied:
     for prefix in ("removed/", "clips/", "orders/", "ledger/"):
         there = set(target.list(prefix))
         for name in source.list(prefix):
+            if not is_valid(name):
+                continue  # no object of klingflow's: `verify` names it
             if name == ledger.INDEXED or name in there:
                 if prefix == "clips/" and _clip_of(source, name) != _clip_of(target, name):
                     differing.append(name)

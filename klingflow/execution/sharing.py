@@ -55,14 +55,15 @@ async def _count(store: Store, seller: Seller, runner: str, calls: Offload) -> N
 
     def count() -> list[str]:
         store.create(f"{folder}/{period}-{runner}.json", b"{}\n")
-        there = set()
+        there = {runner}
         for name in store.list(f"{folder}/"):
             at, _, who = name.removeprefix(f"{folder}/").removesuffix(".json").partition("-")
             age = period - int(at) if at.isdecimal() else FORGOTTEN
             if abs(age) <= 1:
                 there.add(who)
             elif who == runner or age >= FORGOTTEN:
-                store.delete(name)
+                with suppress(StoreError):  # a runner may be forbidden to delete
+                    store.delete(name)
         return sorted(there)
 
     with suppress(StoreError):  # a run goes on without it, with the part that it had

@@ -33,9 +33,9 @@ def find(store: Store, source: str) -> KeptFilm | None:
     try:
         found = json.loads(data)
         kept = KeptFilm(digest=Digest(str(found["film"])), facts=dict(found["facts"]))
+        return kept if found.get("version") == VERSION and store.holds(kept.digest) else None
     except (ValueError, KeyError, TypeError):
         return None
-    return kept if found.get("version") == VERSION and store.holds(kept.digest) else None
 
 
 def keep(store: Store, source: str, film: Path, facts: Mapping[str, object]) -> Digest:

@@ -264,7 +264,10 @@ def _clip(found: Mapping[str, object], key: Key) -> ClipRecord:
 
 def _read(store: Store, name: str, read: Callable[[Mapping[str, object]], T]) -> T | None:
     """A file by `read`; None where there is none."""
-    data = store.read(name)
+    try:
+        data = store.read(name)
+    except ValueError:
+        raise StoreError(f"{name} in {store.where} is no object of klingflow's", "remove it") from None
     if data is None:
         return None
     try:

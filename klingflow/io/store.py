@@ -115,9 +115,13 @@ def removed_name(digest: Digest) -> str:
 
 def valid(name: str) -> str:
     """The name of an object, or ValueError: letters, digits, dot, dash, underscore; no part begins with a dot."""
-    if not _NAME.fullmatch(name):
+    if not is_valid(name):
         raise ValueError(f"not a name in a store: {name!r}")
     return name
+
+
+def is_valid(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None
 
 
 def record_name(name: str) -> str:
