@@ -9,6 +9,7 @@ from html import unescape
 from pathlib import Path
 
 import pytest
+from markupsafe import Markup
 
 from klingflow.output import page
 
@@ -39,6 +40,12 @@ def test_a_title_is_text_and_not_markup() -> None:
     text = page.render("base", title="</title><script>alert(1)</script>")
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert(1)" in text
+
+
+def test_no_page_shows_what_looks_like_a_secret_and_a_picture_in_it_is_left_alone() -> None:
+    assert "abcdefgh12345678" not in page.render("base", title="Authorization: Bearer abcdefgh12345678")
+    picture = Markup("data:image/jpeg;base64,whsec_")
+    assert f"<h1>{picture}</h1>" in page.render("base", title=picture)
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -275,6 +275,15 @@ def test_a_rehearsal_is_said_to_be_no_delivery() -> None:
     assert "1 of 3 clips is an animatic" in text
 
 
+def test_what_looks_like_a_secret_is_not_shown() -> None:
+    """As in a plan: a report is a file that goes to others."""
+    one = replace(shot("dawn", 0), title="Bearer abcdefgh12345678", prompt="whsec_0123456789", notes="hi-sk-a1b2c3d4e5")
+    text = report.html(report.view(known(film=film(one), plan=plan(step("dawn")), shown=())))
+    assert [secret for secret in ("abcdefgh12345678", "0123456789", "a1b2c3d4e5") if secret in text] == []
+    inside = "data:image/jpeg;base64,/whsec+AKIA0123456789ABCDEF/sk-a1b2c3d4e5"  # no such text, whatever it holds
+    assert inside in report.html(report.view(known()), "", lambda name: inside)
+
+
 def test_markup_in_a_storyboard_stays_text() -> None:
     bad = "</p><script>alert(1)</script><img src=x onerror=alert(2)>"
     one = replace(shot("dawn", 0), title=bad, prompt=bad, notes=bad, tags=(bad,))

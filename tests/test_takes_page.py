@@ -290,6 +290,15 @@ def test_a_storyboard_that_is_broken_at_the_start_is_told(tmp_path: Path) -> Non
 # -- what it shows and does
 
 
+def test_no_answer_shows_what_looks_like_a_secret(own: tuple[Storyboard, Serving]) -> None:
+    board, page = own
+    file = Path(board.path)
+    file.write_text(file.read_text("utf-8").replace("Dark clouds", "Bearer abcdefgh12345678"), "utf-8")
+    got = ask(page, "api/state")
+    assert b"Bearer [redacted]" in got.body
+    assert b"abcdefgh12345678" not in got.body
+
+
 def test_the_state_tells_every_choice_with_its_candidates(page: Serving, board: Storyboard) -> None:
     state = told(ask(page, "api/state"))
     dawn, *others = state["choices"]

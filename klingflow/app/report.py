@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from klingflow.output.report import Known, Order
     from klingflow.planning.compare import Comparison
 
-REPORT = 1
+REPORT = 2
 """Raised when the page of the same film would come out otherwise."""
 
 _STRIP = re.compile(r"seams/[a-z0-9][a-z0-9_.-]*\.jpg")

@@ -2,10 +2,11 @@
 but its own.
 
 A page NAME is templates/NAME.html.j2, which extends base.html.j2; templates/NAME.css and templates/NAME.js, where they
-are there, are written into it after base.css and base.js. Everything a template shows is escaped. The policy in the
-page (Content-Security-Policy) allows the page's own style and script by their SHA-256, and media from where the page
-is; so a template has no `style=` and no `onclick=`: what differs from element to element is a class, an attribute of
-SVG, or set by the page's script.
+are there, are written into it after base.css and base.js. Everything a template shows is redacted and escaped, but what
+is Markup already: so an address is passed on as that, since what looks like a secret in a data: URI is none. The policy
+in the page (Content-Security-Policy) allows the page's own style and script by their SHA-256, and media from where the
+page is; so a template has no `style=` and no `onclick=`: what differs from element to element is a class, an attribute
+of SVG, or set by the page's script.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+
+from klingflow.core.redact import redact
 
 _TEMPLATES = Path(__file__).with_name("templates")
 
@@ -68,8 +71,13 @@ def _environment() -> Environment:
     return Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
+        finalize=_redacted,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+def _redacted(value: object) -> object:
+    return redact(value) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -25,6 +25,8 @@ from itertools import pairwise
 from typing import Literal
 from urllib.parse import quote
 
+from markupsafe import escape
+
 from klingflow.core.model import ANIMATIC, ClipRecord, Digest, Film, Shot, ShotFrame, ShotId, ShotVideo
 from klingflow.execution.outcome import Outcome, Result
 from klingflow.output import page, seams
@@ -337,7 +339,13 @@ def html(seen: View, made_from: str = "", link: Callable[[str], str] = quote) ->
     it."""
     shots = {card.id: card for card in seen.cards}
     return page.render(
-        "report", title=seen.title, seen=seen, made_from=made_from, link=link, shots=shots, arc_high=ARC_HIGH
+        "report",
+        title=seen.title,
+        seen=seen,
+        made_from=made_from,
+        link=lambda path: escape(link(path)),
+        shots=shots,
+        arc_high=ARC_HIGH,
     )
 
 

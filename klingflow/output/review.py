@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import pairwise
 
+from markupsafe import escape
+
 from klingflow.core.model import Digest, FileStill, Film, Frame, Proposal, Shot, ShotId
 from klingflow.core.redact import redact
 from klingflow.core.source import Problem, visible
@@ -498,7 +500,7 @@ class _Shown:
 
 
 def _data(jpeg: Jpeg) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg.data).decode()
+    return escape("data:image/jpeg;base64," + base64.b64encode(jpeg.data).decode())
 
 
 def _text(text: str) -> str:

@@ -90,7 +90,7 @@ class _Takes:
                 found = await asyncio.to_thread(work)
         except KlingflowError as bad:
             found = _wrong(bad)
-        return Answer(200, "application/json", json.dumps(found, ensure_ascii=False).encode())
+        return Answer(200, "application/json", redact(json.dumps(found, ensure_ascii=False)).encode())
 
     def choices(self) -> tuple[Choice, ...]:
         found = self.storyboard.choices()
@@ -158,7 +158,7 @@ def _text(data: dict[str, object], name: str) -> str:
 def _wrong(bad: KlingflowError) -> object:
     problems = bad.problems if isinstance(bad, StoryboardError) else ()
     what = "\n".join(f"{problem.span}: {problem.what}" if problem.span else problem.what for problem in problems[:5])
-    return {"what": redact(what or bad.what), "mend": redact(bad.mend)}
+    return {"what": what or bad.what, "mend": bad.mend}
 
 
 def _choice(choice: Choice) -> dict[str, object]:
