@@ -442,6 +442,12 @@ def test_an_fcpxml_of_another_program_is_read(project: Project) -> None:
     ]
 
 
+FCPXML = """\
+<fcpxml version="1.10"><resources><format id="r1" frameDuration="{}"/></resources>
+<project><sequence format="r1"><spine/></sequence></project></fcpxml>
+"""
+
+
 def test_what_is_no_timeline_is_named(project: Project) -> None:
     for name, text, what in (
         ("a.otio", "{", "a.otio is no OpenTimelineIO file: "),
@@ -449,6 +455,9 @@ def test_what_is_no_timeline_is_named(project: Project) -> None:
         ("b.otio", '{"OTIO_SCHEMA": "Clip.2"}', "b.otio is no OpenTimelineIO file: "),
         ("c.fcpxml", "<fcpxml", "c.fcpxml is no XML: "),
         ("d.fcpxml", "<xmeml version='5'/>", "d.fcpxml is <xmeml>, not <fcpxml>"),
+        ("d.fcpxml", FCPXML.format("0s"), "d.fcpxml: a frame cannot last 0s"),
+        ("d.fcpxml", FCPXML.format("1/0s"), "d.fcpxml: '1/0s' is no time"),
+        ("d.fcpxml", FCPXML.format("1e999999999s"), "d.fcpxml: '1e999999999s' is no time"),
         ("e.edl", "TITLE: e\n", "e.edl is no edit decision list: no line of it is an event"),
         ("f.aaf", "", "f.aaf is no timeline that klingflow reads"),
         ("g/none.edl", "", "g/none.edl cannot be read: No such file or directory"),

@@ -9,6 +9,7 @@ frame of its own. A clip's tags are keywords, which Final Cut's timeline index l
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from urllib.parse import quote
@@ -181,6 +182,7 @@ def _time(seconds: Fraction) -> str:
 _PLAIN = {"note", "conform-rate", "adjust-conform", "marker", "chapter-marker", "rating", "keyword", "analysis-marker",
           "audio-channel-source", "metadata"}
 """What inside a clip changes nothing of what is seen of it."""
+_TIME = re.compile(r"(-?[0-9./]{1,64})s?")
 _COMPOUND = {"ref-clip": "a compound clip", "mc-clip": "a multicam clip", "sync-clip": "a synchronized clip",
              "audition": "an audition"}
 
@@ -204,16 +206,28 @@ class _Reader:
         self.shown, self.name, self.sequence = shown, project.get("name", ""), sequence
         self.by_id = {element.get("id", ""): element for element in root.iterfind("resources/*")}
         step = self.by_id.get(sequence.get("format", ""), Element("format")).get("frameDuration")
-        self.rate = exact_rate(float(1 / self.time(step))) if step else Fraction(24)
+        self.rate = exact_rate(float(self.a_second(step))) if step else Fraction(24)
         self.begin = self.time(sequence.get("tcStart", "0s"))
         self.lost: list[Lost] = []
         self.sounds: list[Item] = []
 
     def time(self, text: str | None) -> Fraction:
+        # Fraction itself would also take `1e999999999`, and never come back.
+        found = _TIME.fullmatch(text or "0s")
         try:
-            return Fraction((text or "0s").removesuffix("s"))
+            return Fraction(found[1] if found else "")
         except (ValueError, ZeroDivisionError):
-            raise UsageError(f"{self.shown}: '{text}' is no time", "export it as FCPXML anew") from None
+            raise self.wrong(f"'{text}' is no time") from None
+
+    def a_second(self, step: str) -> Fraction:
+        """How many frames that last so long there are in a second."""
+        seconds = self.time(step)
+        if seconds <= 0:
+            raise self.wrong(f"a frame cannot last {step}")
+        return 1 / seconds
+
+    def wrong(self, what: str) -> UsageError:
+        return UsageError(f"{self.shown}: {what}", "export it as FCPXML anew")
 
     def lose(self, at: Fraction, what: str) -> None:
         self.lost.append(Lost(at=at, what=what))
@@ -304,8 +318,8 @@ class _Reader:
         asset = self.asset(element)
         form = self.by_id.get(asset.get("format", "")) if asset is not None else None
         step = form.get("frameDuration") if form is not None else None
-        scaled = conform is not None and conform.get("scaleEnabled") != "0" and step is not None
-        if scaled and abs(1 / self.time(step) - self.rate) > Fraction(1, 100):
+        scaled = conform is not None and conform.get("scaleEnabled") != "0"
+        if scaled and step is not None and abs(self.a_second(step) - self.rate) > Fraction(1, 100):
             self.lose(at, f"the change of speed on '{name}' (its frames are played at the film's rate)")
 
 
