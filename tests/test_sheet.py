@@ -14,7 +14,7 @@ from klingflow.output import report, sheet
 from klingflow.planning.plan import Action
 from tests.cli import Project
 from tests.shared import ran
-from tests.test_report import BOARD, known, many, plan, step
+from tests.test_report import BOARD, film, known, many, plan, step
 
 GREEN = (20, 160, 60)
 
@@ -60,12 +60,30 @@ def test_the_same_film_is_the_same_bytes() -> None:
     assert b"D:20261127000000Z" in sheet.pdf([(seen, green)])  # the day of the clips, not of the sheet
 
 
+def test_what_looks_like_a_secret_is_not_drawn() -> None:
+    def written(secret: str) -> bytes:
+        shots = [replace(one, title=secret, prompt=f"Waves {secret}") for one in film().shots]
+        return sheet.pdf([(report.view(known(film=replace(film(*shots), title=secret))), green)])
+
+    assert written("whsec_0123456789") == written("whsec_9876543210")
+    assert written("waves") != written("foam")
+
+
 def test_a_shot_without_a_clip_is_on_the_sheet_and_says_so() -> None:
     one = plan(step("dawn"), step("noon", Action.MAKE), step("dusk"))
     whole, lacking = drawn(report.view(known())), drawn(report.view(known(plan=one, takes={})))
     assert share(whole, GREEN) * 4 / 6 == pytest.approx(share(lacking, GREEN))
     unreadable = drawn(report.view(known()), lambda _: None)
     assert share(unreadable, GREEN) == 0
+
+
+def test_a_picture_that_is_not_there_is_not_taken_for_a_clip_that_is_not_made() -> None:
+    noon = (90 + 748 + 56, 200, 90 + 748 + 56 + 371, 200 + 203)  # its first frame
+    elsewhere = drawn(report.view(known(files={}))).crop(noon)
+    new = plan(step("dawn"), step("noon", Action.MAKE), step("dusk"))
+    not_made = drawn(report.view(known(plan=new, takes={}))).crop(noon)
+    assert share(elsewhere, GREEN) == share(not_made, GREEN) == 0
+    assert elsewhere.tobytes() != not_made.tobytes()
 
 
 def test_titles_of_every_script_and_length_change_nothing_else() -> None:

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 
 from klingflow.animatic.design import plain, shortened, wrap
 from klingflow.animatic.lettering import Face, from_right
+from klingflow.core.redact import redact
 from klingflow.output.report import Card, Join, Spot, View
 from klingflow.output.words import count
 
@@ -62,7 +63,7 @@ def pdf(films: Sequence[tuple[View, Picture]]) -> bytes:
         append_images=pages[1:],
         resolution=DPI,
         quality=90,
-        title=films[0][0].title,
+        title=redact(films[0][0].title),
         creator="klingflow",
         producer="klingflow",
         creationDate=made,
@@ -163,8 +164,9 @@ def _head(page: Image.Image, seen: View) -> None:
 def _spot(page: Image.Image, at: tuple[int, int], size: tuple[int, int], spot: Spot, picture: Picture) -> None:
     card, (left, top), (wide, tall) = spot.card, at, size
     frame = ((wide - 6) // 2, tall - _TEXT)
+    absent = "no picture here" if card.made else "no clip yet"
     for n, path in enumerate((card.poster, card.last)):
-        _frame(page, (left + n * (wide - frame[0]), top), frame, picture(path) if path else None)
+        _frame(page, (left + n * (wide - frame[0]), top), frame, picture(path) if path else None, absent)
     y = top + frame[1] + 8
     number = Face(30, True)
     number.draw(page, (left, y - 2), str(spot.number), _ACCENT)
@@ -183,7 +185,7 @@ def _spot(page: Image.Image, at: tuple[int, int], size: tuple[int, int], spot: S
     _line(page, about, (left, y), " · ".join([card.id, *links]), room, _SOFT)
     y += 27
     prompt = next((pieces for name, pieces in card.texts if name == "prompt"), ())
-    text = plain("".join(part for op, part in prompt if op != "-"))
+    text = plain(redact("".join(part for op, part in prompt if op != "-")))
     for row in wrap(text, about, wide, 2):
         about.draw(page, (left, y), row, _INK, room=wide, rtl=from_right(text))
         y += 25
@@ -194,15 +196,17 @@ def _state(card: Card) -> str:
     return "" if card.clip and not card.old and card.tone not in ("warn", "bad") else card.state
 
 
-def _frame(page: Image.Image, at: tuple[int, int], size: tuple[int, int], picture: Image.Image | None) -> None:
+def _frame(
+    page: Image.Image, at: tuple[int, int], size: tuple[int, int], picture: Image.Image | None, absent: str
+) -> None:
+    """A picture in its box; where there is none, `absent`."""
     left, top = at
     box = (left, top, left + size[0] - 1, top + size[1] - 1)
     draw = ImageDraw.Draw(page)
     if picture is None:
         draw.rectangle(box, (246, 246, 247), _FAINT, 2)
         face = Face(21)
-        said = "no clip yet"
-        face.draw(page, (left + (size[0] - face.width(said)) / 2, top + size[1] / 2 - 14), said, _SOFT)
+        face.draw(page, (left + (size[0] - face.width(absent)) / 2, top + size[1] / 2 - 14), absent, _SOFT)
         return
     draw.rectangle(box, (16, 16, 18))
     part = min(size[0] / picture.width, size[1] / picture.height)
@@ -231,5 +235,5 @@ def _link(page: Image.Image, at: tuple[int, int], tall: int, join: Join) -> None
 def _line(
     page: Image.Image, face: Face, at: tuple[int, int], text: str, room: float, colour: tuple[int, int, int]
 ) -> None:
-    shown = plain(text)
+    shown = plain(redact(text))
     face.draw(page, at, shortened(shown, face, room), colour, room=room, rtl=from_right(shown))
