@@ -535,16 +535,12 @@ def cut_on_record(
     """As `cut_list`, with the film's rate, from what is on record of the clips: opens none, and loads no media library.
     Exact for clips whose frames stand at equal distance. Raises StoryboardError."""
     places = _places(loaded, film, facts, lock)
-    rate = film.rate or cutting.usual_rate(cutting.sized(film, facts))
-    clips = {shot: cutting.Clip(facts=one, times=_steady(one)) for shot, one in facts.items()}
+    rate = rate_of(film, facts)
+    clips = {
+        shot: cutting.Clip(facts=one, times=FrameTimes.steady(one.frames, Fraction(one.rate)))
+        for shot, one in facts.items()
+    }
     return cutting.cut_list(film, clips, rate, places, _repeats(film, places, facts, None)), rate
-
-
-def _steady(facts: ClipFacts) -> FrameTimes:
-    rate = Fraction(facts.rate)
-    return FrameTimes(
-        base=1 / rate, begins=tuple(range(facts.frames)), keys=(0,), seconds=facts.frames / rate, rate=rate
-    )
 
 
 def _at_hand(film: Film, facts: Mapping[ShotId, ClipFacts], store: Store) -> dict[ShotId, cutting.Clip]:
@@ -589,10 +585,10 @@ def deliver_draft(
 
     check_beds(loaded)
     by_id = film.by_id()
-    rate = film.rate or cutting.usual_rate(cutting.sized(film, {shot: clip.facts for shot, clip in there.items()}))
+    known = {shot: clip.facts for shot, clip in there.items()}
+    rate = rate_of(film, known)
     shapes = shapes_of(film, loaded.inputs)
     absent = {name: _absent(by_id[name], shapes[name] or USUAL, rate) for name in missing}
-    known = {shot: clip.facts for shot, clip in there.items()}
     facts = {**known, **{shot: clip.facts for shot, clip in absent.items()}}
     places = _places(loaded, film, facts, lock, stale)
     whole = {**_at_hand(film, known, store), **absent}
@@ -657,9 +653,7 @@ def _absent(shot: Shot, shape: Fraction, rate: Fraction) -> cutting.Clip:
         rate=str(rate),
         audio=False,
     )
-    seconds = frames / rate
-    times = FrameTimes(base=1 / rate, begins=tuple(range(frames)), keys=(0,), seconds=seconds, rate=rate)
-    return cutting.Clip(facts=facts, times=times)
+    return cutting.Clip(facts=facts, times=FrameTimes.steady(frames, rate))
 
 
 def _places(

@@ -25,6 +25,11 @@ class FrameTimes:
     rate: Fraction
     """Frames a second: exact where the frames stand at equal distance, else their mean."""
 
+    @classmethod
+    def steady(cls, frames: int, rate: Fraction) -> FrameTimes:
+        """So many frames at equal distance, `rate` a second."""
+        return cls(base=1 / rate, begins=tuple(range(frames)), keys=(0,), seconds=frames / rate, rate=rate)
+
     @property
     def start_s(self) -> Fraction:
         """Where the picture begins on the file's own clock, which its sound shares."""

@@ -13,7 +13,7 @@ from difflib import SequenceMatcher
 from fractions import Fraction
 from functools import partial
 
-from klingflow.core.model import Cut, Film, Shot, ShotId
+from klingflow.core.model import Cut, Film, ShotId
 from klingflow.output.cutting import Clip, Shown
 from klingflow.output.timeline import HOUR_S, NONE_YET, Edited, Item, Lost, read_label, source_frame
 
@@ -176,7 +176,7 @@ def _wanted(
         clip = clip_of(shot, take)
         if clip is None:
             n = standing(partial(_lasts, {shot}, frames))
-            if n is None and frames != round(_ordered(shots[shot]) * rate):
+            if n is None and frames != round(shots[shot].duration * rate):
                 what = f"that '{shot}', which is not made, has {_said(item.seconds)} here"
                 lost.append(Lost(at=item.at, what=what))
                 n = standing(partial(_lasts, {shot}, None))
@@ -236,10 +236,6 @@ def _nearest(clip: Clip, seconds: Fraction) -> int:
     if n == 0 or n == len(begins):
         return min(n, len(begins) - 1)
     return n if begins[n] - at <= at - begins[n - 1] else n - 1
-
-
-def _ordered(shot: Shot) -> Fraction:
-    return Fraction(shot.ordered_s or shot.duration)
 
 
 def _said(seconds: Fraction) -> str:

@@ -192,12 +192,11 @@ def laid_out(
 
 def stand_in(shot: Shot, rate: Fraction) -> Known:
     """What stands for the clip of a shot that is not made: as long as it was ordered, in frames of the film."""
-    frames = round((shot.ordered_s or shot.duration) * rate)
+    frames = round(shot.duration * rate)
     facts = ClipFacts(
         digest=Digest(""), bytes=0, width=0, height=0, frames=frames, duration="", rate=str(rate), audio=False
     )
-    times = FrameTimes(base=1 / rate, begins=tuple(range(frames)), keys=(), seconds=frames / rate, rate=rate)
-    return Known(facts=facts, times=times)
+    return Known(facts=facts, times=FrameTimes.steady(frames, rate))
 
 
 def _media(path: str, clip: Known) -> Media:
