@@ -29,6 +29,7 @@ from klingflow.storyboard.lock import Lock, Pick
 from tests.cli import Project
 from tests.farm_worker import DEAD_S
 from tests.paid_helpers import studio
+from tests.store_helpers import fake_s3
 from tests.test_branches import Clone
 from tests.tools import wanted
 
@@ -169,19 +170,19 @@ class Workers:
         self.all: list[subprocess.Popen[str]] = []
         self.runs: list[subprocess.Popen[str]] = []
 
-    def start(self, number: int = 1) -> None:
+    def start(self, number: int = 1, **extra: str) -> None:
         for _ in range(number):
-            self.all.append(self._process("worker", "--slots", "4", "--json"))
+            self.all.append(self._process("worker", "--slots", "4", "--json", **extra))
 
     def run(self, *words: str) -> subprocess.Popen[str]:
         self.runs.append(self._process("farm", "run", *words, "--yes"))
         return self.runs[-1]
 
-    def _process(self, *words: str) -> subprocess.Popen[str]:
+    def _process(self, *words: str, **extra: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "tests.farm_worker", *words],
             cwd=self._project.root,
-            env=self._project.environment(self._env),
+            env=self._project.environment({**self._env, **extra}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -347,3 +348,36 @@ def test_a_farm_spends_nothing_unconfirmed(tmp_path: Path) -> None:
         assert limited.code == 5, limited.said
         assert api.purchases == []
         assert not (project.root / ".klingflow/farm.sqlite").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ahead", ["28800", "-28800"])
+def test_a_worker_whose_clock_is_eight_hours_off_buys_nothing_twice(tmp_path: Path, ahead: str) -> None:
+    with farm(tmp_path, {}) as (api, workers, names):
+        workers.start(1, WRONG_CLOCK_S=ahead)
+        run = workers.run(*names)
+        until(lambda: len(api.purchases) >= 2, "two purchases")
+        wrong = workers.all.pop()
+        wrong.kill()
+        wrong.communicate()
+        workers.start(2)
+        check_whole(workers, api, names, run)
+
+
+@pytest.mark.slow
+def test_a_bucket_that_does_not_answer_for_a_while_costs_nothing_but_time(tmp_path: Path) -> None:
+    with fake_s3() as bucket:
+        place = {
+            "AWS_ENDPOINT_URL": bucket.url,
+            "AWS_ACCESS_KEY_ID": "id",
+            "AWS_SECRET_ACCESS_KEY": "secret-of-the-test",
+            "AWS_REGION": "us-east-1",
+            "KLINGFLOW_STORE": "s3://bucket/farm",
+        }
+        with farm(tmp_path, place) as (api, workers, names):
+            workers.start(2)
+            run = workers.run(*names)
+            until(lambda: len(api.purchases) >= 2, "two purchases")
+            bucket.refuse = 40
+            until(lambda: bucket.refuse == 0, "the end of the 503s")
+            check_whole(workers, api, names, run)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.cli import Project
+from tests.paid_helpers import studio
 from tests.store_helpers import FakeS3, fake_s3, needs_s3, real_s3
 
 BOARD = """\
@@ -75,3 +79,23 @@ def test_another_machine_takes_everything_from_a_real_server(project: Project) -
     ended = other.run("run", "--frozen", **place)
     assert ended.code == 0, ended.said
     assert (other.root / "out/film/film.mp4").read_bytes() == film
+
+
+@pytest.mark.parametrize("left", ["detached", "killed"])
+def test_another_machine_on_another_day_collects_what_a_runner_left(tmp_path: Path, left: str) -> None:
+    """Nothing but the store and what is in git goes from one to the other."""
+    shared = {"KLINGFLOW_STORE": str(tmp_path / "shared")}
+    with studio(tmp_path, "mulerouter") as (runner, api):
+        if left == "killed":
+            died = runner.run_killed("create", 2, "after", "run", "film.yaml", "--yes", **shared)
+            assert died.code == -signal.SIGKILL, died.said
+        else:
+            assert runner.run("run", "film.yaml", "--yes", "--detach", **shared).code == 7
+        assert len(api.purchases) == 1
+        other = Project(tmp_path / "other", runner.env)
+        shutil.copytree(runner.root, other.root, ignore=shutil.ignore_patterns(".klingflow", "out", "*.tasks.jsonl"))
+        shutil.rmtree(runner.root)
+        ended = other.run("run", "film.yaml", "--yes", **shared)
+        assert ended.code == 0, ended.said
+        assert len(api.purchases) == 2
+        assert (other.root / "out/film/film.mp4").is_file()
