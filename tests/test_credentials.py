@@ -23,6 +23,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 import klingflow
 from klingflow.app import credentials as signers
+from klingflow.io import films
+from klingflow.io.store import FolderStore
 from klingflow.output import credentials, provenance
 from klingflow.storyboard import schema
 from tests import clips, signing
@@ -269,6 +271,20 @@ def test_a_signer_below_another_root_is_not_trusted(project: Project, tmp_path: 
     bad = project.run("verify", FILM, KLINGFLOW_SIGN_TRUST="-----BEGIN CERTIFICATE-----\nno\n")
     assert (bad.code, bad.out) == (2, "")
     assert "the certificates that are trusted cannot be read" in bad.err
+
+
+def test_the_loss_of_a_signature_is_said_of_a_film_that_a_farm_joined(project: Project, tmp_path: Path) -> None:
+    folder = project.root / "out/film"
+    shutil.copytree(folder, tmp_path / "signed")
+    project.write("film.yaml", BOARD.replace("Harbour Dawn", "Harbour Dusk"))
+    assert project.run("film").code == 0
+    source = json.loads((folder / ".made.json").read_text("utf-8"))["film.mp4"]
+    facts = {"frames": 144, "seconds": 6.0, "size": "320x180", "rate": "24", "credentials": "none"}
+    films.keep(FolderStore(project.root / ".klingflow/store"), source, folder / "film.mp4", facts)
+    shutil.rmtree(folder)
+    shutil.copytree(tmp_path / "signed", folder)
+    found = project.run("film")
+    assert "joined, 144 frames, 6.000 s, 320x180; the film before it was signed, this one is not" in found.err
 
 
 def test_a_signature_stays_while_nothing_changes_and_its_loss_is_said(

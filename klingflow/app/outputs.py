@@ -354,11 +354,12 @@ def _film(
     if stands and signing is not None and signed == seal and signing.is_good(path):
         made.keep(_SIGNATURE)
         return
+    relative = path.relative_to(loaded.project.root).as_posix()
+    unsigned = "lost" if signed is not None else "none"
     ready = films.find(store, source) if signing is None else None
     if ready is not None:
         _copy(store.blob(ready.digest), path)
-        data = {"path": path.relative_to(loaded.project.root).as_posix(), **ready.facts}
-        show(Event(event="film", film=film.label, data=data))
+        show(Event(event="film", film=film.label, data={**ready.facts, "path": relative, "credentials": unsigned}))
         return
     check_beds(loaded)
     from klingflow.app.film_record import film_record
@@ -404,12 +405,12 @@ def _film(
     if seal is not None:
         made.stale(_SIGNATURE, seal)
     data = {
-        "path": path.relative_to(loaded.project.root).as_posix(),
+        "path": relative,
         "frames": joined.frames,
         "seconds": float(joined.duration),
         "size": f"{joined.width}x{joined.height}",
         "rate": joined.rate,
-        "credentials": "signed" if signing is not None else "lost" if signed is not None else "none",
+        "credentials": "signed" if signing is not None else unsigned,
     }
     show(Event(event="film", film=film.label, data=data))
 
