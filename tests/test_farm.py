@@ -12,16 +12,19 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import av
 import psycopg
 import pytest
+import sqlalchemy as sa
 
 import klingflow
 from klingflow.app import farm_jobs
 from klingflow.core.model import Digest
+from klingflow.farm import start
 from klingflow.io import films
 from klingflow.io.store import FolderStore
 from klingflow.storyboard import lock as locks
@@ -112,6 +115,34 @@ def test_a_worker_that_knows_another_approval_makes_nothing_and_a_new_one_is_ano
     assert "waits for the approval of a: make it, pick a take" in done.what
 
 
+def test_a_worker_orders_nothing_that_was_not_planned(tmp_path: Path) -> None:
+    with studio(tmp_path, "hiapi", BOARD.replace("TITLE", "film")) as (project, api):
+        [chain, alone] = farm_jobs.makes(planned(project))
+        assert chain.orders == ("/dawn/1", "/noon/1", "/dusk/1")
+        assert farm_jobs.read(chain.text()) == chain
+        part = replace(chain, orders=("/dusk/1",))
+        assert part.id == chain.id
+        environ = project.environment({})
+        done = asyncio.run(farm_jobs.do(part, project.root, environ, lambda event: None, asyncio.Event()))
+        assert (done.code, "/dawn/1, /noon/1 would be ordered, too" in done.what) == (5, True), done
+        assert api.purchases == []
+        done = asyncio.run(farm_jobs.do(alone, project.root, environ, lambda event: None, asyncio.Event()))
+        assert (done.code, len(api.purchases)) == (0, 1), done
+
+
+def test_a_job_names_no_storyboard_outside_the_worker_s_project(tmp_path: Path, project: Project) -> None:
+    project.write("film.yaml", "klingflow: 1\nshots: [{id: a, provider: animatic, duration: 3, prompt: one}]\n")
+    [job] = farm_jobs.makes(planned(project))
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "klingflow.yaml").write_text("klingflow: 1\n", "utf-8")
+    for name in (str(project.root / "film.yaml"), f"../{project.root.name}/film.yaml"):
+        foreign = replace(job, storyboard=name)
+        done = asyncio.run(farm_jobs.do(foreign, own, {}, lambda event: None, asyncio.Event()))
+        assert done.code == 2, done
+    assert not (project.root / ".klingflow/store").exists()
+
+
 @pytest.mark.parametrize("text", ["[]", "{", '{"film": "x", "facts": {}, "version": 1}', '{"version": 1}'])
 def test_a_record_of_a_film_that_is_none_is_passed_over(tmp_path: Path, text: str) -> None:
     store = FolderStore(tmp_path / "store")
@@ -196,6 +227,13 @@ class Workers:
             process.send_signal(signal.SIGCONT)
             process.kill()
             process.communicate()
+
+
+def listed(project: Project, database: dict[str, str]) -> int:
+    """How many workers others watch over."""
+    url = start.database(str(project.root), database)
+    with sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:")).connect() as connection:
+        return int(connection.execute(sa.text("select count(*) from klingflow_workers")).scalar_one())
 
 
 @contextmanager
@@ -327,6 +365,7 @@ def test_a_worker_that_is_asked_to_leave_hands_its_jobs_on(tmp_path: Path, datab
         leaving.send_signal(signal.SIGTERM)
         _, err = leaving.communicate(timeout=60)
         assert leaving.returncode == 0, err
+        assert listed(workers._project, database) == 1, "what it took while it left would be nobody's"
         workers.start(1)
         check_whole(workers, api, names, run)
 

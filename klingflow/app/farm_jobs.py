@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from klingflow.app import outputs, plan_snapshot, planner, runner
 from klingflow.app.library import Planned
 from klingflow.app.project_loader import StoryboardFile
 from klingflow.app.session import Session, open_session
-from klingflow.core.errors import StoreError, UsageError
+from klingflow.core.errors import SpendRefused, StoreError, UsageError
 from klingflow.core.model import Film
 from klingflow.execution.outcome import Emit, Outcome, Result, RunFailure
 from klingflow.output import traces
@@ -44,6 +44,9 @@ class Job:
     variables: Mapping[str, str] = field(default_factory=dict)
     seller: str = ""
     """Whose account it uses: jobs of one seller share its limits."""
+    orders: tuple[str, ...] = ()
+    """What was planned to be paid for, as VARIANT/SHOT/TAKE: a worker that would order more (its lock is another one,
+    or a task has failed since) refuses. No part of `id`: it is less when the same job is started again."""
 
     def text(self) -> str:
         """As JSON, the same for the same job."""
@@ -52,13 +55,13 @@ class Job:
     @property
     def id(self) -> str:
         """What the same job always has: two who start it do it once."""
-        return hashlib.sha256(self.text().encode()).hexdigest()[:32]
+        return hashlib.sha256(replace(self, orders=()).text().encode()).hexdigest()[:32]
 
 
 def read(text: str) -> Job:
     """The job that `Job.text` wrote."""
     found: dict[str, Any] = json.loads(text)
-    return Job(**{**found, "shots": tuple(found["shots"])})
+    return Job(**{**found, "shots": tuple(found["shots"]), "orders": tuple(found["orders"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +91,27 @@ def makes(planned: Planned) -> tuple[Job, ...]:
     seller: dict[str, str] = {step.shot: step.provider for step in steps}
     jobs = []
     for chain in _chains(session.loaded.films):
-        orders = [shot for shot in chain if shot in busy]
-        if orders:
-            jobs.append(_job(session, "make", shots=tuple(chain), seller=seller[orders[0]]))
+        making = [shot for shot in chain if shot in busy]
+        if making:
+            orders = _orders(session, _only(session, planned.plan, chain))
+            jobs.append(_job(session, "make", shots=tuple(chain), seller=seller[making[0]], orders=orders))
     return tuple(jobs)
+
+
+def _only(session: Session, plan: Plan, shots: Sequence[str]) -> Plan:
+    films = session.loaded.films
+    named = {film.variant: {shot.id for shot in film.shots if shot.id in shots} for film in films}
+    return planner.only(session.loaded, plan, named)
+
+
+def _orders(session: Session, plan: Plan) -> tuple[str, ...]:
+    """What a plan may pay for."""
+    return tuple(
+        f"{film.variant}/{step.shot}/{step.take}"
+        for film, planned in zip(session.loaded.films, plan.films, strict=True)
+        for step in planned.steps
+        if step.orders and step.price != 0
+    )
 
 
 def join(planned: Planned) -> Job:
@@ -99,7 +119,13 @@ def join(planned: Planned) -> Job:
     return _job(planned._session, "join")
 
 
-def _job(session: Session, kind: Literal["make", "join"], shots: tuple[str, ...] = (), seller: str = "") -> Job:
+def _job(
+    session: Session,
+    kind: Literal["make", "join"],
+    shots: tuple[str, ...] = (),
+    seller: str = "",
+    orders: tuple[str, ...] = (),
+) -> Job:
     loaded = session.loaded
     return Job(
         kind=kind,
@@ -109,6 +135,7 @@ def _job(session: Session, kind: Literal["make", "join"], shots: tuple[str, ...]
         provider=loaded.provider,
         variables=dict(loaded.variables),
         seller=seller,
+        orders=orders,
     )
 
 
@@ -160,7 +187,7 @@ async def do(job: Job, root: Path, environ: Mapping[str, str], emit: Emit, stop:
     path = root / job.storyboard
     file = StoryboardFile(path=str(path), variables=dict(job.variables), provider=job.provider, environ=environ)
     session = await asyncio.to_thread(lambda: open_session(file.load()))
-    if _inputs(session) != job.inputs:
+    if session.loaded.relative != job.storyboard or _inputs(session) != job.inputs:
         what = f"{job.storyboard}, a file that it uses or an approved pick is another one in {root} than where the job "
         what += "was planned"
         mend = "bring the worker's copy to the same commit (git fetch too), and start it again"
@@ -168,8 +195,12 @@ async def do(job: Job, root: Path, environ: Mapping[str, str], emit: Emit, stop:
     if job.kind == "join":
         return await _join(session, emit, stop)
     whole = await asyncio.to_thread(session.plan)
-    named = {film.variant: {shot.id for shot in film.shots if shot.id in job.shots} for film in session.loaded.films}
-    plan = planner.only(session.loaded, whole, named)
+    plan = _only(session, whole, job.shots)
+    more = [order for order in _orders(session, plan) if order not in job.orders]
+    if more:
+        what = f"{', '.join(more)} would be ordered, too, which was not planned"
+        mend = "look at the plan again: klingflow farm run; workers need the lock that it was made with"
+        return JobResult(code=SpendRefused.code, what=what, mend=mend)
     with traces.traced(emit, job.storyboard, job.id, environ) as through:
         films = await _execute(session, plan, planner.known_clips(whole), through, stop)
     code = runner.exit_code(films, stop.is_set())

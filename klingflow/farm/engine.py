@@ -15,6 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -106,6 +107,9 @@ class Worker:
 
     def start(self) -> None:
         """Begins to take jobs. Raises sqlalchemy's errors where the database cannot be reached."""
+        self._engine = _engine(self._url)
+        _workers.create(self._engine, checkfirst=True)
+        self._say(0)  # before the first job, which nobody would take over from a worker that is not listed
         DBOS(config=_config(self._url, self.id))
         DBOS.launch()
         for name, (everywhere, here) in self._queues.items():
@@ -116,16 +120,14 @@ class Worker:
                 polling_interval_sec=1.0,
                 on_conflict="always_update",
             )
-        self._engine = _engine(self._url)
-        _workers.create(self._engine, checkfirst=True)
         threading.Thread(target=self._beat, name="beat", daemon=True).start()
 
     def leave(self) -> None:
-        """Takes no more jobs, and puts those that it has back for others."""
+        """Puts the jobs that it has back for others. It stays listed: what the engine gives it until the process ends
+        is taken over as from a worker that died, and so is everything where the database does not answer."""
         self._stop.set()
-        with self._engine.begin() as database:
-            database.execute(_workers.delete().where(_workers.c.id == self.id))
-        _put_back(self.id)
+        with suppress(*DATABASE_ERRORS):
+            _put_back(self.id)
 
     def _beat(self) -> None:
         count = 0
@@ -194,7 +196,9 @@ class Farm:
     def look(self, names: Sequence[str] | None = None, most: int = 1000) -> list[JobState]:
         """The jobs of these names, or the newest of all."""
         found = self._client.list_workflows(
-            workflow_ids=list(names) if names is not None else None, sort_desc=True, limit=most
+            workflow_ids=None if names is None else list(names),
+            sort_desc=True,
+            limit=most if names is None else None,
         )
         return [
             JobState(
