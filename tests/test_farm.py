@@ -135,7 +135,7 @@ def test_a_job_names_no_storyboard_outside_the_worker_s_project(tmp_path: Path, 
     [job] = farm_jobs.makes(planned(project))
     own = tmp_path / "own"
     own.mkdir()
-    (own / "klingflow.yaml").write_text("klingflow: 1\n", "utf-8")
+    (own / "klingflow.yaml").write_text("limits: {tasks: 9}\n", "utf-8")
     for name in (str(project.root / "film.yaml"), f"../{project.root.name}/film.yaml"):
         foreign = replace(job, storyboard=name)
         done = asyncio.run(farm_jobs.do(foreign, own, {}, lambda event: None, asyncio.Event()))

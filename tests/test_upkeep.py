@@ -424,6 +424,25 @@ def test_a_clip_that_only_another_branch_names_goes_when_that_branch_is_not_kept
     assert (plan.code, "does not hold it; nothing was bought" in plan.err) == (1, True), plan.said
 
 
+def test_a_lock_that_was_in_another_folder_at_a_ref_counts(committed: Project) -> None:
+    named = {json.loads(path.read_text("utf-8"))["clip"]["digest"] for path in clip_records(committed)}
+    (committed.root / "old").mkdir()
+    git(committed, "mv", "film.lock.yaml", "old/film.lock.yaml")
+    git(committed, "commit", "-q", "-m", "elsewhere")
+    git(committed, "tag", "moved")
+    git(committed, "rm", "-q", "old/film.lock.yaml")
+    git(committed, "commit", "-q", "-m", "gone")
+    age(committed, 30)
+    inner = Project(committed.root / "new", {"KLINGFLOW_STORE": str(place(committed))})
+    inner.root.mkdir()
+    inner.write("klingflow.yaml", "limits: {tasks: 9}\n")
+    ended = inner.run("store", "gc", "--keep", "moved", "--json")
+    assert ended.code == 0, ended.said
+    found = json.loads(ended.out)
+    assert found["kept"] > 0
+    assert named.isdisjoint(found["blobs"])
+
+
 def test_what_is_young_stays_and_what_an_open_order_needs_too(committed: Project) -> None:
     (committed.root / "film.lock.yaml").unlink()
     git(committed, "commit", "-q", "-am", "no clip")

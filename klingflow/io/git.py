@@ -99,18 +99,24 @@ def answer(folder: Path, *words: str) -> bytes:
 
 
 def files_at(root: Path, ref: str, ending: str) -> Iterator[bytes]:
-    """The content of every file below `root` whose name ends so, at a ref itself. Raises UsageError where `root` is in
-    no git repository, or has no such ref."""
+    """The content of every file of the repository whose name ends so, at a ref itself: there `root` may have been
+    another folder. Raises UsageError where `root` is in no git repository, there is no such ref, or git cannot read a
+    file of it."""
     try:
         found = answer(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
         commit = found.strip().decode()
-        listed = answer(root, "ls-tree", "-r", "-z", "--name-only", commit).split(b"\0")
+        listed = answer(root, "ls-tree", "-r", "-z", "--full-tree", "--name-only", commit).split(b"\0")
     except (GitFailed, FileNotFoundError, subprocess.TimeoutExpired) as bad:
         what = f"{visible(ref)} is no commit that git knows in {root}"
         raise UsageError(what, "name a branch, a tag or a commit that is there: git fetch, git branch -a") from bad
-    for name in listed:
-        if name.endswith(ending.encode()):
-            yield answer(root, "cat-file", "blob", f"{commit}:./{name.decode('utf-8', 'surrogateescape')}")
+    for raw in listed:
+        if raw.endswith(ending.encode()):
+            name = raw.decode("utf-8", "surrogateescape")
+            try:
+                yield answer(root, "cat-file", "blob", f"{commit}:{name}")
+            except (GitFailed, subprocess.TimeoutExpired) as bad:
+                what = f"git cannot read {visible(name)} at {visible(ref)}"
+                raise UsageError(what, "bring it: git fetch --refetch --no-filter") from bad
 
 
 def head(root: Path, path: str) -> tuple[str, bool]:
