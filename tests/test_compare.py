@@ -129,7 +129,7 @@ def test_the_film_itself_changes_in_title_music_and_cut() -> None:
     base = replace(BASE, film=film(*shots, audio="score.wav"), clips={"score.wav": Digest("a" * 64)})
     cut = (Cut(ShotId("market"), end="2.5s"), Cut(ShotId("dawn"), "12", "80"))
     fields = {"title": "Dusk", "cut": cut, "size": (1280, 720), "aspect": "16:9", "rate": Fraction(30000, 1001)}
-    dusk = film(*shots, audio="score.wav", **fields)
+    dusk = film(*shots, audio="score.wav", **fields, gate={"velocity": 2.0, "colour": 0.5})
     head = replace(BASE, film=dusk, clips={"score.wav": Digest("b" * 64)})
     comparison = compare(base, head)
     assert [(c.field, c.old, c.new, c.buys) for c in comparison.film] == [
@@ -138,6 +138,7 @@ def test_the_film_itself_changes_in_title_music_and_cut() -> None:
         ("film.size", "", "1280x720", False),
         ("film.aspect", "", "16:9", False),
         ("film.rate", "", "29.97", False),
+        ("film.gate", "", "colour 0.5, velocity 2", False),
         ("film.shots", "dawn, harbour, market", "market [start to 2.5s], dawn [12 to 80]", False),
     ]
 

@@ -391,6 +391,7 @@ def _film(base: Side, head: Side, new_ids: Mapping[ShotId, ShotId]) -> tuple[Fie
         said["film.size"] = "{}x{}".format(*film.size) if film.size else ""
         said["film.resolution"], said["film.aspect"] = film.resolution or "", film.aspect or ""
         said["film.rate"] = f"{float(film.rate):g}" if film.rate else ""
+        said["film.gate"] = ", ".join(f"{kind} {limit:g}" for kind, limit in sorted(film.gate.items()))
     if not (_whole(base.film) and _whole(head.film)):
         old["film.shots"] = ", ".join(
             str(replace(cut, shot=new_ids.get(cut.shot, cut.shot))) for cut in base.film.cut
