@@ -136,6 +136,24 @@ def test_a_store_that_is_only_read_refuses_every_write(inner: FolderStore, tmp_p
     assert [*inner.list("clips/")] == []
 
 
+def test_a_damaged_clip_stays_where_it_is_in_a_store_that_is_only_read(inner: FolderStore, tmp_path: Path) -> None:
+    clip = tmp_path / "clip"
+    clip.write_bytes(b"a clip")
+    digest = inner.put(clip)
+    blob = inner.blob(digest)
+    blob.chmod(0o600)
+    blob.write_bytes(b"damaged")
+    store = ReadOnlyStore(signing(FolderStore(inner.root), ("k1", OLD)))
+    for read in (store.blob, store.verify):
+        with pytest.raises(StoreError, match="is damaged") as raised:
+            read(digest)
+        assert "set aside" not in raised.value.what
+    assert blob.exists()
+    with pytest.raises(StoreError, match="has been set aside"):
+        FolderStore(inner.root).blob(digest)
+    assert not blob.exists()
+
+
 BOARD = """\
 klingflow: 1
 defaults: {provider: animatic, resolution: 720p, duration: 3}

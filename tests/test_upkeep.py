@@ -297,6 +297,7 @@ def test_signatures_are_counted_and_a_forged_one_is_damage(project: Project) -> 
     keys = {"KLINGFLOW_STORE_KEYS": f"k1:{'ab' * 16}"}
     found = json.loads(project.run("store", "--json", **keys).out)
     assert found["signed"] == [{"key": "", "records": found["records"]}]
+    assert json.loads(project.run("store", "--json", KLINGFLOW_STORE_READONLY="1", **keys).out) == found
     ended = project.run("store", KLINGFLOW_STORE_SIGNED="1", **keys)
     assert ended.code == 1
     assert ended.out.count("has no signature") == found["records"]

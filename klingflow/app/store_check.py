@@ -89,7 +89,7 @@ def verify_store(
         there=there,
         good=good["blobs"],
         records=good["ledger"] + good["clips"],
-        signed=dict(place.seen) if isinstance(place, trust.SignedStore) else {},
+        signed=trust.signatures(place),
         damaged=tuple(found),
     )
 

@@ -103,6 +103,7 @@ class ObjectStore:
     ) -> None:
         self.where = where
         self.folder: Path | None = None
+        self.sets_aside = True
         self._objects = objects
         self._once = once
         self._cache = cache
@@ -177,7 +178,7 @@ class ObjectStore:
             finally:
                 part.unlink(missing_ok=True)
         self._set_aside(digest, name)
-        raise damaged(digest, self.where)
+        raise damaged(digest, self)
 
     def _make_room(self) -> None:
         """Removes from the cache what was not used for longest, where it is larger than its limit. Only what the origin
@@ -215,7 +216,7 @@ class ObjectStore:
             finally:
                 part.unlink(missing_ok=True)
         self._set_aside(digest, name)
-        raise damaged(digest, self.where)
+        raise damaged(digest, self)
 
     def written_s(self, digest: Digest) -> float | None:
         with self._talking(f"look for {blob_name(digest)}"):
@@ -329,6 +330,8 @@ class ObjectStore:
         ) from lost
 
     def _set_aside(self, digest: Digest, name: str) -> None:
+        if not self.sets_aside:
+            return
         with self._talking(f"set aside {name}"), suppress(FileNotFoundError):
             obstore.rename(self._objects, name, f"quarantine/{digest}.{os.urandom(4).hex()}")
 

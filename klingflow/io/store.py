@@ -49,6 +49,8 @@ class Store(Protocol):
     """The place as shown to people; no secret in it."""
     folder: Path | None
     """Its folder on this machine, which may not be there yet; None for object storage."""
+    sets_aside: bool
+    """Whether a blob that is found damaged is moved to quarantine/: not where the place may only be read."""
 
     def read(self, name: str) -> bytes | None:
         """A record's bytes; None where there is none."""
@@ -186,10 +188,12 @@ def missing(digest: Digest, store: Store) -> BlobMissing:
     )
 
 
-def damaged(digest: Digest, where: str) -> StoreError:
+def damaged(digest: Digest, store: Store) -> StoreError:
+    where = store.where
+    aside = f"; it has been set aside in {where}/quarantine" if store.sets_aside else ""
     return StoreError(
-        f"the clip or frame {digest[:12]} in the store {where} is damaged: its bytes are not those that were written; "
-        f"it has been set aside in {where}/quarantine",
+        f"the clip or frame {digest[:12]} in the store {where} is damaged: its bytes are not those that were written"
+        f"{aside}",
         "bring the good file back from a backup or another store; look after the disk, other files may follow",
     )
 
@@ -200,6 +204,7 @@ class FolderStore:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.folder: Path | None = root
+        self.sets_aside = True
         self.where = redact(str(root))
         self._verified: dict[Digest, tuple[int, ...]] = {}
         self._durable: set[Path] = set()
@@ -262,7 +267,7 @@ class FolderStore:
             case None:
                 raise missing(digest, self)
             case False:
-                raise damaged(digest, self.where)
+                raise damaged(digest, self)
         return path
 
     def holds(self, digest: Digest) -> bool:
@@ -333,7 +338,8 @@ class FolderStore:
                 self._verified[digest] = _stamp(found)
                 return True
             try:
-                self._set_aside(digest, path, found)
+                if self.sets_aside:
+                    self._set_aside(digest, path, found)
             except StoreError as exc:
                 what = f"the clip or frame {digest[:12]} in the store {self.where} is damaged, and cannot be set aside"
                 raise StoreError(f"{what}: {exc.what}", exc.mend) from exc

@@ -88,6 +88,16 @@ def guarded(store: Store, trust: Trust) -> Store:
     return ReadOnlyStore(store) if trust.read_only else store
 
 
+def signatures(store: Store) -> Mapping[str, int]:
+    """How many records were read through a store, by the id of the key that signed them; "" counts those without a
+    signature. Empty where none is verified."""
+    while isinstance(store, _Around):
+        if isinstance(store, SignedStore):
+            return dict(store.seen)
+        store = store._inner
+    return {}
+
+
 class _Around:
     """A store that does all as the one inside it does."""
 
@@ -95,6 +105,14 @@ class _Around:
         self._inner = inner
         self.where = inner.where
         self.folder = inner.folder
+
+    @property
+    def sets_aside(self) -> bool:
+        return self._inner.sets_aside
+
+    @sets_aside.setter
+    def sets_aside(self, value: bool) -> None:
+        self._inner.sets_aside = value
 
     def read(self, name: str) -> bytes | None:
         return self._inner.read(name)
@@ -182,6 +200,10 @@ def _sign(secret: bytes, name: str, data: bytes) -> str:
 
 class ReadOnlyStore(_Around):
     """Refuses every write, so that a job which is not trusted (a pull request's) cannot change what others paid for."""
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
+        self.sets_aside = False
 
     def ready(self) -> None:
         raise self._refused("write to")
