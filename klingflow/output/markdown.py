@@ -164,7 +164,7 @@ def _pictures(found: Pictures | None) -> list[str]:
 
 def _address(url: str) -> str:
     """An address that ends no link and no picture of Markdown."""
-    return quote(url, safe=":/%@!$&'*+,;=~.-_[]").replace("[", "%5B").replace("]", "%5D").replace("*", "%2A")
+    return quote(url, safe=":/%@!$&'+,;=")
 
 
 def _heading(plan: Plan, path: str, room: Room) -> str:
