@@ -96,6 +96,16 @@ def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     assert (path.read_bytes(), path.is_symlink(), outside.read_bytes()) == (b"one", False, b"secret")
 
 
+def test_what_was_laid_in_the_place_of_a_file_is_neither_followed_nor_waited_for(tmp_path: Path) -> None:
+    durable.replace(tmp_path / "file", b"whole")
+    assert (durable.read(tmp_path / "file", 100), durable.read(tmp_path / "file", 3)) == (b"whole", b"who")
+    (tmp_path / "link").symlink_to("file")
+    with pytest.raises(OSError, match="link"):
+        durable.read(tmp_path / "link", 100)
+    os.mkfifo(tmp_path / "pipe")
+    assert durable.read(tmp_path / "pipe", 100) == b""
+
+
 def test_the_name_of_the_unfinished_file_is_another_each_time(tmp_path: Path) -> None:
     names = set()
     for _ in range(3):

@@ -780,9 +780,7 @@ class _Made:
 
     def _read(self) -> dict[str, str]:
         try:
-            descriptor = os.open(self._folder / ".made.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            with open(descriptor, "rb") as file:
-                found = json.loads(file.read(MOST_BYTES))
+            found = json.loads(durable.read(self._folder / ".made.json", MOST_BYTES))
         except (OSError, ValueError, RecursionError):
             return {}
         if not isinstance(found, dict):

@@ -154,9 +154,7 @@ def _inside(folder: Path) -> Callable[[str], str]:
 def _stamp_of(page: Path) -> str:
     """What a page that lies there was made from; empty where there is none."""
     try:
-        descriptor = os.open(page, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:
-            found = _STAMP.search(file.read(4096))
+        found = _STAMP.search(durable.read(page, 4096))
     except OSError:
         return ""
     return found[1].decode() if found else ""
@@ -308,9 +306,7 @@ def _ordered(shot: Shot) -> ClipFacts:
 def _verdict(folder: Path) -> Verdict | None:
     """What was measured of a film's joins; None where nothing was."""
     try:
-        descriptor = os.open(folder / "seams.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:
-            found = seams.load(json.loads(file.read(outputs.MOST_BYTES)))
+        found = seams.load(json.loads(durable.read(folder / "seams.json", outputs.MOST_BYTES)))
     except (OSError, ValueError, RecursionError):
         return None
     if found is None:

@@ -161,9 +161,7 @@ def _same(one: Path, other: Path) -> bool:
 def _clear(folder: Path, keep: Sequence[str] | Mapping[str, bytes]) -> None:
     """Removes what an earlier call wrote and is not kept: by its list, and only files of our names."""
     try:
-        descriptor = os.open(folder / LIST, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:
-            listed = json.loads(file.read(_LIST_BYTES))
+        listed = json.loads(durable.read(folder / LIST, _LIST_BYTES))
     except (OSError, ValueError, RecursionError):
         return
     for name in listed if isinstance(listed, list) else ():
