@@ -109,7 +109,7 @@ class Choice:
     @property
     def name(self) -> str:
         """What it is chosen by: `dawn=3`, `dawn.first_frame=2`."""
-        return f"{self.shot}.{self.frame}" if self.frame else self.shot
+        return _name(self.shot, self.frame)
 
     @property
     def picked(self) -> bool:
@@ -159,7 +159,7 @@ class Consequences:
     @property
     def name(self) -> str:
         """What is chosen for: "dawn", "dawn.first_frame"."""
-        return f"{self.shot}.{self.frame}" if self.frame else self.shot
+        return _name(self.shot, self.frame)
 
     @property
     def spend(self) -> Decimal | None:
@@ -184,6 +184,11 @@ class Chosen:
 
 class Moved(UsageError):
     """What a choice was bound to is not what stands in the files now."""
+
+
+def _name(shot: ShotId, frame: str) -> str:
+    """What is chosen for, as the lock and `--set` have it."""
+    return f"{shot}.{frame}" if frame else shot
 
 
 def choices(session: Session, plan: Plan | None = None) -> tuple[Choice, ...]:
@@ -214,7 +219,7 @@ def _stills(session: Session, film: Film, shot: Shot) -> Iterator[Choice]:
                     for take, path in enumerate(proposal.stills, 1)
                     for facts in [session.loaded.inputs.stills[path]]
                 ),
-                pick=session.lock.pick(film.variant, f"{shot.id}.{proposal.frame}"),
+                pick=session.lock.pick(film.variant, _name(shot.id, proposal.frame)),
             )
 
 
@@ -315,7 +320,7 @@ def consider(session: Session, name: str, take: int) -> Consequences:
 
 def _refuse_still(shot: Shot, frame: str, take: int, found: Sequence[Choice]) -> None:
     if not found:
-        frames = [f"{shot.id}.{one.frame}" for one in shot.proposals() if one.shot == shot.id]
+        frames = [_name(shot.id, one.frame) for one in shot.proposals() if one.shot == shot.id]
         mend = f"stills are proposed for {_listed(frames)}" if frames else "it proposes none: `stills: [a.png, b.png]`"
         raise UsageError(f"shot '{shot.id}' has no stills to choose from for '{visible(frame)}'", mend)
     count = len(found[0].candidates)
@@ -358,7 +363,7 @@ def _consequences(
     )
     for variant, clip in clips.items():  # what waits for a gate says what is still to be done once it is picked
         pick = Pick(take=take, clip=clip, by="?", date="")
-        lock = locks.with_pick(lock, variant, f"{shot.id}.{frame}" if frame else shot.id, pick)
+        lock = locks.with_pick(lock, variant, _name(shot.id, frame), pick)
     after = planner.make(replace(loaded, films=films), lock, session.lookups)
     return Consequences(
         shot=shot.id,
