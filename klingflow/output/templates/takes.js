@@ -381,7 +381,7 @@
 
   const keys = {
     " ": toggle,
-    k: () => player.set(player.speed ? 0 : 1),
+    k: toggle,
     l: () => player.set(player.speed > 0 ? Math.min(4, player.speed * 2) : 1),
     j: () => player.set(player.speed < 0 ? Math.max(-4, player.speed * 2) : -1),
     ",": () => player.toFrame(player.frame() - 1),
