@@ -74,6 +74,11 @@ def test_the_frame_of_a_continued_join_is_shown_once() -> None:
     assert parts(*shown(chain("last", Cut(A), Cut(C), Cut(B)), MADE)) == [("a", 0, 24), ("c", 0, 12), ("b", 0, 48)]
 
 
+def test_of_a_clip_shorter_than_a_frame_of_the_film_a_frame_that_is_new_is_shown() -> None:
+    _, two = shown(chain("last"), {**MADE, B: clip("b", 2, rate=40)})
+    assert (two.first, two.end, two.picks) == (1, 2, (1,))
+
+
 @pytest.mark.parametrize(("frame", "end"), [("-10", 15), ("-2", 23), ("0.5s", 13), ("0.99s", 24)])
 def test_a_shot_that_begins_at_an_earlier_frame_ends_the_one_before_there(frame: str, end: int) -> None:
     one, two = shown(chain(frame), MADE)
