@@ -344,8 +344,8 @@ def test_the_plan_step_plans_each_storyboard_against_the_base(runner: Runner) ->
     (runner.folder / "called").unlink()
     assert runner.run(script("Plan"), PICTURES="artifact", **given).returncode == 0
     assert runner.text("called").splitlines() == [
-        f"{plans[0]} --pictures {shown}/a",
-        f"{plans[1]} --pictures {shown}/films/b c",
+        f"{plans[0]} --pictures {shown}/a.yaml",  # with its ending: a/b.yaml has none of its folders in this one
+        f"{plans[1]} --pictures {shown}/films/b c.yaml",
     ]
     assert runner.run(script("Show the plan"), URL="").returncode == 0
     assert runner.text("summary").count("a plan") == 2
@@ -382,7 +382,7 @@ def test_where_the_pictures_will_be_is_told_to_the_plan(runner: Runner) -> None:
     runner.run(script("Plan"), PICTURES_URL="https://pictures.example.com/pr-12/", **given)
     runner.run(script("Plan"), PICTURES_URL="", **given)
     base = "https://pictures.example.com/pr-12"
-    assert runner.text("called").splitlines() == [f"{base}/a", f"{base}/films/b", "", ""]
+    assert runner.text("called").splitlines() == [f"{base}/a.yaml", f"{base}/films/b.yaml", "", ""]
 
 
 def test_a_storyboards_name_is_never_a_command(runner: Runner) -> None:
