@@ -405,6 +405,22 @@ def test_a_shot_that_continues_a_changed_one_is_shown_as_made_again(film: Projec
         assert clips.number(picture) == 20
 
 
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        ("A pier at night.", "prompt: at night added"),
+        ("pier.", "prompt: A removed"),
+        ("'A  pier.'", "prompt: spaces and lines alone"),
+        ("The quay.", "prompt: A pier → The quay"),
+    ],
+)
+def test_words_that_came_or_went_are_not_said_to_stand_for_none(
+    film: Project, tmp_path: Path, now: str, said: str
+) -> None:
+    film.write("film.yaml", (film.root / "film.yaml").read_text("utf-8").replace("A pier.", now))
+    assert said in summary(pictured(film, tmp_path / "pictures")[1])["one"]
+
+
 def test_with_a_selection_only_its_shots_are_shown(ten: Path, tmp_path: Path) -> None:
     found, page = pictured(Project(ten / "project", {}), tmp_path / "pictures", select="longer")
     assert (found.shots, cards(page).keys()) == (1, {"longer"})

@@ -601,6 +601,8 @@ def _short_field(part: FieldChange, pairs: Sequence[Pair]) -> str:
     more = f" ({sum(one.pixels for one in found):,} pixels differ)" if found else ""
     if old != new and _PRINT.sub("", old) == _PRINT.sub("", new):
         return f"{part.field}: {_PRINT.sub('', new)} is another file{more}"
+    if part.old and part.new and not (old and new):  # of a text that has words before and now
+        return f"{part.field}: " + (f"{new} added" if new else f"{old} removed" if old else "spaces and lines alone")
     return f"{part.field}: {old or 'none'} → {new or 'none'}{more}"
 
 
@@ -614,7 +616,9 @@ def _short(part: FieldChange) -> tuple[str, str]:
     """The old and the new value; of a text the words that changed."""
     old, new = part.old, part.new
     if part.segments and part.old and part.new:
-        old, new = (" … ".join(text.strip() for op, text in part.segments if op == sign) for sign in "-+")
+        old, new = (
+            " … ".join(text.strip() for op, text in part.segments if op == sign and text.strip()) for sign in "-+"
+        )
     return tuple(  # type: ignore[return-value]
         (text if len(text) <= _WORDS else text[: _WORDS - 1] + "…") for text in (_text(old), _text(new))
     )
