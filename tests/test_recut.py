@@ -31,7 +31,7 @@ from klingflow.output import edl, fcpxml
 from klingflow.output import otio as otio_files
 from klingflow.output.cutting import Clip, Shown, cut_list, places
 from klingflow.output.recut import Recut, kept, recut
-from klingflow.output.timeline import Bed, Edited, Item, Source, Timeline, laid_out
+from klingflow.output.timeline import Bed, Edited, Item, Source, Timeline, laid_out, reels
 
 STILL = ImageFacts(digest=Digest("7" * 64), format="PNG", width=16, height=9, bytes=1)
 FILM = Fraction(24)
@@ -298,3 +298,16 @@ def test_what_is_kept_is_the_equal_entry_and_then_one_of_the_same_shot() -> None
     assert kept([a, b, a], [b, a]) == [1, 2]
     assert kept([a, b], [a, replace(b, start="3"), b]) == [0, None, 1]
     assert kept([a, b], [replace(b, start="3"), a]) == [1, 0]
+
+
+def test_timecode_that_drops_numbers_is_read_as_the_frame_that_it_names() -> None:
+    rate = Fraction(30000, 1001)
+    codes = ("00:00:59;29", "00:01:00;02", "00:09:59;29", "00:10:00;00", "00:01:00:02")
+    assert [edl.frame_of(code, rate) for code in codes] == [1799, 1800, 17981, 17982, 1802]
+    assert edl.frame_of("00:01:00;04", Fraction(60000, 1001)) == 3600
+
+
+def test_no_two_tapes_have_one_name_and_none_that_of_black() -> None:
+    names = ["bl", "ax", "harbour-one", "harbour-two", "…"]
+    assert list(reels(names).values()) == ["BL2", "AX2", "HARBOURO", "HARBOURT", "CLIP"]
+    assert list(reels(["harbour-12", "harbour-1b"]).values()) == ["HARBOUR1", "HARBOUR2"]
