@@ -20,7 +20,7 @@ from klingflow.execution.outcome import Failure, Outcome, Result, RunFailure
 from klingflow.output import report
 from klingflow.output.cutting import Join, Shown
 from klingflow.output.seams import Finding, Seam, Verdict
-from klingflow.planning.plan import Action, FilmPlan, Step
+from klingflow.planning.plan import OWN, Action, FilmPlan, Step
 from klingflow.planning.price import Price
 from klingflow.storyboard.lock import Entry
 from tests import standins
@@ -192,6 +192,18 @@ def test_without_a_run_every_clip_that_is_there_is_saved_and_a_shared_one_counts
     assert found["Saved by reuse"][0] == "$1.20"
     assert found["Spent so far"][0] == "$1.68"
     assert "Estimate, and booked" not in found
+
+
+def test_a_clip_that_two_shots_share_has_cost_once_and_what_is_booked_is_not_said_twice() -> None:
+    shared = replace(entry("dusk"), key=entry("noon").key)
+    takes = {ShotId("noon"): {1: entry("noon")}, ShotId("dusk"): {1: shared}}
+    value, notes = tiles(report.view(known(takes=takes, booked=Decimal("0.56"))))["Spent so far"]
+    assert (value, notes) == ("$0.56", "for the clips in the lock")
+
+
+def test_a_clip_of_ones_own_saves_nothing() -> None:
+    own = step("dusk", provider=OWN)
+    assert tiles(report.view(known(plan=plan(step("dawn"), step("noon"), own))))["Saved by reuse"][0] == "$1.20"
 
 
 def test_prices_that_are_not_known_are_said_and_no_sum_hides_them() -> None:
