@@ -424,10 +424,10 @@ def written(path: Path, frames: Sequence[Array], scene: Scene, sound: Array | No
 # ---------------------------------------------------------------- the trial
 
 
-def scenes(number: int, size: tuple[int, int], clean: int) -> list[Scene]:
-    """`number` scenes for each fault and strength, and `clean` without a fault."""
+def scenes(number: int, size: tuple[int, int], clean: int, draw: int = 0) -> list[Scene]:
+    """`number` scenes for each fault and strength, and `clean` without a fault; others for each `draw`."""
     out = []
-    rng = np.random.default_rng(20261127)
+    rng = np.random.default_rng(20261127 + draw)
 
     def scene(seed: int, motions: Sequence[str]) -> Scene:
         return Scene(
@@ -443,7 +443,7 @@ def scenes(number: int, size: tuple[int, int], clean: int) -> list[Scene]:
             preset=str(rng.choice(["ultrafast", "veryfast", "medium"])),
         )
 
-    seed = 0
+    seed = 100_000 * draw
     for fault, strengths in STRENGTHS.items():
         for step, strength in enumerate(strengths, 1):
             for _ in range(number):
@@ -521,6 +521,7 @@ def main() -> None:
     p.add_argument("--faults", type=int, default=4, metavar="N", help="scenes for each fault and strength (default: 4)")
     p.add_argument("--clean", type=int, default=120, metavar="N", help="films without a fault (default: 120)")
     p.add_argument("--size", default="640x360", help="of the clips that are judged (default: 640x360)")
+    p.add_argument("--draw", type=int, default=0, metavar="N", help="other scenes for each N; limits were set on 0")
     p.add_argument("--time-only", action="store_true", help="only the seconds a join at 1080p")
     p.add_argument("--verbose", action="store_true", help="each fault that was missed and each false alarm")
     read = p.parse_args()
@@ -528,7 +529,7 @@ def main() -> None:
         seconds = timed(Path(folder))
     if not read.time_only:
         width, height = (int(side) for side in read.size.split("x"))
-        asked = scenes(read.faults, (width, height), read.clean)
+        asked = scenes(read.faults, (width, height), read.clean, read.draw)
         with ProcessPoolExecutor(os.cpu_count() or 1) as pool:
             show(list(pool.map(judged, asked, chunksize=4)), read.verbose)
     print(f"{seconds:.2f} s a join at 1080p (clips of 5 s, {os.cpu_count()} cores)")

@@ -34,7 +34,7 @@ from klingflow.storyboard.lock import Lock
 if TYPE_CHECKING:
     from klingflow.output.seam_measure import Look
 
-RECIPE = 1
+RECIPE = 2
 """Raised when the same clips would be measured otherwise."""
 INSTALL = "pip install 'klingflow[seams]'"
 _STRIP = re.compile(r"[a-z0-9][a-z0-9_-]{1,200}-[0-9a-f]{10}\.jpg")
