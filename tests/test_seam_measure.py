@@ -14,8 +14,9 @@ import jsonschema
 import numpy as np
 import pytest
 
+from klingflow.io.downmix import RATE
 from klingflow.output import seam_measure, seams
-from klingflow.output.seam_measure import Clip
+from klingflow.output.seam_measure import Clip, Picture
 from klingflow.output.seams import Seam
 from klingflow.storyboard import schema
 from tests.cli import Project
@@ -152,6 +153,39 @@ def test_a_dropout_and_a_click_are_heard(tmp_path: Path) -> None:
     clicked = tone.copy()
     clicked[each + 900 : each + 930] += 0.5 * np.exp(-np.arange(30) / 5)
     assert kinds(heard(clicked)) == {"click"}
+
+
+def test_grain_hides_neither_a_stop_nor_a_repetition() -> None:
+    rng = np.random.default_rng(9)
+
+    def film(places: Sequence[float]) -> list[Picture]:
+        grained = [view(0.5 * x) + rng.normal(0, 6, (HIGH, WIDE, 1)) for x in places]
+        light = [cv2.cvtColor(np.clip(each, 0, 255).astype(np.uint8), cv2.COLOR_RGB2GRAY) for each in grained]
+        small = [cv2.resize(each, (WIDE // 2, HIGH // 2), interpolation=cv2.INTER_AREA) for each in light]
+        return [Picture(*each, None, 1, False) for each in zip(light, small, strict=True)]
+
+    pan = film(range(24))
+    assert seam_measure._still(pan) == (0, False)
+    assert seam_measure._still(film([min(n, 15) for n in range(24)]))[0] in (7, 8, 9)
+    slower = film([20 - 0.05 * max(0, 20 - n) ** 2 for n in range(21)])
+    assert not seam_measure._still(slower)[1], "it comes to rest, and is no freeze where what comes rests too"
+    assert seam_measure._again(pan, film(range(24, 40))) == 0
+    assert seam_measure._again(pan, film(range(16, 32))) == 8
+    assert seam_measure._again(pan, film(range(22, 6, -1))) == 0, "the way back"
+
+
+def test_a_click_is_heard_in_wind_and_between_beats_and_at_the_very_end_of_a_clip() -> None:
+    rng = np.random.default_rng(3)
+    count = 2 * RATE
+    t = np.arange(2 * count) / RATE
+    wind = np.convolve(rng.normal(0, 0.35, 2 * count), np.ones(24) / 24, "same")
+    beats = 0.4 * np.exp(-((t * 2.1) % 1.0) * 9) * np.sin(2 * np.pi * 220 * t)
+    for sound in (wind, beats):
+        for at in (-96, 1200):
+            whole = np.stack([sound] * 2, axis=1).astype(np.float32)
+            assert (seam_measure._click(whole[:count], whole[count - 2000 :], 2000) or 0) < 12
+            whole[count + at : count + at + 24] += (0.6 * np.exp(-np.arange(24) / 5))[:, None]
+            assert (seam_measure._click(whole[:count], whole[count - 2000 :], 2000) or 0) > 12, at
 
 
 # ---------------------------------------------------------------- a run

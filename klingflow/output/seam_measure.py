@@ -109,7 +109,16 @@ def seams_of(clips: Sequence[Clip], joins: Sequence[str], limits: dict[str, floa
     """Measures and judges the joins of a film: `joins` says of each what it is (Seam.join). Raises MediaError."""
     looks = [look(clip) for clip in clips]
     acrosses = [across(one, two, join) for one, two, join in zip(looks, looks[1:], joins, strict=False)]
-    return seams.judge([clip.shot for clip in clips], [each.inside for each in looks], acrosses, joins, limits)
+    starts = [sum(each.inside.frames for each in looks[:n]) for n in range(len(looks))]
+    return seams.judge(
+        [clip.shot for clip in clips],
+        [each.inside for each in looks],
+        acrosses,
+        joins,
+        limits,
+        starts=starts,
+        rate=looks[0].rate,
+    )
 
 
 # ---------------------------------------------------------------- one clip
@@ -506,8 +515,11 @@ def _mean(levels: Sequence[tuple[int, Change]], begin: float, end: float) -> tup
 
 
 def _unlike(one: Picture, two: Picture) -> float:
-    """How unlike two frames are where they are most unlike, in levels; their mean light does not count."""
-    difference = one.half.astype(np.float32) - two.half
+    """How unlike two frames are where they are most unlike, in levels; their mean light and their contrast, which a
+    fade changes, do not count."""
+    spread = [float(cv2.meanStdDev(each.half)[1][0, 0]) or 1.0 for each in (one, two)]
+    low = min(spread)
+    difference = one.half * np.float32(low / spread[0]) - two.half * np.float32(low / spread[1])
     difference -= np.median(difference)
     soft = np.abs(cv2.boxFilter(difference, -1, (5, 5)))[4:-4, 4:-4].ravel()
     most = len(soft) // 50
@@ -535,7 +547,21 @@ def _still(tail: Sequence[Picture]) -> tuple[int, bool]:
             return still, True
         if max(end) < 0.1 * usual:
             return still, False
-    return 0, False
+    return _settled([_unlike(each, tail[-1]) for each in reversed(tail)]), False
+
+
+def _settled(gone: Sequence[float]) -> int:
+    """For how many frames nothing goes away from the last one, although it came nearer at a steady pace before; where
+    grain, or a coder that refines it, keeps any two frames apart and hides whether it stopped at once. `gone` is how unlike the last frame each one is, from
+    itself backwards."""
+    for still in range(len(gone) - 6, 3, -1):
+        pace = (gone[still + 4] - gone[still]) / 4
+        last = gone[still + 1] - gone[still]
+        first = gone[still] - gone[still - 1]
+        went = max(gone[1 : still + 1]) - gone[1]
+        if pace > 0.6 and last > 0.5 * pace and first < 0.5 * pace and went < min(1.5, 0.25 * (still - 1)) * pace:
+            return still
+    return 0
 
 
 def _same(window: Sequence[Picture], picture: Picture, n: int, near: float, pace: float) -> bool:
@@ -562,12 +588,24 @@ def _again(tail: Sequence[Picture], head: Sequence[Picture]) -> int:
         if all(_same(window, head[n], n, near, pace) for n in picked):
             best = length
             break
+    best = max(best, _returned(tail, head, pace))
     held = 0
     for picture in head:
         if _unlike(tail[-1], picture) >= max(0.2 * pace, 0.4):
             break
         held += 1
     return max(best, held)
+
+
+def _returned(tail: Sequence[Picture], head: Sequence[Picture], pace: float) -> int:
+    """How many frames it takes until the picture is back at the last one before the join, which it left at a leap: on
+    the way it shows again what lay before, as nearly as grain lets any two frames be near."""
+    away = [_unlike(tail[-1], picture) for picture in head[: len(tail) - 1]]
+    back = int(np.argmin(away)) + 1
+    if back == 1 or away[0] < 1.3 * max(pace, away[back - 1]):
+        return 0
+    again = [_unlike(one, two) for one, two in zip(tail[-back:], head[:back], strict=True)]
+    return back if np.mean(again) < 1.15 * pace and max(again) < 1.5 * pace else 0
 
 
 # ---------------------------------------------------------------- across a join
@@ -846,8 +884,7 @@ def _heard(one: Look, two: Look) -> tuple[float | None, float | None]:
     left, right = one.sound[1], two.sound[0]
     if min(len(left), len(right)) < RATE // 4:
         return None, None
-    dip = _dip(left, right[two.unheard :])
-    return dip, _click(left, right)
+    return _dip(left, right[two.unheard :]), _click(left, right, two.unheard)
 
 
 def _loud(sound: Array) -> Array:
@@ -873,24 +910,32 @@ def _dip(left: Array, right: Array) -> float | None:
     return dip if dip > usual + 3 else max(0.0, dip - usual)
 
 
-def _click(left: Array, right: Array) -> float | None:
+def _click(left: Array, right: Array, unheard: int) -> float | None:
     """A click cannot be foretold from the sound before it, as a tone or a voice can."""
     near = RATE * 8 // 100 // _PEAK
     foretell = _foretelling(np.concatenate([left[: -RATE // 10], right[RATE // 10 :]]))
-    peaks = [_surprises(side, foretell) for side in (left, right)]
-    # A sound that is there at once surprises as much as it is loud, and a coder makes more of it for two of its blocks.
-    onset = 2 * float(np.abs(right[2048 : RATE // 10]).max())
-    begins = peaks[1][: 2048 // _PEAK + 1]
-    begins[begins <= onset] = 0
-    ends = peaks[0][-3:]  # and so does one that ends at once
-    ends[ends <= onset] = 0
-    found = max(float(peaks[0][-near:].max()), float(peaks[1][:near].max()))
-    others = np.concatenate([peaks[0][near:-near], peaks[1][near:-near]])
+    loud = float(np.abs(left[-RATE // 10 :]).max())
+    sounding = np.flatnonzero(np.abs(left).max(1) > 0.02 * loud)
+    if len(sounding) and len(left) - sounding[-1] < _CODED:  # a sound that ends at once is no click
+        left = left[: sounding[-1] + 1]
+    before, after = _surprises(left, foretell), _surprises(right, foretell)[unheard // _PEAK :]
+    # A coder makes a little of a sound's end, and much of one that is there at once: as loud as that, for two blocks.
+    before[-3:][before[-3:] <= 0.25 * loud] = 0
+    if unheard == 0:
+        begins = after[: _CODED // _PEAK + 1]
+        begins[begins <= 2 * float(np.abs(right[_CODED : RATE // 10]).max())] = 0
+    found = max(float(before[-near:].max()), float(after[:near].max()))
+    others = np.concatenate([before[near:-near], after[near:-near]])
     if not len(others):
         return None
-    return max(0.0, 20 * math.log10(max(found, 1e-9) / max(float(others.max()), 0.004)))
+    usual, middle = max(float(others.max()), 0.004), float(np.median(others))
+    # In wind or rain all is equally surprising: less is enough there than where there are beats.
+    even = max(0.0, 15 - 20 * math.log10(usual / middle)) if middle > 0.05 * loud else 0.0
+    return max(0.0, 20 * math.log10(max(found, 1e-9) / usual) + even)
 
 
+_CODED = 2048
+"""Samples: two blocks of AAC."""
 _PEAK = 48
 """Samples: a thousandth of a second."""
 _ORDER = 24
@@ -920,4 +965,10 @@ def _surprises(sound: Array, foretell: Array) -> Array:
     left = np.abs(cv2.filter2D(half, -1, kernel, anchor=newest, borderType=cv2.BORDER_CONSTANT)).max(1)
     size = _PEAK // 2
     count = len(left) // size
-    return np.asarray(left[: count * size].reshape(count, size).max(1))
+    peaks = left[: count * size].reshape(count, size).max(1)
+    # A sound that begins or ends surprises as well, and is there after it or before it.
+    power = np.pad((half[: count * size] ** 2).reshape(count, -1).mean(1), 11)
+    eight = np.convolve(power, np.ones(8) / 8, "valid")
+    after, before = np.sqrt(eight[13 : 13 + count]), np.sqrt(eight[2 : 2 + count])
+    step = np.abs(after - before)
+    return np.asarray(np.maximum(0, peaks - 2 * step * (step > 0.5 * np.maximum(after, before))))
