@@ -242,6 +242,33 @@ def test_without_a_gate_findings_fail_nothing_and_nothing_is_measured_twice(two:
     assert file.stat().st_mtime_ns == written_at
 
 
+def test_drawn_clips_are_measured_only_where_a_gate_asks(project: Project) -> None:
+    project.write("klingflow.yaml", "")
+    board = BOARD.replace("clip: a.mp4", "prompt: Dawn, duration: 3").replace(
+        "clip: b.mp4", "prompt: Noon, duration: 3, first_frame: {shot: a}"
+    )
+    project.write("film.yaml", board.partition("film:")[0])
+    assert project.run("run", "film.yaml", **MEASURED).code == 0
+    data = json.loads((project.root / "out/film/seams.json").read_text("utf-8"))
+    jsonschema.validate(data, schema.load("seams"))
+    [seam] = data["seams"]
+    assert set(seam["numbers"].values()) == {None}
+    assert (seam["strip"], seam["findings"]) == (None, [])
+    assert not list((project.root / "out/film").glob("seams/*"))
+    listed = " ".join(project.run("seams", "film.yaml", **MEASURED).out.split())
+    assert listed == f"Two: 1 join, none measured {data['notes'][0]}"
+    assert "animatic" in listed
+    page = (project.root / "out/film/report.html").read_text("utf-8")
+    assert "no fault found" not in page
+    assert "pip install" not in page
+    assert data["notes"][0] in page
+    project.write("film.yaml", board)
+    project.run("run", "film.yaml", **MEASURED)
+    data = json.loads((project.root / "out/film/seams.json").read_text("utf-8"))
+    assert data["seams"][0]["numbers"]["velocity"] is not None
+    assert data["notes"] == []
+
+
 def test_without_the_extra_a_gate_is_refused_before_anything_is_made_and_seams_says_what_to_install(
     two: Project,
 ) -> None:

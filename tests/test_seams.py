@@ -81,9 +81,13 @@ def kinds(*found: Seam) -> list[list[str]]:
 
 
 def judged(
-    insides: Sequence[Inside], acrosses: Sequence[Across], joins: Sequence[str] = ("continues",) * 9, **gate: float
+    insides: Sequence[Inside | None],
+    acrosses: Sequence[Across],
+    joins: Sequence[str] = ("continues",) * 9,
+    **gate: float,
 ) -> tuple[Seam, ...]:
-    return seams.judge("abcdefg"[: len(insides)], insides, acrosses, joins, seams.limits(gate))
+    shots, starts = "abcdefg"[: len(insides)], [48 * n for n in range(len(insides))]
+    return seams.judge(shots, insides, acrosses, joins, seams.limits(gate), starts=starts, rate=24.0)
 
 
 def test_what_is_smooth_has_no_finding_and_its_place_in_the_film() -> None:
@@ -127,6 +131,15 @@ def test_drift_is_the_sum_of_what_happens_in_the_clips_and_between_them() -> Non
     assert kinds(*found) == [[], ["drift"], ["drift"]]
     apart = judged(insides, [replace(SMOOTH, step=away(0.2))] * 3, ["continues", "cut", "continues"])
     assert [seam.numbers["drift"] for seam in apart] == [2.1, None, 2.1], "a chain begins anew after a planned cut"
+
+
+def test_a_clip_that_was_not_measured_has_no_numbers_and_a_chain_begins_anew_after_it() -> None:
+    away = replace(INSIDE, whole=(2.0, *STILL[1:]), late=(2.0, *STILL[1:]), cuts=(12,))
+    found = judged([None, None, away, away, away], [Across(), Across(), SMOOTH, SMOOTH])
+    assert [seam.measured for seam in found] == [False, True, True, True]
+    assert [seam.numbers["drift"] for seam in found] == [None, None, 4.0, 6.0]
+    assert [(one.kind, one.at_s) for one in found[1].findings] == [("cut", 4.5)]
+    assert found[1].numbers["freeze"] is None
 
 
 def test_detail_that_a_zoom_or_a_fade_takes_is_not_lost() -> None:

@@ -21,7 +21,7 @@ from klingflow.app.project_loader import LoadedStoryboard
 from klingflow.app.session import Session
 from klingflow.core import digest as digests
 from klingflow.core.errors import StoryboardError, UsageError
-from klingflow.core.model import ClipFacts, Film, ShotId
+from klingflow.core.model import ANIMATIC, ClipFacts, Film, ShotId
 from klingflow.core.source import Problem
 from klingflow.io import durable
 from klingflow.io.remembered import recall, remember
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 RECIPE = 2
 """Raised when the same clips would be measured otherwise."""
+DRAWN = "Clips that the animatic drew are not measured, unless film.gate asks for it: their cards change at their ends."
 INSTALL = "pip install 'klingflow[seams]'"
 _STRIP = re.compile(r"[a-z0-9][a-z0-9_-]{1,200}-[0-9a-f]{10}\.jpg")
 """The names of strips that we write; others are not touched."""
@@ -125,6 +126,7 @@ def _source(loaded: LoadedStoryboard, film: Film, facts: dict[ShotId, ClipFacts]
         "shown": [[each.shot, each.clip, each.first, each.end, each.film_start] for each in shown],
         "joins": [_join(film, shown, n) for n in range(1, len(shown))],
         "asked": asked,
+        "drawn": [_drawn(film, each.shot) for each in shown],
         "gate": film.gate,
     }
     return digests.of_bytes(digests.canonical(made))
@@ -163,12 +165,19 @@ def _measured(
     limits = seams.limits(film.gate)
     joins = [_join(film, shown, n) for n in range(1, len(shown))]
     eyes = _Eyes(store, shown)
-    insides, acrosses, strips = [], [], []
+    left_out = [not film.gate and _drawn(film, each.shot) for each in shown]
+    insides: list[Inside | None] = []
+    acrosses: list[Across] = []
+    strips: list[str | None] = []
     for n, each in enumerate(shown):
-        insides.append(eyes.inside(n))
-        if film.shot(each.shot).multi_shot is not None:  # its cuts are asked for
-            insides[-1] = replace(insides[-1], cuts=())
-        if n:
+        inside = None if left_out[n] else eyes.inside(n)
+        if inside is not None and film.shot(each.shot).multi_shot is not None:  # its cuts are asked for
+            inside = replace(inside, cuts=())
+        insides.append(inside)
+        if n and (left_out[n - 1] or left_out[n]):
+            acrosses.append(Across())
+            strips.append(None)
+        elif n:
             acrosses.append(eyes.across(n, joins[n - 1]))
             strip = f"seams/{shown[n - 1].shot[:80]}-{each.shot[:80]}-{eyes.pair(n, '')[:10]}.jpg"
             path = loaded.project.to_write((folder / strip).relative_to(loaded.project.root).as_posix())
@@ -193,7 +202,13 @@ def _measured(
         limits=limits,
         gate=tuple(film.gate),
         seams=tuple(replace(seam, strip=strip) for seam, strip in zip(found, strips, strict=True)),
+        notes=(DRAWN,) if any(left_out) else (),
     )
+
+
+def _drawn(film: Film, name: ShotId) -> bool:
+    shot = film.shot(name)
+    return shot.clip is None and shot.provider == ANIMATIC
 
 
 def _join(film: Film, shown: Sequence[Shown], n: int) -> str:

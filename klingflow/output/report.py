@@ -650,6 +650,8 @@ def _joins(known: Known, strip: Sequence[Spot]) -> tuple[Join, ...]:
         now = (left.card.id, right.card.id, known.shown[n].film_start if whole else 0)
         if seam is not None and (seam.before, seam.after, seam.frame) != now:
             seam = None  # of another cut
+        if seam is not None and not seam.measured:
+            seam = None
         if len(known.shown) == len(strip):
             kind = _KINDS[known.shown[n].join]
         else:

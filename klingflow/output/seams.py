@@ -86,6 +86,11 @@ class Seam:
     """A picture of the last frames of the one and the first of the other with their motion drawn, as a path from the
     folder of seams.json; None where there is none."""
 
+    @property
+    def measured(self) -> bool:
+        """Whether anything was measured of it."""
+        return any(value is not None for value in self.numbers.values())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilmSeams:
@@ -165,37 +170,37 @@ STILL = 3.0
 
 def judge(
     shots: Sequence[str],
-    insides: Sequence[Inside],
+    insides: Sequence[Inside | None],
     acrosses: Sequence[Across],
     joins: Sequence[str],
     limits: Mapping[str, float],
     *,
-    starts: Sequence[int] | None = None,
-    rate: float | None = None,
+    starts: Sequence[int],
+    rate: float,
 ) -> tuple[Seam, ...]:
-    """The seams of a film from what was measured of its clips and between them, with what is above the limits. `starts`
-    are the film's frames at which the clips begin, and `rate` its frames a second; None: every frame is shown once, at
-    the rate of the first clip."""
+    """The seams of a film from what was measured of its clips and between them, with what is above the limits. A clip
+    that is None was not measured, and a chain begins anew after it. `starts` are the film's frames at which the clips
+    begin, and `rate` its frames a second."""
     out: list[Seam] = []
-    film_rate = rate or insides[0].rate
-    starts = starts or [sum(each.frames for each in insides[:n]) for n in range(len(insides))]
     chain = _Chain()
     for n, (inside, across, join) in enumerate(zip(insides, acrosses, joins, strict=False)):
-        begin_s, frame = starts[n] / film_rate, starts[n + 1]
-        at_s = frame / film_rate
+        begin_s, frame = starts[n] / rate, starts[n + 1]
+        at_s = frame / rate
         after = insides[n + 1]
         chain.add(inside, across.step if join != "cut" else None, after)
         numbers: dict[str, float | None] = dict.fromkeys(KINDS)
         numbers |= {"loudness": across.loudness, "click": across.click, "velocity": across.velocity}
         numbers |= {"echo": across.echo, "luma": across.luma, "colour": across.colour}
-        numbers["freeze"] = inside.still if _freezes(inside, across, join) else 0
+        places: dict[str, float] = {}
+        if inside is not None:
+            numbers["freeze"] = inside.still if _freezes(inside, across, join) else 0
+            places["freeze"] = at_s - inside.still / inside.rate
         if chain.goes_on:
             numbers |= {"drift": chain.drift(), "texture": chain.lost()}
-        cuts = [(at_s + cut / after.rate, shots[n + 1]) for cut in after.cuts]
-        if n == 0:
-            cuts = [*((begin_s + cut / inside.rate, shots[0]) for cut in inside.cuts), *cuts]
-        numbers["cut"] = len(cuts)
-        places = {"freeze": at_s - inside.still / inside.rate}
+        looked = [(after, at_s, shots[n + 1])] if n else [(inside, begin_s, shots[0]), (after, at_s, shots[1])]
+        cuts = [(begin + cut / one.rate, shot) for one, begin, shot in looked if one is not None for cut in one.cuts]
+        if any(one is not None for one, _, _ in looked):
+            numbers["cut"] = len(cuts)
         if cuts:
             places["cut"] = cuts[0][0]
         found = []
@@ -238,9 +243,9 @@ class _Chain:
         self._first: Inside | None = None
         self._base: list[float] = []
 
-    def add(self, before: Inside, step: Sequence[float] | None, after: Inside) -> None:
-        self.goes_on = step is not None
-        if step is None:
+    def add(self, before: Inside | None, step: Sequence[float] | None, after: Inside | None) -> None:
+        self.goes_on = before is not None and step is not None and after is not None
+        if before is None or step is None or after is None:
             self._base = []
             return
         if not self._base:

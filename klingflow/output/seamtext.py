@@ -29,8 +29,13 @@ def shown(verdict: FilmSeams, width: int) -> str:
     if not verdict.seams:
         return f"{title}: one clip, no join"
     head = ("JOIN", "AT", *(name.upper() for name in COLUMNS))
-    rows = [_row(seam) for seam in verdict.seams]
-    lines = [f"{title}: {count(len(verdict.seams), 'join')}", "", *table(head, rows, width, right=head[1:])]
+    rows = [_row(seam) for seam in verdict.seams if seam.measured]
+    lines = [f"{title}: {count(len(verdict.seams), 'join')}" + ("" if rows else ", none measured")]
+    for note in verdict.notes:
+        lines += ["", *wrapped(note, width)]
+    if not rows:
+        return "\n".join(lines)
+    lines += ["", *table(head, rows, width, right=head[1:])]
     found = [seam for seam in verdict.seams if seam.findings]
     worst = seams.worst(found)
     if worst is None:
