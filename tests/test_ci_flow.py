@@ -152,7 +152,7 @@ def test_from_a_pull_request_to_a_film_and_a_second_run_that_makes_nothing(studi
     assert "<del>Gentle</del><ins>Heavy</ins> waves" in comment
     assert f"[Download it]({PAGE})" in comment
     assert out["pages"] == "true"
-    assert "Gentle" in (runner.temp / "klingflow-pictures/film/review.html").read_text("utf-8")
+    assert "Gentle" in (runner.temp / "klingflow-pictures/film.yaml/review.html").read_text("utf-8")
     good(runner.run(script("Draw the animatic")))
     assert (runner.work / "out" / "film" / "animatic" / "film.mp4").stat().st_size > 10_000
     assert git(runner.work, "status", "--porcelain") == ""
@@ -234,7 +234,7 @@ def test_a_hostile_storyboard_commands_neither_the_log_nor_the_comment(studio: S
     for text in (runner.text("summary"), *studio.comments()):
         assert "<img" not in text
         assert "@everyone" not in text
-    page = (runner.temp / "klingflow-pictures/film/review.html").read_text("utf-8")
+    page = (runner.temp / "klingflow-pictures/film.yaml/review.html").read_text("utf-8")
     assert "&lt;img src=x&gt;" in page
     assert "<img src=x" not in page
 

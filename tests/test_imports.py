@@ -153,6 +153,14 @@ def test_a_template_that_does_more_than_name_values_needs_jinja2(project: Projec
 
 
 def test_a_run_with_nothing_to_make_loads_no_media_library_and_reads_no_certificates(warm: Project) -> None:
-    assert "cv2" in loaded(warm, "run", "film.yaml")  # the joins are measured, for once
+    loaded(warm, "run", "film.yaml")  # whose files are copies, and read anew once
     modules = loaded(warm, "run", "film.yaml")
     assert not modules & {"av", "PIL", "certifi", "opentimelineio", "cv2", "numpy"}
+
+
+def test_the_joins_of_a_film_with_a_gate_are_measured_once(warm: Project) -> None:
+    gated = STORYBOARD.replace("klingflow: 1\n", "klingflow: 1\nfilm: {gate: {velocity: 1000}}\n")
+    assert gated != STORYBOARD
+    warm.write("film.yaml", gated)
+    assert "cv2" in loaded(warm, "run", "film.yaml")
+    assert not loaded(warm, "run", "film.yaml") & {"av", "PIL", "certifi", "opentimelineio", "cv2", "numpy"}
