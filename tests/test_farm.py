@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import sqlalchemy as sa
 import klingflow
 from klingflow.app import farm_jobs
 from klingflow.core.model import Digest
-from klingflow.farm import start
+from klingflow.farm import engine, start
 from klingflow.io import films
 from klingflow.io.store import FolderStore
 from klingflow.storyboard import lock as locks
@@ -368,6 +368,32 @@ def test_a_worker_that_is_asked_to_leave_hands_its_jobs_on(tmp_path: Path, datab
         assert listed(workers._project, database) == 1, "what it took while it left would be nobody's"
         workers.start(1)
         check_whole(workers, api, names, run)
+
+
+def test_who_dies_while_taking_over_from_the_dead_leaves_them_to_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+
+    def put_back(worker: str) -> None:
+        taken.append(worker)
+        if len(taken) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "_put_back", put_back)
+    monkeypatch.setattr(engine, "DEAD_S", 0)
+    for _ in range(2):
+        worker = engine.Worker("", str, {})
+        worker._engine = sa.create_engine(f"sqlite:///{tmp_path / 'farm.sqlite'}")
+        engine._workers.create(worker._engine, checkfirst=True)
+        if not taken:
+            with worker._engine.begin() as database:
+                database.execute(engine._workers.insert().values(id="dead", beat=7))
+        with suppress(KeyboardInterrupt):
+            worker._bury()
+    assert taken == ["dead", "dead"]
+    worker._bury()
+    assert len(taken) == 2
 
 
 def test_a_database_that_is_not_there_is_one_clear_error(project: Project) -> None:

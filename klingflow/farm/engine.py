@@ -4,7 +4,7 @@ what does it is given.
 Its state is disposable: dropped in the middle and started again, everything that was paid for is found in ledger and
 store. Workflows and queues are in tables of its own; `klingflow_workers` beside them says who is alive, because the
 free library never takes a job from a worker that died (DBOS 3.4, tried 2026-11). Whoever sees that a worker's count
-does not change for DEAD_S removes its row and puts its jobs back; a worker that was only paused then finds that others
+does not change for DEAD_S puts its jobs back and removes its row; a worker that was only paused then finds that others
 do its jobs too, which the ledger makes harmless. No clock is compared with another machine's.
 """
 
@@ -156,11 +156,9 @@ class Worker:
         }
         for worker, (beat, since) in self._seen.items():
             if worker != self.id and now - since >= DEAD_S:
+                _put_back(worker)  # first: whoever dies in between leaves the dead worker listed, for the next one
                 with self._engine.begin() as database:
-                    mine = _workers.c.id == worker, _workers.c.beat == beat
-                    gone = database.execute(_workers.delete().where(*mine)).rowcount
-                if gone:
-                    _put_back(worker)
+                    database.execute(_workers.delete().where(_workers.c.id == worker, _workers.c.beat == beat))
 
 
 def _put_back(worker: str) -> None:
