@@ -407,7 +407,8 @@ def test_a_database_that_is_not_there_is_one_clear_error(project: Project) -> No
 
 def test_a_farm_spends_nothing_unconfirmed(tmp_path: Path) -> None:
     with studio(tmp_path, "mulerouter", BOARD) as (project, api):
-        asked = project.run("farm", "run", "film.yaml")
+        project.write("film.lock.yaml", "klingflow_lock: 1\nshots: {}\n")  # what a shell makes of *.yaml
+        asked = project.run("farm", "run", "film.yaml", "film.lock.yaml")
         assert (asked.code, "nobody said yes" in asked.err) == (5, True), asked.said
         limited = project.run("farm", "run", "film.yaml", "--yes", "--max-spend", "0.10")
         assert limited.code == 5, limited.said

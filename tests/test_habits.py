@@ -153,6 +153,17 @@ def test_several_storyboards_are_planned_together_and_run_one_by_one(project: Pr
     assert project.run("plan", "ep2", "--exit-code").code == 6
 
 
+def test_what_a_shell_makes_of_all_yaml_files_names_the_storyboards(project: Project) -> None:
+    project.write("b.yaml", BOARD)
+    project.write("klingflow.yaml", "limits: {tasks: 9}\n")
+    project.write("film.lock.yaml", "klingflow_lock: 1\nshots: {}\n")
+    everything = ["b.yaml", "film.lock.yaml", "film.yaml", "klingflow.yaml"]
+    assert project.run("check", *everything).out == "2 storyboards: good\n"
+    assert project.run("doctor", *everything).said.count("1 shot, no problem") == 2
+    alone = project.run("check", "film.lock.yaml")
+    assert (alone.code, alone.err.startswith("film.lock.yaml is not a storyboard\n")) == (2, True)
+
+
 def test_a_folder_without_a_storyboard_says_so(project: Project) -> None:
     project.write("empty/x.txt", "")
     for command in ("plan", "run", "status", "check"):

@@ -32,7 +32,7 @@ from klingflow.core.model import (
     Shot,
     ShotId,
 )
-from klingflow.core.source import Document, Problem, Severity, Span, nearest
+from klingflow.core.source import Document, Problem, Severity, Span, beside_storyboards, nearest
 from klingflow.io import config as project_file
 from klingflow.io.config import Config
 from klingflow.io.project import Project, find_root, git_root
@@ -121,7 +121,7 @@ class StoryboardFile:
             raise UsageError(f"there is no file or folder '{self.path}'", mend)
         if file.suffix not in (".yaml", ".yml") or not file.name:
             raise UsageError(f"{self.path} is not a storyboard", "name a file that ends in .yaml")
-        if file.name.endswith(".lock.yaml") or file.name in _NO_STORYBOARDS:
+        if beside_storyboards(file.name):
             mend = "name the storyboard, not its lock or the project file"
             raise UsageError(f"{self.path} is not a storyboard", mend)
         root = find_root(file)
@@ -161,9 +161,6 @@ class StoryboardFile:
             environ=self.environ,
         )
         return loaded, problems
-
-
-_NO_STORYBOARDS = ("klingflow.yaml", "klingflow.yml", "klingflow.prices.yaml")
 
 
 def below_root(path: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import klingflow
 from klingflow import Finding, SpendRefused, UsageError, money
-from klingflow.cli import answer
+from klingflow.cli import answer, storyboards
 from klingflow.core.errors import DONE
 from klingflow.core.redact import redact
 from klingflow.core.source import inert, visible
@@ -19,7 +19,7 @@ from klingflow.output.words import count, wrapped
 def doctor(paths: Sequence[str] = (), paid_probe: bool = False, yes: bool = False, format: str = "text") -> int:
     """Exit code 0 when all is well, 2 when something must be mended."""
     show = _show if format == "text" else _later
-    findings = [*klingflow.doctor(*paths)]
+    findings = [*klingflow.doctor(*storyboards.named(paths))]
     for finding in findings:
         show(finding)
     if paid_probe:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import klingflow
 from klingflow import Planned, SpendRefused, Storyboard, UsageError, money
-from klingflow.cli import answer
+from klingflow.cli import answer, storyboards
 from klingflow.cli.error_report import explained, say
 from klingflow.cli.run import limits_of
 from klingflow.cli.words import parse_vars
@@ -53,7 +53,8 @@ def farm(
         return _status(start.rows(opened), page, format)
     if not paths:
         raise UsageError("no storyboard is named", "klingflow farm run films/*.yaml")
-    boards = [klingflow.open(path, variables=parse_vars(var), provider=provider) for path in paths]
+    files = storyboards.several(paths)
+    boards = [klingflow.open(path, variables=parse_vars(var), provider=provider) for path in files]
     plans = [(board, board.plan()) for board in boards]
     _check(plans, max_spend, yes)
     url = start.database(paths[0], os.environ)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from klingflow.core.errors import UsageError
-from klingflow.core.source import declares_storyboard
+from klingflow.core.source import beside_storyboards, declares_storyboard
 
 _MOST = 10
 
@@ -29,8 +29,13 @@ def one(path: str | None) -> str:
 
 def several(paths: Sequence[str]) -> list[str]:
     """The storyboards at several paths (by default: here), each once."""
-    found = [each for path in paths or (".",) for each in (below(path) if Path(path).is_dir() else [path])]
+    found = [each for path in named(paths) or (".",) for each in (below(path) if Path(path).is_dir() else [path])]
     return list(dict.fromkeys(found))
+
+
+def named(paths: Sequence[str]) -> Sequence[str]:
+    """The paths without the locks and project files that a shell's `*.yaml` names beside storyboards."""
+    return [path for path in paths if not beside_storyboards(Path(path).name)] or paths
 
 
 def below(folder: str) -> list[str]:

@@ -224,6 +224,11 @@ def declares_storyboard(head: bytes) -> bool:
     return any(line.lstrip(b"\xef\xbb\xbf").startswith(b"klingflow:") for line in head.splitlines())
 
 
+def beside_storyboards(name: str) -> bool:
+    """Whether a file of this name is klingflow's own and never a storyboard: a lock, a project file, a price list."""
+    return name.endswith(".lock.yaml") or name in ("klingflow.yaml", "klingflow.yml", "klingflow.prices.yaml")
+
+
 def nearest(name: str, names: Sequence[str]) -> str | None:
     """The valid name that was most likely intended, or None."""
     looking = next((one for one in names if alike(one, name)), None)
