@@ -10,11 +10,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import psycopg
@@ -23,6 +23,7 @@ import sqlalchemy as sa
 
 import klingflow
 from klingflow.app import farm_jobs
+from klingflow.cli import farm as farm_command
 from klingflow.core.model import Digest
 from klingflow.farm import engine, start
 from klingflow.io import films
@@ -277,6 +278,46 @@ def check_whole(workers: Workers, api: Any, names: list[str], ended: subprocess.
                 total += sum(1 for _ in opened.decode(video=0))
         assert (len(clips), frames) == (SHOTS, total - 2)
         assert (root / name.replace(".yaml", ".lock.yaml")).exists()
+
+
+class OneAfterTheOther:
+    """An engine that ends the job of film1 only when the film of film0 was delivered; a job of film2 fails."""
+
+    def __init__(self) -> None:
+        self.delivered: list[str] = []
+
+    def start(self, job: str, text: str, queue: str) -> str:
+        return f"{farm_jobs.read(text).storyboard} {queue}"
+
+    def look(self, names: Sequence[str]) -> list[engine.JobState]:
+        return [self._state(name) for name in names]
+
+    def _state(self, name: str) -> engine.JobState:
+        waits = name.startswith("film1") and "film0.yaml" not in self.delivered
+        done = farm_jobs.JobResult(code=1, what="refused") if name.startswith("film2") else farm_jobs.JobResult(code=0)
+        state = "PENDING" if waits else "SUCCESS"
+        return engine.JobState(id=name, text="", state=state, worker="", queue="", since_ms=0, result=done.text())
+
+
+def test_a_film_is_delivered_while_other_storyboards_are_still_made(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plans = []
+    for number in range(3):
+        path = project.write(f"film{number}.yaml", "klingflow: 1\nshots: [{id: a, prompt: x, provider: animatic}]\n")
+        board = klingflow.open(path, environ={})
+        plans.append((board, board.plan()))
+    farm = OneAfterTheOther()
+
+    def deliver(storyboard: klingflow.Storyboard) -> int:
+        farm.delivered.append(Path(storyboard.path).name)
+        return 0
+
+    monkeypatch.setattr(farm_command, "_deliver", deliver)
+    assert farm_command._run(cast(engine.Farm, farm), plans, detach=False) == 1
+    assert farm.delivered == ["film0.yaml", "film1.yaml"]
+    said = capsys.readouterr().err
+    assert "film2.yaml: refused" in said
 
 
 @pytest.mark.slow

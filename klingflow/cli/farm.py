@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from decimal import Decimal
@@ -26,8 +26,8 @@ from klingflow.output.table import Row, table
 from klingflow.output.words import count
 
 if TYPE_CHECKING:
-    from klingflow.app.farm_jobs import JobResult
     from klingflow.farm import engine, start
+    from klingflow.farm.start import Started
 
 HEAD = ("STATE", "STORYBOARD", "WHAT", "SINCE", "WORKER")
 
@@ -92,46 +92,54 @@ def _check(plans: Sequence[tuple[Storyboard, Planned]], max_spend: str | None, y
 
 
 def _run(opened: engine.Farm, plans: Sequence[tuple[Storyboard, Planned]], detach: bool) -> int:
+    """A storyboard's films are joined as soon as its own shots are made, whatever the others still wait for."""
     from klingflow.farm import start
 
     started = [start.start(opened, board, planned) for board, planned in plans]
-    jobs = [name for each in started for name in each.names]
+    of = {name: each for each in started for name in each.names}
     if detach:
-        say(f"{count(len(jobs), 'job')} started; `klingflow farm run` again waits for them, `farm status` shows them")
-        return DETACHED if jobs else DONE
+        say(f"{count(len(of), 'job')} started; `klingflow farm run` again waits for them, `farm status` shows them")
+        return DETACHED if of else DONE
+    waiting = set(of)
+    left = {each.storyboard.path: set(each.names) for each in started}
+    failed: set[str] = set()
+    joining: dict[str, Started] = {}
     codes = [DONE]
-    made = _wait(opened, jobs, "made")
-    joining = []
+
+    def join(each: Started) -> None:
+        (name,) = start.join(opened, each).names
+        joining[name] = each
+        waiting.add(name)
+
     for each in started:
-        bad = [made[name] for name in each.names if made[name].code != DONE]
-        codes += [one.code for one in bad]
-        for one in bad:
-            mend = f"\nmend: {visible(one.mend)}" if one.mend else ""
-            say(f"{visible(each.storyboard.path)}: {visible(one.what)}{mend}")
-        if not bad:
-            joining.append(start.join(opened, each))
-    joined = _wait(opened, [name for each in joining for name in each.names], "joined")
-    for each in joining:
-        one = joined[each.names[0]]
-        if one.code != DONE:
-            codes.append(one.code)
-            say(f"{visible(each.storyboard.path)}: {visible(one.what)}")
-            continue
-        codes.append(_deliver(each.storyboard))
+        if not each.names:
+            join(each)
+    for name, done in start.ends(opened, waiting, _progress()):
+        each = joining[name] if name in joining else of[name]
+        path = each.storyboard.path
+        codes.append(done.code)
+        if done.code != DONE:
+            failed.add(path)
+            mend = f"\nmend: {visible(done.mend)}" if done.mend else ""
+            say(f"{visible(path)}: {visible(done.what)}{mend}")
+        elif name in joining:
+            codes.append(_deliver(each.storyboard))
+        left[path].discard(name)
+        if name not in joining and not left[path] and path not in failed:
+            join(each)
     return max(codes)
 
 
-def _wait(opened: engine.Farm, jobs: Sequence[str], done: str) -> dict[str, JobResult]:
-    from klingflow.farm import start
+def _progress() -> Callable[[int, int], None]:
+    """Says how many jobs are left and how many are at work, when that changes."""
+    last: list[tuple[int, int]] = []
 
-    last = [-1, -1]
+    def show(left: int, at_work: int) -> None:
+        if left and last != [(left, at_work)]:
+            last[:] = [(left, at_work)]
+            say(f"{count(left, 'job')} left, {at_work} at work")
 
-    def show(ended: int, at_work: int, of: int) -> None:
-        if last != [ended, at_work] and of:
-            last[:] = [ended, at_work]
-            say(f"{ended} of {count(of, 'job')} {done}, {at_work} at work")
-
-    return start.wait(opened, jobs, show)
+    return show
 
 
 def _deliver(storyboard: Storyboard) -> int:

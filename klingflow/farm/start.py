@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -94,25 +94,25 @@ def join(farm: engine.Farm, started: Started) -> Started:
     return Started(storyboard=started.storyboard, planned=started.planned, names=(name,))
 
 
-def wait(
-    farm: engine.Farm, names: Sequence[str], show: Callable[[int, int, int], None]
-) -> dict[str, farm_jobs.JobResult]:
-    """Waits until all of these jobs have ended; how each did. `show` is told how many have ended, how many are at work,
-    and of how many."""
-    ended: dict[str, farm_jobs.JobResult] = {}
-    while True:
-        left = [name for name in names if name not in ended]
-        at_work = 0
-        for state in farm.look(left) if left else ():
-            if state.state == "SUCCESS":
-                ended[state.id] = farm_jobs.result(state.result)
-            elif state.state in engine.FINISHED:
-                ended[state.id] = farm_jobs.JobResult(code=1, what=state.result or state.state.lower())
-            at_work += state.state == "PENDING"
-        show(len(ended), at_work, len(names))
-        if len(ended) == len(names):
-            return ended
-        time.sleep(LOOK_S)
+def ends(
+    farm: engine.Farm, names: set[str], show: Callable[[int, int], None]
+) -> Iterator[tuple[str, farm_jobs.JobResult]]:
+    """Yields each of these jobs as it ends, and takes it out of `names`; more may be put in meanwhile, as jobs follow
+    others. `show` is told how many are left, and how many of them are at work."""
+    while names:
+        states = farm.look(sorted(names))
+        ended = {state.id: _result(state) for state in states if state.state in engine.FINISHED}
+        names.difference_update(ended)
+        show(len(names), sum(state.state == "PENDING" for state in states))
+        yield from ended.items()
+        if names and not ended:
+            time.sleep(LOOK_S)
+
+
+def _result(state: engine.JobState) -> farm_jobs.JobResult:
+    if state.state == "SUCCESS":
+        return farm_jobs.result(state.result)
+    return farm_jobs.JobResult(code=1, what=state.result or state.state.lower())
 
 
 def rows(farm: engine.Farm) -> list[FarmRow]:
