@@ -161,7 +161,7 @@ class Memory:
     def read(self, name: str) -> bytes | None:
         return self.records.get(name)
 
-    def list(self, prefix: str) -> Iterator[str]:
+    def list(self, prefix: str, most: int | None = None) -> Iterator[str]:
         if prefix.count("/") == 2:
             return iter(sorted(self.folders.get(prefix, ())))
         return iter(sorted(name for name in self.records if name.startswith(prefix)))
@@ -213,7 +213,7 @@ class ShakyStore:
     def _early_read(self, name: str) -> bytes | None:
         return dict(self._late).get(name) or self._world.store.read(name)
 
-    def _early_list(self, prefix: str) -> Iterator[str]:
+    def _early_list(self, prefix: str, most: int | None = None) -> Iterator[str]:
         late = {name for name, _ in self._late if name.startswith(prefix)}
         return iter(sorted({*self._world.store.list(prefix), *late}))
 

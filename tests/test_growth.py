@@ -11,6 +11,9 @@ import pstats
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -22,10 +25,16 @@ from klingflow.app import outputs
 from klingflow.app.project_loader import StoryboardFile
 from klingflow.app.session import open_session
 from klingflow.core.frametimes import FrameTimes
+from klingflow.core.model import Film, Key, Shot, ShotId
+from klingflow.core.source import Span
+from klingflow.execution.budget import Budget
 from klingflow.execution.outcome import Outcome, Result
-from klingflow.io.store import Store
+from klingflow.io import ledger
+from klingflow.io.store import FolderStore, Store
 from klingflow.output import film as joining
 from klingflow.output.film import FilmFacts
+from klingflow.planning.job import Kind, Record
+from klingflow.planning.price import Limits
 from tests.cli import ROOT
 
 SMALL, LARGE = 150, 1200
@@ -125,6 +134,71 @@ def test_a_delivery_costs_in_proportion(
     small, large = counted(SMALL), counted(LARGE)
     assert pieces == [SMALL, LARGE]
     assert large / LARGE < 1.5 * small / SMALL
+
+
+def test_money_is_booked_without_going_through_what_was_booked_before() -> None:
+    def counted(orders: int) -> int:
+        profile = cProfile.Profile()
+        profile.runcall(book, Budget(Limits()), orders)
+        return int(pstats.Stats(profile).total_calls)  # type: ignore[attr-defined]
+
+    def book(budget: Budget, orders: int) -> None:
+        for number in range(orders):
+            assert budget.book(Key(f"k{number}"), 1, Decimal("0.5"), 3) is None
+            assert budget.spent_on(Key(f"k{number}")) == Decimal("0.5")
+        budget.give_back(Key("k0"), 1)
+        budget.give_back(Key("k0"), 1)  # nothing is booked any more
+        assert budget.spent == (orders - 1) * Decimal("0.5")
+
+    assert counted(LARGE) / LARGE < 1.5 * counted(SMALL) / SMALL
+
+
+def test_a_film_goes_through_its_shots_once_to_find_them_all() -> None:
+    class Shots(tuple[Shot, ...]):
+        gone_through = 0
+
+        def __iter__(self) -> Iterator[Shot]:
+            self.gone_through += 1
+            return super().__iter__()
+
+    shots = Shots(Shot(id=ShotId(f"s{n}"), index=n, prompt="", provider="animatic") for n in range(100))
+    span = Span("film.yaml", 1, 1, 1, 2)
+    film = Film(name="film", matrix={}, title="", shots=shots, cut=(), where=lambda shot, name: span)
+    assert [film.shot(shot.id) for shot in film.shots] == list(film.shots)
+    assert shots.gone_through == 3  # here twice, and once to find them
+    shorter = replace(film, shots=film.shots[:1])
+    assert list(shorter.by_id()) == ["s0"]
+
+
+def test_a_run_reads_little_of_a_store_that_thousands_of_runs_have_filled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = 3000
+    root = tmp_path / "store"
+    record = Record(key=Key("KEY"), attempt=1, n=0, kind=Kind.INTENT, at_ms=1, detail={})
+    ledger.write(FolderStore(root), record)
+    text = (root / "ledger/KEY/1.0-intent.json").read_text("utf-8")
+    (root / "clips").mkdir()
+    for number in range(many):
+        key = f"{number:064x}"
+        for folder in ("ledger", "orders"):
+            (root / folder / key).mkdir()
+        (root / "ledger" / key / "1.0-intent.json").write_text(text.replace("KEY", key), "utf-8")
+        (root / "clips" / f"{key}.json").touch()
+    entries: list[str] = []
+    scandir = os.scandir
+
+    @contextmanager
+    def counting(path: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+        with scandir(path) as found:
+            yield (entries.append(entry.name) or entry for entry in found)  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr(os, "scandir", counting)
+    store = FolderStore(root)
+    assert len(list(ledger.jobs(store, most=12))) == 12
+    for name in ("clips/new.json", "orders/new/new.json", "ledger/new/1.0-intent.json"):
+        assert store.create(name, b"{}")
+    assert len(entries) < many / 2
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in BENCHMARKS.glob("*.py")))

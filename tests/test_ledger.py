@@ -95,7 +95,8 @@ def test_all_jobs_come_key_by_key_and_a_sample_stops_early(store: FolderStore) -
         for record in bought(key):
             ledger.write(store, record)
     assert [job.key for job in ledger.jobs(store)] == [KEY, OTHER]
-    assert [(job.key, job.state) for job in ledger.jobs(store, most=1)] == [(KEY, State.STORED)]
+    (one,) = ledger.jobs(store, most=1)
+    assert one in [ledger.job(store, key) for key in (KEY, OTHER)]
 
 
 def test_a_ledger_of_large_requests_is_read_in_the_memory_of_one(store: FolderStore) -> None:

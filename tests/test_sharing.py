@@ -123,7 +123,7 @@ def test_a_store_that_fails_stops_no_run(tmp_path: Path) -> None:
         def create(self, name: str, data: bytes) -> bool:
             raise StoreError("503")
 
-        def list(self, prefix: str) -> Any:
+        def list(self, prefix: str, most: int | None = None) -> Any:
             raise StoreError("503")
 
     async def run() -> None:

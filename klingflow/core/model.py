@@ -268,14 +268,17 @@ class Film:
     """As with a shot: "title", "audio", "film.size", "film.resolution", "film.aspect", "film.shots"."""
     where: Callable[[ShotId | None, str], Span]
     """The place of a shot's field in the file ("" is the shot itself; None as shot: the top level)."""
+    _by_id: dict[ShotId, Shot] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def shot(self, name: ShotId) -> Shot:
         """The shot of that name. Raises KeyError."""
         return self.by_id()[name]
 
     def by_id(self) -> Mapping[ShotId, Shot]:
-        """Every shot by its name."""
-        return {shot.id: shot for shot in self.shots}
+        """Every shot by its name. Read once: who asks for one shot after the other would go through all for each."""
+        if not self._by_id:
+            self._by_id.update((shot.id, shot) for shot in self.shots)
+        return self._by_id
 
     @property
     def shape(self) -> Fraction | None:

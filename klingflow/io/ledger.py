@@ -60,9 +60,10 @@ def record(store: Store, name: str) -> Record:
 def jobs(store: Store, most: int | None = None) -> Iterator[Job]:
     """Every job of the ledger, in the order of their keys; each record is a read. Without the bodies of the requests.
 
-    `most` stops after so many jobs. Keys are hashes, so the first hundred are a fair sample of all.
+    `most` stops after so many jobs, in no order, and reads no further. Keys are hashes, so any of them are a fair
+    sample of all.
     """
-    for seen, (key, names) in enumerate(groupby(store.list("ledger/"), _key)):
+    for seen, (key, names) in enumerate(groupby(store.list("ledger/", most), _key)):
         if seen == most:
             return
         yield fold(key, [without_body(_record(store, name, key)) for name in names])

@@ -118,7 +118,7 @@ class ObjectStore:
         self._check_format()
         return self._read(valid(name))
 
-    def list(self, prefix: str) -> Iterator[str]:
+    def list(self, prefix: str, most: int | None = None) -> Iterator[str]:
         folder = folder_name(prefix)
         self._check_format()
         return self._list(folder)

@@ -25,6 +25,7 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -36,6 +37,8 @@ from klingflow.io import durable
 FORMAT = 1
 MARKER = "format.json"
 TEMP = ".tmp-"
+SWEPT = 1000
+"""Files of a folder that are looked at for those that a dead process left: a folder of records may have a million."""
 STALE_S = 24 * 3600
 """Age at which a temp file can only be what a dead process left behind."""
 
@@ -56,8 +59,12 @@ class Store(Protocol):
         """A record's bytes; None where there is none."""
         ...
 
-    def list(self, prefix: str) -> Iterator[str]:
-        """The names under a folder ("ledger/", "ledger/KEY/"), folder by folder, read as they are asked for."""
+    def list(self, prefix: str, most: int | None = None) -> Iterator[str]:
+        """The names under a folder ("ledger/", "ledger/KEY/"), folder by folder, read as they are asked for.
+
+        `most`: no more than so many of the folders and records right below are wanted, whichever they are. Not all of
+        them are read then; more may come where that costs nothing.
+        """
         ...
 
     def ready(self) -> None:
@@ -208,6 +215,7 @@ class FolderStore:
         self.where = redact(str(root))
         self._verified: dict[Digest, tuple[int, ...]] = {}
         self._durable: set[Path] = set()
+        self._swept: set[Path] = set()
         self._format_known = False
         self._marked = False
         self._broken: StoreError | None = None
@@ -217,10 +225,10 @@ class FolderStore:
         self._check_format()
         return self._read(path)
 
-    def list(self, prefix: str) -> Iterator[str]:
+    def list(self, prefix: str, most: int | None = None) -> Iterator[str]:
         folder = self.root / folder_name(prefix)
         self._check_format()
-        return self._walk(folder, prefix)
+        return self._walk(folder, prefix, most)
 
     def ready(self) -> None:
         self._mark()
@@ -291,10 +299,11 @@ class FolderStore:
 
     # Reading
 
-    def _walk(self, folder: Path, prefix: str) -> Iterator[str]:
+    def _walk(self, folder: Path, prefix: str, most: int | None = None) -> Iterator[str]:
         try:
             with os.scandir(folder) as found:
-                entries = sorted((e.name, e.is_dir(follow_symlinks=False)) for e in found if e.name[0] != ".")
+                named = (entry for entry in found if entry.name[0] != ".")
+                entries = sorted((e.name, e.is_dir(follow_symlinks=False)) for e in islice(named, most))
         except FileNotFoundError:
             return
         except OSError as exc:
@@ -405,7 +414,11 @@ class FolderStore:
 
     @contextmanager
     def _temp(self, folder: Path) -> Iterator[tuple[Path, int]]:
-        """A new file beside its later place; gone when this ends, whatever happens (its other name stays)."""
+        """A new file beside its later place; gone when this ends, whatever happens (its other name stays). Before the
+        first one of a folder, those that dead processes left there are removed."""
+        if folder not in self._swept:
+            self._swept.add(folder)
+            _sweep(folder)
         path = folder / f"{TEMP}{os.getpid()}-{os.urandom(8).hex()}"
         with self._writing(path):
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
@@ -440,7 +453,7 @@ class FolderStore:
             os.close(fd)
 
     def _folder(self, folder: Path) -> Path:
-        """Makes a folder and its parents durable, and sweeps it, once a process."""
+        """Makes a folder and its parents durable, once a process."""
         if folder in self._durable:
             return folder
         with self._writing(folder):
@@ -456,8 +469,6 @@ class FolderStore:
                     raise self._not_plain(folder)
                 # Also where it was there: the process that made it may not have come to this line yet.
                 self._sync_folder(folder.parent)
-            if folder == self.root or self.root in folder.parents:
-                _sweep(folder)
         self._durable.add(folder)
         return folder
 
@@ -532,8 +543,9 @@ def _why(exc: OSError) -> str:
 
 
 def _sweep(folder: Path) -> None:
-    """Removes temp files that a process left behind when it died. They are harmless, and this is no duty."""
+    """Removes temp files that a process left behind when it died. They are harmless, and this is no duty: of a large
+    folder only a part is looked at."""
     with suppress(OSError), os.scandir(folder) as found:
-        for entry in found:
+        for entry in islice(found, SWEPT):
             if entry.name.startswith(TEMP) and entry.stat(follow_symlinks=False).st_mtime < time.time() - STALE_S:
                 os.unlink(entry.path)

@@ -117,8 +117,8 @@ class _Around:
     def read(self, name: str) -> bytes | None:
         return self._inner.read(name)
 
-    def list(self, prefix: str) -> Iterator[str]:
-        return self._inner.list(prefix)
+    def list(self, prefix: str, most: int | None = None) -> Iterator[str]:
+        return self._inner.list(prefix, most)
 
     def ready(self) -> None:
         self._inner.ready()
