@@ -33,6 +33,7 @@ from klingflow.storyboard.lock import Lock, Pick
 from tests.cli import Project
 from tests.farm_worker import DEAD_S
 from tests.paid_helpers import studio
+from tests.standins import Hold
 from tests.store_helpers import fake_s3
 from tests.test_branches import Clone
 from tests.tools import wanted
@@ -458,16 +459,23 @@ def test_a_farm_spends_nothing_unconfirmed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ahead", ["28800", "-28800"])
-def test_a_worker_whose_clock_is_eight_hours_off_buys_nothing_twice(tmp_path: Path, ahead: str) -> None:
+@pytest.mark.parametrize(("ahead", "after"), [("28800", "-28800"), ("-28800", "0")])
+def test_workers_whose_clocks_are_eight_hours_off_leave_every_film_whole(
+    tmp_path: Path, ahead: str, after: str
+) -> None:
+    """One dies with an order whose answer it has not heard, and others whose clock says something else go on."""
     with farm(tmp_path, {}) as (api, workers, names):
+        held = Hold("answer", drop=True)
+        api.faults.add("POST /v1/tasks", held)
         workers.start(1, WRONG_CLOCK_S=ahead)
         run = workers.run(*names)
+        until(held.reached.is_set, "an order")
         until(lambda: len(api.purchases) >= 2, "two purchases")
         wrong = workers.all.pop()
         wrong.kill()
         wrong.communicate()
-        workers.start(2)
+        held.release()
+        workers.start(2, WRONG_CLOCK_S=after)
         check_whole(workers, api, names, run)
 
 

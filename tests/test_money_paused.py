@@ -17,11 +17,13 @@ import pytest
 
 from tests.cli import Project
 from tests.money_helpers import (
+    CONTINUED,
     ONE,
     asked_and_died,
     bought_and_died,
     ended,
     forge,
+    killed,
     kinds,
     locked,
     posts,
@@ -32,6 +34,7 @@ from tests.money_helpers import (
     words,
 )
 from tests.paid_helpers import both
+from tests.standins import Hold, answer
 
 HOUR_S = 3600.0
 RESOLVE = ("resolve", "film.yaml", "dawn")
@@ -277,6 +280,58 @@ def test_an_order_that_never_left_is_sent_inside_the_window_by_the_providers_clo
         asked_and_died(project)
         offset[0] = 2 * HOUR_S
         ran = project.run("run", "film.yaml", "--yes")
+        assert ran.code == 0, ran.said
+        (one,) = api.purchases
+        assert one.token == records(project)[0]["detail"]["headers"]["Idempotency-Key"]
+
+
+DAY_S = 86_400
+
+
+@pytest.mark.parametrize("ahead_s", [-30 * DAY_S, -28_800, 28_800])
+def test_a_runner_whose_clock_is_wrong_settles_an_order_that_lost_its_answer(tmp_path: Path, ahead_s: int) -> None:
+    """The provider's clock says that the same request can be sent again; the plan leaves it to be asked."""
+    with words(tmp_path, CONTINUED) as (project, api):
+        bought_and_died(project)
+        ran = project.run_fork("tests.farm_worker", "run", "film.yaml", "--yes", WRONG_CLOCK_S=str(ahead_s))
+        assert ran.code == 0, ran.said
+        assert len(api.purchases) == 2
+        assert project.run("run", "film.yaml", "--frozen").code == 0
+
+
+def test_a_runner_whose_clock_is_fast_waits_for_the_answer_that_another_one_waits_for(tmp_path: Path) -> None:
+    """MuleRouter cannot be asked again. Its Date header says that the other run's request left a moment ago."""
+    with ExitStack() as stack:
+        project, api = stack.enter_context(words(tmp_path, ONE, "mulerouter"))
+        held = Hold("answer")
+        api.faults.add("POST", held)
+        first = stack.enter_context(running(project, "run", "film.yaml", "--yes"))
+        until(held.reached.is_set, "the order")
+        before = len(api.calls("GET"))
+        second = subprocess.Popen(
+            [sys.executable, "-m", "tests.farm_worker", "run", "film.yaml", "--yes"],
+            cwd=project.root,
+            env=project.environment({"WRONG_CLOCK_S": "28800"}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        )
+        stack.callback(second.kill)
+        until(lambda: len(api.calls("GET")) > before or second.poll() is not None, "a question for the time")
+        held.release()
+        both = ended(first), ended(second)
+        assert [one.code for one in both] == [0, 0], both
+        assert len(api.purchases) == 1
+
+
+def test_an_order_that_was_refused_is_sent_with_its_first_key_whatever_a_clock_says(tmp_path: Path) -> None:
+    """Another runner may have replayed it, and not have heard that it was taken."""
+    with words(tmp_path) as (project, api):
+        api.faults.add("POST", answer(429, {"code": 429, "message": "slow down"}))
+        killed(project, "create", 2, "after")
+        assert kinds(project) == ["intent", "refused"]
+        ran = project.run_fork("tests.farm_worker", "run", "film.yaml", "--yes", WRONG_CLOCK_S="-28800")
         assert ran.code == 0, ran.said
         (one,) = api.purchases
         assert one.token == records(project)[0]["detail"]["headers"]["Idempotency-Key"]

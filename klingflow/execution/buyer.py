@@ -312,19 +312,19 @@ class Buyer:
         except KlingflowError as bad:
             return failed(RunFailure.INPUT, bad.what, bad.mend)
         attempt = job.attempt + 1
-        idempotency = self._repeats(order, job) or attempt
+        await seller.learn_date()
+        idempotency = self._repeats(order, seller, job) or attempt
         request = self._sender.request(order, seller, images.texts, idempotency)
         digests = images.digests
         del images  # the request has them
         refused = self._sender.book(order, seller, attempt)
         if refused is not None:
             return refused
-        await seller.learn_date()
         return await self._sender.uninterrupted(
             self._sender.place_order(order, seller, job, request, digests, idempotency)
         )
 
-    def _repeats(self, order: Order, job: Job) -> int | None:
+    def _repeats(self, order: Order, seller: Seller, job: Job) -> int | None:
         """The attempt whose idempotency key is used again, because its order was refused a moment ago.
 
         Another runner may have replayed the refused one, and not have heard that it was taken. With the same bytes
@@ -333,7 +333,9 @@ class Buyer:
         intent, refused = job.last(Kind.INTENT), job.last(Kind.REFUSED)
         if intent is None or refused is None or intent.detail.get("provider") != order.provider:
             return None
-        age_s = (self._now_ms() - intent.at_ms) / 1000
+        age_s = seller.age_s(intent.detail.get("provider_ms"))
+        if age_s is None:
+            age_s = (self._now_ms() - intent.at_ms) / 1000
         if recorded(refused.detail) in ABOUT_THE_ORDER or not abs(age_s) < 2 * RETRY_TIMEOUT_S:
             return None
         return idempotency_attempt(intent)

@@ -21,7 +21,7 @@ from klingflow.execution.host import Host
 from klingflow.execution.inputs import InputImages
 from klingflow.execution.order import Bought, Order
 from klingflow.execution.outcome import Result
-from klingflow.execution.seller import Seller
+from klingflow.execution.seller import CLOCK_SLACK_S, Seller
 from klingflow.execution.sending import INTENT_VALID_S, REPLAY_TIMEOUT_S, Doubt, Sender
 from klingflow.execution.waiting import backoff
 from klingflow.execution.wording import Wording
@@ -33,8 +33,9 @@ ANSWER_TIMEOUT_S = 150.0
 """How long another runner's intent may lack an answer, from our first sight of it, before it is in doubt: the request
 leaves within INTENT_VALID_S and is over 120 s later (io.client), and a margin."""
 CLOCK_SKEW_S = 600.0
-"""How far the clocks of two runners may be apart: an intent that is older than that, and than the timeout, is over at
-first sight. A clock that is off by more costs a question to a person, or an answer given again; never a purchase."""
+"""How far the clocks of two runners may be apart, where the provider's is not known: an intent that is older than that,
+and than the timeout, is over at first sight. A clock that is off by more costs a question to a person, or an answer
+given again; never a purchase."""
 RETRY_TIMEOUT_S = 900.0
 """How long one run goes on sending the same bytes, or coming back after a throttling answer, before it leaves the rest
 to the next run."""
@@ -72,7 +73,7 @@ class Doubts:
         seller = self._sellers.get(str(intent.detail.get("provider")))
         now = asyncio.get_running_loop().time()
         waited = now - self._first_seen.setdefault((job.key, job.attempt), now)
-        waited = max(waited, (self._now_ms() - intent.at_ms) / 1000 - CLOCK_SKEW_S)
+        waited = max(waited, await self._over_for_s(seller, intent))
         repeatable = seller is not None and (seller.provider.caps.replay_s is not None or not seller.paid)
         timeout = REPLAY_TIMEOUT_S if repeatable else ANSWER_TIMEOUT_S
         if waited < timeout and not self._host.died(intent.detail):
@@ -85,6 +86,15 @@ class Doubts:
             return await self.replay(order, job.attempt, ended)
         async with seller.slots.hold(order.priority, order.expected_s):
             return await self.replay(order, job.attempt, ended)
+
+    async def _over_for_s(self, seller: Seller | None, intent: Record) -> float:
+        """For how long an intent has certainly been there: by the provider's clock, which is the same for all."""
+        if seller is not None:
+            await seller.learn_date()
+            age = seller.age_s(intent.detail.get("provider_ms"))
+            if age is not None:
+                return age - CLOCK_SLACK_S
+        return (self._now_ms() - intent.at_ms) / 1000 - CLOCK_SKEW_S
 
     async def replay(self, order: Order, attempt: int, message: str) -> Bought | None:
         """Sends the request of an intent again until its answer is known, where that buys nothing twice; else it is in

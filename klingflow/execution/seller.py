@@ -102,8 +102,8 @@ class Seller:
         return date_ms + round((asyncio.get_running_loop().time() - then) * 1000)
 
     async def learn_date(self) -> None:
-        """Asks for the provider's time, once a run, where a replay could depend on it and nothing has told it yet."""
-        if self._date is not None or self.provider.caps.replay_s is None or not self.paid:
+        """Asks for the provider's time, once a run, where nothing has told it yet."""
+        if self._date is not None or not self.paid:
             return
         if self._asking is None:
             self._asking = asyncio.create_task(self._ask_date(self.provider.probe()))
@@ -123,12 +123,17 @@ class Seller:
     def within_replay_window(self, provider_ms: object) -> bool:
         """Whether an order that was sent at `provider_ms` by the provider's clock can still be sent again, by that same
         clock. False where either time is not known."""
-        window, now = self.provider.caps.replay_s, self.now_ms()
+        window, age = self.provider.caps.replay_s, self.age_s(provider_ms)
         if not self.paid:
             return window is not None
-        if window is None or now is None or not isinstance(provider_ms, int) or isinstance(provider_ms, bool):
-            return False
-        return -CLOCK_SLACK_S <= (now - provider_ms) / 1000 < window
+        return window is not None and age is not None and -CLOCK_SLACK_S <= age < window
+
+    def age_s(self, provider_ms: object) -> float | None:
+        """How long ago `provider_ms` was, by the provider's clock; None where either time is not known."""
+        now = self.now_ms()
+        if now is None or not isinstance(provider_ms, int) or isinstance(provider_ms, bool):
+            return None
+        return (now - provider_ms) / 1000
 
     def cool(self, seconds: float) -> None:
         """No order is sent for so long, 15 minutes at most."""
