@@ -64,6 +64,8 @@ class FakeS3:
         self.overwrites = False
         self.no_bucket = False
         self.forbidden = False
+        self.skewed = False
+        """As S3 answers whose clock goes more than a quarter of an hour otherwise."""
         self.puts: list[str] = []
         self.url = ""
 
@@ -109,6 +111,8 @@ def fake_s3() -> Iterator[FakeS3]:
 
         def do_GET(self) -> None:
             query = parse_qs(urlsplit(self.path).query)
+            if state.skewed:
+                return self.answer(403, b"<Error><Code>RequestTimeTooSkewed</Code></Error>")
             if state.no_bucket:
                 return self.answer(404, b"<Error><Code>NoSuchBucket</Code></Error>")
             if "list-type" not in query:

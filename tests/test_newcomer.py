@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -147,6 +149,16 @@ def test_a_place_that_refuses_is_told_with_its_path_and_no_traceback(capsys: pyt
     assert report(PermissionError(errno.EACCES, "Permission denied", "/films/.klingflow")) == 2
     said = capsys.readouterr().err
     assert said.startswith("'/films/.klingflow' cannot be read or written: Permission denied\nmend: make the project")
+
+
+def test_a_folder_that_is_gone_is_no_bug(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "klingflow", "plan", "film.yaml"]
+    script = 'mkdir gone && cd gone && rmdir ../gone && exec "$@"'
+    ended = subprocess.run(
+        ["sh", "-c", script, "sh", *words], cwd=tmp_path, capture_output=True, encoding="utf-8", check=False, timeout=60
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr == "the folder that klingflow was started in is gone\nmend: cd to the project, and run again\n"
 
 
 def test_a_frame_that_a_clip_has_not_is_told_by_the_clip_not_by_a_digest(project: Project) -> None:

@@ -42,6 +42,7 @@ def environment(server: FakeS3) -> dict[str, str]:
     ("fault", "what", "mend"),
     [
         ("no_bucket", "s3://bucket/pre/fix does not exist", "make the bucket"),
+        ("skewed", "RequestTimeTooSkewed", "set the clock of this machine"),
         ("forbidden", "cannot write format.json", "AWS_ACCESS_KEY_ID"),
         ("overwrites", "overwrites silently", "use a storage service that honours it"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 
 from klingflow import __version__
@@ -39,6 +40,9 @@ def report(error: BaseException) -> int:
             where = f"'{visible(str(error.filename))}'" if error.filename is not None else "a file"
             say(f"{where} cannot be read or written: {error.strerror}\nmend: {_PLACES[number]}")
             return UsageError.code
+        case FileNotFoundError() if not _is_anywhere():
+            say("the folder that klingflow was started in is gone\nmend: cd to the project, and run again")
+            return UsageError.code
         case KeyboardInterrupt():
             say("interrupted; nothing is half written")
             return Interrupted.code
@@ -49,6 +53,15 @@ def report(error: BaseException) -> int:
             versions = f"klingflow {__version__}, Python {sys.version.split()[0]}, {sys.platform}"
             say(f"this is a bug in klingflow ({versions}); please report it{_where()} with the text below\n\n{lines}")
             return BUG
+
+
+def _is_anywhere() -> bool:
+    """Whether the current folder still exists."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _where() -> str:

@@ -348,6 +348,8 @@ _NO_KEY = re.compile(r"credential|169\.254\.169\.254", re.I)
 
 
 def _mend(exc: Exception) -> str:
+    if "RequestTimeTooSkewed" in str(exc):  # S3 wants a signature of the last 15 minutes
+        return "set the clock of this machine right (timedatectl set-ntp true), and run again"
     if isinstance(exc, PermissionDeniedError | UnauthenticatedError) or _NO_KEY.search(str(exc)):
         return (
             "set the credentials of an account that may read and write there in the environment: AWS_ACCESS_KEY_ID and "
