@@ -389,6 +389,24 @@ def test_a_database_that_crashes_in_the_middle_costs_nothing_but_time(tmp_path: 
 
 
 @pytest.mark.slow
+@needs_postgres
+def test_a_database_that_is_dropped_in_the_middle_is_made_again_by_those_who_use_it(tmp_path: Path) -> None:
+    with own_database() as environment, farm(tmp_path, environment) as (api, workers, names):
+        workers.start(2)
+        run = workers.run(*names)
+        until(lambda: len(api.purchases) >= 2, "two purchases")
+        name = environment["KLINGFLOW_FARM_DATABASE"].rpartition("/")[2]
+        with psycopg.connect(POSTGRES, autocommit=True) as server:
+            server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+            server.execute(f'CREATE DATABASE "{name}"')
+        check_whole(workers, api, names, run)
+        for worker in workers.all:
+            worker.terminate()
+            out, err = worker.communicate(timeout=60)
+            assert "Traceback" not in out + err, err
+
+
+@pytest.mark.slow
 def test_two_operators_who_start_the_same_storyboards_share_its_jobs(tmp_path: Path, database: dict[str, str]) -> None:
     with farm(tmp_path, database) as (api, workers, names):
         workers.start(2)
@@ -441,8 +459,11 @@ def test_who_dies_while_taking_over_from_the_dead_leaves_them_to_the_next_one(
 def test_a_database_that_is_not_there_is_one_clear_error(project: Project) -> None:
     project.write("film.yaml", "klingflow: 1\nshots: [{id: a, provider: animatic, prompt: one}]\n")
     ended = project.run("farm", "run", "film.yaml", KLINGFLOW_FARM_DATABASE="postgresql://user:secret-word@127.0.0.1:1/x")
-    assert (ended.code, "does not answer" in ended.err) == (2, True), ended.said
+    told = "the farm's database postgresql://127.0.0.1:1/x does not answer: "
+    assert (ended.code, ended.err.splitlines()[1].startswith(told)) == (2, True), ended.said
     assert "secret-word" not in ended.said
+    worker = project.run("worker", KLINGFLOW_FARM_DATABASE="postgresql://user:secret-word@127.0.0.1:1/x")
+    assert (worker.code, worker.err.startswith(told), "secret-word" in worker.said) == (2, True, False), worker.said
     wrong = project.run("worker", KLINGFLOW_FARM_DATABASE="mysql://x")
     assert (wrong.code, "is no address of a Postgres database" in wrong.err) == (2, True), wrong.said
 

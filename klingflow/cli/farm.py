@@ -59,9 +59,10 @@ def farm(
     _check(plans, max_spend, yes)
     url = start.database(paths[0], os.environ)
     with unreachable(url):
-        opened = engine.Farm(url)
+        opened = engine.Farm(url, lambda text: say(visible(redact(text))))
     try:
-        return _run(opened, plans, detach)
+        with unreachable(url, disk=True):
+            return _run(opened, plans, detach)
     finally:
         opened.close()
 
@@ -190,13 +191,17 @@ def with_extra() -> Iterator[None]:
 
 
 @contextmanager
-def unreachable(url: str) -> Iterator[None]:
-    """One clear error where the database does not answer."""
-    from klingflow.farm.engine import DATABASE_ERRORS
+def unreachable(url: str, disk: bool = False) -> Iterator[None]:
+    """One clear error where the database does not answer. `disk`: what is done also writes files, whose faults are none
+    of the database."""
+    from klingflow.farm.engine import DATABASE_ERRORS, reason
 
     try:
         yield
     except DATABASE_ERRORS as bad:
-        why = redact(str(getattr(bad, "orig", bad)).strip().partition("\n")[0])
-        mend = "start Postgres, and look at KLINGFLOW_FARM_DATABASE: postgresql://user:password@host:5432/klingflow"
+        if disk and isinstance(bad, OSError):
+            raise
+        mend = "see that Postgres runs, that the database was created, and that KLINGFLOW_FARM_DATABASE has the right "
+        mend += 'user and password: psql "$KLINGFLOW_FARM_DATABASE" connects where it is right'
+        why = redact(reason(bad))
         raise UsageError(f"the farm's database {redact(url)} does not answer: {why}", mend) from bad

@@ -32,21 +32,31 @@ def worker(path: str = ".", slots: str | None = None, format: str = "text") -> i
         signal.signal(number, lambda *_: stop.set())
 
     def told(job: Job, what: str) -> None:
-        shots = ", ".join(job.shots) if job.kind == "make" else "its films"
         if format == "json":
-            line = {"at": round(time.time(), 3), "worker": at_work.id, "job": job.id, "storyboard": job.storyboard}
-            line |= {"shots": list(job.shots), "what": redact(what)}
-            print(inert(_json.dumps(line, ensure_ascii=False)), flush=True)
+            line(what, job=job.id, storyboard=job.storyboard, shots=list(job.shots))
         else:
+            shots = ", ".join(job.shots) if job.kind == "make" else "its films"
             say(f"{visible(job.storyboard)}: {visible(shots)}: {visible(redact(what))}")
 
+    def tell(what: str) -> None:
+        if format == "json":
+            line(what)
+        else:
+            say(visible(redact(what)))
+
+    def line(what: str, **of: object) -> None:
+        fields = {"at": round(time.time(), 3), "worker": at_work.id, **of, "what": redact(what)}
+        print(inert(_json.dumps(fields, ensure_ascii=False)), flush=True)
+
     url = start.database(path, os.environ)
+    most = int(slots or work.DEFAULT_SLOTS)
     with unreachable(url):
-        at_work, jobs = work.work(path, url, int(slots or work.DEFAULT_SLOTS), os.environ, told, lambda event: None)
-    if format != "json":
-        say(f"worker {at_work.id} takes jobs from {redact(url)}; Ctrl-C ends it")
+        at_work, jobs = work.work(
+            path, url, most, os.environ, told, tell, lambda event: None
+        )
+    tell(f"worker {at_work.id} takes jobs from {redact(url)}; Ctrl-C ends it")
     stop.wait()
-    say("leaving: what is under way is put on record, and others go on with it")
+    tell("ends: what is under way is put on record, and another worker continues it")
     jobs.leave()
     at_work.leave()
     os._exit(DONE)  # threads of jobs that are not done are left as they are

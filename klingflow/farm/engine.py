@@ -1,11 +1,12 @@
 """The engine of a farm: DBOS Transact, on Postgres or on one file of SQLite. It knows nothing of film: a job is text,
 what does it is given.
 
-Its state is disposable: dropped in the middle and started again, everything that was paid for is found in ledger and
-store. Workflows and queues are in tables of its own; `klingflow_workers` beside them says who is alive, because the
-free library never takes a job from a worker that died (DBOS 3.4, tried 2026-11). Whoever sees that a worker's count
-does not change for DEAD_S puts its jobs back and removes its row; a worker that was only paused then finds that others
-do its jobs too, which the ledger makes harmless. No clock is compared with another machine's.
+Its state is disposable: where the database is dropped or emptied in the middle, workers make its tables again, whoever
+waits for jobs starts them again, and everything that was paid for is found in ledger and store. Workflows and queues
+are in tables of its own; `klingflow_workers` beside them says who is alive, because the free library never takes a job
+from a worker that died (DBOS 3.4, tried 2026-11). Whoever sees that a worker's count does not change for DEAD_S puts
+its jobs back and removes its row; a worker that was only paused then finds that others do its jobs too, which the
+ledger makes harmless. No clock is compared with another machine's.
 """
 
 from __future__ import annotations
@@ -72,21 +73,29 @@ def _config(url: str, worker: str) -> DBOSConfig:
         executor_id=worker,
         application_version=VERSION,
         serializer=DBOSPortableJSONSerializer(),
-        log_level="ERROR",
-        console_log_level="ERROR",
+        log_level="CRITICAL",  # a database that does not answer is told in one line, by us
+        console_log_level="CRITICAL",
     )
 
 
 class Worker:
     """A process that does jobs. One a process."""
 
-    def __init__(self, url: str, do: Callable[[str], str], queues: Mapping[str, tuple[int | None, int]]) -> None:
+    def __init__(
+        self,
+        url: str,
+        do: Callable[[str], str],
+        queues: Mapping[str, tuple[int | None, int]],
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
         """`do` does one job, blocking, in a thread of its own, and returns its result; what it raises is tried again.
         `queues`: by name, how many of its jobs are done at once, in all of the farm (None: as many as there are places)
-        and here."""
+        and here; jobs of other queues are left to others. `tell` is told when the database stops and begins to
+        answer."""
         self.id = worker_id()
         self._url = url
         self._queues = queues
+        self._tell = tell
         self._stop = threading.Event()
         self._seen: dict[str, tuple[int, float]] = {}
 
@@ -109,9 +118,14 @@ class Worker:
         """Begins to take jobs. Raises sqlalchemy's errors where the database cannot be reached."""
         self._engine = _engine(self._url)
         _workers.create(self._engine, checkfirst=True)
-        self._say(0)  # before the first job, which nobody would take over from a worker that is not listed
+        self._enlist(0)  # before the first job, which nobody would take over from a worker that is not listed
         DBOS(config=_config(self._url, self.id))
+        DBOS.listen_queues(list(self._queues))
         DBOS.launch()
+        self._register()
+        threading.Thread(target=self._beat, name="beat", daemon=True).start()
+
+    def _register(self) -> None:
         for name, (everywhere, here) in self._queues.items():
             DBOS.register_queue(
                 name,
@@ -120,7 +134,6 @@ class Worker:
                 polling_interval_sec=1.0,
                 on_conflict="always_update",
             )
-        threading.Thread(target=self._beat, name="beat", daemon=True).start()
 
     def leave(self) -> None:
         """Puts the jobs that it has back for others. It stays listed: what the engine gives it until the process ends
@@ -130,20 +143,42 @@ class Worker:
             _put_back(self.id)
 
     def _beat(self) -> None:
-        count = 0
+        count, answers = 0, True
         while not self._stop.wait(BEAT_S if count else 0):
             count += 1
             try:
-                self._say(count)
+                if not self._say(count):
+                    self._prepare(count)
                 self._bury()
-            except sa.exc.SQLAlchemyError:
-                continue  # the database is restarting: the others wait as this one does
+            except DATABASE_ERRORS as bad:
+                if answers:
+                    self._tell(f"the farm's database does not answer, and is waited for: {reason(bad)}")
+                answers = False
+                self._seen.clear()  # nobody could count meanwhile
+                with suppress(*DATABASE_ERRORS):  # perhaps it answers, and its tables are gone
+                    self._prepare(count)
+            else:
+                if not answers:
+                    self._tell("the farm's database answers again")
+                answers = True
 
-    def _say(self, count: int) -> None:
+    def _say(self, count: int) -> bool:
+        """Whether this worker is still listed."""
         with self._engine.begin() as database:
-            done = database.execute(_workers.update().where(_workers.c.id == self.id).values(beat=count))
-            if done.rowcount == 0:
-                database.execute(_workers.insert().values(id=self.id, beat=count))
+            mine = _workers.update().where(_workers.c.id == self.id).values(beat=count)
+            return bool(database.execute(mine).rowcount)
+
+    def _enlist(self, count: int) -> None:
+        with self._engine.begin() as database:
+            database.execute(_workers.insert().values(id=self.id, beat=count))
+
+    def _prepare(self, count: int) -> None:
+        """Makes what a database lacks that was dropped or emptied; where others took this worker for dead, nothing but
+        its row. That is last: until then the next beat tries it again."""
+        DBOS.migrate(self._url)
+        self._register()
+        _workers.create(self._engine, checkfirst=True)
+        self._enlist(count)
 
     def _bury(self) -> None:
         """Takes over from workers whose count has stood still for DEAD_S."""
@@ -169,8 +204,13 @@ def _put_back(worker: str) -> None:
 class Farm:
     """A farm as somebody sees it who starts jobs and looks at them."""
 
-    def __init__(self, url: str) -> None:
-        """Raises sqlalchemy's errors where the database cannot be reached."""
+    def __init__(self, url: str, tell: Callable[[str], None] = lambda text: None) -> None:
+        """`tell` is told when the database stops or begins to answer. Raises sqlalchemy's errors where it cannot be
+        reached now."""
+        self._url = url
+        self._tell = tell
+        self._answers = True
+        self._started: dict[str, tuple[str, str]] = {}
         DBOS(config=_config(url, worker_id()))
         DBOS.listen_queues([])
         DBOS.launch()  # makes the tables where they are not there yet
@@ -185,11 +225,40 @@ class Farm:
             name = f"{job}.{number}"
             there = self._client.list_workflows(workflow_ids=[name], load_input=False, load_output=False)
             if not there or there[0].status not in FINISHED:
-                self._client.enqueue(
-                    {"queue_name": queue, "workflow_name": WORKFLOW, "workflow_id": name, "app_version": VERSION}, text
-                )
+                self._enqueue(name, text, queue)
+                self._started[name] = text, queue
                 return name
         raise AssertionError
+
+    def _enqueue(self, name: str, text: str, queue: str) -> None:
+        self._client.enqueue(
+            {"queue_name": queue, "workflow_name": WORKFLOW, "workflow_id": name, "app_version": VERSION}, text
+        )
+
+    def watch(self, names: Sequence[str]) -> list[JobState]:
+        """The jobs of these names, which this has started: none while the database does not answer, and started again
+        where it was dropped or emptied."""
+        try:
+            found = self.look(names)
+            if len(found) < len(names):
+                self._start_again(set(names) - {each.id for each in found})
+        except DATABASE_ERRORS as bad:
+            if self._answers:
+                self._tell(f"the farm's database does not answer, and is waited for: {reason(bad)}")
+            self._answers = False
+            with suppress(*DATABASE_ERRORS):
+                self._start_again(set(names))
+            return []
+        if not self._answers:
+            self._tell("the farm's database answers again")
+        self._answers = True
+        return found
+
+    def _start_again(self, names: set[str]) -> None:
+        DBOS.migrate(self._url)
+        names -= {each.id for each in self.look(sorted(names))}
+        for name in sorted(names):
+            self._enqueue(name, *self._started[name])
 
     def look(self, names: Sequence[str] | None = None, most: int = 1000) -> list[JobState]:
         """The jobs of these names, or the newest of all."""
@@ -216,6 +285,11 @@ class Farm:
 
     def close(self) -> None:
         self._client.destroy()
+
+
+def reason(bad: BaseException) -> str:
+    """What a database error says, in one line."""
+    return str(getattr(bad, "orig", None) or bad).strip().partition("\n")[0]
 
 
 def _engine(url: str) -> sa.Engine:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from klingflow.app import farm_jobs
 from klingflow.app.library import Planned, Storyboard
@@ -60,11 +61,23 @@ def database(path: str, environ: Mapping[str, str]) -> str:
         file = root / ".klingflow" / "farm.sqlite"
         file.parent.mkdir(exist_ok=True)
         return f"sqlite:///{file}"
-    register(url)
+    for secret in _secrets(url):
+        register(secret)
     if not url.startswith(("postgresql://", "sqlite:///")):
-        mend = "write it like postgresql://user:password@host:5432/klingflow"
+        mend = "it begins with postgresql:// and goes on as user:password@host:5432/name (docs/farm.md)"
         raise UsageError(f"{DATABASE} is no address of a Postgres database", mend)
     return url
+
+
+def _secrets(url: str) -> list[str]:
+    """The password as the address has it, and as the server knows it. All of what is no address: it may hold one."""
+    try:
+        password = urlsplit(url).password
+    except ValueError:
+        return [url]
+    if password is None:
+        return [] if url.startswith(("postgresql://", "sqlite:///")) else [url]
+    return [password, unquote(password)]
 
 
 def refuse_above(limits: Limits, spend: Decimal | None, tasks: int, seconds: int = 0, where: str = "") -> None:
@@ -100,7 +113,7 @@ def ends(
     """Yields each of these jobs as it ends, and takes it out of `names`; more may be put in meanwhile, as jobs follow
     others. `show` is told how many are left, and how many of them are at work."""
     while names:
-        states = farm.look(sorted(names))
+        states = farm.watch(sorted(names))
         ended = {state.id: _result(state) for state in states if state.state in engine.FINISHED}
         names.difference_update(ended)
         show(len(names), sum(state.state == "PENDING" for state in states))

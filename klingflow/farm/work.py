@@ -99,12 +99,19 @@ def queues(root: Path, environ: Mapping[str, str], slots: int) -> dict[str, tupl
 
 
 def work(
-    path: str, url: str, slots: int, environ: Mapping[str, str], say: Say, emit: Callable[[Event], None]
+    path: str,
+    url: str,
+    slots: int,
+    environ: Mapping[str, str],
+    say: Say,
+    tell: Callable[[str], None],
+    emit: Callable[[Event], None],
 ) -> tuple[engine.Worker, Work]:
-    """Starts a worker of the project that `path` lies in. Raises KlingflowError for a project that cannot be used."""
+    """Starts a worker of the project that `path` lies in. `tell` is told of what concerns no job. Raises KlingflowError
+    for a project or a store that cannot be used."""
     folder = Path(path).absolute()
     root = find_root(folder / "x" if folder.is_dir() else folder)
     jobs = Work(root, environ, say, emit)
-    worker = engine.Worker(url, jobs.do, queues(root, environ, slots))
+    worker = engine.Worker(url, jobs.do, queues(root, environ, slots), tell)
     worker.start()
     return worker, jobs
