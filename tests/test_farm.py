@@ -290,7 +290,7 @@ class OneAfterTheOther:
     def start(self, job: str, text: str, queue: str) -> str:
         return f"{farm_jobs.read(text).storyboard} {queue}"
 
-    def look(self, names: Sequence[str]) -> list[engine.JobState]:
+    def watch(self, names: Sequence[str]) -> list[engine.JobState]:
         return [self._state(name) for name in names]
 
     def _state(self, name: str) -> engine.JobState:
