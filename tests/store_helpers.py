@@ -61,6 +61,10 @@ class FakeS3:
         self.lose = 0
         self.refuse = 0
         """Requests to PUT still to be answered with 503, nothing written."""
+        self.busy = 0
+        """Requests of any kind still to be answered with 503; below 0 without end."""
+        self.page = 1000
+        """Names in one answer to a list."""
         self.overwrites = False
         self.no_bucket = False
         self.forbidden = False
@@ -87,6 +91,17 @@ def fake_s3() -> Iterator[FakeS3]:
             self.send_header("Content-Length", str(len(body) if size is None else size))
             self.end_headers()
             self.wfile.write(body)
+
+        def parse_request(self) -> bool:
+            if not super().parse_request():
+                return False
+            with state.lock:
+                busy = state.busy != 0
+                state.busy -= state.busy > 0
+            if busy:
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                self.answer(503)
+            return not busy
 
         def name(self) -> str:
             return unquote(urlsplit(self.path).path).removeprefix("/bucket").lstrip("/")
@@ -121,13 +136,17 @@ def fake_s3() -> Iterator[FakeS3]:
                     return self.answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
                 return self.answer(200, data)
             prefix = query.get("prefix", [""])[0]
+            after = query.get("continuation-token", query.get("start-after", [""]))[0]
+            names = sorted(name for name in state.objects if name.startswith(prefix) and name > after)
+            more = len(names) > state.page
+            token = f"<NextContinuationToken>{escape(names[state.page - 1])}</NextContinuationToken>" if more else ""
             found = "".join(
                 f"<Contents><Key>{escape(name)}</Key><LastModified>2026-11-21T10:00:00.000Z</LastModified>"
-                f'<ETag>"x"</ETag><Size>{len(data)}</Size></Contents>'
-                for name, data in sorted(state.objects.items())
-                if name.startswith(prefix)
+                f'<ETag>"x"</ETag><Size>{len(state.objects[name])}</Size></Contents>'
+                for name in names[: state.page]
             )
-            body = f"<ListBucketResult><IsTruncated>false</IsTruncated>{found}</ListBucketResult>"
+            cut = str(more).lower()
+            body = f"<ListBucketResult><IsTruncated>{cut}</IsTruncated>{token}{found}</ListBucketResult>"
             return self.answer(200, body.encode())
 
         def do_HEAD(self) -> None:

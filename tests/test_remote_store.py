@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -11,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+import klingflow
+from klingflow.app import farm_jobs
+from klingflow.core.errors import StoreSilent
+from klingflow.io import objects
 from tests.cli import Project
 from tests.paid_helpers import studio
 from tests.store_helpers import FakeS3, fake_s3, needs_s3, real_s3
@@ -66,6 +71,30 @@ def test_a_store_without_credentials_says_which_are_missing(project: Project, s3
     assert (ended.code, "nothing was made" in ended.err) == (2, True), ended.said
 
 
+def test_a_bucket_that_does_not_answer_is_no_damaged_ledger(
+    project: Project, s3: FakeS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan does not ask a person to settle what it could not read, and a farm tries the job again later."""
+    for name, value in environment(s3).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(objects, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(objects, "RETRIES", 0)
+    path = project.write("film.yaml", BOARD)
+    planned = klingflow.open(path).plan()
+    [job] = farm_jobs.makes(planned)
+    s3.busy = -1
+    with pytest.raises(StoreSilent, match="503"):
+        klingflow.open(path).plan()
+    s3.busy = 0
+    monkeypatch.setattr(objects.ObjectStore, "ready", silent)
+    with pytest.raises(StoreSilent, match="nothing was made"):
+        asyncio.run(farm_jobs.do(job, project.root, environment(s3), lambda event: None, asyncio.Event()))
+
+
+def silent(store: objects.ObjectStore) -> None:
+    raise StoreSilent("it does not answer")
+
+
 @needs_s3
 def test_another_machine_takes_everything_from_a_real_server(project: Project) -> None:
     place = real_s3() | {"KLINGFLOW_STORE": f"s3://klingflow/{os.urandom(6).hex()}"}
@@ -86,7 +115,7 @@ def test_another_machine_takes_everything_from_a_real_server(project: Project) -
 def test_another_machine_on_another_day_collects_what_a_runner_left(tmp_path: Path, left: str) -> None:
     """Nothing but the store and what is in git goes from one to the other."""
     shared = {"KLINGFLOW_STORE": str(tmp_path / "shared")}
-    with studio(tmp_path, "mulerouter") as (runner, api):
+    with studio(tmp_path, "mulerouter", finish_s=3.0) as (runner, api):
         if left == "killed":
             died = runner.run_killed("create", 2, "after", "run", "film.yaml", "--yes", **shared)
             assert died.code == -signal.SIGKILL, died.said

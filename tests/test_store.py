@@ -18,8 +18,9 @@ import obstore
 import pytest
 from obstore.store import LocalStore, MemoryStore
 
-from klingflow.core.errors import StoreError, UsageError
+from klingflow.core.errors import StoreError, StoreSilent, UsageError
 from klingflow.core.model import Digest
+from klingflow.io import objects as io_objects
 from klingflow.io.objects import ObjectStore
 from klingflow.io.storage_factory import cache_limit, open_store
 from klingflow.io.store import TEMP, BlobMissing, FolderStore, Store, blob_name, proves_create_only
@@ -491,6 +492,62 @@ def test_a_create_is_sent_again_when_it_certainly_was_not_written(s3: FakeS3, tm
     s3.refuse = 2
     assert store.create("ledger/k/1.0-intent.json", b"mine")
     assert s3.puts.count("pre/ledger/k/1.0-intent.json") == 3
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for a service asks again at once."""
+    monkeypatch.setattr(io_objects, "PAUSE_S", 0.01)
+    monkeypatch.setattr(io_objects, "RETRIES", 1)
+
+
+def test_a_service_that_is_busy_for_long_is_waited_for(s3: FakeS3, tmp_path: Path, hasty: None) -> None:
+    s3.busy = 6
+    store = open_store("s3://bucket/pre", tmp_path, tmp_path / "cache")
+    assert store.create("ledger/k/1.0-intent.json", b"mine")
+    s3.refuse = 6
+    assert store.create("ledger/k/1.1-accepted.json", b"mine")
+    digest = store.put(file(tmp_path))
+    asks: list[Callable[[], object]] = [
+        lambda: store.read("ledger/k/1.0-intent.json"),
+        lambda: list(store.list("ledger/")),
+        lambda: store.holds(digest),
+        lambda: store.verify(digest),
+        lambda: store.written_s(digest),
+        lambda: store.put(file(tmp_path, b"another")),
+        lambda: store.delete("ledger/k/1.0-intent.json"),
+    ]
+    for ask in asks:
+        s3.busy = 6
+        ask()
+        assert s3.busy == 0
+
+
+def test_a_list_goes_on_where_the_service_was_busy_in_between(s3: FakeS3, tmp_path: Path, hasty: None) -> None:
+    store = open_store("s3://bucket/pre", tmp_path, tmp_path / "cache")
+    names = [f"ledger/k/{n}.0-intent.json" for n in range(1, 8)]
+    for name in names:
+        store.create(name, b"{}")
+    s3.page = 2
+    found = []
+    for name in store.list("ledger/"):
+        found.append(name)
+        s3.busy = 20
+    assert found == names
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_service_that_never_answers_is_told_from_a_damaged_store(
+    s3: FakeS3, tmp_path: Path, hasty: None, monkeypatch: pytest.MonkeyPatch, busy: bool
+) -> None:
+    """And one at a wrong address is not waited for."""
+    monkeypatch.setattr(io_objects, "PATIENCE_S", 0.05 if busy else 100.0)
+    if busy:
+        s3.busy = -1
+    else:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    with pytest.raises(StoreSilent, match=r"cannot read format\.json"):
+        open_store("s3://bucket/pre", tmp_path, tmp_path / "cache").read("clips/k.json")
 
 
 def test_storage_that_overwrites_silently_is_refused_before_it_is_trusted(s3: FakeS3, tmp_path: Path) -> None:

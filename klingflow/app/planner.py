@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from klingflow.app import approvals, lock_file
 from klingflow.app.project_loader import LoadedStoryboard, own_frames
 from klingflow.core.digest import of_bytes
-from klingflow.core.errors import KlingflowError, StoreError, UsageError
+from klingflow.core.errors import KlingflowError, StoreError, StoreSilent, UsageError
 from klingflow.core.model import ANIMATIC, ClipRecord, Digest, FileStill, Film, Key, Shot, ShotFrame, ShotId, UrlStill
 from klingflow.core.source import Problem, Severity
 from klingflow.execution import form, host
@@ -105,12 +105,16 @@ def lookups(loaded: LoadedStoryboard, store: Store, notes: TaskNotes) -> PlanLoo
     def find(key: Key) -> ClipRecord | OpenOrder | None:
         try:
             return ledger.clip(store, key)
+        except StoreSilent:
+            raise
         except StoreError as bad:  # one damaged record is no reason to stop the other shots
             return OpenOrder(action=Action.RESOLVE, reason=bad.what)
 
     def order(key: Key, shot: Shot) -> OpenOrder | None:
         try:
             job = ledger.job(store, key)
+        except StoreSilent:
+            raise
         except StoreError as bad:
             return OpenOrder(action=Action.RESOLVE, reason=bad.what)
         note = notes.find(key) if job.state is State.NEW else None

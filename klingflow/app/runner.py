@@ -30,6 +30,7 @@ from klingflow.core.errors import (
     KlingflowError,
     SpendRefused,
     StoreError,
+    StoreSilent,
     UsageError,
     WouldMake,
 )
@@ -306,6 +307,8 @@ async def _preflight(session: Session, plan: Plan, opened: Services, doors: Door
     if any(step.action in (Action.MAKE, Action.RESUME) for step in steps):
         try:
             await asyncio.to_thread(session.store.ready)
+        except StoreSilent as bad:
+            raise StoreSilent(f"{bad.what}; nothing was made", bad.mend) from bad
         except StoreError as bad:
             raise UsageError(f"{bad.what}; nothing was made", bad.mend) from bad
     orders = [step for step in steps if step.orders]

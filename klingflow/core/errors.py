@@ -5,6 +5,7 @@
       UsageError           2  the command line, the environment or the project's state does not allow this
       MediaError           1  a clip or an image cannot be read
       StoreError           1  the store or the ledger cannot be read or written, or contradicts itself
+        StoreSilent        1  the storage does not answer: nothing is known of what is in it
       SpendRefused         5  a limit or a missing confirmation refused to spend
       WouldMake            6  --frozen or --exit-code: something would have to be made
       Interrupted        130  Ctrl-C or SIGTERM
@@ -66,6 +67,10 @@ class StoreError(KlingflowError):
     """The store or the ledger cannot be read or written, or contradicts itself."""
 
     code = 1
+
+
+class StoreSilent(StoreError):
+    """The storage does not answer now: a later try may find it otherwise."""
 
 
 class SpendRefused(KlingflowError):

@@ -2,7 +2,8 @@
 
 A record is made with "create only if absent" (S3: If-None-Match), so that many runners share a store without a lock.
 Blobs pass through a local cache, which is a folder store: whoever wants a file gets it from there, verified.
-Credentials come from the environment alone (AWS_…, GOOGLE_…, AZURE_…). Knows no record's content.
+Credentials come from the environment alone (AWS_…, GOOGLE_…, AZURE_…). A service that is restarted, busy or cut off
+for a minute is waited for. Knows no record's content.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import random
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import obstore
 from obstore.exceptions import (
@@ -29,7 +30,7 @@ from obstore.exceptions import (
     UnauthenticatedError,
 )
 
-from klingflow.core.errors import StoreError, UsageError
+from klingflow.core.errors import StoreError, StoreSilent, UsageError
 from klingflow.core.model import Digest
 from klingflow.core.redact import redact
 from klingflow.io.publish import TYPES, checked
@@ -49,11 +50,19 @@ from klingflow.io.store import (
 )
 
 _TRIES = 5
+RETRIES = 10
+"""Of one request, by obstore itself: some seconds."""
+PATIENCE_S = 100.0
+"""How long a service that has answered before, or says that it is busy, is waited for until it answers again."""
+PAUSE_S = 3.0
+"""The longest pause before it is asked again."""
+_BUSY = re.compile(r"status code: (429|5\d\d)")
 _PART = 1 << 20
 SCHEMES = ("s3://", "gs://", "az://")
+T = TypeVar("T")
 
 
-def connect(place: str, *, retries: int = 10) -> Any:
+def connect(place: str, *, retries: int | None = None) -> Any:
     """obstore's handle for s3://…, gs://… or az://…; nothing is sent yet."""
     if not place.startswith(SCHEMES):
         raise UsageError(
@@ -69,7 +78,7 @@ def connect(place: str, *, retries: int = 10) -> Any:
                 "connect_timeout": timedelta(seconds=10),
                 "allow_http": any(value.startswith("http://") for value in _endpoints().values()),
             },
-            retry_config={"max_retries": retries},
+            retry_config={"max_retries": RETRIES if retries is None else retries},
         )
     except (BaseError, ValueError, TypeError) as exc:
         raise UsageError(
@@ -110,6 +119,7 @@ class ObjectStore:
         self._limit = limit
         self._used: set[Digest] = set()
         self._proof = f"proved/{identity}.json"
+        self._answered = False
         self._format_known = False
         self._marked = False
         self._marking = threading.RLock()
@@ -124,12 +134,26 @@ class ObjectStore:
         return self._list(folder)
 
     def _list(self, folder: str) -> Iterator[str]:
+        last: str | None = None
+        chunks: Iterator[Any] | None = None
+
+        def more() -> Any:
+            """The next names; where the service was silent in between, from the last one on."""
+            nonlocal chunks
+            if chunks is None:
+                chunks = iter(obstore.list(self._objects, prefix=folder or None, offset=last))
+            try:
+                return next(chunks, None)
+            except BaseError:
+                chunks = None
+                raise
+
         with self._talking(f"list {folder or 'everything'}"):
-            for chunk in obstore.list(self._objects, prefix=folder or None):
+            while (chunk := self._patiently(more)) is not None:
                 for found in chunk:
-                    name = str(found["path"])
-                    if not name.rsplit("/", 1)[-1].startswith("."):
-                        yield name
+                    last = str(found["path"])
+                    if not last.rsplit("/", 1)[-1].startswith("."):
+                        yield last
 
     def ready(self) -> None:
         self._mark()
@@ -148,7 +172,7 @@ class ObjectStore:
         size = local.stat().st_size
         if self._size(name) != size:
             with self._talking(f"write {name}"):
-                obstore.put(self._objects, name, local)
+                self._patiently(lambda: obstore.put(self._objects, name, local))
             if self._size(name) != size:
                 raise StoreError(
                     f"{name} in {self.where} has not the size that was sent",
@@ -221,20 +245,21 @@ class ObjectStore:
     def written_s(self, digest: Digest) -> float | None:
         with self._talking(f"look for {blob_name(digest)}"):
             try:
-                return float(obstore.head(self._objects, blob_name(digest))["last_modified"].timestamp())
+                found = self._patiently(lambda: obstore.head(self._objects, blob_name(digest)))
+                return float(found["last_modified"].timestamp())
             except FileNotFoundError:
                 return None
 
     def delete(self, name: str) -> None:
         with self._talking(f"delete {valid(name)}"), suppress(FileNotFoundError):
-            obstore.delete(self._objects, name)
+            self._patiently(lambda: obstore.delete(self._objects, name))
 
     # Reading
 
     def _read(self, name: str) -> bytes | None:
         with self._talking(f"read {name}"):
             try:
-                return bytes(obstore.get(self._objects, name).bytes())
+                return self._patiently(lambda: bytes(obstore.get(self._objects, name).bytes()))
             except FileNotFoundError as exc:
                 self._there_at_all(exc)
                 return None
@@ -242,26 +267,30 @@ class ObjectStore:
     def _size(self, name: str) -> int | None:
         with self._talking(f"look for {name}"):
             try:
-                return int(obstore.head(self._objects, name)["size"])
+                return int(self._patiently(lambda: obstore.head(self._objects, name))["size"])
             except FileNotFoundError:
                 return None
 
     def _fetch(self, name: str, part: Path) -> Digest | None:
         """Streams the object into a new local file; the digest of what came, None where there is none."""
-        total = hashlib.sha256()
-        with self._talking(f"fetch {name}"):
-            try:
-                stream = obstore.get(self._objects, name).stream(_PART)
-            except FileNotFoundError as exc:
-                self._there_at_all(exc)
-                return None
-            part.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("xb") as file:
+        part.parent.mkdir(parents=True, exist_ok=True)
+
+        def fetch() -> Digest:
+            total = hashlib.sha256()
+            stream = obstore.get(self._objects, name).stream(_PART)
+            with part.open("wb") as file:
                 for piece in stream:
                     data = bytes(piece)
                     total.update(data)
                     file.write(data)
-        return Digest(total.hexdigest())
+            return Digest(total.hexdigest())
+
+        with self._talking(f"fetch {name}"):
+            try:
+                return self._patiently(fetch)
+            except FileNotFoundError as exc:
+                self._there_at_all(exc)
+                return None
 
     def _there_at_all(self, exc: FileNotFoundError) -> None:
         """A bucket that does not exist must not look like an empty store: everything would be bought again."""
@@ -302,9 +331,11 @@ class ObjectStore:
     def _create(self, name: str, data: bytes) -> bool:
         """The answer may be lost on its way: then what is there tells. Our own bytes: it was us."""
         lost: Exception | None = None
-        for tried in range(_TRIES):
+        tried, until = 0, time.monotonic() + PATIENCE_S
+        while tried < _TRIES or (lost is not None and time.monotonic() < until):
             if tried:
-                time.sleep(random.uniform(0.5, 1) * 0.1 * 2**tried)
+                time.sleep(random.uniform(0.5, 1) * min(PAUSE_S, 0.1 * 2**tried))
+            tried += 1
             with self._talking(f"write {name}"):
                 try:
                     obstore.put(self._once, name, data, mode="create")
@@ -323,7 +354,7 @@ class ObjectStore:
                 continue
             if there is not None:
                 return lost is not None and there == data
-        raise StoreError(
+        raise (StoreError if lost is None else StoreSilent)(
             f"cannot tell whether {name} was written to {self.where}: "
             + (reason(lost) if lost else "it says both that the object exists and that it does not"),
             "run again when the storage service answers; what was saved before is safe",
@@ -335,15 +366,34 @@ class ObjectStore:
         with self._talking(f"set aside {name}"), suppress(FileNotFoundError):
             obstore.rename(self._objects, name, f"quarantine/{digest}.{os.urandom(4).hex()}")
 
+    def _patiently(self, ask: Callable[[], T]) -> T:
+        """What the service answers, however often it must be asked. One that has never answered and does not say that
+        it is busy is not waited for: its address may be wrong."""
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                answer = ask()
+            except FileNotFoundError:
+                self._answered = True
+                raise
+            except GenericError as exc:
+                if time.monotonic() >= until or not (self._answered or _BUSY.search(str(exc))):
+                    raise
+            else:
+                self._answered = True
+                return answer
+            time.sleep(random.uniform(0.3, 1) * PAUSE_S)
+
     @contextmanager
     def _talking(self, doing: str) -> Iterator[None]:
         try:
             yield
         except (BaseError, OSError) as exc:
-            raise StoreError(f"cannot {doing} in {self.where}: {reason(exc)}", _mend(exc)) from exc
+            kind = StoreSilent if isinstance(exc, GenericError) and not _NO_KEY.search(str(exc)) else StoreError
+            raise kind(f"cannot {doing} in {self.where}: {reason(exc)}", _mend(exc)) from exc
 
 
-_NO_KEY = re.compile(r"credential|169\.254\.169\.254", re.I)
+_NO_KEY = re.compile(r"credential|169\.254\.169\.254|/latest/(api/token|meta-data)", re.I)
 """Where nobody gives a key, the library asks the machine's host for one at the address of the clouds' metadata."""
 
 
