@@ -321,6 +321,46 @@ def test_a_film_is_delivered_while_other_storyboards_are_still_made(
     assert "film2.yaml: refused" in said
 
 
+class Queue:
+    """An engine whose jobs end one after the other, but some out of turn; each look finds one more ended."""
+
+    def __init__(self, jobs: int) -> None:
+        self.order = [f"job{number}" for number in range(0, jobs, 2)] + [f"job{number}" for number in range(1, jobs, 2)]
+        self.ended: set[str] = set()
+        self.read = self.looks = 0
+
+    def watch(self, names: Sequence[str]) -> list[engine.JobState]:
+        self.looks += 1
+        self.read += len(names)
+        self.ended.update(self.order[len(self.ended) : len(self.ended) + 20])
+        done = farm_jobs.JobResult(code=0).text()
+        return [
+            engine.JobState(
+                id=name,
+                text="",
+                state="SUCCESS" if name in self.ended else "PENDING",
+                worker="",
+                queue="",
+                since_ms=0,
+                result=done,
+            )
+            for name in names
+        ]
+
+
+def test_waiting_for_thousands_of_jobs_reads_a_part_of_them_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start, "LOOK_S", 0)
+    monkeypatch.setattr(start, "LOOKED_AT", 50)
+    jobs = 1000
+    queue, shown = Queue(jobs), []
+    names = {f"job{number}": None for number in range(jobs)}
+    got = [name for name, _ in start.ends(cast(engine.Farm, queue), names, lambda *told: shown.append(told))]
+    assert sorted(got) == sorted(queue.order)
+    assert queue.read <= 2 * start.LOOKED_AT * queue.looks
+    assert queue.looks < 2 * jobs / 20
+    assert shown[-1] == (0, 0)
+
+
 @pytest.mark.slow
 def test_two_workers_make_the_films_of_two_storyboards(tmp_path: Path, database: dict[str, str]) -> None:
     with farm(tmp_path, database) as (api, workers, names):

@@ -101,7 +101,7 @@ def _run(opened: engine.Farm, plans: Sequence[tuple[Storyboard, Planned]], detac
     if detach:
         say(f"{count(len(of), 'job')} started; `klingflow farm run` again waits for them, `farm status` shows them")
         return DETACHED if of else DONE
-    waiting = set(of)
+    waiting = dict.fromkeys(of)
     left = {each.storyboard.path: set(each.names) for each in started}
     failed: set[str] = set()
     joining: dict[str, Started] = {}
@@ -110,7 +110,7 @@ def _run(opened: engine.Farm, plans: Sequence[tuple[Storyboard, Planned]], detac
     def join(each: Started) -> None:
         (name,) = start.join(opened, each).names
         joining[name] = each
-        waiting.add(name)
+        waiting[name] = None
 
     for each in started:
         if not each.names:

@@ -261,11 +261,12 @@ class Farm:
             self._enqueue(name, *self._started[name])
 
     def look(self, names: Sequence[str] | None = None, most: int = 1000) -> list[JobState]:
-        """The jobs of these names, or the newest of all."""
+        """The jobs of these names, without their text, or the newest of all."""
         found = self._client.list_workflows(
             workflow_ids=None if names is None else list(names),
             sort_desc=True,
             limit=most if names is None else None,
+            load_input=names is None,
         )
         return [
             JobState(

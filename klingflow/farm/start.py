@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -21,6 +22,8 @@ from klingflow.planning.price import Limits, exceeded
 
 DATABASE = "KLINGFLOW_FARM_DATABASE"
 LOOK_S = 1.0
+LOOKED_AT = 500
+"""Jobs of those that are started first, and of the others, that are looked at each time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,15 +111,29 @@ def join(farm: engine.Farm, started: Started) -> Started:
 
 
 def ends(
-    farm: engine.Farm, names: set[str], show: Callable[[int, int], None]
+    farm: engine.Farm, names: dict[str, None], show: Callable[[int, int], None]
 ) -> Iterator[tuple[str, farm_jobs.JobResult]]:
-    """Yields each of these jobs as it ends, and takes it out of `names`; more may be put in meanwhile, as jobs follow
-    others. `show` is told how many are left, and how many of them are at work."""
+    """Yields each of these jobs as it ends, and takes it out of `names`, which has them in the order in which they were
+    started; more may be put in meanwhile, as jobs follow others. `show` is told how many are left, and how many of them
+    are at work, as far as that was seen.
+
+    Not all of them are looked at each time: those that were started first, which are the next to end, and in turn some
+    of the others. Else thousands of jobs would be read thousands of times."""
+    at_work: set[str] = set()
+    others: Iterator[str] = iter(())
     while names:
-        states = farm.watch(sorted(names))
+        turn = list(islice(others, LOOKED_AT))
+        if not turn:
+            others = iter(list(names))
+            turn = list(islice(others, LOOKED_AT))
+        looked_at = {**dict.fromkeys(islice(names, LOOKED_AT)), **{name: None for name in turn if name in names}}
+        states = farm.watch(list(looked_at))
         ended = {state.id: _result(state) for state in states if state.state in engine.FINISHED}
-        names.difference_update(ended)
-        show(len(names), sum(state.state == "PENDING" for state in states))
+        for name in ended:
+            del names[name]
+        at_work.difference_update(looked_at)
+        at_work.update(state.id for state in states if state.state == "PENDING")
+        show(len(names), len(at_work))
         yield from ended.items()
         if names and not ended:
             time.sleep(LOOK_S)
