@@ -25,7 +25,7 @@ import klingflow
 from klingflow.app import farm_jobs
 from klingflow.cli import farm as farm_command
 from klingflow.core.model import Digest
-from klingflow.farm import engine, start
+from klingflow.farm import engine, start, work
 from klingflow.io import films
 from klingflow.io.store import FolderStore
 from klingflow.storyboard import lock as locks
@@ -126,7 +126,7 @@ def test_a_worker_orders_nothing_that_was_not_planned(tmp_path: Path) -> None:
         assert part.id == chain.id
         environ = project.environment({})
         done = asyncio.run(farm_jobs.do(part, project.root, environ, lambda event: None, asyncio.Event()))
-        assert (done.code, "/dawn/1, /noon/1 would be ordered, too" in done.what) == (5, True), done
+        assert (done.code, "dawn, noon would be ordered, too" in done.what) == (5, True), done
         assert api.purchases == []
         done = asyncio.run(farm_jobs.do(alone, project.root, environ, lambda event: None, asyncio.Event()))
         assert (done.code, len(api.purchases)) == (0, 1), done
@@ -369,6 +369,14 @@ def test_two_workers_make_the_films_of_two_storyboards(tmp_path: Path, database:
         status = workers._project.run("farm", "status", "--json", **database)
         jobs = json.loads(status.out)["jobs"]
         assert {job["state"] for job in jobs} == {"done"}
+        for process in workers.all:
+            process.terminate()
+        said = "".join(process.communicate(timeout=60)[0] for process in workers.all)
+        lines = [json.loads(line) for line in said.splitlines()]
+        ended = {line["job"]: int(1000 * line["at"]) for line in lines if line["what"] == "done"}
+        assert {job["id"] for job in jobs} == set(ended)
+        begun = min(int(1000 * line["at"]) for line in lines if line["what"] == "begins")
+        assert all(job["since_ms"] > begun for job in jobs), "a job that is done is so since it ended"
         assert len(jobs) == 2 * 2 + 2
 
 
@@ -506,6 +514,38 @@ def test_a_database_that_is_not_there_is_one_clear_error(project: Project) -> No
     assert (worker.code, worker.err.startswith(told), "secret-word" in worker.said) == (2, True, False), worker.said
     wrong = project.run("worker", KLINGFLOW_FARM_DATABASE="mysql://x")
     assert (wrong.code, "is no address of a Postgres database" in wrong.err) == (2, True), wrong.said
+
+
+def test_a_farm_without_a_worker_says_so_once(capsys: pytest.CaptureFixture[str]) -> None:
+    show = farm_command._progress()
+    for _ in range(3 * farm_command.IDLE):
+        show(4, 0)
+    show(4, 1)
+    told = ["4 jobs left, 0 at work", farm_command.NOBODY, "4 jobs left, 1 at work"]
+    assert capsys.readouterr().err.splitlines() == told
+
+
+def test_a_worker_takes_jobs_only_of_sellers_whose_key_it_has(tmp_path: Path) -> None:
+    assert work.lacking({"FAL_KEY": "key-of-fal-0001"})["hiapi"] == "HIAPI_API_KEY is not set"
+    assert set(work.queues(tmp_path, {"FAL_KEY": "key-of-fal-0001"}, 4)) == {"join", "make-animatic", "make-fal"}
+
+
+def test_a_store_that_cannot_be_used_is_refused_before_any_job(tmp_path: Path) -> None:
+    with fake_s3() as bucket, studio(tmp_path, "mulerouter", BOARD) as (project, api):
+        place = {
+            "AWS_ENDPOINT_URL": bucket.url,
+            "AWS_ACCESS_KEY_ID": "id",
+            "AWS_SECRET_ACCESS_KEY": "secret-of-the-test",
+            "AWS_REGION": "us-east-1",
+            "KLINGFLOW_STORE": "s3://bucket/farm",
+        }
+        bucket.no_bucket = True
+        for words in (("worker",), ("farm", "run", "film.yaml", "--yes")):
+            refused = project.run(*words, **place)
+            assert (refused.code, "s3://bucket/farm does not exist\nmend: " in refused.err) == (2, True), refused.said
+            refused = project.run(*words, KLINGFLOW_STORE_READONLY="1")
+            assert (refused.code, "may only be read here" in refused.err) == (2, True), refused.said
+        assert api.purchases == []
 
 
 def test_a_farm_spends_nothing_unconfirmed(tmp_path: Path) -> None:

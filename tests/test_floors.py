@@ -65,6 +65,7 @@ HIDDEN = {
     ("klingflow.animatic.captions", "klingflow.animatic.lettering"): "Pillow and the fonts: only captions beyond ASCII",
     ("klingflow.cli.farm", "klingflow.farm.engine"): "the engine is an extra",
     ("klingflow.cli.farm", "klingflow.farm.start"): "the engine is an extra",
+    ("klingflow.cli.farm", "klingflow.farm.work"): "the engine is an extra",
     ("klingflow.cli.worker", "klingflow.farm.start"): "the engine is an extra",
     ("klingflow.cli.worker", "klingflow.farm.work"): "the engine is an extra",
     ("klingflow.cli.app", "klingflow.cli.hints"): "what to type instead: only where something is typed wrong",

@@ -77,7 +77,7 @@ def _project(root: Path, starts: Sequence[Path], environ: Mapping[str, str]) -> 
     used = {step.provider for step in steps}
     used |= {shot.provider for one in looked if one.session is None for shot in one.shots}  # it cannot be planned
     findings = [finding for one in looked for finding in one.findings]
-    findings += _store(starts[0], environ)
+    findings += store_of(starts[0], environ)
     findings += _disk(root, settings.store, preflight.room(steps) if looked else FREE_BYTES)
     findings += [*_media(), *asyncio.run(_network(settings, environ, used))]
     for one in looked:
@@ -160,7 +160,8 @@ def _media() -> list[Finding]:
     return [Finding(True, "media: clips can be read and films written; no ffmpeg is needed")]
 
 
-def _store(start: Path, environ: Mapping[str, str]) -> list[Finding]:
+def store_of(start: Path, environ: Mapping[str, str]) -> list[Finding]:
+    """What is good or wrong about the store of the project that `start` lies in."""
     try:
         place, trusted = open_project_store(start, environ), trust.of(environ)
         signed = f", records are signed with '{next(iter(trusted.keys))}'" if trusted.keys else ""

@@ -114,6 +114,13 @@ def _orders(session: Session, plan: Plan) -> tuple[str, ...]:
     )
 
 
+def _named(order: str) -> str:
+    """One of `_orders` for people: `dawn`, or `dawn (16:9, take 2)`."""
+    variant, shot, take = order.rsplit("/", 2)
+    more = ", ".join(filter(None, (variant, f"take {take}" if take != "1" else "")))
+    return f"{shot} ({more})" if more else shot
+
+
 def join(planned: Planned) -> Job:
     """The job that joins the films of a storyboard."""
     return _job(planned._session, "join")
@@ -198,7 +205,7 @@ async def do(job: Job, root: Path, environ: Mapping[str, str], emit: Emit, stop:
     plan = _only(session, whole, job.shots)
     more = [order for order in _orders(session, plan) if order not in job.orders]
     if more:
-        what = f"{', '.join(more)} would be ordered, too, which was not planned"
+        what = f"{', '.join(map(_named, more))} would be ordered, too, which was not planned"
         mend = "look at the plan again: klingflow farm run; workers need the lock that it was made with"
         return JobResult(code=SpendRefused.code, what=what, mend=mend)
     with traces.traced(emit, job.storyboard, job.id, environ) as through:

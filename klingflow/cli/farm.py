@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from klingflow.farm import engine, start
     from klingflow.farm.start import Started
 
+IDLE = 20
+"""Looks, a second apart, at jobs of which none is at work."""
+NOBODY = (
+    "no worker has taken a job for a while: none runs with this database, none has the key of the seller, or all are "
+    "busy with other storyboards (klingflow farm status)"
+)
 HEAD = ("STATE", "STORYBOARD", "WHAT", "SINCE", "WORKER")
 
 
@@ -45,7 +51,7 @@ def farm(
 ) -> int:
     """`run` ends as a run does, by the worst of its storyboards; with --detach, 7 while the farm is at work."""
     with with_extra():
-        from klingflow.farm import engine, start  # the engine is an extra
+        from klingflow.farm import engine, start, work  # the engine is an extra
     if what == "status":
         url = start.database(paths[0] if paths else ".", os.environ)
         with unreachable(url):
@@ -56,6 +62,7 @@ def farm(
     files = storyboards.several(paths)
     boards = [klingflow.open(path, variables=parse_vars(var), provider=provider) for path in files]
     plans = [(board, board.plan()) for board in boards]
+    work.refuse_store(Path(files[0]), os.environ)
     _check(plans, max_spend, yes)
     url = start.database(paths[0], os.environ)
     with unreachable(url):
@@ -132,13 +139,18 @@ def _run(opened: engine.Farm, plans: Sequence[tuple[Storyboard, Planned]], detac
 
 
 def _progress() -> Callable[[int, int], None]:
-    """Says how many jobs are left and how many are at work, when that changes."""
-    last: list[tuple[int, int]] = []
+    """Says how many jobs are left and how many are at work, when that changes, and once where none is for long."""
+    last: tuple[int, int] | None = None
+    idle = 0
 
     def show(left: int, at_work: int) -> None:
-        if left and last != [(left, at_work)]:
-            last[:] = [(left, at_work)]
+        nonlocal last, idle
+        if left and last != (left, at_work):
             say(f"{count(left, 'job')} left, {at_work} at work")
+        idle = 0 if at_work or last != (left, at_work) else idle + 1
+        last = left, at_work
+        if left and idle == IDLE:
+            say(NOBODY)
 
     return show
 

@@ -55,6 +55,8 @@ def worker(path: str = ".", slots: str | None = None, format: str = "text") -> i
             path, url, most, os.environ, told, tell, lambda event: None
         )
     tell(f"worker {at_work.id} takes jobs from {redact(url)}; Ctrl-C ends it")
+    for seller, why in work.lacking(os.environ).items():
+        tell(f"it takes no jobs of {seller}: {why}")
     stop.wait()
     tell("ends: what is under way is put on record, and another worker continues it")
     jobs.leave()

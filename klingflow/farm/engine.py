@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer
+from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, WorkflowStatus
 
 APP = "klingflow-farm"
 VERSION = "klingflow-farm-1"
@@ -56,7 +56,7 @@ class JobState:
     """Who does it or did it; empty while nobody does."""
     queue: str
     since_ms: int
-    """When it was started, milliseconds since 1970 by the database's writers."""
+    """Since when it is in this state, milliseconds since 1970 by the database's writers."""
     result: str
     """What it ended with; empty before."""
 
@@ -275,7 +275,7 @@ class Farm:
                 state=str(each.status),
                 worker=each.executor_id or "" if str(each.status) != "ENQUEUED" else "",
                 queue=each.queue_name or "",
-                since_ms=int(each.created_at or 0),
+                since_ms=_since(each),
                 result=str(each.output or each.error or ""),
             )
             for each in found
@@ -286,6 +286,12 @@ class Farm:
 
     def close(self) -> None:
         self._client.destroy()
+
+
+def _since(each: WorkflowStatus) -> int:
+    ended = each.updated_at if str(each.status) in FINISHED else None
+    begun = each.dequeued_at if str(each.status) == "PENDING" else None
+    return int(ended or begun or each.created_at or 0)
 
 
 def reason(bad: BaseException) -> str:

@@ -40,6 +40,8 @@ class Started:
 class FarmRow:
     """One job of a farm, for people."""
 
+    id: str
+    """As the workers' logs have it."""
     storyboard: str
     what: str
     """The shots that are made, or that films are joined."""
@@ -47,6 +49,7 @@ class FarmRow:
     """waiting, at work, done, failed, given up."""
     worker: str
     since_ms: int
+    """Since when it is in this state."""
     why: str
     """Why it did not do what it should; empty where it did."""
 
@@ -157,6 +160,7 @@ def rows(farm: engine.Farm) -> list[FarmRow]:
         said = "done" if done is not None and done.code == 0 else "failed"
         out.append(
             FarmRow(
+                id=job.id,
                 storyboard=job.storyboard,
                 what="join the film" if job.kind == "join" else ", ".join(job.shots),
                 state=_STATES.get(state.state, said),

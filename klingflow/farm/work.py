@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from klingflow.app import farm_jobs
-from klingflow.core.errors import Interrupted, KlingflowError, StoreError
+from klingflow.app import doctor, farm_jobs
+from klingflow.app.services import key_of, no_key
+from klingflow.core.errors import Interrupted, KlingflowError, StoreError, UsageError
 from klingflow.execution.outcome import Event
 from klingflow.farm import engine
-from klingflow.io import config
+from klingflow.io import config, trust
 from klingflow.io.project import find_root
 from klingflow.providers import PROVIDERS
 
@@ -86,11 +87,31 @@ class Work:
             self._idle.wait_for(lambda: not self._running, timeout=PATIENCE_S)
 
 
+def refuse_store(path: Path, environ: Mapping[str, str]) -> None:
+    """Raises UsageError where the store of the project that `path` lies in cannot be used: every job would fail."""
+    bad = next((finding for finding in doctor.store_of(path, environ) if not finding.good), None)
+    if bad is not None:
+        raise UsageError(bad.what.removeprefix("store: "), bad.mend)
+    if trust.of(environ).read_only:
+        what = f"the store may only be read here ({trust.READONLY}), and a farm writes to it"
+        raise UsageError(what, f"leave {trust.READONLY} out on workers and where farm run is started")
+
+
+def lacking(environ: Mapping[str, str]) -> dict[str, str]:
+    """The sellers for which this environment has no key, and what is not set."""
+    paid = {name: provider for name, provider in PROVIDERS.met().items() if not provider.caps.local}
+    return {name: no_key(each)[0] for name, each in paid.items() if key_of(each, environ) is None}
+
+
 def queues(root: Path, environ: Mapping[str, str], slots: int) -> dict[str, tuple[int | None, int]]:
-    """By queue, how many of its jobs are done at once, in all of the farm and in one worker."""
+    """By queue, how many of its jobs are done at once, in all of the farm and in one worker: those that join films, and
+    those of the sellers whose keys it has. Others are left to workers that can do them."""
     settings = config.load(root, environ).settings
+    keyless = lacking(environ)
     out: dict[str, tuple[int | None, int]] = {JOIN: (None, max(1, (os.cpu_count() or 2) // 2))}
     for name, provider in PROVIDERS.met().items():
+        if name in keyless:
+            continue
         own = settings.get(name)
         most = None if provider.caps.local else (own and own.concurrency) or provider.caps.concurrency
         here = min(slots, os.cpu_count() or 2) if provider.caps.local else min(slots, most or slots)
@@ -111,6 +132,7 @@ def work(
     for a project or a store that cannot be used."""
     folder = Path(path).absolute()
     root = find_root(folder / "x" if folder.is_dir() else folder)
+    refuse_store(root, environ)
     jobs = Work(root, environ, say, emit)
     worker = engine.Worker(url, jobs.do, queues(root, environ, slots), tell)
     worker.start()
