@@ -548,6 +548,40 @@ def test_a_store_that_cannot_be_used_is_refused_before_any_job(tmp_path: Path) -
         assert api.purchases == []
 
 
+IMPORTS = """
+import importlib.abc, os, signal, sys, threading
+
+class Door(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "dbos":
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                threading.Event().wait(0.01)  # where the handler runs
+            except KeyboardInterrupt:
+                pass  # as in a callback of the import system
+        return None
+
+sys.meta_path.insert(0, Door())
+from klingflow.cli.app import main
+main(["worker"])
+"""
+
+
+def test_a_worker_that_is_stopped_while_it_loads_its_engine_ends(project: Project) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", IMPORTS],
+        cwd=project.root,
+        env=project.environment({}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        timeout=60,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "another worker continues it" in ended.stderr
+
+
 def test_a_farm_spends_nothing_unconfirmed(tmp_path: Path) -> None:
     with studio(tmp_path, "mulerouter", BOARD) as (project, api):
         project.write("film.lock.yaml", "klingflow_lock: 1\nshots: {}\n")  # what a shell makes of *.yaml

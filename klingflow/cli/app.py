@@ -533,10 +533,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name in _GOES_ON:
         sys.stdout = streams.steady(sys.stdout)
 
-    with suppress(ValueError):  # in a thread signals cannot be received
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # CI systems and service managers end a command so
     try:
         command = partial(_command(name), **arguments)
+        with suppress(ValueError):  # in a thread signals cannot be received
+            # CI systems and service managers end a command so. Not before: an import may swallow the exception.
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         code = shown.noted(words, command) if asks else command()
         sys.stdout.flush()
         gc.freeze()  # the process ends: what is left is not worth a search

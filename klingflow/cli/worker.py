@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 def worker(path: str = ".", slots: str | None = None, format: str = "text") -> int:
     """SIGTERM or Ctrl-C: takes no more jobs, and leaves those it has for others, with everything on record."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):  # before the imports, which may swallow the exception of a signal
+        signal.signal(number, lambda *_: stop.set())
     with with_extra():
         from klingflow.farm import start, work  # the engine is an extra
     if slots is not None and not (slots.isascii() and slots.isdecimal() and 0 < int(slots) <= 1000):
         raise UsageError(f"--slots {slots} is not a whole number from 1 to 1000", "write it like --slots 8")
     if not os.path.exists(path):
         raise UsageError(f"there is no folder '{path}'", "name the worker's copy of the project")
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
 
     def told(job: Job, what: str) -> None:
         if format == "json":
