@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import cv2
@@ -16,7 +16,7 @@ import pytest
 
 from klingflow.io.downmix import RATE
 from klingflow.output import seam_measure, seams
-from klingflow.output.seam_measure import Clip, Picture
+from klingflow.output.seam_measure import Clip, Look, Picture, _Step
 from klingflow.output.seams import Seam
 from klingflow.storyboard import schema
 from tests.cli import Project
@@ -172,6 +172,66 @@ def test_grain_hides_neither_a_stop_nor_a_repetition() -> None:
     assert seam_measure._again(pan, film(range(24, 40))) == 0
     assert seam_measure._again(pan, film(range(16, 32))) == 8
     assert seam_measure._again(pan, film(range(22, 6, -1))) == 0, "the way back"
+
+
+def film(places: Sequence[float], grain: float = 0.0, seed: int = 9) -> list[Picture]:
+    """A pan, as small pictures."""
+    rng = np.random.default_rng(seed)
+    seen = [view(0.5 * x) + rng.normal(0, grain, (HIGH, WIDE, 1)) for x in places]
+    light = [cv2.cvtColor(np.clip(each, 0, 255).astype(np.uint8), cv2.COLOR_RGB2GRAY) for each in seen]
+    small = [cv2.resize(each, (WIDE // 2, HIGH // 2), interpolation=cv2.INTER_AREA) for each in light]
+    return [Picture(*each, None, 1, False) for each in zip(light, small, strict=True)]
+
+
+def test_a_first_frame_that_stands_still_is_a_repetition_although_it_was_coded_anew() -> None:
+    held = film([23] * 7 + list(range(24, 40)))
+    for picture in held[:7]:  # less sharp than the clip before it
+        picture.half = cv2.GaussianBlur(picture.half, (0, 0), 0.5)
+    assert seam_measure._again(film(range(24)), held) == 7
+    assert seam_measure._again(film(range(24)), film(range(24, 40))) == 0
+
+
+def test_two_repeated_frames_are_found_although_a_coder_keeps_them_apart() -> None:
+    assert seam_measure._again(film(range(24), 4), film(range(22, 38), 4, seed=2)) == 2
+
+
+def test_what_comes_back_by_itself_is_no_repetition() -> None:
+    swing = [9 * float(np.sin(2 * np.pi * n / 12)) for n in range(48)]
+    assert seam_measure._again(film(swing[:24]), film(swing[24:])) == 0
+
+
+def test_a_shaking_hand_is_no_break_of_the_motion() -> None:
+    rng = np.random.default_rng(4)
+    for _ in range(3):
+        places = np.cumsum(rng.normal(0, 4, 30))
+        seen = [view(float(x)) for x in places]
+        light = [cv2.cvtColor(np.clip(each, 0, 255).astype(np.uint8), cv2.COLOR_RGB2GRAY) for each in seen]
+        small = [Picture(each, each, None, 1, False) for each in light]
+        motion = seam_measure._motion(_seen(tail=small[:15]), _seen(head=small[15:]))
+        assert motion is not None
+        assert motion.broken < seams.KINDS["velocity"].limit
+
+
+def _seen(*, head: Sequence[Picture] = (), tail: Sequence[Picture] = ()) -> Look:
+    """A look of which only the ends are known."""
+    nothing = cast("Any", None)
+    clip = Clip(shot="a", path=Path())
+    return Look(clip, 24.0, nothing, list(head), list(tail), nothing, nothing, None, 0)
+
+
+def test_a_cut_in_a_fast_pan_is_found() -> None:
+    def steps(cut: float) -> list[_Step]:
+        return [_Step(4.2, 0.7, 4.0)] * 12 + [_Step(cut, 9.8, 8.0)] + [_Step(4.2, 0.5, 8.0)] * 12
+
+    assert seam_measure._cuts(steps(11.4)) == [13]
+    assert seam_measure._cuts(steps(6.0)) == [], "the flow failed once"
+
+
+def test_a_shadow_that_passes_over_a_part_of_the_picture_is_no_drift_of_it() -> None:
+    changes = np.random.default_rng(6).normal(0, 0.2, 1000)
+    assert seam_measure._middle(changes + 1.5) == pytest.approx(1.5, abs=0.05)
+    changes[:250] -= 6
+    assert seam_measure._middle(changes) == pytest.approx(0, abs=0.05)
 
 
 def test_a_click_is_heard_in_wind_and_between_beats_and_at_the_very_end_of_a_clip() -> None:

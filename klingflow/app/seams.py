@@ -34,7 +34,7 @@ from klingflow.storyboard.lock import Lock
 if TYPE_CHECKING:
     from klingflow.output.seam_measure import Look
 
-RECIPE = 2
+RECIPE = 3
 """Raised when the same clips would be measured otherwise."""
 DRAWN = "Clips that the animatic drew are not measured, unless film.gate asks for it: their cards change at their ends."
 INSTALL = "pip install 'klingflow[seams]'"

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -34,9 +35,11 @@ Planes = list[Array]
 """A frame's light and colour differences, as large as they were coded."""
 
 WIDE = 384
+ALIKE = (7, 7)
+"""Points that are followed, beside each other, that go alike: the mean of so many is less noisy than each of them."""
 BLOCK = 8
 """Pixels of a side of the squares, of the small picture, in which light, colour and detail are averaged."""
-ENDS = 13
+ENDS = 10
 """Frames on each side of a join in which motion is followed."""
 NEAR = 4
 """Frames on each side in which light and colours are compared."""
@@ -74,7 +77,6 @@ class Picture:
     matrix: int
     full: bool
     """How to read it (media.colour)."""
-
 
 
 @dataclass(slots=True)
@@ -131,14 +133,22 @@ def look(clip: Clip) -> Look:
     end = count if clip.end is None else min(clip.end, count)
     if not 0 <= clip.first < end:
         raise MediaError(f"{clip.path.name} has no frame between {clip.first} and {end}")
-    rate = float(line.rate)
+    origin = line.begins[clip.first] * line.base
+    finish = line.begins[end] * line.base if end < count else line.start_s + line.seconds
+    begin = line.start_s if clip.first <= 2 else origin
+    with ThreadPoolExecutor(1, thread_name_prefix="seams") as thread:
+        heard = thread.submit(_sounds, clip.path, begin, finish)
+        return _seen(clip, end, float(line.rate), heard, round((origin - begin) * RATE))
+
+
+def _seen(clip: Clip, end: int, rate: float, heard: Future[tuple[Array, Array] | None], unheard: int) -> Look:
     head: list[Picture] = []
     tail: deque[Picture] = deque(maxlen=LONG)
     steps: list[_Step] = []
     track = _Track(rate)
     flow = _flow(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     last: tuple[Picture, Planes] | None = None
-    for n, frame in enumerate(_shown(clip.path, clip.first, end)):
+    for n, frame in enumerate(_ahead(_shown(clip.path, clip.first, end))):
         full, picture = _picture(frame)
         if n < NEAR or n >= end - clip.first - NEAR:
             _colour(full, picture)
@@ -152,27 +162,20 @@ def look(clip: Clip) -> Look:
     if last is None:
         raise MediaError(f"{clip.path.name} is damaged: none of its frames decodes")
     sample = track.close(last[0], last[1])
-    cuts = _cuts(steps)
     levels = track.levels()
+    still, sudden = _still(list(tail))
     inside = Inside(
         frames=end - clip.first,
         rate=rate,
-        cuts=tuple(cuts),
+        cuts=tuple(_cuts(steps)),
         early=_mean(levels, 0, 1 / 3),
         late=_mean(levels, 2 / 3, 1),
         whole=tuple(float(each) for each in levels[-1][1]),
         middle=_mean(levels, 0, 1),
         scaled=_scaled(track.light),
-        still=0,
-        sudden=False,
+        still=still,
+        sudden=sudden,
     )
-    still, sudden = _still(list(tail))
-    inside = seams.standing(inside, still, sudden)
-    begin_s = line.start_s
-    origin = line.begins[clip.first] * line.base
-    finish = line.begins[end] * line.base if end < count else line.start_s + line.seconds
-    heard = _sounds(clip.path, begin_s if clip.first <= 2 else origin, finish)
-    unheard = round((origin - begin_s) * RATE) if clip.first <= 2 else 0
     return Look(
         clip=clip,
         rate=rate,
@@ -181,7 +184,7 @@ def look(clip: Clip) -> Look:
         tail=list(tail),
         first=track.first,
         last=sample,
-        sound=heard,
+        sound=heard.result(),
         unheard=unheard,
     )
 
@@ -191,6 +194,19 @@ def _shown(path: Path, first: int, end: int) -> Iterator[VideoFrame]:
         if n >= end:
             return
         if n >= first:
+            yield frame
+
+
+AHEAD = 8
+"""Frames that are decoded before they are asked for."""
+
+
+def _ahead(frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
+    """The same frames, decoded in a thread of its own while others are looked at."""
+    with ThreadPoolExecutor(1, thread_name_prefix="seams") as thread:
+        asked = deque(thread.submit(next, frames, None) for _ in range(AHEAD))
+        while (frame := asked.popleft().result()) is not None:
+            asked.append(thread.submit(next, frames, None))
             yield frame
 
 
@@ -271,7 +287,8 @@ def _lab_of(picture: Picture, moved: Array | None = None) -> Array:
     height, width = colour.shape[:2]
     if moved is not None:
         colour = _warped(colour, cv2.resize(moved, (width, height)) * 2)
-    blocks = cv2.resize(colour, (width // BLOCK, height // BLOCK), interpolation=cv2.INTER_AREA)
+    size = width // BLOCK, height // BLOCK
+    blocks = cv2.resize(colour.astype(np.float32), size, interpolation=cv2.INTER_AREA)
     return _lab(blocks, picture.matrix, picture.full)
 
 
@@ -340,6 +357,8 @@ def _cuts(steps: Sequence[_Step]) -> list[int]:
         usual_raw = sorted(each.raw for each in near)[len(near) // 2]
         usual_speed = sorted(each.speed for each in near)[len(near) // 2]
         unlike = step.left > 3.0 + 3.0 * usual_left and step.raw > 4.0 + 2.0 * usual_raw
+        # Where the picture passes fast, two frames are always unlike; what motion leaves of it tells more there.
+        unlike |= step.left > 4.0 + 6.0 * usual_left and step.raw > 3.0 + 1.5 * usual_raw
         leapt = step.speed > 5.0 + 5.0 * usual_speed and step.raw > 4.0 + 2.0 * usual_raw
         if (unlike or leapt) and not _flash(steps, n):
             out.append(n + 1)
@@ -369,7 +388,7 @@ class _Track:
     def __init__(self, rate: float) -> None:
         self._steps: list[tuple[int, Change | None]] = []
         self._rate = rate
-        self._flow = _flow()
+        self._flow = _flow(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self._gone = 0.0
         self._at = 0
         self._torn = False
@@ -387,7 +406,7 @@ class _Track:
         assert step is not None
         self._gone += step.speed
         self._torn |= step.left > 12
-        if n - self._at >= self._rate / 4 or self._gone > 0.06 * picture.half.shape[1]:
+        if n - self._at >= self._rate / 3 or self._gone > 0.06 * picture.half.shape[1]:
             self._add(n, sample(full, picture))
 
     def levels(self) -> list[tuple[int, Change]]:
@@ -456,9 +475,7 @@ def _detail(light: Array) -> tuple[float, ...]:
     return tuple(0.5 * math.log(float(each[0, 0]) + 0.1) for each in found)
 
 
-def changed(
-    flow: Callable[[Array, Array], Array], one: Sample, two: Sample, seconds: float
-) -> Change | None:
+def changed(flow: Callable[[Array, Array], Array], one: Sample, two: Sample, seconds: float) -> Change | None:
     """How light, colour and detail of the same things changed from one sample to another; None where they cannot be
     followed, or are faded."""
     moved = flow(one.picture.half, two.picture.half)
@@ -488,10 +505,9 @@ def changed(
 
 
 def _middle(values: Array) -> float:
-    """The mean of the middle three fifths."""
-    ordered = np.sort(values)
-    cut = len(ordered) // 5
-    return float(ordered[cut : len(ordered) - cut].mean())
+    """The mean of what is near to the median: of a shadow that moves over a part of the picture it has little."""
+    away = np.abs(values - np.median(values))
+    return float(values[away <= max(0.5, 2 * float(np.median(away)))].mean())
 
 
 def _growth(moved: Array, sure: Array) -> float:
@@ -519,11 +535,11 @@ def _unlike(one: Picture, two: Picture) -> float:
     fade changes, do not count."""
     spread = [float(cv2.meanStdDev(each.half)[1][0, 0]) or 1.0 for each in (one, two)]
     low = min(spread)
-    difference = one.half * np.float32(low / spread[0]) - two.half * np.float32(low / spread[1])
-    difference -= np.median(difference)
-    soft = np.abs(cv2.boxFilter(difference, -1, (5, 5)))[4:-4, 4:-4].ravel()
-    most = len(soft) // 50
-    return float(np.partition(soft, -most)[-most:].mean())
+    scaled = cv2.addWeighted(one.half, low / spread[0], two.half, -low / spread[1], 0, dtype=cv2.CV_32F)
+    soft = cv2.boxFilter(scaled, -1, (5, 5))[4:-4:2, 4:-4:2]
+    away = np.abs(soft - np.median(soft)).ravel()
+    most = len(away) // 50
+    return float(np.partition(away, -most)[-most:].mean())
 
 
 MOVES = 1.0
@@ -552,8 +568,8 @@ def _still(tail: Sequence[Picture]) -> tuple[int, bool]:
 
 def _settled(gone: Sequence[float]) -> int:
     """For how many frames nothing goes away from the last one, although it came nearer at a steady pace before; where
-    grain, or a coder that refines it, keeps any two frames apart and hides whether it stopped at once. `gone` is how unlike the last frame each one is, from
-    itself backwards."""
+    grain, or a coder that refines it, keeps any two frames apart and hides whether it stopped at once. `gone` is how
+    unlike the last frame each one is, from itself backwards."""
     for still in range(len(gone) - 6, 3, -1):
         pace = (gone[still + 4] - gone[still]) / 4
         last = gone[still + 1] - gone[still]
@@ -564,13 +580,13 @@ def _settled(gone: Sequence[float]) -> int:
     return 0
 
 
-def _same(window: Sequence[Picture], picture: Picture, n: int, near: float, pace: float) -> bool:
-    """Whether a frame shows the n-th of a window again: it is near it; or, where grain keeps any two frames apart, it
-    is nearer to it than frames are that follow each other, and than to those beside it."""
-    unlike = _unlike(window[n], picture)
-    if unlike < near or len(window) < 3:
-        return unlike < near
-    beside = [_unlike(window[m], picture) for m in (n - 1, n + 1) if 0 <= m < len(window)]
+def _same(tail: Sequence[Picture], at: int, picture: Picture, near: float, pace: float) -> bool:
+    """Whether a frame shows one of the tail's again: it is near it; or, where grain or a coder keeps any two frames
+    apart, it is nearer to it than frames are that follow each other, and than to those beside it."""
+    unlike = _unlike(tail[at], picture)
+    if unlike < near:
+        return True
+    beside = [_unlike(tail[n], picture) for n in (at - 1, at + 1) if 0 <= n < len(tail)]
     return unlike < 0.9 * pace and unlike < 0.8 * min(beside)
 
 
@@ -582,19 +598,28 @@ def _again(tail: Sequence[Picture], head: Sequence[Picture]) -> int:
         return 0
     near = max(0.35 * pace, 0.5)
     best = 0
-    for length in range(1, min(len(tail), len(head), LONG)):
-        window = tail[-length:]
+    for length in range(2, min(len(tail), len(head), LONG)):
+        begin = len(tail) - length
         picked = sorted({0, length // 2, length - 1, length // 4, 3 * length // 4})
-        if all(_same(window, head[n], n, near, pace) for n in picked):
-            best = length
+        if all(_same(tail, begin + n, head[n], near, pace) for n in picked):
+            # What comes back by itself, as a pendulum does, was at the same place as long before.
+            best = 0 if _same(tail, begin - 1, tail[-1], near, pace) else length
             break
-    best = max(best, _returned(tail, head, pace))
-    held = 0
-    for picture in head:
-        if _unlike(tail[-1], picture) >= max(0.2 * pace, 0.4):
+    return max(best, _returned(tail, head, pace), _held(tail, head, pace, stutters=min(usual) < 0.3 * pace))
+
+
+def _held(tail: Sequence[Picture], head: Sequence[Picture], pace: float, *, stutters: bool) -> int:
+    """How many frames go on showing the last one before the join."""
+    away = _unlike(tail[-1], head[0])
+    if away >= 0.8 * pace or stutters:
+        return 0
+    held = 1
+    # Coded anew the picture is not quite the same, but it does not move.
+    for one, two in pairwise(head):
+        if _unlike(one, two) >= 0.2 * pace:
             break
         held += 1
-    return max(best, held)
+    return held if held > 1 or away < max(0.2 * pace, 0.4) else 0
 
 
 def _returned(tail: Sequence[Picture], head: Sequence[Picture], pace: float) -> int:
@@ -643,7 +668,7 @@ class _Motion:
 
 
 def _motion(one: Look, two: Look) -> _Motion | None:
-    left, right = one.tail[-ENDS:], two.head[: ENDS - 1]
+    left, right = one.tail[-ENDS:], two.head[:ENDS]
     if len(left) < 4 or len(right) < 4:
         return None
     origin = left[-1]
@@ -667,18 +692,30 @@ def _motion(one: Look, two: Look) -> _Motion | None:
     if share < 0.004:
         return _Motion(0.0, 0.0, 0.0, 0.0)
     total = float(np.maximum(faster[moving], SLOW).sum())
+    places = np.zeros(sure.shape, bool)
+    places[sure] = moving
+    crowd = cv2.boxFilter(places.astype(np.float32), -1, ALIKE, normalize=False)
 
     def part(difference: Array) -> float:
-        return float(_size(difference)[moving].sum()) / total
+        field = np.zeros((*places.shape, 2), np.float32)
+        field[places] = difference[moving]
+        alike = cv2.boxFilter(field, -1, ALIKE, normalize=False)[places] / crowd[places][:, None]
+        return float(_size(alike).sum()) / total
+
+    def leaps(step: Array, usual: Array) -> float:
+        """How far most of what moves is from its usual step."""
+        return float(np.median(_size(step - usual)[moving] / np.maximum(faster[moving], SLOW)))
 
     plain = part(vr - vl)
     bent = part(_reach(after[:8], 1.0) - _reach(before[:8], 1.0)) if min(len(before), len(after)) >= 6 else plain
     inner = [part(each[:4].mean(0) - each[5:9].mean(0)) for each in (before, after) if len(each) >= 8]
-    usual = max(inner, default=0.0)
-    doubt = 1.2 if share > 0.1 else 2.0  # where little moves, much of what seems to is grain
+    shakes = [leaps(each[n], _beside(each, n)) for each in (before, after) for n in range(2, len(each) - 2)]
+    shaky = max(shakes, default=0.0)
+    usual = max([*inner, 1.2 * shaky if shaky > 0.5 else 0.0])
+    doubt = 1.5 if share > 0.1 else 2.0  # where little moves, much of what seems to is grain
     broken = min(bent, math.sqrt(max(0.0, plain**2 - (doubt * usual) ** 2)))
     usual_step = (vl + vr) / 2
-    leapt = part(leap - usual_step) - 1.1
+    leapt = leaps(leap, usual_step) - max(1.1, 1.5 * shaky)
     pixels = width / (one.rate * 100)
     if leapt > 0 and _explains(origin.light, right[0].light, sure, usual_step * pixels, leap * pixels):
         leapt = 0.0  # what flow saw is noise: the usual step fits the picture as well
@@ -743,6 +780,11 @@ def _reach(steps: Array, gap: float) -> Array:
     t0 = t - t.mean()
     slope = np.tensordot(t0, steps, axes=(0, 0)) / float((t0 * t0).sum())
     return np.asarray(steps.mean(0) - slope * t.mean())
+
+
+def _beside(steps: Array, n: int) -> Array:
+    """The mean of the steps round one, without it."""
+    return np.asarray(np.concatenate([steps[max(0, n - 4) : n], steps[n + 1 : n + 5]]).mean(0))
 
 
 def _turn(before: Array, after: Array) -> float:
@@ -855,22 +897,26 @@ def _drawn(picture: Picture, moved: Array) -> Array:
 
 def _sounds(path: Path, begin: Fraction, end: Fraction) -> tuple[Array, Array] | None:
     """The first and the last HEARD_S of a clip's sound between two times of its own clock; None where it has none."""
-    head = _samples(path, begin, HEARD_S)
-    if head is None:
-        return None
-    length = min(HEARD_S, float(end - begin))
-    tail = _samples(path, end - Fraction(length).limit_denominator(RATE), length)
-    return head, head[:0] if tail is None else tail
-
-
-def _samples(path: Path, origin: Fraction, seconds: float) -> Array | None:
-    chunks, have, most = [], 0, round(seconds * RATE)
-    for chunk in media.sound(path, origin):
-        chunks.append(np.frombuffer(chunk, np.float32).reshape(-1, 2))
-        have += len(chunks[-1])
-        if have >= most:
+    most, whole = round(HEARD_S * RATE), round((end - begin) * RATE)
+    head: list[Array] = []
+    tail: deque[tuple[int, Array]] = deque()
+    have = 0
+    for chunk in media.sound(path, begin):
+        part = np.frombuffer(chunk, np.float32).reshape(-1, 2)
+        if have < most:
+            head.append(part)
+        tail.append((have, part))
+        have += len(part)
+        while tail[0][0] + len(tail[0][1]) <= whole - most:
+            tail.popleft()
+            if not tail:
+                break
+        if have >= max(most, whole):
             break
-    return np.concatenate(chunks)[:most] if chunks else None
+    if not head:
+        return None
+    last = np.concatenate([part[: max(0, whole - at)] for at, part in tail] or [head[0][:0]])
+    return np.concatenate(head)[:most], last[-most:]
 
 
 HOP = RATE // 100

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -36,10 +36,10 @@ KINDS: Mapping[str, Kind] = {
     "echo": Kind(0.0, "frames", "how many frames after the join show again what was shown before it"),
     "colour": Kind(1.5, "dE", "how far the colours jump at the join (CIE 1976, without lightness)"),
     "luma": Kind(1.0, "% of white", "how far the light jumps at the join"),
-    "drift": Kind(3.0, "dE", "how far light and colours went away from the first clip of the chain (CIE 1976)"),
-    "texture": Kind(20.0, "%", "how much of the fine detail of the first clip of the chain is lost"),
+    "drift": Kind(2.0, "dE", "how far light and colours went away from the first clip of the chain (CIE 1976)"),
+    "texture": Kind(16.0, "%", "how much of the fine detail of the first clip of the chain is lost"),
     "loudness": Kind(6.0, "dB", "how far the sound falls at the join below what is heard on both sides"),
-    "click": Kind(12.0, "dB", "how far a click at the join stands out of the sound round it"),
+    "click": Kind(10.0, "dB", "how far a click at the join stands out of the sound round it"),
     "cut": Kind(0.0, "cuts", "how many cuts are inside the clip that nobody asked for"),
 }
 """Every kind of finding, in the order in which they are listed."""
@@ -160,10 +160,6 @@ class Across:
     """How far the same things change from the last frame before the join to the first after it, as in Inside."""
 
 
-def standing(inside: Inside, still: int, sudden: bool) -> Inside:
-    return replace(inside, still=still, sudden=sudden)
-
-
 STILL = 3.0
 """% of the width a second: what is slower after a join goes on standing still."""
 
@@ -231,6 +227,10 @@ def _freezes(inside: Inside, across: Across, join: str) -> bool:
     return inside.sudden or (join != "cut" and inside.still >= 4 and (across.after or 0.0) > STILL)
 
 
+ZOOM_DOUBT = 0.15
+"""Of the log of a size: so far the log of detail may be off that a zoom takes away."""
+
+
 class _Chain:
     """How far light, colours and detail went away from the first clip of a chain."""
 
@@ -260,15 +260,15 @@ class _Chain:
         return max(math.hypot(*away[:3]), math.hypot(away[0], away[3]))
 
     def lost(self) -> float:
-        """Of the finest or of fine detail, in %: beyond what a zoom takes away, and not only as far as all contrast
-        went."""
+        """Of the finest or of fine detail, in %: beyond what a zoom takes away, as far as that is known, and not only
+        as far as all contrast went."""
         assert self._now is not None
         assert self._first is not None
         away = [base + now - head for base, now, head in zip(self._base, self._now.middle, self._heads, strict=True)]
         finest, fine, coarse, size = away[4:]
         zoomed = _between(self._first.scaled, size)
         kept = min(max(each - by, each - coarse) for each, by in zip((finest, fine), zoomed, strict=True))
-        return 100 * max(0.0, 1 - math.exp(kept))
+        return 100 * max(0.0, 1 - math.exp(kept + ZOOM_DOUBT * abs(size)))
 
 
 def _between(rows: Sequence[Sequence[float]], at: float) -> tuple[float, ...]:
