@@ -224,7 +224,7 @@ def test_a_cut_in_a_fast_pan_is_found() -> None:
         return [_Step(4.2, 0.7, 4.0)] * 12 + [_Step(cut, 9.8, 8.0)] + [_Step(4.2, 0.5, 8.0)] * 12
 
     assert seam_measure._cuts(steps(11.4)) == [13]
-    assert seam_measure._cuts(steps(6.0)) == [], "the flow failed once"
+    assert seam_measure._cuts(steps(5.0)) == [], "the flow failed once"
 
 
 def test_a_shadow_that_passes_over_a_part_of_the_picture_is_no_drift_of_it() -> None:

@@ -358,7 +358,7 @@ def _cuts(steps: Sequence[_Step]) -> list[int]:
         usual_speed = sorted(each.speed for each in near)[len(near) // 2]
         unlike = step.left > 3.0 + 3.0 * usual_left and step.raw > 4.0 + 2.0 * usual_raw
         # Where the picture passes fast, two frames are always unlike; what motion leaves of it tells more there.
-        unlike |= step.left > 4.0 + 6.0 * usual_left and step.raw > 3.0 + 1.5 * usual_raw
+        unlike |= step.left > max(4.0 + 4.0 * usual_left, 0.6 * step.raw) and step.raw > 1.25 * usual_raw
         leapt = step.speed > 5.0 + 5.0 * usual_speed and step.raw > 4.0 + 2.0 * usual_raw
         if (unlike or leapt) and not _flash(steps, n):
             out.append(n + 1)
@@ -367,7 +367,8 @@ def _cuts(steps: Sequence[_Step]) -> list[int]:
 
 def _flash(steps: Sequence[_Step], n: int) -> bool:
     """Whether the picture changes as much right before or after: a flash comes and goes."""
-    return any(0 <= m < len(steps) and steps[m].raw > 0.6 * steps[n].raw for m in (n - 2, n - 1, n + 1, n + 2))
+    near = [steps[m] for m in (n - 2, n - 1, n + 1, n + 2) if 0 <= m < len(steps)]
+    return any(each.raw > 0.6 * steps[n].raw and each.left > 0.6 * steps[n].left for each in near)
 
 
 # ---------------------------------------------------------------- light, colour and detail, followed

@@ -36,9 +36,9 @@ KINDS: Mapping[str, Kind] = {
     "echo": Kind(0.0, "frames", "how many frames after the join show again what was shown before it"),
     "colour": Kind(1.5, "dE", "how far the colours jump at the join (CIE 1976, without lightness)"),
     "luma": Kind(1.0, "% of white", "how far the light jumps at the join"),
-    "drift": Kind(2.0, "dE", "how far light and colours went away from the first clip of the chain (CIE 1976)"),
-    "texture": Kind(16.0, "%", "how much of the fine detail of the first clip of the chain is lost"),
-    "loudness": Kind(6.0, "dB", "how far the sound falls at the join below what is heard on both sides"),
+    "drift": Kind(2.3, "dE", "how far light and colours went away from the first clip of the chain (CIE 1976)"),
+    "texture": Kind(15.0, "%", "how much of the fine detail of the first clip of the chain is lost"),
+    "loudness": Kind(7.0, "dB", "how far the sound falls at the join below what is heard on both sides"),
     "click": Kind(10.0, "dB", "how far a click at the join stands out of the sound round it"),
     "cut": Kind(0.0, "cuts", "how many cuts are inside the clip that nobody asked for"),
 }
