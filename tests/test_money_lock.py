@@ -247,3 +247,41 @@ def test_a_line_that_somebody_brought_while_a_run_went_on_stays(tmp_path: Path, 
             assert ended(first).code == 0
         assert locked(project, "noon") == locked(pair, "noon")
         assert locked(project, "dawn")
+
+
+@pytest.mark.parametrize("with_lock", [True, False])
+def test_a_clip_whose_record_is_lost_is_written_down_again_and_not_bought(tmp_path: Path, with_lock: bool) -> None:
+    with words(tmp_path, CONTINUED) as (project, api):
+        assert project.run("run", "film.yaml", "--yes").code == 0
+        before = {path: path.read_bytes() for path in store_of(project).glob("clips/*.json")}
+        film = (project.root / "out/film/film.mp4").read_bytes()
+        for path in before:
+            path.unlink()
+        if not with_lock:
+            (project.root / "film.lock.yaml").unlink()
+            planned = project.run("plan", "film.yaml")
+            assert "its clip is in the store, the record of it is lost: it is written again" in words_of(planned.out)
+        ran = project.run("run", "film.yaml", "--yes")
+        assert ran.code == 0, ran.said
+        assert len(api.purchases) == 2
+        assert (project.root / "out/film/film.mp4").read_bytes() == film
+        if not with_lock:
+            assert {path: path.read_bytes() for path in store_of(project).glob("clips/*.json")} == before
+
+
+def test_a_clip_whose_record_and_bytes_are_lost_is_left_to_a_person(tmp_path: Path) -> None:
+    with words(tmp_path) as (project, api):
+        assert project.run("run", "film.yaml", "--yes").code == 0
+        blob_file(project, locked(project, "dawn")).unlink()
+        for path in store_of(project).glob("clips/*.json"):
+            path.unlink()
+        (project.root / "film.lock.yaml").unlink()
+        ran = project.run("run", "film.yaml", "--yes")
+        assert (ran.code, len(api.purchases)) == (1, 1), ran.said
+        assert "the ledger says that the clip was stored, but the store does not have it" in ran.err
+        assert "klingflow store verify --from" in ran.err
+
+
+def words_of(text: str) -> str:
+    """A text without its line breaks."""
+    return " ".join(text.split())

@@ -117,6 +117,9 @@ def lookups(loaded: LoadedStoryboard, store: Store, notes: TaskNotes) -> PlanLoo
             raise
         except StoreError as bad:
             return OpenOrder(action=Action.RESOLVE, reason=bad.what)
+        if ledger.unrecorded(store, job) is not None:
+            why = "its clip is in the store, the record of it is lost: it is written again"
+            return OpenOrder(action=Action.RESUME, reason=why)
         note = notes.find(key) if job.state is State.NEW else None
         if note is not None:
             return OpenOrder(

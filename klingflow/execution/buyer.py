@@ -209,7 +209,7 @@ class Buyer:
             case State.STORED:
                 if await self.do(ledger.clip, self._store, order.key) is not None:
                     return None  # it was kept between our two looks
-                return self._words.lost_from_store()
+                return await self._collector.write_again(order, job)
             case State.NEW if (note := self._notes.find(order.key)) is not None:
                 return await self._restore(order, job, note)
             case _:

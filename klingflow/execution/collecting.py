@@ -233,13 +233,23 @@ class Collector:
             return self._words.drawn_otherwise(record.facts.digest, drawn.digest, frozen=False)
         return Bought(result=Result.MADE, clip=record)
 
+    async def write_again(self, order: Order, job: Job) -> Bought:
+        """Writes the record of a clip that the ledger says was stored, and whose record the store lost."""
+        digest = await self.do(ledger.unrecorded, self._store, job)
+        if digest is None:
+            return self._words.lost_from_store()
+        blob = await self.do(self._store.blob, digest)
+        facts = await self._media_calls(self._media.check, blob, digest, None)
+        kept = await self.do(ledger.keep, self._store, self._clip_record(order, job, facts, job.records[-1].at_ms))
+        return Bought(result=Result.ADOPTED, clip=kept)
+
     async def _bring(self, order: Order, seller: Seller, job: Job, done: Done, tries: _Tries) -> Bought | Again | None:
         """Downloads a finished clip and keeps it, or what came instead."""
         got = await self._download(order, seller, done)
         if isinstance(got, ClipFacts):
             if order.only is not None and got.digest != order.only:
                 return self._words.drawn_otherwise(order.only, got.digest, frozen=True)
-            return await self._record_clip(order, seller, job, got)
+            return await self._record_clip(order, job, got)
         if isinstance(got, Unfit):
             if got.digest == tries.unfit:  # the same bytes twice: it is the clip, not the way here
                 job = await self._sender.record(job, Kind.DELIVERED, {"clip": got.digest, "why": got.why})
@@ -272,26 +282,32 @@ class Collector:
         finally:
             path.unlink(missing_ok=True)
 
-    async def _record_clip(self, order: Order, seller: Seller, job: Job, facts: ClipFacts) -> Bought:
+    async def _record_clip(self, order: Order, job: Job, facts: ClipFacts) -> Bought:
         intent = job.last(Kind.INTENT)
         assert intent is not None
-        record = ClipRecord(
-            key=order.key,
-            facts=facts,
-            provider=seller.name,
-            model=order.model,
-            task=job.task if seller.paid else None,
-            cost=_booked(job)[0] if seller.paid else Decimal(0),
-            basis=_booked(job)[1] if seller.paid else "",
-            date=_day(self._now_ms()),
-            parts=order.parts,
-            inputs=_inputs_of(intent),
-        )
-        kept = await self.do(ledger.keep, self._store, record)
+        kept = await self.do(ledger.keep, self._store, self._clip_record(order, job, facts, self._now_ms()))
         await self._sender.record(job, Kind.STORED, {"clip": kept.facts.digest})
         self._sender.state.open.pop(place(order), None)
         made = kept.facts.digest == facts.digest and self._host.mine(intent.detail)
         return Bought(result=Result.MADE if made else Result.ADOPTED, clip=kept)
+
+    def _clip_record(self, order: Order, job: Job, facts: ClipFacts, stored_ms: int) -> ClipRecord:
+        intent = job.last(Kind.INTENT)
+        assert intent is not None
+        seller = self._sellers.get(seller_of(job))
+        paid = seller is None or seller.paid
+        return ClipRecord(
+            key=order.key,
+            facts=facts,
+            provider=seller_of(job),
+            model=order.model,
+            task=job.task if paid else None,
+            cost=_booked(job)[0] if paid else Decimal(0),
+            basis=_booked(job)[1] if paid else "",
+            date=_day(stored_ms),
+            parts=order.parts,
+            inputs=_inputs_of(intent),
+        )
 
     async def _keep_answer(self, job: Job, task: TaskId, status: Unreadable) -> None:
         """The answer that could not be read goes on record beside the task, once: the task stays accepted and open."""

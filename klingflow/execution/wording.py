@@ -158,7 +158,8 @@ class Wording:
         return failed(
             RunFailure.CLIP_ABSENT,
             "the ledger says that the clip was stored, but the store does not have it",
-            "restore the store from its backup, or declare `take: 2` to buy the shot anew",
+            "bring it back from another store (klingflow store verify --from PLACE) or a backup, or declare `take: 2` "
+            "to buy the shot anew",
         )
 
     def drawn_otherwise(self, named: Digest, drawn: Digest, *, frozen: bool) -> Bought:

@@ -26,7 +26,7 @@ from klingflow.core.errors import StoreError
 from klingflow.core.model import ClipFacts, ClipRecord, Digest, Key, TaskId
 from klingflow.core.redact import redact
 from klingflow.io.store import Store
-from klingflow.planning.job import Job, Kind, Record, fold
+from klingflow.planning.job import Job, Kind, Record, State, fold
 
 VERSION = 1
 INDEXED = "orders/complete.json"
@@ -155,6 +155,18 @@ def write(store: Store, record: Record) -> bool:
 def clip(store: Store, key: Key) -> ClipRecord | None:
     """What the key bought; None while it bought nothing."""
     return _read(store, f"clips/{key}.json", lambda found: _clip(found, key))
+
+
+def unrecorded(store: Store, job: Job) -> Digest | None:
+    """The clip that a job says was stored, where the store has its bytes: what `clip` should know, and does not where
+    its record was lost. None also for a clip that a person took in, of which the ledger does not say all."""
+    stored = job.last(Kind.STORED)
+    if stored is None or job.state is not State.STORED or job.taken_in is not None:
+        return None
+    digest = Digest(str(stored.detail.get("clip")))
+    with suppress(ValueError):  # no digest
+        return digest if store.holds(digest) else None
+    return None
 
 
 def keep(store: Store, record: ClipRecord) -> ClipRecord:
