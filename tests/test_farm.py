@@ -25,6 +25,7 @@ import klingflow
 from klingflow.app import farm_jobs
 from klingflow.cli import farm as farm_command
 from klingflow.core.model import Digest
+from klingflow.execution.sending import REPLAY_TIMEOUT_S
 from klingflow.farm import engine, start, work
 from klingflow.io import films
 from klingflow.io.store import FolderStore
@@ -405,7 +406,8 @@ def test_a_worker_that_is_paused_past_its_death_and_woken_buys_nothing_twice(
         sleeper = workers.all[0]
         sleeper.send_signal(signal.SIGSTOP)
         workers.start(1)
-        until(lambda: len(api.purchases) >= 2, "another worker's purchase", 30 + DEAD_S)
+        # Where the first one was paused with an answer on its way, its orders are waited for.
+        until(lambda: len(api.purchases) >= 2, "another worker's purchase", DEAD_S + REPLAY_TIMEOUT_S + 60)
         sleeper.send_signal(signal.SIGCONT)
         check_whole(workers, api, names, run)
 
