@@ -67,7 +67,7 @@ def test_blinking_shows_one_picture_after_the_other_in_one_place(ten: Path, brow
         page.check("input[value=blink]")
         for side in ("now", "before"):
             page.locator(f"body[data-shown={side}]").wait_for(state="attached")
-        before, now = (page.locator(f".both .half.{side} img").first for side in ("before", "now"))
+        before, now = (page.locator(".both .halves .half img").nth(side) for side in (0, 1))
         one, other = before.bounding_box(), now.bounding_box()
         assert one == other
         page.check("input[value=side]")
@@ -82,4 +82,4 @@ def test_without_a_script_everything_is_there(ten: Path, browser: Browsing) -> N
         names = page.locator("article.shot h2").all_inner_texts()
         assert set(names) >= CHANGED
         assert page.locator("fieldset.modes").is_hidden()
-        assert page.locator(".both .half.before img").first.is_visible()
+        assert page.locator(".both .halves .half img").first.is_visible()

@@ -235,7 +235,8 @@ class Workers:
 def listed(project: Project, database: dict[str, str]) -> int:
     """How many workers others watch over."""
     url = start.database(str(project.root), database)
-    with sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:")).connect() as connection:
+    opened = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"), poolclass=sa.NullPool)
+    with opened.connect() as connection:
         return int(connection.execute(sa.text("select count(*) from klingflow_workers")).scalar_one())
 
 
@@ -494,7 +495,7 @@ def test_who_dies_while_taking_over_from_the_dead_leaves_them_to_the_next_one(
     monkeypatch.setattr(engine, "DEAD_S", 0)
     for _ in range(2):
         worker = engine.Worker("", str, {})
-        worker._engine = sa.create_engine(f"sqlite:///{tmp_path / 'farm.sqlite'}")
+        worker._engine = sa.create_engine(f"sqlite:///{tmp_path / 'farm.sqlite'}", poolclass=sa.NullPool)
         engine._workers.create(worker._engine, checkfirst=True)
         if not taken:
             with worker._engine.begin() as database:
