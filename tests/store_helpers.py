@@ -73,6 +73,16 @@ class FakeS3:
         self.puts: list[str] = []
         self.url = ""
 
+    def environment(self, prefix: str) -> dict[str, str]:
+        """What a command needs to have its store there."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": "id",
+            "AWS_SECRET_ACCESS_KEY": "secret-of-the-test",
+            "AWS_REGION": "us-east-1",
+            "KLINGFLOW_STORE": f"s3://bucket/{prefix}",
+        }
+
 
 @contextmanager
 def fake_s3() -> Iterator[FakeS3]:

@@ -535,13 +535,7 @@ def test_a_worker_takes_jobs_only_of_sellers_whose_key_it_has(tmp_path: Path) ->
 
 def test_a_store_that_cannot_be_used_is_refused_before_any_job(tmp_path: Path) -> None:
     with fake_s3() as bucket, studio(tmp_path, "mulerouter", BOARD) as (project, api):
-        place = {
-            "AWS_ENDPOINT_URL": bucket.url,
-            "AWS_ACCESS_KEY_ID": "id",
-            "AWS_SECRET_ACCESS_KEY": "secret-of-the-test",
-            "AWS_REGION": "us-east-1",
-            "KLINGFLOW_STORE": "s3://bucket/farm",
-        }
+        place = bucket.environment("farm")
         bucket.no_bucket = True
         for words in (("worker",), ("farm", "run", "film.yaml", "--yes")):
             refused = project.run(*words, **place)
@@ -620,13 +614,7 @@ def test_workers_whose_clocks_are_eight_hours_off_leave_every_film_whole(
 @pytest.mark.slow
 def test_a_bucket_that_does_not_answer_for_a_while_costs_nothing_but_time(tmp_path: Path) -> None:
     with fake_s3() as bucket:
-        place = {
-            "AWS_ENDPOINT_URL": bucket.url,
-            "AWS_ACCESS_KEY_ID": "id",
-            "AWS_SECRET_ACCESS_KEY": "secret-of-the-test",
-            "AWS_REGION": "us-east-1",
-            "KLINGFLOW_STORE": "s3://bucket/farm",
-        }
+        place = bucket.environment("farm")
         with farm(tmp_path, place) as (api, workers, names):
             workers.start(2)
             run = workers.run(*names)

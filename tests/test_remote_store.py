@@ -33,16 +33,6 @@ def s3() -> Iterator[FakeS3]:
         yield server
 
 
-def environment(server: FakeS3) -> dict[str, str]:
-    return {
-        "AWS_ENDPOINT_URL": server.url,
-        "AWS_ACCESS_KEY_ID": "id",
-        "AWS_SECRET_ACCESS_KEY": "secret-of-the-test",
-        "AWS_REGION": "us-east-1",
-        "KLINGFLOW_STORE": "s3://bucket/pre/fix",
-    }
-
-
 @pytest.mark.parametrize(
     ("fault", "what", "mend"),
     [
@@ -57,7 +47,7 @@ def test_a_place_that_cannot_be_a_store_is_refused_before_anything_is_made(
 ) -> None:
     project.write("film.yaml", BOARD)
     setattr(s3, fault, True)
-    ended = project.run("run", **environment(s3))
+    ended = project.run("run", **s3.environment("pre/fix"))
     assert (ended.code, what in ended.err, mend in ended.err) == (2, True, True), ended.said
     assert "nothing was made" in ended.err
     assert "secret-of-the-test" not in ended.said
@@ -66,7 +56,7 @@ def test_a_place_that_cannot_be_a_store_is_refused_before_anything_is_made(
 
 def test_a_store_without_credentials_says_which_are_missing(project: Project, s3: FakeS3) -> None:
     project.write("film.yaml", BOARD)
-    given = {name: value for name, value in environment(s3).items() if "ACCESS" not in name}
+    given = {name: value for name, value in s3.environment("pre/fix").items() if "ACCESS" not in name}
     ended = project.run("run", **given, AWS_METADATA_ENDPOINT=s3.url)
     assert (ended.code, "nothing was made" in ended.err) == (2, True), ended.said
 
@@ -75,7 +65,7 @@ def test_a_bucket_that_does_not_answer_is_no_damaged_ledger(
     project: Project, s3: FakeS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The plan does not ask a person to settle what it could not read, and a farm tries the job again later."""
-    for name, value in environment(s3).items():
+    for name, value in s3.environment("pre/fix").items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(objects, "PATIENCE_S", 0.05)
     monkeypatch.setattr(objects, "RETRIES", 0)
@@ -88,7 +78,7 @@ def test_a_bucket_that_does_not_answer_is_no_damaged_ledger(
     s3.busy = 0
     monkeypatch.setattr(objects.ObjectStore, "ready", silent)
     with pytest.raises(StoreSilent, match="nothing was made"):
-        asyncio.run(farm_jobs.do(job, project.root, environment(s3), lambda event: None, asyncio.Event()))
+        asyncio.run(farm_jobs.do(job, project.root, s3.environment("pre/fix"), lambda event: None, asyncio.Event()))
 
 
 def silent(store: objects.ObjectStore) -> None:

@@ -78,6 +78,24 @@ def _config(url: str, worker: str) -> DBOSConfig:
     )
 
 
+class _Outage:
+    """Says once when the database stops answering, and once when it answers again."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._lasts = False
+
+    def seen(self, bad: BaseException) -> None:
+        if not self._lasts:
+            self._tell(f"the farm's database does not answer, and is waited for: {reason(bad)}")
+        self._lasts = True
+
+    def over(self) -> None:
+        if self._lasts:
+            self._tell("the farm's database answers again")
+        self._lasts = False
+
+
 class Worker:
     """A process that does jobs. One a process."""
 
@@ -95,7 +113,7 @@ class Worker:
         self.id = worker_id()
         self._url = url
         self._queues = queues
-        self._tell = tell
+        self._outage = _Outage(tell)
         self._stop = threading.Event()
         self._seen: dict[str, tuple[int, float]] = {}
 
@@ -143,7 +161,7 @@ class Worker:
             _put_back(self.id)
 
     def _beat(self) -> None:
-        count, answers = 0, True
+        count = 0
         while not self._stop.wait(BEAT_S if count else 0):
             count += 1
             try:
@@ -151,16 +169,12 @@ class Worker:
                     self._prepare(count)
                 self._bury()
             except DATABASE_ERRORS as bad:
-                if answers:
-                    self._tell(f"the farm's database does not answer, and is waited for: {reason(bad)}")
-                answers = False
+                self._outage.seen(bad)
                 self._seen.clear()  # nobody could count meanwhile
                 with suppress(*DATABASE_ERRORS):  # perhaps it answers, and its tables are gone
                     self._prepare(count)
             else:
-                if not answers:
-                    self._tell("the farm's database answers again")
-                answers = True
+                self._outage.over()
 
     def _say(self, count: int) -> bool:
         """Whether this worker is still listed."""
@@ -208,8 +222,7 @@ class Farm:
         """`tell` is told when the database stops or begins to answer. Raises sqlalchemy's errors where it cannot be
         reached now."""
         self._url = url
-        self._tell = tell
-        self._answers = True
+        self._outage = _Outage(tell)
         self._started: dict[str, tuple[str, str]] = {}
         DBOS(config=_config(url, worker_id()))
         DBOS.listen_queues([])
@@ -243,15 +256,11 @@ class Farm:
             if len(found) < len(names):
                 self._start_again(set(names) - {each.id for each in found})
         except DATABASE_ERRORS as bad:
-            if self._answers:
-                self._tell(f"the farm's database does not answer, and is waited for: {reason(bad)}")
-            self._answers = False
+            self._outage.seen(bad)
             with suppress(*DATABASE_ERRORS):
                 self._start_again(set(names))
             return []
-        if not self._answers:
-            self._tell("the farm's database answers again")
-        self._answers = True
+        self._outage.over()
         return found
 
     def _start_again(self, names: set[str]) -> None:
