@@ -282,6 +282,24 @@ def test_a_clip_whose_record_and_bytes_are_lost_is_left_to_a_person(tmp_path: Pa
         assert "klingflow store verify --from" in ran.err
 
 
+@pytest.mark.parametrize("with_lock", [True, False])
+def test_a_free_clip_that_is_lost_with_its_record_is_drawn_again(project: Project, with_lock: bool) -> None:
+    project.write("film.yaml", "klingflow: 1\nshots: [{id: a, provider: animatic, prompt: x, duration: 3}]\n")
+    assert project.run("run", "film.yaml").code == 0
+    lock = (project.root / "film.lock.yaml").read_bytes()
+    for folder in ("clips", "blobs"):
+        shutil.rmtree(store_of(project) / folder)
+    shutil.rmtree(project.root / "out")
+    if not with_lock:
+        (project.root / "film.lock.yaml").unlink()
+        planned = project.run("plan", "film.yaml")
+        assert "its clip and the record of it are lost: it is drawn again, free" in words_of(planned.out)
+    ran = project.run("run", "film.yaml")
+    assert ran.code == 0, ran.said
+    assert (project.root / "film.lock.yaml").read_bytes() == lock
+    assert len(list(store_of(project).glob("clips/*.json"))) == 1
+
+
 def words_of(text: str) -> str:
     """A text without its line breaks."""
     return " ".join(text.split())

@@ -120,6 +120,9 @@ def lookups(loaded: LoadedStoryboard, store: Store, notes: TaskNotes) -> PlanLoo
         if ledger.unrecorded(store, job) is not None:
             why = "its clip is in the store, the record of it is lost: it is written again"
             return OpenOrder(action=Action.RESUME, reason=why)
+        if job.state is State.STORED and not PROVIDERS[shot.provider].caps.paid:
+            why = "its clip and the record of it are lost: it is drawn again, free"
+            return OpenOrder(action=Action.RESUME, reason=why)
         note = notes.find(key) if job.state is State.NEW else None
         if note is not None:
             return OpenOrder(

@@ -193,7 +193,8 @@ class Buyer:
         if seller is None or seller.paid:
             return self._words.lost_from_store()
         async with seller.slots.hold(order.priority, order.expected_s):
-            return await self._collector.redraw(order, seller, record)
+            drawn = await self._collector.redraw(order, seller, record.facts.digest)
+        return drawn if isinstance(drawn, Bought) else Bought(result=Result.MADE, clip=record)
 
     async def _advance(self, order: Order, job: Job, before: int) -> Bought | None:
         """One step of an order; None where the ledger moved on and must be read again."""

@@ -219,8 +219,8 @@ class Collector:
         await self._sender.record(job, Kind.ACCEPTED, self._sender.task_detail(seller, again, "again", Decimal(0), ""))
         return None
 
-    async def redraw(self, order: Order, seller: Seller, record: ClipRecord) -> Bought:
-        """A free provider's clip that is on record and that the store lost: the same order gives the same bytes."""
+    async def redraw(self, order: Order, seller: Seller, wanted: Digest) -> ClipFacts | Bought:
+        """A free provider's clip that the store lost: the same order gives the same bytes."""
         again = await self._make_again(order, seller)
         if isinstance(again, Bought):
             return again
@@ -229,19 +229,27 @@ class Collector:
         drawn = await self._download(order, seller, status) if isinstance(status, Done) else None
         if not isinstance(drawn, ClipFacts):
             return self._words.lost_from_store()
-        if drawn.digest != record.facts.digest:
-            return self._words.drawn_otherwise(record.facts.digest, drawn.digest, frozen=False)
-        return Bought(result=Result.MADE, clip=record)
+        return drawn if drawn.digest == wanted else self._words.drawn_otherwise(wanted, drawn.digest, frozen=False)
 
     async def write_again(self, order: Order, job: Job) -> Bought:
-        """Writes the record of a clip that the ledger says was stored, and whose record the store lost."""
+        """Writes the record of a clip that the ledger says was stored, and whose record the store lost. Where its bytes
+        are lost too, it is drawn again if that is free."""
+        stored = job.last(Kind.STORED)
+        assert stored is not None
+        seller = self._sellers.get(seller_of(job))
         digest = await self.do(ledger.unrecorded, self._store, job)
-        if digest is None:
+        if digest is not None:
+            blob = await self.do(self._store.blob, digest)
+            facts: ClipFacts | Bought = await self._media_calls(self._media.check, blob, digest, None)
+        elif seller is not None and not seller.paid:
+            async with seller.slots.hold(order.priority, order.expected_s):
+                facts = await self.redraw(order, seller, Digest(str(stored.detail.get("clip"))))
+        else:
             return self._words.lost_from_store()
-        blob = await self.do(self._store.blob, digest)
-        facts = await self._media_calls(self._media.check, blob, digest, None)
-        kept = await self.do(ledger.keep, self._store, self._clip_record(order, job, facts, job.records[-1].at_ms))
-        return Bought(result=Result.ADOPTED, clip=kept)
+        if isinstance(facts, Bought):
+            return facts
+        kept = await self.do(ledger.keep, self._store, self._clip_record(order, job, facts, stored.at_ms))
+        return Bought(result=Result.ADOPTED if digest is not None else Result.MADE, clip=kept)
 
     async def _bring(self, order: Order, seller: Seller, job: Job, done: Done, tries: _Tries) -> Bought | Again | None:
         """Downloads a finished clip and keeps it, or what came instead."""
