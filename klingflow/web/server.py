@@ -141,6 +141,9 @@ class _Gate:
             pass  # too slow, cut, or no HTTP
         except asyncio.CancelledError:
             pass  # the server closes
+        except Exception as bug:  # by itself Python 3.11.2 tells of it when the task is collected, perhaps never
+            told = {"message": "a request could not be answered", "exception": bug}
+            asyncio.get_running_loop().call_exception_handler(told)
         finally:
             self.open.discard(task)
             writer.close()
