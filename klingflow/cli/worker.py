@@ -51,9 +51,7 @@ def worker(path: str = ".", slots: str | None = None, format: str = "text") -> i
     url = start.database(path, os.environ)
     most = int(slots or work.DEFAULT_SLOTS)
     with unreachable(url):
-        at_work, jobs = work.work(
-            path, url, most, os.environ, told, tell, lambda event: None
-        )
+        at_work, jobs = work.work(path, url, most, os.environ, told, tell, lambda event: None)
     tell(f"worker {at_work.id} takes jobs from {redact(url)}; Ctrl-C ends it")
     for seller, why in work.lacking(os.environ).items():
         tell(f"it takes no jobs of {seller}: {why}")
