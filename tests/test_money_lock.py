@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import standins
 from tests.cli import Project
 from tests.money_helpers import (
     CONTINUED,
@@ -188,6 +189,7 @@ def test_a_clip_that_the_store_lost_is_named_and_not_bought(tmp_path: Path, pair
     with words(tmp_path, dedented(PAIR)) as (project, api):
         copied(pair, project)
         blob_file(project, locked(project, "dawn")).unlink()
+        shutil.rmtree(store_of(project) / "ledger")
         ran = project.run("run", "film.yaml", "--yes", *(["--frozen"] if frozen else []))
         assert ran.code == 1, ran.said
         assert posts(api) == 0
@@ -269,17 +271,85 @@ def test_a_clip_whose_record_is_lost_is_written_down_again_and_not_bought(tmp_pa
             assert {path: path.read_bytes() for path in store_of(project).glob("clips/*.json")} == before
 
 
-def test_a_clip_whose_record_and_bytes_are_lost_is_left_to_a_person(tmp_path: Path) -> None:
-    with words(tmp_path) as (project, api):
-        assert project.run("run", "film.yaml", "--yes").code == 0
-        blob_file(project, locked(project, "dawn")).unlink()
-        for path in store_of(project).glob("clips/*.json"):
-            path.unlink()
+LOST = [("bytes", True), ("bytes", False), ("record and bytes", True), ("record and bytes", False)]
+
+
+def lose(project: Project, what: str, with_lock: bool) -> None:
+    """Takes every clip out of a store, and the record of it, and perhaps the lock."""
+    for shot in ("dawn", "noon"):
+        blob_file(project, locked(project, shot)).unlink()
+    if what == "record and bytes":
+        shutil.rmtree(store_of(project) / "clips")
+    if not with_lock:
         (project.root / "film.lock.yaml").unlink()
+
+
+@pytest.mark.parametrize("name", ["hiapi", "mulerouter"])
+@pytest.mark.parametrize(("what", "with_lock"), LOST)
+def test_a_lost_clip_is_fetched_again_from_its_provider_and_not_bought(
+    tmp_path: Path, name: str, what: str, with_lock: bool
+) -> None:
+    with words(tmp_path, CONTINUED, name) as (project, api):
+        assert project.run("run", "film.yaml", "--yes").code == 0
+        lock = (project.root / "film.lock.yaml").read_bytes()
+        film = (project.root / "out/film/film.mp4").read_bytes()
+        lose(project, what, with_lock)
+        shutil.rmtree(project.root / "out")
+        if what == "record and bytes" and not with_lock:
+            planned = project.run("plan", "film.yaml")
+            assert "its clip and the record of it are lost: its provider is asked for task" in words_of(planned.out)
         ran = project.run("run", "film.yaml", "--yes")
-        assert (ran.code, len(api.purchases)) == (1, 1), ran.said
-        assert "the ledger says that the clip was stored, but the store does not have it" in ran.err
+        assert ran.code == 0, ran.said
+        assert len(api.purchases) == 2
+        assert (project.root / "out/film/film.mp4").read_bytes() == film
+        assert (project.root / "film.lock.yaml").read_bytes() == lock
+        assert project.run("store", "verify").code == 0
+
+
+@pytest.mark.parametrize(("what", "with_lock"), LOST)
+def test_a_lost_clip_that_its_provider_does_not_give_any_more_is_left_to_a_person(
+    tmp_path: Path, what: str, with_lock: bool
+) -> None:
+    with words(tmp_path, CONTINUED) as (project, api):
+        assert project.run("run", "film.yaml", "--yes").code == 0
+        lose(project, what, with_lock)
+        api.faults.add("GET /v1/tasks", standins.answer(404, {"code": 404, "message": "task not found"}), times=-1)
+        ran = project.run("run", "film.yaml", "--yes")
+        assert (ran.code, len(api.purchases)) == (1, 2), ran.said
+        assert "was stored, but the store does not have it; hiapi does not give task" in words_of(ran.err)
         assert "klingflow store verify --from" in ran.err
+
+
+def test_a_lost_clip_in_place_of_which_its_provider_gives_another_one_is_left_to_a_person(tmp_path: Path) -> None:
+    with words(tmp_path, CONTINUED) as (project, api):
+        assert project.run("run", "film.yaml", "--yes").code == 0
+        lose(project, "bytes", True)
+        api.faults.add("GET /files/", standins.answer(200, api.clip(api.purchases[0])), times=-1)
+        ran = project.run("run", "film.yaml", "--yes")
+        assert (ran.code, len(api.purchases)) == (1, 2), ran.said
+        assert "film: dawn: resumed" in ran.err
+        assert f"hiapi gives another clip for task {api.purchases[1].task} now" in words_of(ran.err)
+
+
+def test_a_lost_clip_of_another_account_is_not_asked_for(tmp_path: Path) -> None:
+    with words(tmp_path, CONTINUED) as (project, api):
+        assert project.run("run", "film.yaml", "--yes").code == 0
+        lose(project, "bytes", True)
+        polls = len(api.calls("GET /v1/tasks"))
+        ran = project.run("run", "film.yaml", "--yes", **api.environment(api.open_account()))
+        assert (ran.code, len(api.purchases)) == (1, 2), ran.said
+        assert len(api.calls("GET /v1/tasks")) == polls
+
+
+def test_a_held_clip_that_is_lost_is_fetched_again_though_the_shot_has_changed(tmp_path: Path) -> None:
+    with words(tmp_path, CONTINUED) as (project, api):
+        assert project.run("run", "film.yaml", "--yes").code == 0
+        board = (project.root / "film.yaml").read_text("utf-8")
+        project.write("film.yaml", board.replace("prompt: dawn breaks", "prompt: dusk falls\n    hold: true"))
+        lose(project, "bytes", True)
+        ran = project.run("run", "film.yaml", "--yes")
+        assert (ran.code, len(api.purchases)) == (0, 2), ran.said
+        assert project.run("store", "verify").code == 0
 
 
 @pytest.mark.parametrize("with_lock", [True, False])

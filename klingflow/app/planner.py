@@ -123,6 +123,9 @@ def lookups(loaded: LoadedStoryboard, store: Store, notes: TaskNotes) -> PlanLoo
         if job.state is State.STORED and not PROVIDERS[shot.provider].caps.paid:
             why = "its clip and the record of it are lost: it is drawn again, free"
             return OpenOrder(action=Action.RESUME, reason=why)
+        if job.state is State.STORED and job.task is not None and job.taken_in is None:
+            why = f"its clip and the record of it are lost: its provider is asked for task {job.task} again"
+            return OpenOrder(action=Action.RESUME, reason=why)
         note = notes.find(key) if job.state is State.NEW else None
         if note is not None:
             return OpenOrder(

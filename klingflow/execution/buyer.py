@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
+from klingflow.core import digest
 from klingflow.core.errors import KlingflowError, StoreError
 from klingflow.core.model import ClipRecord, Digest, Key, ShotId, TaskId
 from klingflow.execution.budget import Budget
@@ -142,13 +143,28 @@ class Buyer:
 
         Returns, also when the store fails; raises only for a bug.
         """
+        return await self._first(order, self._obtain)
+
+    async def bring_back(self, order: Order, record: ClipRecord) -> Bought | None:
+        """A clip that was paid for and that the store lost: from its provider, which may still have it. The record of
+        it, `record`, may be lost from the store too, and is written again where the order is what it was made from.
+        None where the ledger knows no task of it. Returns, and raises, as `obtain` does."""
+        job = await self._sender.job(order.key)
+        if job.task is None or seller_of(job) not in self._sellers:
+            return None
+        if digest.key(order.parts) == order.key:
+            return await self._first(order, self._obtain)
+        return await self._first(order, lambda order: self._known(order, record))
+
+    async def _first(self, order: Order, obtain: Callable[[Order], Awaitable[Bought]]) -> Bought:
+        """What the first order with its key came to, for all of them."""
         first = self._obtained.get(order.key)
         if first is not None:
             bought = await asyncio.shield(first)
             return replace(bought, spent=Decimal(0), result=Result.ADOPTED if bought.clip else bought.result)
         first = self._obtained[order.key] = asyncio.get_running_loop().create_future()
         try:
-            bought = await self._obtain(order)
+            bought = await obtain(order)
         except KlingflowError as bad:
             charged = None if self.budget.spent_on(order.key) else False
             bought = failed(RunFailure.STORE, bad.what, bad.mend, charged)
@@ -186,15 +202,12 @@ class Buyer:
                 return bought
 
     async def _known(self, order: Order, record: ClipRecord) -> Bought:
-        """The clip of a key that has one on record. Where the store lost it, it is drawn again if that is free."""
+        """The clip of a key that has one on record. Where the store lost it, it is brought back."""
         if await self.do(self._store.holds, record.facts.digest):
             return Bought(result=Result.ADOPTED, clip=record)
-        seller = self._sellers.get(order.provider)
-        if seller is None or seller.paid:
-            return self._words.lost_from_store()
-        async with seller.slots.hold(order.priority, order.expected_s):
-            drawn = await self._collector.redraw(order, seller, record.facts.digest)
-        return drawn if isinstance(drawn, Bought) else Bought(result=Result.MADE, clip=record)
+        job = await self._sender.job(order.key)
+        found = await self._collector.bring_back(order, job, record.facts.digest)
+        return found if isinstance(found, Bought) else Bought(result=self._collector.again(job), clip=record)
 
     async def _advance(self, order: Order, job: Job, before: int) -> Bought | None:
         """One step of an order; None where the ledger moved on and must be read again."""

@@ -219,8 +219,42 @@ class Collector:
         await self._sender.record(job, Kind.ACCEPTED, self._sender.task_detail(seller, again, "again", Decimal(0), ""))
         return None
 
-    async def redraw(self, order: Order, seller: Seller, wanted: Digest) -> ClipFacts | Bought:
-        """A free provider's clip that the store lost: the same order gives the same bytes."""
+    async def bring_back(self, order: Order, job: Job, wanted: Digest) -> ClipFacts | Bought:
+        """The facts of a clip that the store lost, and that is in it again; or why it is not. It costs nothing: a free
+        provider draws the same order once more, a paid one is asked for the task that it was paid for."""
+        seller = self._sellers.get(seller_of(job) or order.provider)
+        if seller is None:
+            return self._words.lost_from_store(wanted)
+        async with seller.slots.hold(order.priority, order.expected_s):
+            if seller.paid:
+                return await self._fetch_again(order, seller, job, wanted)
+            return await self._redraw(order, seller, wanted)
+
+    async def _fetch_again(self, order: Order, seller: Seller, job: Job, wanted: Digest) -> ClipFacts | Bought:
+        if job.task is None or job.taken_in is not None or not seller.ordered(job):
+            return self._words.lost_from_store(wanted)
+        path = form.path(seller.provider, order.shot, seller.settings, job)
+        why = ""
+        for tries in range(1, DOWNLOADS + 1):
+            try:
+                status = await asked(seller.provider, seller.service, seller.ask, job.task, path, job.urls)
+            except (NotSent, Unanswered) as silent:
+                why = redact(str(silent))
+            else:
+                if not isinstance(status, Done):
+                    return self._words.lost_from_store(wanted, f"{seller.name} does not give task {job.task} any more")
+                got = await self._download(order, seller, status)
+                if isinstance(got, ClipFacts) and got.digest == wanted:
+                    return got
+                if not isinstance(got, str):
+                    why = f"{seller.name} gives another clip for task {job.task} now"
+                    return self._words.lost_from_store(wanted, why)
+                why = got
+            await asyncio.sleep(backoff(tries, 0.0, self._rng))
+        return self._words.lost_from_store(wanted, f"{seller.name} was asked for task {job.task}: {why}")
+
+    async def _redraw(self, order: Order, seller: Seller, wanted: Digest) -> ClipFacts | Bought:
+        """The same order gives the same bytes."""
         again = await self._make_again(order, seller)
         if isinstance(again, Bought):
             return again
@@ -228,28 +262,29 @@ class Collector:
         status = await self._ended(order, seller, job, again.task)
         drawn = await self._download(order, seller, status) if isinstance(status, Done) else None
         if not isinstance(drawn, ClipFacts):
-            return self._words.lost_from_store()
+            return self._words.lost_from_store(wanted)
         return drawn if drawn.digest == wanted else self._words.drawn_otherwise(wanted, drawn.digest, frozen=False)
 
     async def write_again(self, order: Order, job: Job) -> Bought:
         """Writes the record of a clip that the ledger says was stored, and whose record the store lost. Where its bytes
-        are lost too, it is drawn again if that is free."""
+        are lost too, they are brought back."""
         stored = job.last(Kind.STORED)
         assert stored is not None
-        seller = self._sellers.get(seller_of(job))
         digest = await self.do(ledger.unrecorded, self._store, job)
         if digest is not None:
             blob = await self.do(self._store.blob, digest)
             facts: ClipFacts | Bought = await self._media_calls(self._media.check, blob, digest, None)
-        elif seller is not None and not seller.paid:
-            async with seller.slots.hold(order.priority, order.expected_s):
-                facts = await self.redraw(order, seller, Digest(str(stored.detail.get("clip"))))
         else:
-            return self._words.lost_from_store()
+            facts = await self.bring_back(order, job, Digest(str(stored.detail.get("clip"))))
         if isinstance(facts, Bought):
             return facts
         kept = await self.do(ledger.keep, self._store, self._clip_record(order, job, facts, stored.at_ms))
-        return Bought(result=Result.ADOPTED if digest is not None else Result.MADE, clip=kept)
+        return Bought(result=Result.ADOPTED if digest is not None else self.again(job), clip=kept)
+
+    def again(self, job: Job) -> Result:
+        """What it is called that a clip was brought back: a free one was made."""
+        seller = self._sellers.get(seller_of(job))
+        return Result.ADOPTED if seller is not None and seller.paid else Result.MADE
 
     async def _bring(self, order: Order, seller: Seller, job: Job, done: Done, tries: _Tries) -> Bought | Again | None:
         """Downloads a finished clip and keeps it, or what came instead."""

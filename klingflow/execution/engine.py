@@ -115,7 +115,7 @@ async def run(
             if there is not None:
                 return there
             if not step.redraws:
-                return _absent(step)
+                return await _brought_back(step, shot, frames_of)
             if lacks is not None:
                 return _skipped(step, lacks)
         return await _obtain(step, shot, frames_of)
@@ -149,8 +149,30 @@ async def run(
             return _absent(replace(step, key=key, clip=locked.facts.digest))
         data = {"action": step.action.value, "provider": step.provider, "seconds": shot.duration}
         emit(Event(event="step-started", film=film.label, shot=shot.id, take=shot.take, data=data))
+        bought = await buyer.obtain(_order(step, shot, key, parts, frames_of))
+        resumed = step.action is Action.RESUME and bought.clip is not None
+        result = Result.RESUMED if resumed else bought.result
+        return replace(outcome, result=result, clip=bought.clip, spent=bought.spent, failure=bought.failure)
+
+    async def _brought_back(step: Step, shot: Shot, frames_of: Mapping[ShotId, Digest]) -> Outcome:
+        """A clip that the plan names and the store lost: whoever made it may still have it."""
+        if step.record is None or step.key is None or step.record.task is None:
+            return _absent(step)
+        parts = digest.parts(shot, step.model, inputs.stills, frames_of, inputs.clips)
+        if parts is None or digest.key(parts) != step.key:
+            parts = dict(step.record.parts)  # held: the clip of what the shot was then
+        bought = await buyer.bring_back(_order(step, shot, step.key, parts, frames_of), step.record)
+        if bought is None or (bought.clip is not None and bought.clip.facts.digest != step.clip):
+            return _absent(step)
+        if bought.clip is None:
+            return replace(_outcome(step), result=Result.FAILED, failure=bought.failure)
+        return replace(_outcome(step), result=Result.RESUMED, clip=bought.clip)
+
+    def _order(
+        step: Step, shot: Shot, key: Key, parts: Mapping[str, object], frames_of: Mapping[ShotId, Digest]
+    ) -> Order:
         cost = price(shot)
-        order = Order(
+        return Order(
             film=film,
             shot=shot,
             key=key,
@@ -166,10 +188,6 @@ async def run(
             only=step.clip if frozen and step.redraws else None,
             may_order=step.orders or step.same_as is not None,  # the step that it is the same as was counted
         )
-        bought = await buyer.obtain(order)
-        resumed = step.action is Action.RESUME and bought.clip is not None
-        result = Result.RESUMED if resumed else bought.result
-        return replace(outcome, result=result, clip=bought.clip, spent=bought.spent, failure=bought.failure)
 
     def _skipped(step: Step, upstream: Outcome) -> Outcome:
         because = upstream.because or upstream.shot

@@ -154,10 +154,12 @@ class Wording:
             charged=True,
         )
 
-    def lost_from_store(self) -> Bought:
+    def lost_from_store(self, clip: Digest, why: str = "") -> Bought:
+        """`why`: what whoever made it answered, where it was asked for it again."""
         return failed(
             RunFailure.CLIP_ABSENT,
-            "the ledger says that the clip was stored, but the store does not have it",
+            f"the ledger says that clip {clip[:12]} was stored, but the store does not have it"
+            + (f"; {why}" if why else ""),
             "bring it back from another store (klingflow store verify --from PLACE) or a backup, or declare `take: 2` "
             "to buy the shot anew",
         )
