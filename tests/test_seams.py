@@ -47,6 +47,13 @@ def test_what_is_no_verdict_is_none() -> None:
         assert seams.load(data) is None
 
 
+def test_the_format_states_the_limit_of_every_kind() -> None:
+    gate = schema.load("storyboard")["properties"]["film"]["properties"]["gate"]["properties"]
+    for kind, known in seams.KINDS.items():
+        assert f"Above {known.limit:g} it is a finding" in gate[kind]["description"]
+        assert gate[kind]["examples"] == [known.limit]
+
+
 def test_the_schema_knows_every_kind() -> None:
     known = schema.load("seams")["$defs"]["kind"]
     assert known["enum"] == list(seams.KINDS)
