@@ -10,7 +10,8 @@ import importlib.util
 import json
 import re
 from collections.abc import Sequence
-from contextlib import suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
@@ -34,7 +35,7 @@ from klingflow.storyboard.lock import Lock
 if TYPE_CHECKING:
     from klingflow.output.seam_measure import Look
 
-RECIPE = 3
+RECIPE = 4
 """Raised when the same clips would be measured otherwise."""
 DRAWN = "Clips that the animatic drew are not measured, unless film.gate asks for it: their cards change at their ends."
 INSTALL = "pip install 'klingflow[seams]'"
@@ -164,27 +165,27 @@ def _measured(
 ) -> FilmSeams:
     limits = seams.limits(film.gate)
     joins = [_join(film, shown, n) for n in range(1, len(shown))]
-    eyes = _Eyes(store, shown)
     left_out = [not film.gate and _drawn(film, each.shot) for each in shown]
     insides: list[Inside | None] = []
     acrosses: list[Across] = []
     strips: list[str | None] = []
-    for n, each in enumerate(shown):
-        inside = None if left_out[n] else eyes.inside(n)
-        if inside is not None and film.shot(each.shot).multi_shot is not None:  # its cuts are asked for
-            inside = replace(inside, cuts=())
-        insides.append(inside)
-        if n and (left_out[n - 1] or left_out[n]):
-            acrosses.append(Across())
-            strips.append(None)
-        elif n:
-            acrosses.append(eyes.across(n, joins[n - 1]))
-            strip = f"seams/{shown[n - 1].shot[:80]}-{each.shot[:80]}-{eyes.pair(n, '')[:10]}.jpg"
-            path = loaded.project.to_write((folder / strip).relative_to(loaded.project.root).as_posix())
-            if not path.is_file():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                durable.replace(path, eyes.strip(n))
-            strips.append(strip)
+    with closing(_Eyes(store, shown, left_out)) as eyes:
+        for n, each in enumerate(shown):
+            inside = None if left_out[n] else eyes.inside(n)
+            if inside is not None and film.shot(each.shot).multi_shot is not None:  # its cuts are asked for
+                inside = replace(inside, cuts=())
+            insides.append(inside)
+            if n and (left_out[n - 1] or left_out[n]):
+                acrosses.append(Across())
+                strips.append(None)
+            elif n:
+                acrosses.append(eyes.across(n, joins[n - 1]))
+                strip = f"seams/{shown[n - 1].shot[:80]}-{each.shot[:80]}-{eyes.pair(n, '')[:10]}.jpg"
+                path = loaded.project.to_write((folder / strip).relative_to(loaded.project.root).as_posix())
+                if not path.is_file():
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    durable.replace(path, eyes.strip(n))
+                strips.append(strip)
     found = seams.judge(
         [each.shot for each in shown],
         insides,
@@ -226,18 +227,29 @@ def _join(film: Film, shown: Sequence[Shown], n: int) -> str:
 class _Eyes:
     """Looks at the clips of a film, each once at most, and only where what is asked is not remembered."""
 
-    def __init__(self, store: Store, shown: Sequence[Shown]) -> None:
+    def __init__(self, store: Store, shown: Sequence[Shown], left_out: Sequence[bool]) -> None:
         self._store = store
         self._shown = shown
-        self._looks: dict[int, Look] = {}
+        self._left_out = left_out
+        self._looks: dict[int, Future[Look]] = {}
+        self._threads: ThreadPoolExecutor | None = None
+
+    def close(self) -> None:
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
 
     def inside(self, n: int) -> Inside:
-        key = digests.of_bytes(digests.canonical([RECIPE, *self._part(n)]))
-        known = seams.load_inside(recall("seam-clip", key))
+        known = self._known(n)
         if known is None:
             known = self._look(n).inside
-            remember("seam-clip", key, asdict(known))
+            remember("seam-clip", self._key(n), asdict(known))
         return known
+
+    def _known(self, n: int) -> Inside | None:
+        return seams.load_inside(recall("seam-clip", self._key(n)))
+
+    def _key(self, n: int) -> str:
+        return digests.of_bytes(digests.canonical([RECIPE, *self._part(n)]))
 
     def across(self, n: int, join: str) -> Across:
         """Of the join before the n-th clip."""
@@ -263,13 +275,16 @@ class _Eyes:
         return shown.clip, shown.first, shown.end
 
     def _look(self, n: int) -> Look:
+        """The n-th clip, looked at; those that are asked for next are looked at meanwhile."""
         from klingflow.output import seam_measure
 
-        if n not in self._looks:
-            shown = self._shown[n]
-            clip = seam_measure.Clip(
-                shot=shown.shot, path=self._store.blob(shown.clip), first=shown.first, end=shown.end
-            )
-            self._looks = {m: look for m, look in self._looks.items() if m >= n - 1}  # each holds many pictures
-            self._looks[n] = seam_measure.look(clip)
-        return self._looks[n]
+        self._threads = self._threads or ThreadPoolExecutor(seam_measure.AT_ONCE, thread_name_prefix="seams")
+        self._looks = {m: look for m, look in self._looks.items() if m >= n - 1}  # each holds many pictures
+        for m in range(n, min(n + 1 + seam_measure.AT_ONCE, len(self._shown))):
+            if m not in self._looks and (m == n or not (self._left_out[m] or self._known(m))):
+                shown = self._shown[m]
+                clip = seam_measure.Clip(
+                    shot=shown.shot, path=self._store.blob(shown.clip), first=shown.first, end=shown.end
+                )
+                self._looks[m] = self._threads.submit(seam_measure.look, clip)
+        return self._looks[n].result()

@@ -522,9 +522,12 @@ def _square(width: int, height: int, shape: Fraction) -> tuple[int, int]:
 # ---------------------------------------------------------------- picture and sound, in order
 
 
-def frames(path: Path) -> Iterator[tuple[VideoFrame, VideoStream]]:
-    """Every displayed frame in order, as decoded: not yet turned, nor converted."""
+def frames(path: Path, *, threads: int | None = None) -> Iterator[tuple[VideoFrame, VideoStream]]:
+    """Every displayed frame in order, as decoded: not yet turned, nor converted. `threads` is of the decoder; None: as
+    many as there are processors."""
     with opened(path) as (container, video):
+        if threads is not None:
+            video.codec_context.thread_count = threads
         for frame in _decoded(container, video):
             yield frame, video
 
