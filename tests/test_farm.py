@@ -240,6 +240,21 @@ def listed(project: Project, database: dict[str, str]) -> int:
         return int(connection.execute(sa.text("select count(*) from klingflow_workers")).scalar_one())
 
 
+def pause(process: subprocess.Popen[str], url: str) -> None:
+    """Pauses a worker, but not while it has SQLite's one lock: nobody else could do anything then."""
+    while True:
+        process.send_signal(signal.SIGSTOP)
+        if url.startswith("postgresql:"):
+            return
+        opened = sa.create_engine(url, connect_args={"timeout": 1}, poolclass=sa.NullPool)
+        try:
+            with opened.connect() as connection:
+                connection.exec_driver_sql("begin immediate")
+            return
+        except sa.exc.OperationalError:
+            process.send_signal(signal.SIGCONT)
+
+
 @contextmanager
 def farm(
     tmp_path: Path, env: dict[str, str], boards: int = 2, **options: Any
@@ -405,12 +420,33 @@ def test_a_worker_that_is_paused_past_its_death_and_woken_buys_nothing_twice(
         run = workers.run(*names)
         until(lambda: len(api.purchases) >= 1, "a purchase")
         sleeper = workers.all[0]
-        sleeper.send_signal(signal.SIGSTOP)
+        pause(sleeper, start.database(str(workers._project.root), database))
         workers.start(1)
         # Where the first one was paused with an answer on its way, its orders are waited for.
         until(lambda: len(api.purchases) >= 2, "another worker's purchase", DEAD_S + REPLAY_TIMEOUT_S + 60)
         sleeper.send_signal(signal.SIGCONT)
         check_whole(workers, api, names, run)
+
+
+@needs_postgres
+def test_a_worker_that_is_paused_in_a_transaction_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "IDLE_S", 0.2)
+    with own_server() as (_, url):
+        paused, other = engine._engine(url), engine._engine(url)
+        engine._workers.create(paused)
+        row = engine._workers.insert().values(id="a", beat=0)
+        with other.begin() as database:
+            database.execute(row)
+        beat = engine._workers.update().values(beat=engine._workers.c.beat + 1)
+        held = paused.connect()
+        held.execute(beat)
+        with other.begin() as database:
+            database.execute(beat)
+        with pytest.raises(sa.exc.DBAPIError):
+            held.commit()
+        held.invalidate()
+        for each in (paused, other):
+            each.dispose()
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, WorkflowStatus
@@ -28,6 +29,8 @@ VERSION = "klingflow-farm-1"
 WORKFLOW = "job"
 BEAT_S = 5.0
 DEAD_S = 30.0
+IDLE_S = 60.0
+"""A worker that is paused in the middle of a transaction keeps what it has locked for so long, as in DBOS."""
 ATTEMPTS = 40
 """Tries of a job whose store or database does not answer: at most PAUSE_S apart, so for half an hour."""
 PAUSE_S = 60.0
@@ -313,4 +316,11 @@ def _engine(url: str) -> sa.Engine:
     parts = sa.make_url(url)
     if parts.drivername.startswith("sqlite"):
         return sa.create_engine(parts, connect_args={"timeout": 30})
-    return sa.create_engine(parts.set(drivername="postgresql+psycopg"), pool_size=1, pool_pre_ping=True)
+    made = sa.create_engine(parts.set(drivername="postgresql+psycopg"), pool_size=1, pool_pre_ping=True)
+
+    @sa.event.listens_for(made, "connect")
+    def limit(connection: Any, record: object) -> None:
+        connection.execute(f"set idle_in_transaction_session_timeout = {round(IDLE_S * 1000)}")
+        connection.commit()
+
+    return made
