@@ -85,7 +85,7 @@ def test_forged_stale_and_early_callbacks_change_nothing_and_lost_ones_cost_a_po
             wanted = {"Content-Type": "application/json", **headers}
             request = urllib.request.Request(f"http://127.0.0.1:{port}/hiapi", body.encode(), wanted)
             with pytest.raises(urllib.error.HTTPError) as refused:
-                urllib.request.urlopen(request, timeout=10)
+                urllib.request.urlopen(request, timeout=60)
             assert refused.value.code == 404
             refused.value.close()
         before = len(polls(api, 0.0))

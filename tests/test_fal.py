@@ -134,7 +134,7 @@ def test_the_stand_in_queues_makes_and_tells_at_its_own_addresses(api: Fal) -> N
     api.finish_s = 0
     assert (ask(api, status)[0], ask(api, status)[1]["status"]) == (200, "COMPLETED")
     video = ask(api, told["response_url"].removeprefix(api.base_url))[1]["video"]
-    with urllib.request.urlopen(video["url"], timeout=10) as response:
+    with urllib.request.urlopen(video["url"], timeout=60) as response:
         assert movie.last_number(response.read()) == (1, 72)
     assert api.purchases[0].numbers == dict.fromkeys(("image_url", "end_image_url"), (movie.STILL + 7, 0))
 

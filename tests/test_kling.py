@@ -151,7 +151,7 @@ def test_the_stand_in_makes_what_was_ordered_and_finds_it_by_both_ids(api: Kling
     assert by_task["task_id"] == by_mine["task_id"] == task
     assert by_task["task_status"] == "succeed"
     video = by_task["task_result"]["videos"][0]
-    with urllib.request.urlopen(video["url"], timeout=10) as response:
+    with urllib.request.urlopen(video["url"], timeout=60) as response:
         assert movie.last_number(response.read()) == (1, 72)
     assert api.purchases[0].numbers == {"first_frame": (movie.STILL + 7, 0)}
     assert ask(api, f"{PATH}?pageNum=1&pageSize=500")[1]["data"][0]["task_id"] == task

@@ -56,7 +56,7 @@ def ask(
     sent = {"Authorization": f"Bearer {api.key}", "Content-Type": "application/json", **(headers or {})}
     request = urllib.request.Request(api.base_url + path, data, sent)
     try:
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return response.status, json.loads(response.read()), response.headers
     except urllib.error.HTTPError as exc:
         with exc:
@@ -69,7 +69,7 @@ def order(api: HiAPI, **given: Any) -> dict[str, Any]:
 
 
 def download(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=10) as response:
+    with urllib.request.urlopen(url, timeout=60) as response:
         return bytes(response.read())
 
 
@@ -191,7 +191,7 @@ def test_while_the_first_order_is_in_flight_its_key_is_409_and_another_body_422(
     hiapi.faults.add("POST /v1/tasks", hold)
     with ThreadPoolExecutor() as pool:
         first = pool.submit(ask, hiapi, "/v1/tasks", order(hiapi), token)
-        assert hold.reached.wait(10)
+        assert hold.reached.wait(60)
         busy = ask(hiapi, "/v1/tasks", order(hiapi), token)
         other = ask(hiapi, "/v1/tasks", order(hiapi, duration=4), token)
         others = ask(hiapi, "/v1/tasks", order(hiapi), as_account(hiapi.open_account(), **token))
@@ -217,7 +217,7 @@ def test_an_order_can_be_held_on_its_way(mule: MuleRouter, at: Any, bought: int)
     mule.faults.add("POST", hold)
     with ThreadPoolExecutor() as pool:
         asked = pool.submit(ask, mule, I2V, {"first_frame": INLINE})
-        assert hold.reached.wait(10)
+        assert hold.reached.wait(60)
         assert len(mule.purchases) == bought
         hold.release()
         with pytest.raises((OSError, HTTPException)):
@@ -383,5 +383,5 @@ def test_a_stand_in_runs_alone_and_says_what_to_export(name: str) -> None:
     caught.value.close()
     assert caught.value.code == 401
     os.kill(running.pid, signal.SIGINT)
-    running.communicate(timeout=10)
+    running.communicate(timeout=60)
     assert running.returncode == 0
