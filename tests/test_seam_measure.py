@@ -183,6 +183,23 @@ def film(places: Sequence[float], grain: float = 0.0, seed: int = 9) -> list[Pic
     return [Picture(*each, None, 1, False) for each in zip(light, small, strict=True)]
 
 
+def test_a_small_thing_that_slows_down_is_seen_in_the_grain_of_a_picture_that_stands_still(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    thing = np.kron(rng.uniform(0, 255, (4, 4, 3)), np.ones((7, 7, 1))).astype(np.float32)
+
+    def drawn(place: float) -> Array:
+        picture = view(0).copy()
+        matrix = np.array([[1, 0, 40 + place], [0, 1, 80]], np.float64)
+        cv2.warpAffine(thing, matrix, (WIDE, HIGH), picture, borderMode=cv2.BORDER_TRANSPARENT)
+        return np.asarray(picture + rng.normal(0, 6, (HIGH, WIDE, 1)))
+
+    one = [drawn(3 * n) for n in range(FRAMES)]
+    steady = found(tmp_path, one, [drawn(3 * (FRAMES - 1 + n)) for n in range(FRAMES)])
+    assert "velocity" not in kinds(steady)
+    slower = found(tmp_path, one, [drawn(3 * (FRAMES - 1) + n) for n in range(FRAMES)])
+    assert "velocity" in kinds(slower), slower.numbers
+
+
 def test_a_first_frame_that_stands_still_is_a_repetition_although_it_was_coded_anew() -> None:
     held = film([23] * 7 + list(range(24, 40)))
     for picture in held[:7]:  # less sharp than the clip before it

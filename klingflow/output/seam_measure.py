@@ -51,6 +51,8 @@ LONG = 45
 """Frames on each side in which repetitions and standing still are looked for."""
 HEARD_S = 2.0
 """Seconds of sound on each side of a join."""
+THING = 12
+"""Points, of those that are followed, that a thing is large at least."""
 FLOOR = 1.0
 """% of the width a second: slower than that is not told from standing still (a tenth of a pixel a frame)."""
 
@@ -693,7 +695,7 @@ def _motion(one: Look, two: Look) -> _Motion | None:
     vl, vr = before[:4].mean(0), after[:4].mean(0)
     size_l, size_r = _size(vl), _size(vr)
     faster = np.maximum(size_l, size_r)
-    moving = faster > FLOOR
+    moving = faster > max(FLOOR, 0.3 * _fastest(faster, sure))
     share = float(moving.mean())
     speed = float(np.median(faster[moving])) if moving.any() else 0.0
     if share < 0.004:
@@ -732,6 +734,14 @@ def _motion(one: Look, two: Look) -> _Motion | None:
         float(np.median(size_r[moving])),
         _turn(vl[moving], vr[moving]) if speed else 0.0,
     )
+
+
+def _fastest(speeds: Array, places: Array) -> float:
+    """How fast the fastest thing is that is more than a few points large. Beside it, what hardly moves is grain."""
+    field = np.zeros(places.shape, np.float32)
+    field[places] = speeds
+    soft = cv2.boxFilter(field, -1, (3, 3))[places]
+    return float(np.partition(soft, -THING)[-THING])
 
 
 def _explains(one: Array, two: Array, sure: Array, usual: Array, seen: Array) -> bool:

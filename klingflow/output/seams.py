@@ -39,7 +39,7 @@ KINDS: Mapping[str, Kind] = {
     "drift": Kind(2.3, "dE", "how far light and colours went away from the first clip of the chain (CIE 1976)"),
     "texture": Kind(15.0, "%", "how much of the fine detail of the first clip of the chain is lost"),
     "loudness": Kind(7.0, "dB", "how far the sound falls at the join below what is heard on both sides"),
-    "click": Kind(10.0, "dB", "how far a click at the join stands out of the sound round it"),
+    "click": Kind(9.0, "dB", "how far a click at the join stands out of the sound round it"),
     "cut": Kind(0.0, "cuts", "how many cuts are inside the clip that nobody asked for"),
 }
 """Every kind of finding, in the order in which they are listed."""
