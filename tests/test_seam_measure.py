@@ -200,6 +200,13 @@ def test_a_small_thing_that_slows_down_is_seen_in_the_grain_of_a_picture_that_st
     assert "velocity" in kinds(slower), slower.numbers
 
 
+def test_a_hand_that_hesitates_and_goes_on_did_not_stop() -> None:
+    gone = [0, 11.4, 11.3, 16.1, 16.1, 15.8, 24.7, 45.1, 61.2, 62.5, 64.0, 78.9]
+    before = [35.1, 27.6, 18.4, 17.2, 18.4, 22.3]
+    assert seam_measure._settled(gone, [*before, 2.9, 4.2, 6.0, 7.7, 11.4]) == 0
+    assert seam_measure._settled(gone, [*before, 11.2, 11.9, 11.5, 11.1, 11.4]) == 5, "grain alone"
+
+
 def test_a_first_frame_that_stands_still_is_a_repetition_although_it_was_coded_anew() -> None:
     held = film([23] * 7 + list(range(24, 40)))
     for picture in held[:7]:  # less sharp than the clip before it

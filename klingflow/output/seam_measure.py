@@ -572,19 +572,22 @@ def _still(tail: Sequence[Picture]) -> tuple[int, bool]:
             return still, True
         if max(end) < 0.1 * usual:
             return still, False
-    return _settled([_unlike(each, tail[-1]) for each in reversed(tail)]), False
+    return _settled([_unlike(each, tail[-1]) for each in reversed(tail)], steps), False
 
 
-def _settled(gone: Sequence[float]) -> int:
+def _settled(gone: Sequence[float], steps: Sequence[float]) -> int:
     """For how many frames nothing goes away from the last one, although it came nearer at a steady pace before; where
     grain, or a coder that refines it, keeps any two frames apart and hides whether it stopped at once. `gone` is how
-    unlike the last frame each one is, from itself backwards."""
+    unlike the last frame each one is, from itself backwards; `steps`, how unlike the next one each is. A camera that
+    hesitates is none: it moves ever faster again."""
     for still in range(len(gone) - 6, 3, -1):
         pace = (gone[still + 4] - gone[still]) / 4
         last = gone[still + 1] - gone[still]
         first = gone[still] - gone[still - 1]
         went = max(gone[1 : still + 1]) - gone[1]
-        if pace > 0.6 and last > 0.5 * pace and first < 0.5 * pace and went < min(1.5, 0.25 * (still - 1)) * pace:
+        early, late = (float(np.median(part)) for part in (steps[-still : -(still // 2)], steps[-(still // 2) :]))
+        steady = pace > 0.6 and last > 0.5 * pace and first < 0.5 * pace and late < 1.5 * early
+        if steady and went < min(1.5, 0.25 * (still - 1)) * pace:
             return still
     return 0
 
