@@ -323,6 +323,18 @@ def test_a_lost_clip_that_its_provider_does_not_give_any_more_is_left_to_a_perso
         assert "klingflow store verify --from" in ran.err
 
 
+def test_a_lost_clip_whose_provider_does_not_answer_now_is_left_for_later(tmp_path: Path) -> None:
+    with words(tmp_path, CONTINUED) as (project, api):
+        assert project.run("run", "film.yaml", "--yes").code == 0
+        lose(project, "bytes", True)
+        task = api.purchases[0].task
+        api.faults.add(f"GET /v1/tasks/{task}", standins.answer(503, {"code": 503, "message": "busy"}), times=-1)
+        ran = project.run("run", "film.yaml", "--yes")
+        assert (ran.code, len(api.purchases)) == (1, 2), ran.said
+        assert f"hiapi was asked for task {task}: " in words_of(ran.err)
+        assert "film: noon: resumed" in ran.err
+
+
 def test_a_lost_clip_in_place_of_which_its_provider_gives_another_one_is_left_to_a_person(tmp_path: Path) -> None:
     with words(tmp_path, CONTINUED) as (project, api):
         assert project.run("run", "film.yaml", "--yes").code == 0

@@ -239,10 +239,8 @@ class Collector:
             try:
                 status = await asked(seller.provider, seller.service, seller.ask, job.task, path, job.urls)
             except (NotSent, Unanswered) as silent:
-                why = redact(str(silent))
-            else:
-                if not isinstance(status, Done):
-                    return self._words.lost_from_store(wanted, f"{seller.name} does not give task {job.task} any more")
+                status = Later(message=str(silent))
+            if isinstance(status, Done):
                 got = await self._download(order, seller, status)
                 if isinstance(got, ClipFacts) and got.digest == wanted:
                     return got
@@ -250,6 +248,10 @@ class Collector:
                     why = f"{seller.name} gives another clip for task {job.task} now"
                     return self._words.lost_from_store(wanted, why)
                 why = got
+            elif isinstance(status, Later):
+                why = redact(status.message)
+            else:
+                return self._words.lost_from_store(wanted, f"{seller.name} does not give task {job.task} any more")
             await asyncio.sleep(backoff(tries, 0.0, self._rng))
         return self._words.lost_from_store(wanted, f"{seller.name} was asked for task {job.task}: {why}")
 
