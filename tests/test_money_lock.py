@@ -309,6 +309,17 @@ def test_a_lost_clip_is_fetched_again_from_its_provider_and_not_bought(
         assert project.run("store", "verify").code == 0
 
 
+@pytest.mark.parametrize("command", [["film", "film.yaml"], ["run", "film.yaml", "--frozen"]])
+def test_a_lost_clip_is_fetched_again_where_nothing_may_be_made(tmp_path: Path, command: list[str]) -> None:
+    with words(tmp_path, CONTINUED) as (project, api):
+        assert project.run("run", "film.yaml", "--yes").code == 0
+        lose(project, "bytes", True)
+        shutil.rmtree(project.root / "out")
+        ran = project.run(*command)
+        assert (ran.code, len(api.purchases)) == (0, 2), ran.said
+        assert (project.root / "out/film/film.mp4").is_file()
+
+
 @pytest.mark.parametrize(("what", "with_lock"), LOST)
 def test_a_lost_clip_that_its_provider_does_not_give_any_more_is_left_to_a_person(
     tmp_path: Path, what: str, with_lock: bool
