@@ -298,9 +298,6 @@ def test_a_lost_clip_is_fetched_again_from_its_provider_and_not_bought(
         if what == "record and bytes" and not with_lock:
             planned = project.run("plan", "film.yaml")
             assert "its clip and the record of it are lost: its provider is asked for task" in words_of(planned.out)
-        else:
-            planned = project.run("plan", "film.yaml")
-            assert "a run fetches from the provider what that still has, free" in words_of(planned.said)
         ran = project.run("run", "film.yaml", "--yes")
         assert ran.code == 0, ran.said
         assert len(api.purchases) == 2

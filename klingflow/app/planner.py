@@ -478,26 +478,14 @@ def absent(store: Store, plan: Plan) -> str:
     there = (Action.REUSE, Action.ADOPT, Action.HOLD)
     steps = [s for film in plan.films for s in film.steps if s.action in there and s.provider != planning.OWN]
     away = [step for step in steps if step.clip is not None and not store.holds(step.clip)]
-    bought = [step for step in away if not step.redraws]
-    gone = [step for step in bought if not _paid_for(store, step)]
+    gone = [step for step in away if not step.redraws]
     if gone:
         names = f"{gone[0].shot}'s clip is" if len(gone) == 1 else f"{len(gone)} clips that no run makes are"
         return f"{names} not in this store: run where the store is shared (KLINGFLOW_STORE)"
-    if bought:
-        names = f"{bought[0].shot}'s clip is" if len(bought) == 1 else f"{len(bought)} clips are"
-        return f"{names} not in this store any more: a run fetches from the provider what that still has, free"
     if away:
         names = f"{away[0].shot}'s clip is" if len(away) == 1 else f"{len(away)} clips are"
         return f"{names} not in this store: a run draws what it needs again, free"
     return ""
-
-
-def _paid_for(store: Store, step: Step) -> bool:
-    """Whether the ledger has the task of a step's clip."""
-    try:
-        return step.key is not None and ledger.job(store, step.key).task is not None
-    except StoreError:
-        return False
 
 
 def known_clips(plan: Plan) -> dict[str, dict[ShotId, Digest]]:
