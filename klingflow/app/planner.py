@@ -120,11 +120,10 @@ def lookups(loaded: LoadedStoryboard, store: Store, notes: TaskNotes) -> PlanLoo
         if ledger.unrecorded(store, job) is not None:
             why = "its clip is in the store, the record of it is lost: it is written again"
             return OpenOrder(action=Action.RESUME, reason=why)
-        if job.state is State.STORED and not PROVIDERS[shot.provider].caps.paid:
-            why = "its clip and the record of it are lost: it is drawn again, free"
-            return OpenOrder(action=Action.RESUME, reason=why)
-        if job.state is State.STORED and job.task is not None and job.taken_in is None:
-            why = f"its clip and the record of it are lost: its provider is asked for task {job.task} again"
+        if job.state is State.STORED and job.taken_in is None:
+            paid = PROVIDERS[shot.provider].caps.paid
+            again = f"its provider is asked for task {job.task} again" if paid else "it is drawn again"
+            why = f"its clip and the record of it are lost: {again}, free"
             return OpenOrder(action=Action.RESUME, reason=why)
         note = notes.find(key) if job.state is State.NEW else None
         if note is not None:
@@ -481,7 +480,8 @@ def absent(store: Store, plan: Plan) -> str:
     gone = [step for step in away if not step.redraws]
     if gone:
         names = f"{gone[0].shot}'s clip is" if len(gone) == 1 else f"{len(gone)} clips that no run makes are"
-        return f"{names} not in this store: run where the store is shared (KLINGFLOW_STORE)"
+        where = "run where the store is shared (KLINGFLOW_STORE); a clip that this store lost is asked for again, free"
+        return f"{names} not in this store: {where}"
     if away:
         names = f"{away[0].shot}'s clip is" if len(away) == 1 else f"{len(away)} clips are"
         return f"{names} not in this store: a run draws what it needs again, free"

@@ -253,7 +253,7 @@ class Collector:
             else:
                 return self._words.lost_from_store(wanted, f"{seller.name} does not give task {job.task} any more")
             await asyncio.sleep(backoff(tries, 0.0, self._rng))
-        return self._words.lost_from_store(wanted, f"{seller.name} was asked for task {job.task}: {why}")
+        return self._words.lost_from_store(wanted, f"{seller.name} was asked for task {job.task}: {why}", later=True)
 
     async def _redraw(self, order: Order, seller: Seller, wanted: Digest) -> ClipFacts | Bought:
         """The same order gives the same bytes."""

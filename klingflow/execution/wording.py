@@ -154,14 +154,15 @@ class Wording:
             charged=True,
         )
 
-    def lost_from_store(self, clip: Digest, why: str = "") -> Bought:
-        """`why`: what whoever made it answered, where it was asked for it again."""
+    def lost_from_store(self, clip: Digest, why: str = "", *, later: bool = False) -> Bought:
+        """`why`: what came of asking its provider for it again; `later`: whether the next run may have more luck."""
+        again = "run again when its provider answers, or " if later else ""
         return failed(
             RunFailure.CLIP_ABSENT,
             f"the ledger says that clip {clip[:12]} was stored, but the store does not have it"
             + (f"; {why}" if why else ""),
-            "bring it back from another store (klingflow store verify --from PLACE) or a backup, or declare `take: 2` "
-            "to buy the shot anew",
+            f"{again}bring it back from another store (klingflow store verify --from PLACE) or a backup, or declare "
+            "`take: 2` to buy the shot anew",
         )
 
     def drawn_otherwise(self, named: Digest, drawn: Digest, *, frozen: bool) -> Bought:
